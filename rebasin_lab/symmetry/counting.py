@@ -1,0 +1,49 @@
+"""How many permutations leave a network's function unchanged (Ainsworth et al. 2022, Table 1).
+
+The symmetry group of a network with tied groups of sizes n_1, n_2, ... has n_1! n_2! ... elements.
+The paper counts in a slightly different way, kept here beside the exact one: it sums the *floors*
+of log10(n!) over layers, and for the ResNet50 over every convolution as if residual streams were
+not tied.
+"""
+
+import math
+from collections.abc import Iterable
+
+from jaxtyping import PyTree
+
+from rebasin_lab.symmetry.spec import PermutationSpec
+
+# Output widths of the layers Table 1 counts. VGG16 there has the original 4096-wide classifier.
+MLP_WIDTHS = (512,) * 3
+VGG16_WIDTHS = (64, 64, 128, 128, *(256,) * 3, *(512,) * 6, 4096, 4096)
+RESNET50_STAGES = ((3, 64), (4, 128), (6, 256), (3, 512))  # (bottleneck blocks, inner width)
+RESNET50_WIDTHS = (
+    64,
+    *(width for blocks, n in RESNET50_STAGES for _ in range(blocks) for width in (n, n, 4 * n)),
+)
+
+
+def log10_factorial(n: int) -> float:
+    """The number of digits, less one and with its fraction, of n!."""
+    return math.lgamma(n + 1) / math.log(10)
+
+
+def log10_num_symmetries(spec: PermutationSpec, params: PyTree) -> float:
+    """The base-10 logarithm of the number of permutations that keep the function."""
+    return sum(log10_factorial(size) for size in spec.sizes(params).values())
+
+
+def log10_by_paper(widths: Iterable[int]) -> int:
+    """Table 1's own arithmetic: the sum over layers of floor(log10(n!))."""
+    return sum(math.floor(log10_factorial(width)) for width in widths)
+
+
+def resnet50_tied_sizes() -> tuple[int, ...]:
+    """Sizes of the 37 permutations that really are independent in a ResNet50.
+
+    Every block of a stage adds into one residual stream, so all of them share one permutation:
+    five streams (the stem and four stages) and two inner layers in each of the 16 bottlenecks.
+    """
+    streams = (64, *(4 * width for _, width in RESNET50_STAGES))
+    inner = tuple(n for blocks, width in RESNET50_STAGES for n in (width,) * (2 * blocks))
+    return streams + inner
