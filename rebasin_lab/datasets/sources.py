@@ -1,0 +1,225 @@
+"""Finding, downloading and verifying the files of a data set.
+
+Sits between `formats` and `registry`. What exists is plain data: a `Source` is a data set, a
+`Layout` one published form of its files, a `RemoteFile` something to download. A file is used only
+if its content, uncompressed, has the published checksum: a recompressed copy is welcome, a changed
+one is an error. Folders are searched in the order that `search_folders` returns.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pooch
+
+from rebasin_lab.datasets import dataset, formats
+
+Reader = Callable[[formats.Contents], tuple[formats.Split, formats.Split]]
+
+_TIMEOUT = (10, 60)  # seconds to connect, and between two packets
+
+
+@dataclasses.dataclass(frozen=True)
+class RemoteFile:
+    """A file to download: its name on disk, where from, and the md5 of what is sent."""
+
+    name: str
+    url: str
+    md5: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """One form in which the files of a data set are published."""
+
+    files: dict[str, str | None]  # name (".gz" may follow on disk) -> "md5:..." once uncompressed
+    read: Reader
+    folder: str = ""  # below the folder searched, and inside the archive
+    archive: str = ""  # a tar file that may stand in for the folder
+    title_suffix: str = ""  # how captions tell this form from the canonical one
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A data set that lies in files, in the layouts it may have; the first found is read."""
+
+    name: str
+    title: str
+    class_names: tuple[str, ...]
+    train_shape: tuple[int, int, int, int]  # of the images
+    test_shape: tuple[int, int, int, int]
+    layouts: tuple[Layout, ...]
+    remote_files: tuple[RemoteFile, ...]
+    folders: tuple[str, ...]  # its own folders below a folder searched, in order
+
+
+def user_cache(name: str) -> Path:
+    """The user's folder of downloads for a data set; it need not exist."""
+    return Path(pooch.os_cache("rebasin_lab")) / name
+
+
+def search_folders(source: Source, data_dir: Path | str | None) -> list[Path]:
+    """Folders that may hold the files of a data set, in the order they are tried.
+
+    Args:
+        source: the data set.
+        data_dir: where the user keeps data sets; None for $REBASIN_DATA, if that is set.
+    """
+    root = data_dir or os.environ.get("REBASIN_DATA")
+    if not root:
+        return [user_cache(source.name)]
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        setting = "data_dir" if data_dir else "the environment variable REBASIN_DATA"
+        raise FileNotFoundError(
+            f"Expected {setting} to name a folder with data sets; there is no folder '{root}'. "
+            "Create it, correct it, or leave it out to use the user cache."
+        )
+    return [*(root / folder for folder in source.folders), root, user_cache(source.name)]
+
+
+def load_source(
+    source: Source, *, data_dir: Path | str | None, download: bool, progress: bool
+) -> dataset.Dataset:
+    """The data set, from the first folder that has it; else downloaded to the user cache."""
+    folders = search_folders(source, data_dir)
+    found = find(source, folders)
+    if found is None and download:
+        _download(source, folders, progress=progress)
+        found = find(source, [user_cache(source.name)])
+    if found is None:
+        raise FileNotFoundError(_missing(source, folders))
+    layout, where, contents = found
+    train, test = layout.read(contents)
+    _check_shapes(source, train, test, where)
+    return dataset.from_splits(
+        train,
+        test,
+        name=source.name,
+        title=source.title + layout.title_suffix,
+        class_names=source.class_names,
+        source=where,
+    )
+
+
+def find(source: Source, folders: Sequence[Path]) -> tuple[Layout, str, formats.Contents] | None:
+    """First layout found: itself, what it was read from, and its verified files; None if none."""
+    for folder in folders:
+        for layout in source.layouts:
+            paths = [_plain_or_gzipped(folder / layout.folder / name) for name in layout.files]
+            if all(path.is_file() for path in paths):
+                where = layout.folder or " + ".join(path.name for path in paths)
+                return layout, where, _read_folder(layout, paths)
+            if layout.archive and (folder / layout.archive).is_file():
+                return layout, layout.archive, _read_archive(layout, folder / layout.archive)
+    return None
+
+
+def fetch(remote: RemoteFile, folder: Path, *, progress: bool = False) -> Path:
+    """Path of a file in `folder`, downloaded unless it is there with the right checksum.
+
+    The download is checked under a temporary name, and only then moved to its own.
+
+    Raises:
+        OSError: no network, a cut connection, an HTTP error, or a wrong checksum.
+    """
+    downloader = pooch.HTTPDownloader(progressbar=progress, chunk_size=1 << 16, timeout=_TIMEOUT)
+    try:
+        with _quiet(pooch.get_logger()):
+            path = pooch.retrieve(
+                remote.url,
+                known_hash=f"md5:{remote.md5}",
+                fname=remote.name,
+                path=folder,
+                downloader=downloader,
+            )
+    except (OSError, ValueError) as error:  # requests' errors are OSErrors; pooch's a ValueError
+        raise OSError(
+            f"Expected to download {remote.url} to '{folder}'; got "
+            f"{type(error).__name__}: {error}. Try again, or fetch it by other means and put it "
+            "there or in $REBASIN_DATA."
+        ) from error
+    return Path(path)
+
+
+def verify(data: bytes, checksum: str, *, where: str) -> None:
+    """Raises a ValueError unless `data` has the checksum, written "md5:..." or "sha256:..."."""
+    algorithm, _, expected = checksum.partition(":")
+    got = hashlib.new(algorithm, data, usedforsecurity=False).hexdigest()
+    if got != expected:
+        raise ValueError(
+            f"Expected the content of '{where}' to have {algorithm} {expected}; got {got}. It is "
+            "damaged or belongs to another data set: delete, move or replace it."
+        )
+
+
+def _plain_or_gzipped(path: Path) -> Path:
+    return path if path.is_file() else path.with_name(f"{path.name}.gz")
+
+
+def _read_folder(layout: Layout, paths: Sequence[Path]) -> formats.Contents:
+    contents: formats.Contents = {}
+    for (name, checksum), path in zip(layout.files.items(), paths, strict=True):
+        where, data = str(path), path.read_bytes()
+        if path.name != name:
+            data = formats.gunzip(data, where=where)
+        if checksum:
+            verify(data, checksum, where=where)
+        contents[where] = data
+    return contents
+
+
+def _read_archive(layout: Layout, path: Path) -> formats.Contents:
+    checksums = {f"{layout.folder}/{name}": value for name, value in layout.files.items()}
+    found = formats.read_tar(path, checksums)
+    if missing := checksums.keys() - found:
+        raise ValueError(
+            f"Expected '{path}' to hold {', '.join(sorted(missing))}; got an archive without. "
+            "Delete it and fetch it again."
+        )
+    for member, checksum in checksums.items():
+        if checksum:
+            verify(found[member], checksum, where=f"{path}/{member}")
+    return {f"{path}/{member}": found[member] for member in checksums}
+
+
+def _check_shapes(source: Source, train: formats.Split, test: formats.Split, where: str) -> None:
+    for split, shape in ((train, source.train_shape), (test, source.test_shape)):
+        if split.images.shape != shape or split.labels.shape != shape[:1]:
+            raise ValueError(
+                f"Expected {source.title} to have images of shape {shape} with a label each; got "
+                f"{split.images.shape} and {split.labels.shape}, from {where}. Replace the files."
+            )
+
+
+def _download(source: Source, folders: Sequence[Path], *, progress: bool) -> None:
+    try:
+        for remote in source.remote_files:
+            fetch(remote, user_cache(source.name), progress=progress)
+    except OSError as error:
+        error.add_note(_missing(source, folders))
+        raise
+
+
+def _missing(source: Source, folders: Sequence[Path]) -> str:
+    layouts = (layout.archive or ", ".join(layout.files) for layout in source.layouts)
+    urls = " and ".join(remote.url for remote in source.remote_files)
+    return (
+        f"Expected the files of {source.title} ({' or '.join(layouts)}) in one of the folders "
+        f"{', '.join(map(str, folders))}; none has a full set. Fetch {urls} into one of them, set "
+        "REBASIN_DATA to a folder that has them, or load it where there is a network."
+    )
+
+
+@contextlib.contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

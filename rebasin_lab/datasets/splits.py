@@ -1,0 +1,59 @@
+"""Which training examples a model sees: seeded splits, as arrays of indices.
+
+Indices rather than data, so that a split can be stored, compared and passed to
+`Dataset.subset`. Randomness is NumPy's `default_rng`, as in the paper's code, whose label-biased
+split is thereby the same here, seed for seed.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Int, Integer
+
+
+def label_biased_split(
+    labels: Integer[np.ndarray, " num"], num_classes: int, *, seed: int = 123, minority: float = 0.2
+) -> tuple[Int[np.ndarray, " num_a"], Int[np.ndarray, " num_b"]]:
+    """Two disjoint sets of examples that together hold all, each biased to half of the classes.
+
+    The split-data experiment of Ainsworth et al. 2022, section 5.4: dataset A has 20 % of the
+    examples with labels in the lower half and 80 % of those in the upper half, B the rest.
+    Stratified by half, not by class.
+
+    Args:
+        labels: one class index an example.
+        num_classes: K; an example is in the lower half if its label is below K / 2.
+        seed: of the shuffle; the paper's is 123.
+        minority: fraction of the lower half that goes to A, and of the upper that goes to B.
+
+    Returns:
+        Indices of A (lower-half examples first) and of B (upper-half examples first).
+    """
+    if not 0 <= minority <= 1:
+        raise ValueError(f"Expected minority, a fraction, to be in [0, 1]; got {minority}.")
+    order = np.random.default_rng(seed).permutation(len(labels))
+    is_low = labels[order] < num_classes / 2
+    low, high = order[is_low], order[~is_low]
+    num_low, num_high = round(minority * len(low)), round(minority * len(high))
+    indices_a = np.concatenate([low[:num_low], high[num_high:]])
+    indices_b = np.concatenate([high[:num_high], low[num_low:]])
+    return indices_a, indices_b
+
+
+def random_halves(
+    num_examples: int, *, seed: int
+) -> tuple[Int[np.ndarray, " half"], Int[np.ndarray, " rest"]]:
+    """Two disjoint random halves of the examples; the second has the odd one out.
+
+    The first is how the paper draws the training set of each of its 32 models (section A.10).
+    """
+    if num_examples < 0:
+        raise ValueError(f"Expected num_examples to be 0 or more; got {num_examples}.")
+    order = np.random.default_rng(seed).permutation(num_examples)
+    return order[: num_examples // 2], order[num_examples // 2 :]
+
+
+def every_fifth_of_each_class(labels: Integer[np.ndarray, " num"]) -> Bool[np.ndarray, " num"]:
+    """True for the 5th, 10th, ... example of each class: a stratified test split without a seed."""
+    rank = np.empty(len(labels), int)
+    for label in np.unique(labels):
+        rank[labels == label] = np.arange(np.count_nonzero(labels == label))
+    return rank % 5 == 4
