@@ -1,0 +1,149 @@
+"""Storing trees of arrays in files that are safe to load and cannot go bad unnoticed.
+
+The format is safetensors: a JSON header and raw bytes, nothing that executes, one file that other
+frameworks read too. It has no checksum of its own, so the header carries a SHA-256 over every leaf
+and over the metadata. Files are written beside their final name and renamed, so a killed process
+leaves either the old file or the new one.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+from jaxtyping import PyTree
+
+from rebasin_lab import pytrees
+
+_KEY = "rebasin_lab"  # the one entry of safetensors' string-to-string metadata
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is damaged, or is not what the caller asked for."""
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint whose bytes are not those that were written."""
+
+
+def save(path: Path, tree: PyTree, metadata: Mapping[str, Any]) -> None:
+    """Write a tree of arrays and JSON metadata, atomically.
+
+    Raises:
+        OSError: if the file cannot be written (a full disk, say); what was there before stays.
+    """
+    leaves = {name: np.ascontiguousarray(leaf) for name, leaf in pytrees.flatten(tree).items()}
+    header = {"metadata": metadata, "sha256": _digest(leaves, metadata)}
+    content = safetensors.numpy.save(leaves, {_KEY: json.dumps(header)})
+    write_atomically(path, content)
+
+
+def load(
+    path: Path, *, like: PyTree | None = None, config: Mapping[str, Any] | None = None
+) -> tuple[PyTree, dict[str, Any]]:
+    """Read back what `save` wrote, after checking every byte of it.
+
+    Args:
+        path: the file.
+        like: a tree of arrays; the result takes its structure and must have its shapes and dtypes.
+            Without it the result is nested dicts.
+        config: what the stored metadata must hold under "config".
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        DamagedCheckpointError: if the file is truncated or changed.
+        CheckpointError: if it holds another config or other leaves than expected.
+    """
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            header = json.loads((file.metadata() or {}).get(_KEY, "null"))
+            leaves = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise FileNotFoundError(f"There is no checkpoint '{path}'.") from None
+    except (safetensors.SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DamagedCheckpointError(
+            f"The checkpoint '{path}' is damaged ({error}). Delete it to have it made again."
+        ) from error
+    if header is None:
+        raise CheckpointError(
+            f"'{path}' is a safetensors file, but not one that rebasin_lab wrote: it carries no "
+            f"'{_KEY}' metadata. Load it with safetensors.numpy.load_file instead."
+        )
+    if header["sha256"] != _digest(leaves, header["metadata"]):
+        raise DamagedCheckpointError(
+            f"The checkpoint '{path}' is damaged: its SHA-256 is not the one stored in it. Delete "
+            "it to have it made again."
+        )
+    if config is not None:
+        _check_config(path, dict(config), header["metadata"].get("config", {}))
+    tree = pytrees.unflatten(leaves) if like is None else _restructure(path, leaves, like)
+    return tree, header["metadata"]
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it is either wholly there or not there at all.
+
+    Raises:
+        OSError: naming the file and its size; nothing else is lost.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(
+            error.errno,
+            f"Could not write {len(content) / 1e6:.1f} MB to '{path}': {os.strerror(error.errno)}. "
+            "Everything stored before is intact. Free some space, or set REBASIN_RUNS to a folder "
+            "with room, and run again",
+        ) from error
+
+
+def _digest(leaves: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name in sorted(leaves):
+        leaf = leaves[name]
+        digest.update(f"{name} {leaf.dtype} {leaf.shape}".encode())
+        digest.update(np.ascontiguousarray(leaf).data)
+    return digest.hexdigest()
+
+
+def _check_config(path: Path, expected: dict[str, Any], stored: dict[str, Any]) -> None:
+    expected = json.loads(json.dumps(expected))  # tuples become lists, as in the file
+    differing = sorted(
+        key for key in expected.keys() | stored.keys() if expected.get(key) != stored.get(key)
+    )
+    if differing:
+        differences = "; ".join(
+            f"{key}: expected {expected.get(key)!r}, stored {stored.get(key)!r}"
+            for key in differing
+        )
+        raise CheckpointError(
+            f"The checkpoint '{path}' belongs to another config ({differences}). Move it away, or "
+            "ask for the config it holds."
+        )
+
+
+def _restructure(path: Path, leaves: Mapping[str, np.ndarray], like: PyTree) -> PyTree:
+    expected = pytrees.flatten(like)
+    for name in [*expected, *leaves]:
+        if name not in expected or name not in leaves:
+            place = "the checkpoint" if name in expected else "the model"
+            raise CheckpointError(
+                f"The checkpoint '{path}' is of another model: '{name}' is missing in {place}."
+            )
+        found, wanted = leaves[name], expected[name]
+        if found.shape != wanted.shape or found.dtype != wanted.dtype:
+            raise CheckpointError(
+                f"The checkpoint '{path}' is of another model: expected '{name}' to be "
+                f"{wanted.dtype}{list(wanted.shape)}; it holds {found.dtype}{list(found.shape)}."
+            )
+    return jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in expected])

@@ -1,0 +1,253 @@
+"""Profiles, and the networks they ask for: restored when stored, trained when not.
+
+`trained(config)` is the only way notebooks get networks. The store is keyed by a digest of all that
+determines the result: the config, the data's own digest and the version of the training recipe. A
+training writes its state after every epoch, so that a killed one goes on where it was, to the same
+final bits. A damaged file is named in a warning and made again.
+"""
+
+import dataclasses
+import hashlib
+import json
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+from jaxtyping import PyTree
+
+from rebasin_lab import checkpoints, datasets, models, paths, progress, training
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """The sizes of one whole run; a notebook may override single fields."""
+
+    name: str
+    dataset: str  # a name load_dataset knows
+    width: int  # units per hidden layer
+    num_hidden_layers: int  # of the MLP
+    batch_size: int  # images per step
+    num_epochs: int  # passes over the training images
+    learning_rate: float  # of Adam
+    num_pairs: int  # independent pairs of networks; pair i has seeds 2i and 2i + 1
+    num_lambdas: int  # points on the line between two models, ends included
+    contour_resolution: int  # points along each side of the loss contour
+    contour_images: int  # test images per point of the contour
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile(
+            name="quick",  # minutes on a laptop, nothing to download
+            dataset="mnist5k",
+            width=512,
+            num_hidden_layers=3,
+            batch_size=100,
+            num_epochs=30,
+            learning_rate=1e-3,
+            num_pairs=3,
+            num_lambdas=17,
+            contour_resolution=21,
+            contour_images=500,
+        ),
+        Profile(
+            name="laptop",  # the real data set, fewer epochs than the paper
+            dataset="mnist",
+            width=512,
+            num_hidden_layers=3,
+            batch_size=500,
+            num_epochs=30,
+            learning_rate=1e-3,
+            num_pairs=3,
+            num_lambdas=25,
+            contour_resolution=25,
+            contour_images=2_000,
+        ),
+        Profile(
+            name="paper",  # Ainsworth et al. 2022, A.3; the contour has their 2048 points
+            dataset="mnist",
+            width=512,
+            num_hidden_layers=3,
+            batch_size=500,
+            num_epochs=100,
+            learning_rate=1e-3,
+            num_pairs=3,
+            num_lambdas=25,
+            contour_resolution=45,
+            contour_images=10_000,
+        ),
+    )
+}
+
+
+def get_profile(name: str, **overrides: Any) -> Profile:
+    """A profile with some fields replaced; 0 and "" mean "as the profile has it".
+
+    Raises:
+        ValueError: for an unknown profile or field.
+    """
+    if name not in PROFILES:
+        raise ValueError(f"Expected a profile among {sorted(PROFILES)}; got {name!r}.")
+    fields = {field.name for field in dataclasses.fields(Profile)}
+    if unknown := sorted(set(overrides) - fields):
+        raise ValueError(f"Expected fields of a profile, {sorted(fields)}; got {unknown}.")
+    given = {field: value for field, value in overrides.items() if value not in (0, "")}
+    return dataclasses.replace(PROFILES[name], **given)
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One network: everything that determines its parameters."""
+
+    dataset: str
+    seed: int
+    train: training.TrainConfig
+    architecture: str = "mlp"
+    options: tuple[tuple[str, int], ...] = (("num_hidden_layers", 3), ("width", 512))
+
+    @classmethod
+    def of_profile(cls, profile: Profile, *, seed: int) -> "Experiment":
+        """The MLP of a profile."""
+        return cls(
+            dataset=profile.dataset,
+            seed=seed,
+            train=training.TrainConfig(
+                learning_rate=profile.learning_rate,
+                batch_size=profile.batch_size,
+                num_epochs=profile.num_epochs,
+            ),
+            options=(("num_hidden_layers", profile.num_hidden_layers), ("width", profile.width)),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A network from the store.
+
+    Attributes:
+        model: its architecture.
+        params: its parameters, plain nested dicts.
+        history: per epoch, see `training.TrainingResult`.
+        origin: whether it was "restored" whole, "resumed" in the middle, or "trained".
+        path: its file.
+    """
+
+    model: models.Model
+    params: PyTree
+    history: dict[str, list[float]]
+    origin: Literal["restored", "resumed", "trained"]
+    path: Path
+
+
+def trained(
+    experiment: Experiment,
+    *,
+    data: datasets.Dataset | None = None,
+    model: models.Model | None = None,
+    store: Path | None = None,
+    style: progress.Style = "auto",
+) -> Trained:
+    """The network of an experiment: from the store if it is there, else trained and stored.
+
+    Args:
+        experiment: what to train.
+        data: its data set, if already loaded.
+        model: its model, if already built (networks that share one share compiled code).
+        store: the folder of checkpoints.
+        style: how to show progress.
+
+    Raises:
+        CheckpointError: if the file under this experiment's name holds another one.
+    """
+    data = data or datasets.load_dataset(experiment.dataset)
+    model = model or models.build_model(
+        experiment.architecture, dataset=data, **dict(experiment.options)
+    )
+    config = describe(experiment, data)
+    final = (store or paths.checkpoints_dir()) / f"{digest(config)}.safetensors"
+    partial = final.with_suffix(".partial.safetensors")
+    template = jax.eval_shape(
+        lambda: training.initial_state(model, data, experiment.train, seed=experiment.seed)
+    )
+    if found := _load_if_sound(final, template.params, config):
+        params, metadata = found
+        partial.unlink(missing_ok=True)
+        return Trained(model, jax.device_put(params), metadata["history"], "restored", final)
+    state = _partial_state(partial, template, config)
+    result = _train(experiment, model, data, config, state, partial, style)
+    checkpoints.save(final, result.params, {"config": config, "history": result.history})
+    partial.unlink(missing_ok=True)
+    origin = "resumed" if state else "trained"
+    return Trained(model, result.params, result.history, origin, final)
+
+
+def describe(experiment: Experiment, data: datasets.Dataset) -> dict[str, Any]:
+    """All that determines a network, as JSON."""
+    config = {
+        **dataclasses.asdict(experiment),
+        "options": dict(experiment.options),
+        "data_digest": data.digest,
+        "recipe": training.RECIPE_VERSION,
+    }
+    return json.loads(json.dumps(config))
+
+
+def digest(config: dict[str, Any]) -> str:
+    """The name of a network in the store."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _train(
+    experiment: Experiment,
+    model: models.Model,
+    data: datasets.Dataset,
+    config: dict[str, Any],
+    state: training.TrainState | None,
+    partial: Path,
+    style: progress.Style,
+) -> training.TrainingResult:
+    total = experiment.train.num_epochs
+    with progress.progress_bar(
+        total, f"training {data.title} {model.architecture}, seed {experiment.seed}", style=style
+    ) as bar:
+        bar.update(state.epoch if state else 0)
+
+        def on_epoch(state: training.TrainState) -> None:
+            if state.epoch < total:
+                tree = {"params": state.params, "opt_state": state.opt_state}
+                metadata = {"config": config, "history": state.history, "epoch": state.epoch}
+                checkpoints.save(partial, tree, metadata)
+            accuracy = f"test accuracy {state.history['test_accuracy'][-1]:.3f}"
+            bar.set_postfix_str(accuracy, refresh=False)
+            bar.update(1)
+
+        return training.train(
+            model, data, experiment.train, seed=experiment.seed, state=state, on_epoch=on_epoch
+        )
+
+
+def _partial_state(
+    partial: Path, template: training.TrainState, config: dict[str, Any]
+) -> training.TrainState | None:
+    tree = {"params": template.params, "opt_state": template.opt_state}
+    if found := _load_if_sound(partial, tree, config):
+        tree, metadata = found
+        tree = jax.device_put(tree)
+        return training.TrainState(
+            tree["params"], tree["opt_state"], metadata["epoch"], metadata["history"]
+        )
+    return None
+
+
+def _load_if_sound(
+    path: Path, like: PyTree, config: dict[str, Any]
+) -> tuple[PyTree, dict[str, Any]] | None:
+    try:
+        return checkpoints.load(path, like=like, config=config)
+    except FileNotFoundError:
+        return None
+    except checkpoints.DamagedCheckpointError as error:
+        warnings.warn(f"{error} It is made again now.", stacklevel=3)
+        return None

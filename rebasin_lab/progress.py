@@ -1,0 +1,58 @@
+"""Progress bars that work in a terminal, in JupyterLab and in a headless notebook run.
+
+The library itself is silent; long work takes a callback. This room makes such callbacks out of
+tqdm. Where nobody watches (papermill, a log file) a bar becomes one line every few seconds,
+because a bar that redraws itself fills a log with copies, and a widget shows nothing but 0 %.
+"""
+
+import sys
+from contextlib import AbstractContextManager
+from typing import Literal, TextIO
+
+import tqdm
+import tqdm.auto
+
+Style = Literal["auto", "bar", "lines", "silent"]
+
+SECONDS_BETWEEN_LINES = 5.0
+
+
+def progress_bar(total: int, description: str, *, style: Style = "auto") -> AbstractContextManager:
+    """A tqdm bar (`.update(n)`, `.set_postfix_str(text)`) that suits where it is shown.
+
+    Args:
+        total: how many units of work there are.
+        description: what is being done, such as "training seed 0".
+        style: "bar" redraws itself (a widget in JupyterLab), "lines" prints now and then, "auto"
+            takes "bar" for a terminal or a notebook kernel and "lines" for anything else.
+    """
+    if style == "silent":
+        return tqdm.tqdm(total=total, disable=True)
+    if style == "bar" or (style == "auto" and _somebody_watches()):
+        return tqdm.auto.tqdm(total=total, desc=description, leave=False)
+    return tqdm.tqdm(
+        total=total,
+        desc=description,
+        file=_Lines(sys.stdout),
+        mininterval=SECONDS_BETWEEN_LINES,
+        maxinterval=SECONDS_BETWEEN_LINES,
+        bar_format="{desc}: {n_fmt}/{total_fmt} in {elapsed}, {remaining} left{postfix}",
+    )
+
+
+def _somebody_watches() -> bool:
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
+
+
+class _Lines:
+    """A stream on which tqdm's redraws become lines."""
+
+    def __init__(self, stream: TextIO):
+        self.stream = stream
+
+    def write(self, text: str) -> None:
+        if text := text.strip("\r\n "):
+            self.stream.write(text + "\n")
+
+    def flush(self) -> None:
+        self.stream.flush()
