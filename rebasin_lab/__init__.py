@@ -1,0 +1,93 @@
+"""Git Re-Basin as something to hold: match, interpolate and merge networks modulo permutation.
+
+    import rebasin_lab as rl
+
+The rooms, in reading order: `pytrees`, `datasets`, `models`, `evaluation`, `training`,
+`checkpoints`, `symmetry`, `matching`, `interpolation`, `experiments`, `claims`, `plots`, `figures`,
+`runs`, `widgets`, `runner`, `cli`. Each imports only from those before it.
+"""
+
+from typing import Any
+
+from rebasin_lab.datasets import Dataset, label_biased_split, load_dataset, random_halves
+from rebasin_lab.evaluation import evaluate
+from rebasin_lab.experiments import Experiment, Profile, get_profile, trained
+from rebasin_lab.interpolation import (
+    InterpolationCurve,
+    LossContour,
+    interpolation_curve,
+    loss_barrier,
+    loss_contour,
+)
+from rebasin_lab.matching import MATCHERS, MatchingResult, match
+from rebasin_lab.models import Model, build_model
+from rebasin_lab.pytrees import distance, lerp
+from rebasin_lab.symmetry import (
+    PermutationSpec,
+    apply_permutation,
+    compose_permutations,
+    identity_permutation,
+    invert_permutation,
+    log10_num_symmetries,
+    mlp_permutation_spec,
+    random_permutation,
+    verify_equivalence,
+)
+from rebasin_lab.training import TrainConfig, TrainingResult, train
+
+# Only notebooks need these, and they need the extra [lab]: loaded on first use.
+_LAB_NAMES = {"open_run": "runs", "explore": "widgets", "picture": "widgets"}
+
+__all__ = [
+    "MATCHERS",
+    "Dataset",
+    "Experiment",
+    "InterpolationCurve",
+    "LossContour",
+    "MatchingResult",
+    "Model",
+    "PermutationSpec",
+    "Profile",
+    "TrainConfig",
+    "TrainingResult",
+    "apply_permutation",
+    "build_model",
+    "compose_permutations",
+    "distance",
+    "evaluate",
+    "explore",
+    "get_profile",
+    "identity_permutation",
+    "interpolation_curve",
+    "invert_permutation",
+    "label_biased_split",
+    "lerp",
+    "load_dataset",
+    "log10_num_symmetries",
+    "loss_barrier",
+    "loss_contour",
+    "match",
+    "mlp_permutation_spec",
+    "open_run",
+    "picture",
+    "random_halves",
+    "random_permutation",
+    "train",
+    "trained",
+    "verify_equivalence",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAB_NAMES:
+        raise AttributeError(f"module 'rebasin_lab' has no attribute {name!r}")
+    import importlib
+
+    try:
+        module = importlib.import_module(f"rebasin_lab.{_LAB_NAMES[name]}")
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"rl.{name} is for notebooks and needs the package {error.name}: "
+            "pip install 'rebasin_lab[lab]'."
+        ) from error
+    return getattr(module, name)

@@ -1,0 +1,295 @@
+"""What the paper claims, as things that can fail, and the scoreboard of what was measured.
+
+Every claim says before any run what is measured and which bound must hold, per profile: a bound is
+never adjusted to a result. Where a claim is tested on several pairs of networks, *every* pair must
+hold. A claim that fails is printed as not reproduced, with its numbers.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+Status = Literal["reproduced", "not reproduced", "not tested at this profile", "not run"]
+
+PROFILES = ("quick", "laptop", "paper")
+
+
+@dataclasses.dataclass(frozen=True)
+class Bound:
+    """What a measured number must satisfy."""
+
+    relation: Literal["below", "at most", "at least", "equal to"]
+    value: float
+
+    def holds(self, measured: float) -> bool:
+        """Whether one number satisfies the bound; a NaN never does."""
+        return {
+            "below": measured < self.value,
+            "at most": measured <= self.value,
+            "at least": measured >= self.value,
+            "equal to": measured == self.value,
+        }[self.relation]
+
+    def __str__(self) -> str:
+        return f"{self.relation} {self.value:g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """One statement of the paper.
+
+    Attributes:
+        id: how notebooks and figures refer to it.
+        section: where the paper makes it.
+        statement: what it says.
+        paper: the paper's number, or its words where it gives none.
+        quantity: what is measured, with its unit.
+        notebook: where it is tested.
+        bounds: profile -> the tolerance; a profile that is missing does not test the claim.
+    """
+
+    id: str
+    section: str
+    statement: str
+    paper: str
+    quantity: str
+    notebook: str
+    bounds: Mapping[str, Bound]
+
+
+def _everywhere(relation: str, value: float) -> dict[str, Bound]:
+    return {profile: Bound(relation, value) for profile in PROFILES}
+
+
+_CLAIMS = (
+    Claim(
+        id="functional-equivalence",
+        section="2",
+        statement="Permuting the units of every hidden layer leaves the network's function as is.",
+        paper="equal",
+        quantity="largest change of a logit, relative to the largest logit",
+        notebook="01_permutation_symmetries",
+        # float32 sums in another order: about 1e-6 after four layers.
+        bounds=_everywhere("below", 1e-5),
+    ),
+    Claim(
+        id="table1-mlp",
+        section="Table 1",
+        statement="An MLP with three hidden layers of 512 units has 10^3498 symmetries.",
+        paper="3498",
+        quantity="log10 of the count, floors summed layer by layer as in the paper",
+        notebook="01_permutation_symmetries",
+        bounds=_everywhere("equal to", 3498),
+    ),
+    Claim(
+        id="table1-vgg16",
+        section="Table 1",
+        statement="A VGG16 has 10^35160 symmetries.",
+        paper="35160",
+        quantity="log10 of the count, floors summed layer by layer as in the paper",
+        notebook="01_permutation_symmetries",
+        bounds=_everywhere("equal to", 35160),
+    ),
+    Claim(
+        id="table1-resnet50-untied",
+        section="Table 1",
+        statement="The paper's ResNet50 number is a sum over convolutions as if none were tied.",
+        paper="55109",
+        quantity="log10 of the count, floors summed convolution by convolution",
+        notebook="01_permutation_symmetries",
+        bounds=_everywhere("equal to", 55109),
+    ),
+    Claim(
+        id="table1-resnet50",
+        section="Table 1",
+        statement="A ResNet50 has 10^55109 symmetries.",
+        paper="55109",
+        quantity="log10 of the count with residual streams tied, floored",
+        notebook="01_permutation_symmetries",
+        bounds=_everywhere("equal to", 55109),
+    ),
+    Claim(
+        id="lemma2-terminates",
+        section="3.2, Lemma 2",
+        statement="Weight matching ends by itself.",
+        paper="terminates",
+        quantity="sweeps until nothing changes, of at most 100",
+        notebook="04_loss_landscapes",
+        bounds=_everywhere("below", 100),
+    ),
+    Claim(
+        id="weight-matching-seconds",
+        section="A.5",
+        statement="Matching two MLPs of 3x512 units takes seconds.",
+        paper="3 s (V100)",
+        quantity="seconds of weight matching",
+        notebook="04_loss_landscapes",
+        bounds=_everywhere("at most", 3.0),
+    ),
+    Claim(
+        id="fig1-closer",
+        section="5.1, Fig. 1",
+        statement="Matching moves B closer to A.",
+        paper="shown",
+        quantity="distance(A, pi(B)) / distance(A, B)",
+        notebook="04_loss_landscapes",
+        bounds=_everywhere("below", 1.0),
+    ),
+    Claim(
+        id="fig1-midpoint",
+        section="5.1, Fig. 1",
+        statement="The middle between A and pi(B) lies in the basin, the middle to B does not.",
+        paper="shown",
+        quantity="test loss at the permuted middle / at the naive middle",
+        notebook="04_loss_landscapes",
+        bounds=_everywhere("below", 0.5),
+    ),
+    Claim(
+        id="fig2-mnist-naive",
+        section="5.1, Fig. 2",
+        statement="Two MLPs trained on MNIST are separated by a loss barrier.",
+        paper="0.87 at epoch 100, 1.24 at 25",
+        quantity="naive train loss barrier (nats)",
+        notebook="04_loss_landscapes",
+        bounds={
+            "quick": Bound("at least", 0.3),
+            "laptop": Bound("at least", 0.5),
+            "paper": Bound("at least", 0.5),
+        },
+    ),
+    Claim(
+        id="fig2-mnist-matched",
+        section="5.1, Fig. 2",
+        statement="Weight matching takes the barrier away.",
+        paper="0.00 at epoch 100, 0.01 at 25",
+        quantity="permuted train loss barrier (nats)",
+        notebook="04_loss_landscapes",
+        # Zero within the resolution of the paper's plot; with ends that differ a little the
+        # definition's minimum is half their difference, not zero.
+        bounds=_everywhere("at most", 0.02),
+    ),
+    Claim(
+        id="fig2-mnist-ratio",
+        section="5.1, Fig. 2",
+        statement="The permuted barrier is a small fraction of the naive one.",
+        paper="near 0",
+        quantity="permuted / naive train loss barrier",
+        notebook="04_loss_landscapes",
+        bounds=_everywhere("below", 0.1),
+    ),
+    Claim(
+        id="fig2-mnist-convex",
+        section="5.1, Fig. 2",
+        statement="After matching, the middle of the line has a lower test loss than its ends.",
+        paper="0.09 against 0.12 and 0.16",
+        quantity="permuted test loss, middle minus mean of the ends (nats)",
+        notebook="04_loss_landscapes",
+        bounds=_everywhere("at most", 0.0),
+    ),
+    Claim(
+        id="fig9-mnist-naive",
+        section="5.1, Fig. 9",
+        statement="Without matching, the middle of the line is much less accurate than its ends.",
+        paper="18 at epoch 100",
+        quantity="drop of test accuracy at the naive middle (points)",
+        notebook="04_loss_landscapes",
+        bounds=_everywhere("at least", 5.0),
+    ),
+    Claim(
+        id="fig9-mnist-matched",
+        section="5.1, Fig. 9",
+        statement="After matching, the middle of the line is as accurate as its ends.",
+        paper="0",
+        quantity="drop of test accuracy at the permuted middle (points)",
+        notebook="04_loss_landscapes",
+        bounds=_everywhere("at most", 1.0),
+    ),
+)
+
+CLAIMS: dict[str, Claim] = {claim.id: claim for claim in _CLAIMS}
+
+
+@dataclasses.dataclass(frozen=True)
+class ClaimResult:
+    """What a run measured for a claim.
+
+    Attributes:
+        claim: the claim.
+        profile: the profile of the run.
+        measured: one number per pair of networks, or a single one.
+    """
+
+    claim: Claim
+    profile: str
+    measured: tuple[float, ...] = ()
+
+    @property
+    def status(self) -> Status:
+        """Reproduced only if every measured number satisfies the bound."""
+        if self.profile not in self.claim.bounds:
+            return "not tested at this profile"
+        if not self.measured:
+            return "not run"
+        bound = self.claim.bounds[self.profile]
+        held = all(bound.holds(value) for value in self.measured)
+        return "reproduced" if held else "not reproduced"
+
+    @property
+    def measured_text(self) -> str:
+        """The mean, and the range where there is one."""
+        if not self.measured:
+            return "-"
+        mean = math.fsum(self.measured) / len(self.measured)
+        if len(self.measured) == 1:
+            return _format(mean)
+        low, high = _format(min(self.measured)), _format(max(self.measured))
+        return f"{_format(mean)} ({low} ... {high}, {len(self.measured)} pairs)"
+
+    @property
+    def tolerance(self) -> str:
+        """The bound at this profile."""
+        bound = self.claim.bounds.get(self.profile)
+        return str(bound) if bound else "-"
+
+    def as_row(self) -> dict[str, Any]:
+        """One row of the scoreboard, JSON-ready."""
+        return {
+            "claim": self.claim.id,
+            "section": self.claim.section,
+            "statement": self.claim.statement,
+            "paper": self.claim.paper,
+            "quantity": self.claim.quantity,
+            "measured": list(self.measured),
+            "measured_text": self.measured_text,
+            "tolerance": self.tolerance,
+            "status": self.status,
+            "notebook": self.claim.notebook,
+        }
+
+
+def measure(claim_id: str, profile: str, measured: float | Iterable[float]) -> ClaimResult:
+    """Hold measured numbers against a claim.
+
+    Raises:
+        ValueError: for an unknown claim, or no number at all.
+    """
+    if claim_id not in CLAIMS:
+        raise ValueError(f"Expected a claim among {sorted(CLAIMS)}; got {claim_id!r}.")
+    values = tuple(float(v) for v in (measured if isinstance(measured, Iterable) else [measured]))
+    if not values:
+        raise ValueError(f"Expected at least one measured number for '{claim_id}'; got none.")
+    return ClaimResult(CLAIMS[claim_id], profile, values)
+
+
+def scoreboard(profile: str, measured: Mapping[str, Iterable[float]]) -> list[ClaimResult]:
+    """All claims, in order, with what was measured for them."""
+    return [
+        ClaimResult(claim, profile, tuple(measured.get(claim.id, ()))) for claim in CLAIMS.values()
+    ]
+
+
+def _format(value: float) -> str:
+    if value == int(value) and abs(value) < 1e9:
+        return str(int(value))
+    return f"{value:.2e}" if abs(value) < 5e-4 else f"{value:.4g}"

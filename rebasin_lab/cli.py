@@ -1,0 +1,57 @@
+"""The command `rebasin-lab`."""
+
+import sys
+
+import click
+
+from rebasin_lab import experiments, figures
+
+# Errors that are the reader's to mend: shown as one paragraph, without a traceback.
+_EXPECTED_ERRORS = (ValueError, OSError)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="rebasin_lab")
+def main() -> None:
+    """Git Re-Basin as something to hold."""
+
+
+@main.command()
+@click.option(
+    "--profile",
+    default="quick",
+    show_default=True,
+    help=f"Sizes of the run: {', '.join(experiments.PROFILES)}.",
+)
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter.")
+@click.option("--only", multiple=True, metavar="START", help="Notebooks starting so, as in 04.")
+@click.option("--run", "run_name", default="", help="Folder under runs/ [default: the profile].")
+def reproduce(
+    profile: str, settings: tuple[str, ...], only: tuple[str, ...], run_name: str
+) -> None:
+    """Run the notebook sequence and print the scoreboard."""
+    try:
+        from rebasin_lab import runner
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f"Running notebooks needs the package {error.name}: pip install 'rebasin_lab[lab]'."
+        ) from error
+    try:
+        parameters = dict(runner.parse_parameter(text) for text in settings)
+        status = runner.reproduce(
+            profile=profile, parameters=parameters, only=only, run_name=run_name
+        )
+    except _EXPECTED_ERRORS as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        click.echo("\nInterrupted. What ran is kept; the same command goes on from there.")
+        status = 130
+    sys.exit(status)
+
+
+@main.command()
+def redraw() -> None:
+    """Draw every figure again from the numbers stored beside it."""
+    for path in figures.saved_figures():
+        figures.redraw(path)
+        click.echo(path.with_suffix(".svg"))

@@ -1,0 +1,264 @@
+"""Drawing: one function per kind of figure, from plain numbers onto a given matplotlib figure.
+
+Nothing is computed here and nothing is saved. Each function takes a `Figure` and the JSON-ready
+numbers that `figures` keeps beside the picture, so that any figure can be drawn again from its
+file. `PLOTS` names them. A, B, naive and permuted keep one colour everywhere (Okabe and Ito's,
+told apart by colour-blind readers), and a line style or marker besides.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+COLOURS = {
+    "A": "#0072B2",
+    "B": "#D55E00",
+    "naive": "#5A5A5A",
+    "weight matching": "#009E73",
+}
+
+
+def draw_interpolation(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """Loss and accuracy on the line from A to B, one thin line per pair and their mean.
+
+    Numbers: `curves`: method -> list of `InterpolationCurve.as_numbers()`, one per pair.
+    """
+    loss_ax, accuracy_ax = fig.subplots(1, 2)
+    for metric, ax, scale in (("loss", loss_ax, 1.0), ("accuracy", accuracy_ax, 100.0)):
+        for method, curves in numbers["curves"].items():
+            for split, style in (("train", "-"), ("test", "--")):
+                field = f"{split}_{metric}"
+                _mean_and_pairs(ax, curves, field, scale, style, method, f"{method}, {split}")
+        _label_line_ends(ax)
+    loss_ax.set(title="Loss on the line between two networks", ylabel="cross-entropy (nats)")
+    accuracy_ax.set(title="Accuracy on the same line", ylabel="accuracy (%)")
+    _legend_below(fig, loss_ax)
+
+
+def draw_barriers(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """The train-loss barrier of every pair before and after matching, on a logarithmic axis.
+
+    Numbers: `pairs`: names; `naive` and `permuted`: one barrier per pair, in nats; `floor`: the
+    value below which a barrier is drawn at the floor.
+    """
+    ax = fig.subplots()
+    positions = np.arange(len(numbers["pairs"]))
+    floor = numbers["floor"]
+    for method, key, marker in (("naive", "naive", "o"), ("weight matching", "permuted", "^")):
+        heights = np.maximum(numbers[key], floor)
+        ax.plot(positions, heights, marker, color=COLOURS[method], label=method, markersize=9)
+    for position, before, after in zip(
+        positions, numbers["naive"], numbers["permuted"], strict=True
+    ):
+        ax.annotate(
+            "",
+            (position, max(after, floor) * 1.3),
+            (position, before / 1.2),
+            arrowprops={"arrowstyle": "->", "color": "#999999"},
+        )
+    ax.set_yscale("log")
+    ax.set_xticks(positions, numbers["pairs"])
+    ax.margins(x=0.3)
+    ax.set(title="Barrier before and after matching", ylabel="train loss barrier (nats)")
+    _legend_below(fig, ax)
+
+
+def draw_contour(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """The test loss on the plane through A, B and pi(B).
+
+    Numbers: `LossContour.as_numbers()` and `cap`, the loss at which colours stop.
+    """
+    ax = fig.subplots()
+    levels = np.linspace(0, numbers["cap"], 14)
+    loss = np.minimum(numbers["loss"], numbers["cap"])
+    filled = ax.contourf(numbers["x"], numbers["y"], loss, levels, cmap="viridis_r")
+    ax.contour(numbers["x"], numbers["y"], loss, levels, colors="white", linewidths=0.3)
+    points = numbers["models"]
+    for name, target, method in (("B", "A", "naive"), ("C", "A", "weight matching")):
+        xs, ys = zip(points[target], points[name], strict=True)
+        ax.plot(xs, ys, "--" if method == "naive" else "-", color="black", label=method)
+    for name, label in (("A", "A"), ("B", "B"), ("C", "π(B)")):
+        ax.plot(*points[name], "o", color="white", markeredgecolor="black", markersize=8)
+        ax.annotate(
+            label,
+            points[name],
+            (0, 9),
+            textcoords="offset points",
+            ha="center",
+            fontweight="bold",
+            bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.8},
+        )
+    ax.grid(visible=False)
+    ax.set_aspect("equal")
+    ax.set(
+        title="Test loss on the plane through A, B and π(B)",
+        xlabel="along B - A (units of ‖B - A‖)",
+        ylabel="across",
+    )
+    ax.legend(loc="lower right", frameon=True)
+    label = f"cross-entropy (nats), capped at {numbers['cap']:g}"
+    fig.colorbar(filled, ax=ax, label=label, format="%.2f")
+
+
+def draw_history(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """Test loss and accuracy of networks A and B while they train.
+
+    Numbers: `histories`: name -> a training history.
+    """
+    loss_ax, accuracy_ax = fig.subplots(1, 2)
+    for metric, ax, scale in (("loss", loss_ax, 1.0), ("accuracy", accuracy_ax, 100.0)):
+        for name, history in numbers["histories"].items():
+            for split, style in (("train", "-"), ("test", "--")):
+                values = scale * np.asarray(history[f"{split}_{metric}"])
+                epochs = np.arange(1, values.size + 1)
+                ax.plot(epochs, values, style, color=COLOURS[name], label=f"{name}, {split}")
+        ax.set_xlabel("epoch")
+    loss_ax.set(title="Two networks learn alike", ylabel="cross-entropy (nats)", yscale="log")
+    accuracy_ax.set(title="and end equally good", ylabel="accuracy (%)")
+    loss_ax.legend()
+
+
+def draw_units(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """First-layer weights as images: the same slots in A, in B and in the permuted B.
+
+    Numbers: `rows`: row name -> list of 2-d images, one per unit; `slots`: the unit numbers.
+    """
+    rows = numbers["rows"]
+    limit = max(np.abs(images).max() for images in rows.values())
+    axes = fig.subplots(len(rows), len(numbers["slots"]), squeeze=False)
+    for row_axes, (name, images) in zip(axes, rows.items(), strict=True):
+        for ax, image in zip(row_axes, images, strict=True):
+            ax.imshow(image, cmap="RdBu_r", vmin=-limit, vmax=limit)
+            ax.set(xticks=[], yticks=[])
+            ax.grid(visible=False)
+            ax.spines[:].set_visible(False)
+        row_axes[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    for ax, slot in zip(axes[0], numbers["slots"], strict=True):
+        ax.set_title(f"slot {slot}", loc="center", fontsize=8)
+
+
+def draw_symmetry_counts(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """How many permutations keep a network's function, on a doubly logarithmic scale.
+
+    Numbers: `bars`: list of {"name", "log10", "kind"} with kind "paper", "exact" or "other".
+    """
+    ax = fig.subplots()
+    colours = {"paper": "#56B4E9", "exact": "#009E73", "other": "#999999"}
+    bars = numbers["bars"]
+    positions = np.arange(len(bars))[::-1]
+    ax.barh(
+        positions,
+        [bar["log10"] for bar in bars],
+        color=[colours[bar["kind"]] for bar in bars],
+        hatch=["//" if bar["kind"] == "paper" else "" for bar in bars],
+        edgecolor="white",
+    )
+    for position, bar in zip(positions, bars, strict=True):
+        ax.annotate(
+            f"$10^{{{round(bar['log10'])}}}$",
+            (bar["log10"], position),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+        )
+    ax.set_yticks(positions, [bar["name"] for bar in bars])
+    ax.set_xscale("log")
+    ax.set_xlim(10, 4e5)
+    ax.grid(visible=False)
+    ax.set(xlabel="digits in the number of symmetries (log scale)")
+
+
+def draw_objective(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """<A, pi(B)> climbing, update by update.
+
+    Numbers: `objectives`: name -> history; `updates_per_sweep`.
+    """
+    ax = fig.subplots()
+    for name, history in numbers["objectives"].items():
+        ax.plot(history, ".-", label=name)
+    longest = max(map(len, numbers["objectives"].values()))
+    for sweep in range(0, longest, numbers["updates_per_sweep"]):
+        ax.axvline(sweep, color="#cccccc", linewidth=0.6, zorder=0)
+    ax.set(
+        title="Weight matching climbs until nothing changes",
+        xlabel="assignment problems solved (a grey line per sweep)",
+        ylabel="inner product ⟨A, π(B)⟩",
+    )
+    ax.legend()
+
+
+def draw_line_position(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """Where a merged model stands on the line, and what it answers to some test images.
+
+    Numbers: `curves`: method -> one curve; `lam`; `images`: 2-d images; `answers`: method -> one
+    (class name, right or wrong) per image.
+    """
+    top, bottom = fig.subfigures(2, 1, height_ratios=[1.5, 1])
+    ax = top.subplots()
+    for method, curve in numbers["curves"].items():
+        loss = np.interp(numbers["lam"], curve["lambdas"], curve["test_loss"])
+        ax.plot(curve["lambdas"], curve["test_loss"], color=COLOURS[method], label=method)
+        ax.plot(numbers["lam"], loss, "o", color=COLOURS[method], markersize=9)
+    _label_line_ends(ax)
+    ax.set(title=f"λ = {numbers['lam']:.2f}", ylabel="test loss (nats)")
+    ax.legend(loc="upper right")
+    answers = numbers["answers"]
+    axes = bottom.subplots(1, len(numbers["images"]))
+    for index, (image_ax, image) in enumerate(zip(axes, numbers["images"], strict=True)):
+        image_ax.imshow(image, cmap="gray_r")
+        image_ax.axis("off")
+        for line, (method, labels) in enumerate(answers.items()):
+            name, right = labels[index]
+            image_ax.text(
+                0.5,
+                -0.25 - 0.32 * line,
+                name if right else f"{name} ✗",
+                color=COLOURS[method],
+                transform=image_ax.transAxes,
+                ha="center",
+                fontweight="normal" if right else "bold",
+            )
+
+
+PLOTS: dict[str, Callable[[Figure, Mapping[str, Any]], None]] = {
+    "barriers": draw_barriers,
+    "contour": draw_contour,
+    "history": draw_history,
+    "interpolation": draw_interpolation,
+    "line_position": draw_line_position,
+    "objective": draw_objective,
+    "symmetry_counts": draw_symmetry_counts,
+    "units": draw_units,
+}
+
+
+def _mean_and_pairs(
+    ax: Axes,
+    curves: Sequence[Mapping[str, Any]],
+    field: str,
+    scale: float,
+    style: str,
+    method: str,
+    label: str,
+) -> None:
+    lambdas = curves[0]["lambdas"]
+    values = scale * np.array([curve[field] for curve in curves])
+    colour = COLOURS[method]
+    if len(curves) > 1:
+        for line in values:
+            ax.plot(lambdas, line, style, color=colour, linewidth=0.6, alpha=0.5)
+    ax.plot(lambdas, values.mean(axis=0), style, color=colour, label=label)
+
+
+def _legend_below(fig: Figure, ax: Axes) -> None:
+    """One legend under all panels, where no line can run through it."""
+    handles, labels = ax.get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+
+
+def _label_line_ends(ax: Axes) -> None:
+    ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["Model A", "", "0.5", "", "Model B"])
+    ax.set_xlim(-0.02, 1.02)

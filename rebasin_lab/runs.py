@@ -1,0 +1,210 @@
+"""What a notebook's first cell opens: one handle on its profile, networks, figures and claims.
+
+    run = rl.open_run("04_loss_landscapes", profile=profile, run_dir=run_dir, interactive=...)
+
+Headless and in JupyterLab a notebook makes the same calls; only the place of its claims (a run's
+folder) and the look of its progress bars differ.
+"""
+
+import dataclasses
+import html
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from IPython.display import HTML, display
+
+from rebasin_lab import checkpoints, claims, datasets, experiments, figures, models, paths
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """A notebook at work; made by `open_run`.
+
+    Attributes:
+        notebook: the notebook's name, without ending.
+        profile: the profile, overrides included.
+        data: the data set of the profile.
+        model: the architecture of the profile.
+        run_dir: where this run keeps its claims.
+        figures_dir: where figures go.
+        interactive: False when nobody watches.
+        results: claims measured so far.
+    """
+
+    notebook: str
+    profile: experiments.Profile
+    data: datasets.Dataset
+    model: models.Model
+    run_dir: Path
+    figures_dir: Path
+    interactive: bool
+    results: dict[str, claims.ClaimResult] = dataclasses.field(default_factory=dict)
+
+    def trained(self, seed: int) -> experiments.Trained:
+        """The profile's network with this seed: restored if stored, else trained."""
+        experiment = experiments.Experiment.of_profile(self.profile, seed=seed)
+        style = "auto" if self.interactive else "lines"
+        return experiments.trained(experiment, data=self.data, model=self.model, style=style)
+
+    def figure(
+        self,
+        name: str,
+        *,
+        plot: str,
+        numbers: Mapping[str, Any],
+        caption: str,
+        alt: str,
+        seeds: Sequence[int] = (),
+        claims: Sequence[str] = (),
+        size: tuple[float, float] = (8.0, 3.4),
+    ) -> None:
+        """Save a figure with its numbers and show it; the caption gains what was run."""
+        profile = self.profile
+        ran = f"{self.data.title}, {profile.width} units wide, {profile.num_epochs} epochs"
+        seeded = f", seeds {', '.join(map(str, seeds))}" if seeds else ""
+        path = figures.save_figure(
+            self.figures_dir / self.notebook,
+            name,
+            plot=plot,
+            numbers=numbers,
+            caption=f"{caption} [{profile.name} profile: {ran}{seeded}]"
+            if seeds
+            else f"{caption} [{profile.name} profile]",
+            alt=alt,
+            provenance=figures.Provenance(
+                notebook=self.notebook,
+                profile=profile.name,
+                dataset=figures.describe_dataset(self.data),
+                seeds=list(seeds),
+                settings=dataclasses.asdict(profile),
+                claims=list(claims),
+            ),
+            size=size,
+        )
+        png = path.with_suffix(".png").read_bytes()
+        display(HTML(figures.as_html(json.loads(path.read_text()), png)))
+
+    def check(self, claim_id: str, measured: float | Iterable[float]) -> claims.ClaimResult:
+        """Hold measured numbers against a claim of the paper, and keep the result."""
+        result = claims.measure(claim_id, self.profile.name, measured)
+        if result.claim.notebook != self.notebook:
+            raise ValueError(
+                f"Expected '{claim_id}' to be tested in {result.claim.notebook}, as claims.py "
+                f"says; got {self.notebook}."
+            )
+        self.results[claim_id] = result
+        numbers = {name: list(result.measured) for name, result in self.results.items()}
+        checkpoints.write_atomically(
+            claims_file(self.run_dir, self.notebook), json.dumps(numbers, indent=1).encode()
+        )
+        return result
+
+    def show_claims(self) -> None:
+        """Show this notebook's claims as a table: what the paper says, what was measured."""
+        missing = [
+            claim.id
+            for claim in claims.CLAIMS.values()
+            if claim.notebook == self.notebook and claim.id not in self.results
+        ]
+        assert not missing, missing
+        display(HTML(_claims_table(self.results.values(), self.profile.name)))
+
+
+def open_run(
+    notebook: str,
+    *,
+    profile: str = "quick",
+    run_dir: str = "",
+    figures_dir: str = "",
+    interactive: bool = True,
+    **overrides: Any,
+) -> Run:
+    """Open a notebook's run and say what it runs on.
+
+    Args:
+        notebook: the notebook's name, without ending.
+        profile: "quick", "laptop" or "paper".
+        run_dir: where to keep results; "" is a folder for interactive work.
+        figures_dir: where to keep figures; "" is the project's `figures/`. Interactive work on
+            changed settings keeps its figures in its own run instead.
+        interactive: False when run headlessly.
+        **overrides: fields of the profile to replace; 0 and "" leave a field as it is.
+
+    Raises:
+        ValueError: for an unknown profile, field, data set or architecture.
+        FileNotFoundError: if the profile's data set is not to be had.
+    """
+    chosen = experiments.get_profile(profile, **overrides)
+    data = datasets.load_dataset(chosen.dataset)
+    model = models.build_model(
+        "mlp", dataset=data, width=chosen.width, num_hidden_layers=chosen.num_hidden_layers
+    )
+    folder = Path(run_dir) if run_dir else paths.runs_dir() / "interactive"
+    changed = chosen != experiments.PROFILES[profile]
+    figures_home = folder / "figures" if changed or not run_dir else paths.figures_dir()
+    run = Run(
+        notebook=notebook,
+        profile=chosen,
+        data=data,
+        model=model,
+        run_dir=folder,
+        figures_dir=Path(figures_dir) if figures_dir else figures_home,
+        interactive=interactive,
+    )
+    display(HTML(_banner(run)))
+    return run
+
+
+def claims_file(run_dir: Path, notebook: str) -> Path:
+    """Where a run keeps the numbers measured for a notebook's claims."""
+    return run_dir / "claims" / f"{notebook}.json"
+
+
+def _banner(run: Run) -> str:
+    profile = run.profile
+    images = f"{len(run.data.train_images):,} train, {len(run.data.test_images):,} test images"
+    versions = ", ".join(
+        f"{name} {version}" for name, version in figures.package_versions().items()
+    )
+    rows = {
+        "profile": f"<b>{html.escape(profile.name)}</b>",
+        "data": f"{html.escape(run.data.title)}: {images}, from {html.escape(run.data.source)}",
+        "networks": f"MLP, {profile.num_hidden_layers} hidden layers of {profile.width} units, "
+        f"{profile.num_epochs} epochs of Adam, batch {profile.batch_size}",
+        "device": html.escape(", ".join(str(device) for device in jax.devices())),
+        "versions": html.escape(versions),
+        "figures": html.escape(paths.shown(run.figures_dir / run.notebook)),
+    }
+    body = "".join(
+        f'<tr><td style="text-align:left"><i>{name}</i></td>'
+        f'<td style="text-align:left">{value}</td></tr>'
+        for name, value in rows.items()
+    )
+    return f"<table>{body}</table>"
+
+
+def _claims_table(results: Iterable[claims.ClaimResult], profile: str) -> str:
+    header = "".join(
+        f'<th style="text-align:left">{name}</th>'
+        for name in ("claim", "section", "paper", "measured", "tolerance", "")
+    )
+    rows = "".join(
+        "<tr>"
+        + "".join(
+            f'<td style="text-align:left">{html.escape(value)}</td>'
+            for value in (
+                f"{result.claim.statement} ({result.claim.quantity})",
+                result.claim.section,
+                result.claim.paper,
+                result.measured_text,
+                result.tolerance,
+            )
+        )
+        + f'<td style="text-align:left"><b>{result.status}</b></td></tr>'
+        for result in results
+    )
+    caption = f"<caption>Claims at the {html.escape(profile)} profile</caption>"
+    return f"<table>{caption}<tr>{header}</tr>{rows}</table>"
