@@ -38,7 +38,7 @@ def save(path: Path, tree: PyTree, metadata: Mapping[str, Any]) -> None:
     Raises:
         OSError: if the file cannot be written (a full disk, say); what was there before stays.
     """
-    leaves = {name: np.ascontiguousarray(leaf) for name, leaf in pytrees.flatten(tree).items()}
+    leaves = {name: np.asarray(leaf, order="C") for name, leaf in pytrees.flatten(tree).items()}
     header = {"metadata": metadata, "sha256": _digest(leaves, metadata)}
     content = safetensors.numpy.save(leaves, {_KEY: json.dumps(header)})
     write_atomically(path, content)
@@ -70,10 +70,11 @@ def load(
         raise DamagedCheckpointError(
             f"The checkpoint '{path}' is damaged ({error}). Delete it to have it made again."
         ) from error
-    if header is None:
-        raise CheckpointError(
-            f"'{path}' is a safetensors file, but not one that rebasin_lab wrote: it carries no "
-            f"'{_KEY}' metadata. Load it with safetensors.numpy.load_file instead."
+    if not isinstance(header, dict) or header.keys() != {"metadata", "sha256"}:
+        raise DamagedCheckpointError(
+            f"'{path}' is damaged, or no checkpoint of rebasin_lab: it is a safetensors file "
+            f"without '{_KEY}' metadata. Delete it to have it made again, or read a file of your "
+            "own with safetensors.numpy.load_file."
         )
     if header["sha256"] != _digest(leaves, header["metadata"]):
         raise DamagedCheckpointError(

@@ -80,7 +80,7 @@ _CLAIMS = (
         paper="3498",
         quantity="log10 of the count, floors summed layer by layer as in the paper",
         notebook="01_permutation_symmetries",
-        bounds=_everywhere("equal to", 3498),
+        bounds=_everywhere("equal to", 3498.0),
     ),
     Claim(
         id="table1-vgg16",
@@ -89,7 +89,7 @@ _CLAIMS = (
         paper="35160",
         quantity="log10 of the count, floors summed layer by layer as in the paper",
         notebook="01_permutation_symmetries",
-        bounds=_everywhere("equal to", 35160),
+        bounds=_everywhere("equal to", 35160.0),
     ),
     Claim(
         id="table1-resnet50-untied",
@@ -98,7 +98,7 @@ _CLAIMS = (
         paper="55109",
         quantity="log10 of the count, floors summed convolution by convolution",
         notebook="01_permutation_symmetries",
-        bounds=_everywhere("equal to", 55109),
+        bounds=_everywhere("equal to", 55109.0),
     ),
     Claim(
         id="table1-resnet50",
@@ -107,7 +107,7 @@ _CLAIMS = (
         paper="55109",
         quantity="log10 of the count with residual streams tied, floored",
         notebook="01_permutation_symmetries",
-        bounds=_everywhere("equal to", 55109),
+        bounds=_everywhere("equal to", 55109.0),
     ),
     Claim(
         id="lemma2-terminates",
@@ -116,7 +116,7 @@ _CLAIMS = (
         paper="terminates",
         quantity="sweeps until nothing changes, of at most 100",
         notebook="04_loss_landscapes",
-        bounds=_everywhere("below", 100),
+        bounds=_everywhere("below", 100.0),
     ),
     Claim(
         id="weight-matching-seconds",
@@ -290,6 +290,8 @@ def scoreboard(profile: str, measured: Mapping[str, Iterable[float]]) -> list[Cl
 
 
 def _format(value: float) -> str:
+    if not math.isfinite(value):
+        return str(value)
     if value == int(value) and abs(value) < 1e9:
         return str(int(value))
     return f"{value:.2e}" if abs(value) < 5e-4 else f"{value:.4g}"

@@ -1,6 +1,7 @@
 """The command `rebasin-lab`."""
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -25,9 +26,19 @@ def main() -> None:
 )
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter.")
 @click.option("--only", multiple=True, metavar="START", help="Notebooks starting so, as in 04.")
-@click.option("--run", "run_name", default="", help="Folder under runs/ [default: the profile].")
+@click.option("--run", "run_name", default="", help="Folder under runs/ [default: by profile].")
+@click.option(
+    "--figures",
+    "figures_dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where figures go [default: the project's figures/].",
+)
 def reproduce(
-    profile: str, settings: tuple[str, ...], only: tuple[str, ...], run_name: str
+    profile: str,
+    settings: tuple[str, ...],
+    only: tuple[str, ...],
+    run_name: str,
+    figures_dir: Path | None,
 ) -> None:
     """Run the notebook sequence and print the scoreboard."""
     try:
@@ -39,7 +50,11 @@ def reproduce(
     try:
         parameters = dict(runner.parse_parameter(text) for text in settings)
         status = runner.reproduce(
-            profile=profile, parameters=parameters, only=only, run_name=run_name
+            profile=profile,
+            parameters=parameters,
+            only=only,
+            run_name=run_name,
+            figures_dir=figures_dir.resolve() if figures_dir else None,
         )
     except _EXPECTED_ERRORS as error:
         raise click.ClickException(str(error)) from error

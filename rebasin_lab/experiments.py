@@ -90,10 +90,16 @@ def get_profile(name: str, **overrides: Any) -> Profile:
     """
     if name not in PROFILES:
         raise ValueError(f"Expected a profile among {sorted(PROFILES)}; got {name!r}.")
-    fields = {field.name for field in dataclasses.fields(Profile)}
-    if unknown := sorted(set(overrides) - fields):
+    fields = {field.name: field.type for field in dataclasses.fields(Profile)}
+    if unknown := sorted(set(overrides) - set(fields)):
         raise ValueError(f"Expected fields of a profile, {sorted(fields)}; got {unknown}.")
     given = {field: value for field, value in overrides.items() if value not in (0, "")}
+    for field, value in given.items():
+        right_type = isinstance(value, (int, float) if fields[field] is float else fields[field])
+        if not right_type or (fields[field] is not str and value < 0):
+            raise ValueError(
+                f"Expected {field} to be a positive {fields[field].__name__}; got {value!r}."
+            )
     return dataclasses.replace(PROFILES[name], **given)
 
 

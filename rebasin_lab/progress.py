@@ -5,9 +5,10 @@ tqdm. Where nobody watches (papermill, a log file) a bar becomes one line every 
 because a bar that redraws itself fills a log with copies, and a widget shows nothing but 0 %.
 """
 
+import io
 import sys
 from contextlib import AbstractContextManager
-from typing import Literal, TextIO
+from typing import Literal
 
 import tqdm
 import tqdm.auto
@@ -47,7 +48,7 @@ def _somebody_watches() -> bool:
 class _Lines:
     """A stream on which tqdm's redraws become lines."""
 
-    def __init__(self, stream: TextIO):
+    def __init__(self, stream: io.TextIOBase):
         self.stream = stream
 
     def write(self, text: str) -> None:

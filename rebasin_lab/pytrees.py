@@ -33,7 +33,8 @@ def unflatten(flat: Mapping[str, Any]) -> dict:
     """Nested dicts from "/"-separated paths; a part made of digits becomes an integer key."""
     tree: dict = {}
     for path, leaf in flat.items():
-        *parents, last = [int(part) if part.isdigit() else part for part in path.split("/")]
+        # isdecimal, not isdigit: "\u00b2" is a digit that int() refuses.
+        *parents, last = [int(part) if part.isdecimal() else part for part in path.split("/")]
         node = tree
         for parent in parents:
             node = node.setdefault(parent, {})

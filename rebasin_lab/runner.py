@@ -8,6 +8,7 @@ exception swallowed by an output widget.
 """
 
 import dataclasses
+import io
 import json
 import logging
 import os
@@ -17,14 +18,14 @@ import textwrap
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import nbformat
 import papermill
 import yaml
 from papermill.exceptions import PapermillExecutionError
 
-from rebasin_lab import checkpoints, claims, experiments, paths, runs
+from rebasin_lab import checkpoints, claims, datasets, experiments, paths, runs
 
 # Set by the runner, not by the user.
 RESERVED_PARAMETERS = ("profile", "run_dir", "figures_dir", "interactive")
@@ -74,7 +75,7 @@ def reproduce(
     only: Sequence[str] = (),
     run_name: str = "",
     figures_dir: Path | None = None,
-    out: TextIO = sys.stdout,
+    out: io.TextIOBase = sys.stdout,
 ) -> int:
     """Run the sequence and print the scoreboard.
 
@@ -82,8 +83,10 @@ def reproduce(
         profile: "quick", "laptop" or "paper".
         parameters: overrides of the notebooks' parameters.
         only: starts of notebook names; all of them if empty.
-        run_name: the folder under `runs/`; by default the profile's name.
-        figures_dir: where figures go instead of the project's `figures/`.
+        run_name: the folder under `runs/`; by default the profile's name, with "-custom" if
+            parameters were changed.
+        figures_dir: where figures go; by default the project's `figures/`, or the run's own folder
+            if parameters were changed.
         out: where to print.
 
     Returns:
@@ -91,21 +94,29 @@ def reproduce(
 
     Raises:
         ValueError: for an unknown profile, notebook or parameter, before anything runs.
+        OSError: if the profile's data set is not to be had.
     """
-    experiments.get_profile(profile)
     notebooks = notebook_sequence(only)
     parameters = dict(parameters or {})
     accepted = {path: set(papermill.inspect_notebook(path)) for path in notebooks}
     _check_parameters(parameters, accepted)
-    run_dir = paths.runs_dir() / (run_name or profile)
+    # What can be wrong with the settings or the data is said now, not in the third notebook.
+    fields = {field.name for field in dataclasses.fields(experiments.Profile)}
+    chosen = experiments.get_profile(
+        profile, **{name: value for name, value in parameters.items() if name in fields}
+    )
+    datasets.load_dataset(chosen.dataset, progress=True)
+    run_dir = paths.runs_dir() / (run_name or (f"{profile}-custom" if parameters else profile))
+    # The project's figures are those of an unchanged profile.
+    figures_dir = figures_dir or (run_dir / "figures" if parameters else paths.figures_dir())
     run_dir.mkdir(parents=True, exist_ok=True)
     outcomes: list[NotebookOutcome] = []
-    print(f"{len(notebooks)} notebooks at the {profile} profile", file=out, flush=True)
+    title = " ".join([f"{profile} profile", *(f"{k}={v}" for k, v in parameters.items())])
+    print(f"{len(notebooks)} notebooks, {title}", file=out, flush=True)
     for number, notebook in enumerate(notebooks, 1):
         own = {name: value for name, value in parameters.items() if name in accepted[notebook]}
         own |= {"profile": profile, "run_dir": str(run_dir), "interactive": False}
-        if figures_dir is not None:
-            own["figures_dir"] = str(figures_dir)
+        own["figures_dir"] = str(figures_dir)
         label = f"[{number}/{len(notebooks)}] {notebook.stem:<26}"
         outcome = _execute(notebook, run_dir, own, _StatusLine(label, out))
         print(f"{label} {outcome.seconds:6.1f} s  {outcome.error or 'ok'}", file=out, flush=True)
@@ -113,10 +124,10 @@ def reproduce(
         if outcome.error:
             break
     failed = [outcome for outcome in outcomes if outcome.error]
-    results = claims.scoreboard(profile, _measured(run_dir))
+    results = claims.scoreboard(profile, _measured(run_dir, outcomes))
     _write_scoreboard(run_dir, profile, parameters, outcomes, results)
-    print("\n" + format_scoreboard(results, profile), file=out)
-    print(_where_things_are(run_dir, figures_dir or paths.figures_dir()), file=out)
+    print("\n" + format_scoreboard(results, title), file=out)
+    print(_where_things_are(run_dir, figures_dir), file=out)
     for outcome in failed:
         print(
             f"\nFAILED: {outcome.notebook}: {outcome.error}\n"
@@ -128,7 +139,7 @@ def reproduce(
     return 1 if failed else 0
 
 
-def format_scoreboard(results: Iterable[claims.ClaimResult], profile: str) -> str:
+def format_scoreboard(results: Iterable[claims.ClaimResult], title: str) -> str:
     """The scoreboard as text: claim, paper's number, measured, tolerance, status."""
     results = list(results)
     tally = ", ".join(
@@ -136,7 +147,7 @@ def format_scoreboard(results: Iterable[claims.ClaimResult], profile: str) -> st
         for status in ("reproduced", "not reproduced", "not tested at this profile", "not run")
         if (count := sum(result.status == status for result in results))
     )
-    lines = [f"Scoreboard of the {profile} profile: {tally}", ""]
+    lines = [f"Scoreboard, {title}: {tally}", ""]
     for result in results:
         claim = result.claim
         mark = {"reproduced": "[yes]", "not reproduced": "[NO] "}.get(result.status, "[--] ")
@@ -261,7 +272,7 @@ class _StatusLine(logging.Handler):
     Only on a terminal: a log file keeps one line per notebook.
     """
 
-    def __init__(self, label: str, out: TextIO):
+    def __init__(self, label: str, out: io.TextIOBase):
         super().__init__()
         self._label, self._out = label, out
         self._live = out.isatty()
@@ -285,10 +296,14 @@ class _StatusLine(logging.Handler):
             self._out.flush()
 
 
-def _measured(run_dir: Path) -> dict[str, list[float]]:
+def _measured(run_dir: Path, outcomes: Iterable[NotebookOutcome]) -> dict[str, list[float]]:
+    """What the notebooks of this run measured; an earlier run's numbers do not count."""
     measured: dict[str, list[float]] = {}
-    for path in sorted((run_dir / "claims").glob("*.json")):
-        measured |= json.loads(path.read_text())
+    for outcome in outcomes:
+        path = runs.claims_file(run_dir, outcome.notebook)
+        if path.exists():
+            numbers = json.loads(path.read_text())
+            measured |= {claim: list(map(float, values)) for claim, values in numbers.items()}
     return measured
 
 

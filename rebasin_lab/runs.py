@@ -128,8 +128,7 @@ def open_run(
         notebook: the notebook's name, without ending.
         profile: "quick", "laptop" or "paper".
         run_dir: where to keep results; "" is a folder for interactive work.
-        figures_dir: where to keep figures; "" is the project's `figures/`. Interactive work on
-            changed settings keeps its figures in its own run instead.
+        figures_dir: where to keep figures; "" is a folder of the run.
         interactive: False when run headlessly.
         **overrides: fields of the profile to replace; 0 and "" leave a field as it is.
 
@@ -143,15 +142,13 @@ def open_run(
         "mlp", dataset=data, width=chosen.width, num_hidden_layers=chosen.num_hidden_layers
     )
     folder = Path(run_dir) if run_dir else paths.runs_dir() / "interactive"
-    changed = chosen != experiments.PROFILES[profile]
-    figures_home = folder / "figures" if changed or not run_dir else paths.figures_dir()
     run = Run(
         notebook=notebook,
         profile=chosen,
         data=data,
         model=model,
         run_dir=folder,
-        figures_dir=Path(figures_dir) if figures_dir else figures_home,
+        figures_dir=Path(figures_dir) if figures_dir else folder / "figures",
         interactive=interactive,
     )
     display(HTML(_banner(run)))

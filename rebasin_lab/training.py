@@ -32,9 +32,9 @@ HISTORY_FIELDS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 class TrainConfig:
     """How to train. The defaults are the paper's MLP on MNIST (Ainsworth et al. 2022, A.3)."""
 
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    optimizer: str = "adam"  # or "adamw" or "sgd"
     learning_rate: float = 1e-3  # the peak, where there is a schedule
-    schedule: Literal["constant", "warmup_cosine"] = "constant"
+    schedule: str = "constant"  # or "warmup_cosine"
     warmup_steps: int = 0  # of warmup_cosine: linear from 1e-6 to the peak, then cosine to 0
     momentum: float = 0.9  # of sgd
     weight_decay: float = 0.0  # sgd: L2 added to the gradient, as in the paper; adamw: decoupled

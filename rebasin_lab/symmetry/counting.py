@@ -30,7 +30,7 @@ def log10_factorial(n: int) -> float:
 
 def log10_num_symmetries(spec: PermutationSpec, params: PyTree) -> float:
     """The base-10 logarithm of the number of permutations that keep the function."""
-    return sum(log10_factorial(size) for size in spec.sizes(params).values())
+    return math.fsum(log10_factorial(size) for size in spec.sizes(params).values())
 
 
 def log10_by_paper(widths: Iterable[int]) -> int:

@@ -1,0 +1,156 @@
+import errno
+import json
+import os
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rebasin_lab import checkpoints
+
+TREE = {
+    "layers": {0: {"bias": np.arange(3, dtype=np.float32), "kernel": np.eye(3, dtype=np.float32)}},
+    "step": np.int32(4),
+}
+METADATA = {
+    "config": {"width": 3, "sizes": [1, 2]},
+    "history": {"loss": [0.1, 0.30000000000000004]},
+}
+
+
+class State(NamedTuple):
+    count: np.ndarray
+    mu: dict
+
+
+@pytest.fixture
+def stored(tmp_path):
+    path = tmp_path / "network.safetensors"
+    checkpoints.save(path, TREE, METADATA)
+    return path
+
+
+def equal(a, b) -> bool:
+    return jax.tree.structure(a) == jax.tree.structure(b) and all(
+        np.array_equal(x, y) and x.dtype == y.dtype
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
+
+
+def test_what_is_saved_is_loaded(stored):
+    tree, metadata = checkpoints.load(stored)
+    assert equal(tree, TREE)
+    assert metadata == METADATA
+
+
+@given(
+    shape=st.lists(st.integers(0, 4), max_size=3),
+    dtype=st.sampled_from(["float32", "float16", "int32", "uint8", "bool"]),
+)
+def test_any_array_survives(tmp_path_factory, shape, dtype):
+    path = tmp_path_factory.mktemp("store") / "x.safetensors"
+    leaf = np.arange(int(np.prod(shape))).reshape(shape).astype(dtype)
+    checkpoints.save(path, {"leaf": leaf}, {})
+    assert equal(checkpoints.load(path)[0], {"leaf": leaf})
+
+
+def test_a_transposed_view_survives(tmp_path):
+    leaf = np.arange(6.0, dtype=np.float32).reshape(2, 3).T
+    checkpoints.save(tmp_path / "x.safetensors", {"leaf": leaf}, {})
+    assert np.array_equal(checkpoints.load(tmp_path / "x.safetensors")[0]["leaf"], leaf)
+
+
+def test_an_optimiser_state_keeps_its_structure(tmp_path):
+    state = {"opt": (State(np.int32(2), {0: np.ones(2, np.float32)}), ())}
+    checkpoints.save(tmp_path / "x.safetensors", state, {})
+    assert equal(checkpoints.load(tmp_path / "x.safetensors", like=state)[0], state)
+
+
+def test_other_programs_can_read_the_file(stored):
+    leaves = safetensors.numpy.load_file(stored)
+    assert sorted(leaves) == ["layers/0/bias", "layers/0/kernel", "step"]
+
+
+def test_the_same_content_gives_the_same_bytes(stored, tmp_path):
+    again = tmp_path / "again.safetensors"
+    checkpoints.save(again, TREE, METADATA)
+    assert again.read_bytes() == stored.read_bytes()
+
+
+def _damaged(tmp_path_factory, damage) -> None:
+    path = tmp_path_factory.mktemp("store") / "network.safetensors"
+    checkpoints.save(path, TREE, METADATA)
+    content = path.read_bytes()
+    changed = damage(content)
+    if changed == content:
+        return
+    path.write_bytes(changed)
+    with pytest.raises(checkpoints.DamagedCheckpointError, match=r"network\.safetensors.*Delete"):
+        checkpoints.load(path, like=TREE)
+
+
+@given(fraction=st.floats(0, 1, exclude_max=True))
+def test_a_truncated_file_is_noticed_wherever_it_is_cut(tmp_path_factory, fraction):
+    _damaged(tmp_path_factory, lambda content: content[: int(fraction * len(content))])
+
+
+@given(position=st.integers(0, 10**6), bit=st.integers(0, 7))
+def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path_factory, position, bit):
+    def flip(content):
+        changed = bytearray(content)
+        changed[position % len(content)] ^= 1 << bit
+        return bytes(changed)
+
+    _damaged(tmp_path_factory, flip)
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
+    path = tmp_path / "network.safetensors"
+    safetensors.numpy.save_file({"x": np.ones(2)}, path)
+    with pytest.raises(checkpoints.CheckpointError, match="without 'rebasin_lab' metadata"):
+        checkpoints.load(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="There is no checkpoint '.*nowhere"):
+        checkpoints.load(tmp_path / "nowhere.safetensors")
+
+
+def test_another_config_is_refused_naming_the_field(stored):
+    config = {"width": 4, "sizes": (1, 2)}
+    with pytest.raises(checkpoints.CheckpointError, match="width: expected 4, stored 3"):
+        checkpoints.load(stored, config=config)
+    checkpoints.load(stored, config={"width": 3, "sizes": (1, 2)})
+
+
+def test_another_shape_is_refused_naming_the_leaf(stored):
+    like = {**TREE, "layers": {0: {**TREE["layers"][0], "kernel": np.ones((3, 4), np.float32)}}}
+    with pytest.raises(
+        checkpoints.CheckpointError, match=r"'layers/0/kernel' to be float32\[3, 4\].*\[3, 3\]"
+    ):
+        checkpoints.load(stored, like=like)
+
+
+def test_a_missing_leaf_is_named(stored):
+    with pytest.raises(checkpoints.CheckpointError, match="'more' is missing in the checkpoint"):
+        checkpoints.load(stored, like={**TREE, "more": np.ones(1)})
+
+
+def test_a_full_disk_is_said_and_loses_nothing(stored, tmp_path):
+    # The temporary file leads to /dev/full, whose writes fail as a full disk's do.
+    (tmp_path / f".{stored.name}.{os.getpid()}.tmp").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"Could not write .* MB to .*Free some space") as caught:
+        checkpoints.save(stored, {"x": np.ones(10)}, {})
+    assert caught.value.errno == errno.ENOSPC
+    assert equal(checkpoints.load(stored)[0], TREE)
+    assert [path.name for path in tmp_path.iterdir()] == [stored.name]
+
+
+def test_metadata_is_json_in_the_header(stored):
+    with safetensors.safe_open(stored, framework="numpy") as file:
+        header = json.loads(file.metadata()["rebasin_lab"])
+    assert header["metadata"] == METADATA

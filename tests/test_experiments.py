@@ -1,0 +1,175 @@
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from rebasin_lab import checkpoints, experiments, training
+
+TRAIN = training.TrainConfig(batch_size=100, num_epochs=6)
+EXPERIMENT = experiments.Experiment(
+    dataset="digits8x8", seed=0, train=TRAIN, options=(("num_hidden_layers", 2), ("width", 32))
+)
+
+
+def same_bits(a, b) -> bool:
+    return all(
+        np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
+
+
+@pytest.fixture
+def store(tmp_path):
+    return tmp_path / "store"
+
+
+def trained(store, experiment=EXPERIMENT):
+    return experiments.trained(experiment, store=store, style="silent")
+
+
+def test_the_second_time_nothing_is_trained(store, monkeypatch):
+    first = trained(store)
+    monkeypatch.setattr(training, "train", lambda *_, **__: pytest.fail("trained again"))
+    second = trained(store)
+    assert (first.origin, second.origin) == ("trained", "restored")
+    assert same_bits(first.params, second.params)
+    assert first.history == second.history
+
+
+def test_every_field_of_an_experiment_has_its_own_network(store):
+    changes = {
+        "seed": {"seed": 1},
+        "learning rate": {"train": dataclasses.replace(TRAIN, learning_rate=2e-3)},
+        "epochs": {"train": dataclasses.replace(TRAIN, num_epochs=7)},
+        "width": {"options": (("num_hidden_layers", 2), ("width", 33))},
+    }
+    from rebasin_lab import datasets
+
+    data = datasets.load_dataset("digits8x8")
+    names = [experiments.digest(experiments.describe(EXPERIMENT, data))]
+    for change in changes.values():
+        other = dataclasses.replace(EXPERIMENT, **change)
+        names.append(experiments.digest(experiments.describe(other, data)))
+    half = data.subset(np.arange(700))
+    names.append(experiments.digest(experiments.describe(EXPERIMENT, half)))
+    assert len(set(names)) == len(changes) + 2
+
+
+def test_another_recipe_has_another_name(monkeypatch, tiny_data):
+    before = experiments.describe(EXPERIMENT, tiny_data)
+    monkeypatch.setattr(training, "RECIPE_VERSION", 99)
+    after = experiments.describe(EXPERIMENT, tiny_data)
+    assert experiments.digest(before) != experiments.digest(after)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-7], lambda b: b[:-7] + b"\0" + b[-6:], bytes])
+def test_a_damaged_network_is_named_and_made_again(store, damage):
+    first = trained(store)
+    content = first.path.read_bytes()
+    first.path.write_bytes(damage(content) if damage is not bytes else b"")
+    with pytest.warns(UserWarning, match=f"{first.path.name}.*made again now"):
+        second = trained(store)
+    assert second.origin == "trained"
+    assert first.path.read_bytes() == content
+
+
+def test_a_file_of_another_experiment_is_an_error_and_stays(store):
+    first = trained(store)
+    other = trained(store, dataclasses.replace(EXPERIMENT, seed=1))
+    first.path.write_bytes(other.path.read_bytes())
+    with pytest.raises(checkpoints.CheckpointError, match="another config.*seed: expected 0"):
+        trained(store)
+    assert first.path.read_bytes() == other.path.read_bytes()
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from rebasin_lab import experiments, training
+experiment = experiments.Experiment(
+    dataset="digits8x8", seed=0, train=training.TrainConfig(batch_size=10, num_epochs=60),
+    options=(("num_hidden_layers", 2), ("width", 32)))
+experiments.trained(experiment, store=Path(sys.argv[1]), style="silent")
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_training_resumes_to_the_same_bits(store):
+    long_train = training.TrainConfig(batch_size=10, num_epochs=60)
+    experiment = dataclasses.replace(EXPERIMENT, train=long_train)
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(store)])
+    deadline = time.monotonic() + 120
+    while not list(store.glob("*.partial.safetensors")):
+        assert process.poll() is None, "it ended before anything was stored"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.2)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    _, metadata = checkpoints.load(next(store.glob("*.partial.safetensors")))
+    assert 1 <= metadata["epoch"] < 60
+    resumed = trained(store, experiment)
+    whole = trained(store.with_name("other"), experiment)
+    assert (resumed.origin, whole.origin) == ("resumed", "trained")
+    assert same_bits(resumed.params, whole.params)
+    assert resumed.history == whole.history
+    assert resumed.path.read_bytes() == whole.path.read_bytes()
+    assert not list(store.glob("*.partial.safetensors"))
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_a_damaged_partial_training_starts_over(store, monkeypatch):
+    whole = trained(store.with_name("other"))
+    save = checkpoints.save
+
+    def save_until_epoch_3(path, tree, metadata):
+        save(path, tree, metadata)
+        if metadata.get("epoch") == 3:
+            raise Interrupted
+
+    monkeypatch.setattr(checkpoints, "save", save_until_epoch_3)
+    with pytest.raises(Interrupted):
+        trained(store)
+    monkeypatch.setattr(checkpoints, "save", save)
+    partial = next(store.glob("*.partial.safetensors"))
+    partial.write_bytes(partial.read_bytes()[:1000])
+    with pytest.warns(UserWarning, match="partial.*damaged"):
+        result = trained(store)
+    assert result.origin == "trained"
+    assert same_bits(result.params, whole.params)
+
+
+def test_overrides_replace_fields_and_zero_does_not():
+    quick = experiments.PROFILES["quick"]
+    assert experiments.get_profile("quick", width=0, dataset="") == quick
+    assert experiments.get_profile("quick", width=64).width == 64
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "message"),
+    [
+        ("huge", {}, "Expected a profile among .*quick.*; got 'huge'"),
+        ("quick", {"widht": 3}, "Expected fields of a profile"),
+        ("quick", {"width": "wide"}, "Expected width to be a positive int; got 'wide'"),
+        ("quick", {"width": -4}, "Expected width to be a positive int; got -4"),
+    ],
+)
+def test_a_wrong_profile_is_refused(name, overrides, message):
+    with pytest.raises(ValueError, match=message):
+        experiments.get_profile(name, **overrides)
+
+
+@pytest.mark.parametrize("name", experiments.PROFILES)
+def test_every_profile_is_fit_to_train_and_interpolate(name):
+    profile = experiments.PROFILES[name]
+    assert profile.num_lambdas % 2 == 1, "the middle of the line must be on the grid"
+    assert profile.num_pairs >= 3, "claims are tested on several pairs"
+    experiments.Experiment.of_profile(profile, seed=0)

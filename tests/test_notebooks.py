@@ -1,0 +1,146 @@
+"""Every notebook runs headlessly at `quick`, and what it measures lies where it should."""
+
+import json
+import os
+import re
+
+import nbformat
+import papermill
+import pytest
+
+from rebasin_lab import claims, figures, paths, runner
+
+NOTEBOOKS = sorted(paths.notebooks_dir().glob("*.ipynb"))
+
+# At `quick` these two fall short of the paper, honestly: 4,000 training images instead of 60,000
+# leave a small barrier. Pinned, so that a change in either direction is noticed.
+NOT_REPRODUCED_AT_QUICK = {"fig2-mnist-matched", "fig9-mnist-matched", "table1-resnet50"}
+
+
+@pytest.fixture(scope="module")
+def quick_run(tmp_path_factory):
+    """One run of the whole sequence, cold, in a store of its own."""
+    folder = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REBASIN_RUNS", str(folder / "runs"))
+        out = (folder / "out.txt").open("w")
+        status = runner.reproduce(figures_dir=folder / "figures", out=out)
+        out.close()
+        yield status, folder, (folder / "out.txt").read_text()
+
+
+@pytest.mark.notebooks
+@pytest.mark.slow
+class TestQuickRun:
+    def test_every_notebook_runs_through(self, quick_run):
+        status, _, text = quick_run
+        assert status == 0, text
+        for notebook in runner.notebook_sequence():
+            assert re.search(rf"^\[\d/\d\] {notebook.stem} .*ok$", text, re.MULTILINE)
+
+    def test_every_claim_of_the_notebooks_is_measured(self, quick_run):
+        _, folder, _ = quick_run
+        board = json.loads((folder / "runs" / "quick" / "scoreboard.json").read_text())
+        statuses = {row["claim"]: row["status"] for row in board["claims"]}
+        assert statuses.keys() == claims.CLAIMS.keys()
+        assert "not run" not in statuses.values()
+        missed = {claim for claim, status in statuses.items() if status == "not reproduced"}
+        # Timing depends on the machine: it may fail without being news.
+        assert missed - {"weight-matching-seconds"} == NOT_REPRODUCED_AT_QUICK
+
+    def test_headline_numbers_lie_in_their_range(self, quick_run):
+        _, folder, _ = quick_run
+        board = json.loads((folder / "runs" / "quick" / "scoreboard.json").read_text())
+        measured = {row["claim"]: row["measured"] for row in board["claims"]}
+        assert len(measured["fig2-mnist-naive"]) >= 3
+        assert all(0.3 < barrier < 3 for barrier in measured["fig2-mnist-naive"])
+        assert all(0 <= ratio < 0.1 for ratio in measured["fig2-mnist-ratio"])
+        assert all(-0.2 < change <= 0 for change in measured["fig2-mnist-convex"])
+
+    def test_every_figure_is_saved_with_numbers_and_provenance(self, quick_run):
+        _, folder, _ = quick_run
+        saved = figures.saved_figures(folder / "figures")
+        committed = figures.saved_figures()
+        assert [path.relative_to(folder / "figures") for path in saved] == [
+            path.relative_to(paths.figures_dir()) for path in committed
+        ]
+        for path in saved:
+            record = json.loads(path.read_text())
+            assert record["profile"] == "quick"
+            assert len(record["dataset"]["digest"]) == 64
+            assert set(record["claims"]) <= claims.CLAIMS.keys()
+            assert record["versions"].keys() == set(figures.PACKAGES)
+            assert figures.render(record, "svg") == path.with_suffix(".svg").read_bytes()
+
+    def test_a_second_run_restores_networks_and_draws_the_same_bytes(self, quick_run):
+        _, folder, _ = quick_run
+        before = {p.name: p.read_bytes() for p in (folder / "figures" / "00_quickstart").iterdir()}
+        stored = sorted((folder / "runs" / "checkpoints").iterdir())
+        times = [path.stat().st_mtime_ns for path in stored]
+        out = (folder / "again.txt").open("w")
+        assert runner.reproduce(only=["00"], figures_dir=folder / "figures", out=out) == 0
+        out.close()
+        after = {p.name: p.read_bytes() for p in (folder / "figures" / "00_quickstart").iterdir()}
+        assert before == after
+        assert [path.stat().st_mtime_ns for path in stored] == times
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+class TestSource:
+    def test_its_parameters_have_defaults_types_and_comments(self, path):
+        parameters = papermill.inspect_notebook(path)
+        assert {"profile", "run_dir", "figures_dir", "interactive"} <= parameters.keys()
+        for name, parameter in parameters.items():
+            assert parameter["inferred_type_name"] in ("str", "int", "float", "bool"), name
+            assert parameter["help"], name
+        assert parameters["profile"]["default"] == '"quick"'
+
+    def test_it_is_stripped_and_names_the_common_kernel(self, path):
+        notebook = nbformat.read(path, as_version=4)
+        assert notebook.metadata.kernelspec.name == "python3"
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                assert not cell.outputs
+                assert cell.execution_count is None
+
+    def test_it_is_near_half_prose_and_of_readable_length(self, path):
+        cells = nbformat.read(path, as_version=4).cells
+        prose = sum(cell.cell_type == "markdown" for cell in cells)
+        assert 12 <= len(cells) <= 25
+        assert 0.4 <= prose / len(cells) <= 0.6
+        assert cells[0].cell_type == "markdown"
+        assert cells[0].source.startswith("# ")
+
+    def test_it_ends_with_exercises_and_opens_its_own_run(self, path):
+        text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
+        assert "**Try it.**" in text
+        assert f'rl.open_run(\n    "{path.stem}"' in text
+
+    def test_it_tests_exactly_its_claims(self, path):
+        text = path.read_text()
+        used = set(re.findall(r"run\.check\(\\?\"([\w-]+)", text))
+        used |= {claim for claim in claims.CLAIMS if f'\\"{claim}\\", counting' in text}
+        assert used == {c.id for c in claims.CLAIMS.values() if c.notebook == path.stem}
+
+
+def test_every_claim_names_a_notebook_that_exists():
+    assert {claim.notebook for claim in claims.CLAIMS.values()} <= {p.stem for p in NOTEBOOKS}
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif("REBASIN_DATA" not in os.environ, reason="REBASIN_DATA is not set")
+@pytest.mark.slow
+def test_a_notebook_runs_on_full_mnist_with_single_overrides(tmp_path, monkeypatch):
+    monkeypatch.setenv("REBASIN_RUNS", str(tmp_path / "runs"))
+    with (tmp_path / "out.txt").open("w") as out:
+        status = runner.reproduce(
+            profile="laptop",
+            only=["00"],
+            parameters={"num_epochs": 1, "width": 32},
+            figures_dir=tmp_path / "figures",
+            out=out,
+        )
+    assert status == 0, (tmp_path / "out.txt").read_text()
+    record = json.loads((tmp_path / "figures" / "00_quickstart" / "interpolation.json").read_text())
+    assert record["dataset"]["name"] == "mnist"
+    assert record["settings"]["width"] == 32

@@ -1,0 +1,83 @@
+"""One source of truth for versions: pyproject.toml has the bounds, constraints.txt the pins."""
+
+import importlib.metadata
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+PINS = {
+    requirement.name.lower().replace("_", "-"): requirement
+    for requirement in map(Requirement, (ROOT / "constraints.txt").read_text().split("\n")[:-1])
+}
+
+
+def declared(*extras):
+    names = [*PROJECT["dependencies"], *(r for extra in extras for r in EXTRAS[extra])]
+    return [Requirement(text) for text in names]
+
+
+@pytest.mark.parametrize("requirement", declared("lab", "test"), ids=str)
+def test_every_declared_dependency_is_pinned_within_its_bounds(requirement):
+    pin = PINS[requirement.name.lower()]
+    version = next(iter(pin.specifier)).version
+    assert requirement.specifier.contains(version)
+    assert not any(s.operator in ("==", "<", "<=", "~=") for s in requirement.specifier), (
+        "the package's own bounds stay open; pins belong in constraints.txt"
+    )
+
+
+def test_the_lock_pins_exactly():
+    assert all(str(pin.specifier).startswith("==") for pin in PINS.values())
+
+
+def test_environment_yml_is_a_door_to_the_same_install():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    *conda, pip = environment["dependencies"]
+    assert conda == [f"python{PROJECT['requires-python']}", "pip"], (
+        "environment.yml may name Python (as in requires-python) and pip, and no other version"
+    )
+    assert pip["pip"] == ["--constraint constraints.txt", "--editable .[lab,test]"]
+    assert environment["name"] == PROJECT["name"]
+
+
+def test_citation_and_package_have_one_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"]
+
+
+def test_every_extra_of_the_house_is_there():
+    assert {"lab", "test", "cuda12", "cuda13"} <= EXTRAS.keys()
+    assert all(
+        requirement.startswith(f"jax[{extra}]")
+        for extra in ("cuda12", "cuda13")
+        for requirement in EXTRAS[extra]
+    )
+
+
+@pytest.mark.skipif("CI" not in __import__("os").environ, reason="only CI promises the pins")
+def test_ci_runs_what_the_lock_pins():
+    for requirement in declared("lab", "test"):
+        pin = next(iter(PINS[requirement.name.lower()].specifier))
+        assert Version(importlib.metadata.version(requirement.name)) == Version(pin.version)
+
+
+def test_the_workflow_and_the_make_targets_agree():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    commands = re.findall(r"make (\w+)", str(workflow))
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert commands
+    assert set(commands) <= set(targets)
+
+
+def test_python_is_recent_enough():
+    assert sys.version_info >= (3, 11)

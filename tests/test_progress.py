@@ -1,0 +1,40 @@
+import io
+
+import pytest
+
+from rebasin_lab import progress
+
+
+def run(style, monkeypatch, seconds=0.0):
+    out = io.StringIO()
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", seconds)
+    with progress.progress_bar(3, "training seed 0", style=style) as bar:
+        for loss in (3, 2, 1):
+            bar.set_postfix_str(f"loss {loss}", refresh=False)
+            bar.update(1)
+    return out.getvalue()
+
+
+def test_lines_are_lines_and_the_last_one_is_complete(monkeypatch):
+    lines = run("lines", monkeypatch).splitlines()
+    assert all(line.startswith("training seed 0: ") for line in lines)
+    assert lines[-1].startswith("training seed 0: 3/3 in ")
+    assert "loss 1" in lines[-1]
+
+
+def test_fast_work_prints_few_lines(monkeypatch):
+    assert len(run("lines", monkeypatch, seconds=5.0).splitlines()) <= 2
+
+
+def test_silent_prints_nothing(monkeypatch, capsys):
+    assert run("silent", monkeypatch) == ""
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("terminal", "bar"), [(True, True), (False, False)])
+def test_auto_draws_a_bar_only_where_somebody_watches(monkeypatch, terminal, bar):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal, raising=False)
+    monkeypatch.setitem(__import__("sys").modules, "ipykernel", None)
+    monkeypatch.delitem(__import__("sys").modules, "ipykernel")
+    assert progress._somebody_watches() == bar
