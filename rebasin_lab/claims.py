@@ -6,6 +6,7 @@ hold. A claim that fails is printed as not reproduced, with its numbers.
 """
 
 import dataclasses
+import html
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
@@ -251,6 +252,11 @@ class ClaimResult:
         """The bound at this profile."""
         bound = self.claim.bounds.get(self.profile)
         return str(bound) if bound else "-"
+
+    def _repr_html_(self) -> str:
+        """One line for a notebook cell."""
+        text = f"{self.claim.quantity}: {self.measured_text}, must be {self.tolerance}"
+        return f"<p>{html.escape(text)}: <b>{self.status}</b></p>"
 
     def as_row(self) -> dict[str, Any]:
         """One row of the scoreboard, JSON-ready."""

@@ -118,7 +118,8 @@ def render(record: Mapping[str, Any], kind: str) -> bytes:
     # A date would make every run's file another one.
     metadata = {"Date": None} if kind == "svg" else {}
     buffer = io.BytesIO()
-    with _drawing, matplotlib.style.context(STYLE_FILE):
+    # From matplotlib's defaults, not from the caller's settings or a matplotlibrc.
+    with _drawing, matplotlib.style.context(STYLE_FILE, after_reset=True):
         fig = Figure(figsize=tuple(record["size_inches"]), layout="constrained")
         plots.PLOTS[record["plot"]](fig, record["numbers"])
         fig.savefig(buffer, format=kind, dpi=PNG_DPI, metadata=metadata)

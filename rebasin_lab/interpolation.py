@@ -166,7 +166,9 @@ def loss_contour(
     c_x = pytrees.inner_product(to_c, to_b) / max(squared_length, 1e-30)
     across = jax.tree.map(lambda c, b: c - c_x * b, to_c, to_b)
     c_y = np.sqrt(pytrees.inner_product(across, across) / max(squared_length, 1e-30))
-    if not (squared_length > 0 and c_y > 1e-6):
+    # Off the line by no more than float32 rounds the models themselves is on it.
+    rounding = 1e-6 * np.sqrt(sum(pytrees.inner_product(p, p) for p in (params_a, params_c)))
+    if not (squared_length > 0 and c_y * np.sqrt(squared_length) > rounding):
         raise ValueError("Expected three models that span a plane; these lie on one line.")
     across = jax.tree.map(lambda leaf: leaf / np.float32(c_y), across)
     images, labels = jax.device_put((images, labels))

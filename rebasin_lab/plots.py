@@ -206,7 +206,7 @@ def draw_line_position(fig: Figure, numbers: Mapping[str, Any]) -> None:
     ax.set(title=f"λ = {numbers['lam']:.2f}", ylabel="test loss (nats)")
     ax.legend(loc="upper right")
     answers = numbers["answers"]
-    axes = bottom.subplots(1, len(numbers["images"]))
+    axes = bottom.subplots(1, len(numbers["images"]), squeeze=False)[0]
     for index, (image_ax, image) in enumerate(zip(axes, numbers["images"], strict=True)):
         image_ax.imshow(image, cmap="gray_r")
         image_ax.axis("off")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import ipywidgets
+from IPython.display import HTML
 
 from rebasin_lab import figures
 
@@ -28,8 +29,6 @@ class Explorer(ipywidgets.VBox):
         self,
         draw: Callable[..., Mapping[str, Any]],
         controls: Mapping[str, ipywidgets.ValueWidget],
-        *,
-        interactive: bool = True,
     ):
         self._draw = draw
         self._controls = dict(controls)
@@ -39,7 +38,6 @@ class Explorer(ipywidgets.VBox):
         self._redraw()
         for control in self._controls.values():
             control.observe(self._on_change, names="value")
-            control.disabled = not interactive  # on an exported page a live-looking dial would lie
         super().__init__([ipywidgets.HBox(list(controls.values())), self._message, self._view])
 
     @property
@@ -66,18 +64,21 @@ def explore(
     *,
     interactive: bool = True,
     **controls: ipywidgets.ValueWidget,
-) -> Explorer:
+) -> Explorer | HTML:
     """A figure that follows its dials.
 
     Args:
         draw: called with one keyword per control; returns a figure record (`picture`).
-        interactive: False draws once and greys the dials out.
+        interactive: False gives the figure at the controls' first values and no dials, for a page
+            nobody can turn them on.
         **controls: ipywidgets, such as `lam=ipywidgets.FloatSlider(...)`.
 
     Raises:
         Exception: whatever the first drawing raises.
     """
-    return Explorer(draw, controls, interactive=interactive)
+    if interactive:
+        return Explorer(draw, controls)
+    return HTML(figures.as_html(draw(**{name: c.value for name, c in controls.items()})))
 
 
 def picture(

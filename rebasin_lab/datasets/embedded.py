@@ -27,10 +27,12 @@ class Embedded:
 
 
 def load_embedded(embedded: Embedded) -> dataset.Dataset:
-    """The data set; every fifth image of each class is the test split."""
+    """The data set, its classes in turn; every fifth image of each class is the test split."""
     path = _locate(embedded)
     data = formats.gunzip(path.read_bytes(), where=path.name)
     images, labels = formats.read_csv(data, image_shape=embedded.image_shape, where=path.name)
+    order = splits.classes_in_turn(labels)
+    images, labels = images[order], labels[order]
     is_test = splits.every_fifth_of_each_class(labels)
     version = importlib.metadata.version(embedded.distribution)
     return dataset.from_splits(

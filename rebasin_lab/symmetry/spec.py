@@ -104,8 +104,8 @@ class PermutationSpec:
             + "</tr>"
             for path, names in self.axes.items()
         )
-        caption = f"<caption>{len(self.permutations)} permutations; one column per axis</caption>"
-        return f"<table>{caption}{rows}</table>"
+        caption = f"<p>{len(self.permutations)} permutations; one column per axis:</p>"
+        return f"{caption}<table>{rows}</table>"
 
 
 def mlp_permutation_spec(num_hidden_layers: int) -> PermutationSpec:

@@ -18,13 +18,13 @@ EMBEDDED = {
         "MNIST-5k",
         (28, 28, 1),
         (4000, 1000),
-        "9e4fb381f5b1b85928ba49f7823615149e396fc4aacb5602fd6a2e1e31112924",
+        "811a0f49e6a7da172d60656fde0806abb8cb0210468eec7d197096280a8587f3",
     ),
     "digits8x8": (
         "Digits 8x8",
         (8, 8, 1),
         (1442, 355),
-        "2096a659a5993956b7c43a1bf3ff09bc628a1f68ca69b0162358edfa683b6616",
+        "1c7fef09efa2135de56b1345088a18d3e1814cbb762cfd9b9d5b939a0246297b",
     ),
 }
 FULL = {
@@ -65,6 +65,13 @@ def test_mnist5k_is_stratified():
     data = datasets.load_dataset("mnist5k")
     assert np.bincount(data.train_labels).tolist() == [400] * 10
     assert np.bincount(data.test_labels).tolist() == [100] * 10
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_the_first_hundred_images_are_of_all_classes(name):
+    data = datasets.load_dataset(name)
+    assert np.bincount(data.train_labels[:100]).tolist() == [10] * 10
+    assert np.bincount(data.test_labels[:100]).tolist() == [10] * 10
 
 
 def test_digits8x8_are_scikit_learns():

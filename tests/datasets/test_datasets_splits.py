@@ -77,3 +77,18 @@ def test_every_fifth_takes_a_fifth_of_each_class(labels):
     for label in np.unique(labels):
         places = np.flatnonzero(is_test[labels == label])
         np.testing.assert_array_equal(places, np.arange(4, np.sum(labels == label), 5))
+
+
+@given(labels=label_lists)
+def test_classes_in_turn_is_an_order_that_never_lets_a_class_run_ahead(labels):
+    labels = np.array(labels)
+    order = splits.classes_in_turn(labels)
+    np.testing.assert_array_equal(np.sort(order), np.arange(len(labels)))
+    for label in np.unique(labels):
+        assert np.all(np.diff(order[labels[order] == label]) > 0), "a class keeps its own order"
+    seen = np.cumsum(labels[order][:, None] == np.arange(labels.max() + 1), axis=0)
+    total = np.bincount(labels)
+    unfinished = seen < total
+    for counts, open_classes in zip(seen, unfinished, strict=True):
+        if open_classes.any():
+            assert counts.max() - counts[open_classes].min() <= 1
