@@ -19,6 +19,7 @@ COLOURS = {
     "naive": "#5A5A5A",
     "weight matching": "#009E73",
 }
+CONTOUR_STEP = 0.05  # nats between two colours of a loss contour
 
 
 def draw_interpolation(fig: Figure, numbers: Mapping[str, Any]) -> None:
@@ -72,7 +73,7 @@ def draw_contour(fig: Figure, numbers: Mapping[str, Any]) -> None:
     Numbers: `LossContour.as_numbers()` and `cap`, the loss at which colours stop.
     """
     ax = fig.subplots()
-    levels = np.linspace(0, numbers["cap"], 14)
+    levels = np.arange(0, numbers["cap"] + CONTOUR_STEP / 2, CONTOUR_STEP)
     loss = np.minimum(numbers["loss"], numbers["cap"])
     filled = ax.contourf(numbers["x"], numbers["y"], loss, levels, cmap="viridis_r")
     ax.contour(numbers["x"], numbers["y"], loss, levels, colors="white", linewidths=0.3)
@@ -100,7 +101,7 @@ def draw_contour(fig: Figure, numbers: Mapping[str, Any]) -> None:
     )
     ax.legend(loc="lower right", frameon=True)
     label = f"cross-entropy (nats), capped at {numbers['cap']:g}"
-    fig.colorbar(filled, ax=ax, label=label, format="%.2f")
+    fig.colorbar(filled, ax=ax, label=label, ticks=levels[::2])
 
 
 def draw_history(fig: Figure, numbers: Mapping[str, Any]) -> None:

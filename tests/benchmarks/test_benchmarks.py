@@ -23,7 +23,7 @@ CONFIG = rl.TrainConfig(batch_size=500 if FULL else 100, num_epochs=1)
 
 @pytest.fixture(scope="module")
 def data(request):
-    full = FULL and not request.config.getoption("benchmark_disable")
+    full = FULL and request.config.getoption("benchmark_enable")
     return rl.load_dataset("mnist" if full else "mnist5k")
 
 
