@@ -21,7 +21,9 @@ from jaxtyping import PyTree
 
 from rebasin_lab import pytrees
 
-_KEY = "rebasin_lab"  # the one entry of safetensors' string-to-string metadata
+# The one entry of safetensors' string-to-string metadata: "<sha256> <metadata as JSON>". One, since
+# safetensors does not promise an order for several, and the same content should be the same bytes.
+_KEY = "rebasin_lab"
 
 
 class CheckpointError(ValueError):
@@ -39,8 +41,8 @@ def save(path: Path, tree: PyTree, metadata: Mapping[str, Any]) -> None:
         OSError: if the file cannot be written (a full disk, say); what was there before stays.
     """
     leaves = {name: np.asarray(leaf, order="C") for name, leaf in pytrees.flatten(tree).items()}
-    header = {"metadata": metadata, "sha256": _digest(leaves, metadata)}
-    content = safetensors.numpy.save(leaves, {_KEY: json.dumps(header)})
+    text = json.dumps(metadata)
+    content = safetensors.numpy.save(leaves, {_KEY: f"{_digest(leaves, text)} {text}"})
     write_atomically(path, content)
 
 
@@ -62,29 +64,30 @@ def load(
     """
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            header = json.loads((file.metadata() or {}).get(_KEY, "null"))
+            stored, _, text = (file.metadata() or {}).get(_KEY, "").partition(" ")
             leaves = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no checkpoint '{path}'.") from None
-    except (safetensors.SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (safetensors.SafetensorError, UnicodeDecodeError) as error:
         raise DamagedCheckpointError(
             f"The checkpoint '{path}' is damaged ({error}). Delete it to have it made again."
         ) from error
-    if not isinstance(header, dict) or header.keys() != {"metadata", "sha256"}:
+    if not stored:
         raise DamagedCheckpointError(
             f"'{path}' is damaged, or no checkpoint of rebasin_lab: it is a safetensors file "
             f"without '{_KEY}' metadata. Delete it to have it made again, or read a file of your "
             "own with safetensors.numpy.load_file."
         )
-    if header["sha256"] != _digest(leaves, header["metadata"]):
+    if stored != _digest(leaves, text):
         raise DamagedCheckpointError(
             f"The checkpoint '{path}' is damaged: its SHA-256 is not the one stored in it. Delete "
             "it to have it made again."
         )
+    metadata = json.loads(text)
     if config is not None:
-        _check_config(path, dict(config), header["metadata"].get("config", {}))
+        _check_config(path, dict(config), metadata.get("config", {}))
     tree = pytrees.unflatten(leaves) if like is None else _restructure(path, leaves, like)
-    return tree, header["metadata"]
+    return tree, metadata
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -108,8 +111,8 @@ def write_atomically(path: Path, content: bytes) -> None:
         ) from error
 
 
-def _digest(leaves: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+def _digest(leaves: Mapping[str, np.ndarray], metadata_text: str) -> str:
+    digest = hashlib.sha256(metadata_text.encode())
     for name in sorted(leaves):
         leaf = leaves[name]
         digest.update(f"{name} {leaf.dtype} {leaf.shape}".encode())

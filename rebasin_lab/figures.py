@@ -101,16 +101,26 @@ def save_figure(
         "numbers": numbers,
     }
     path = directory / f"{name}.json"
-    checkpoints.write_atomically(path, _as_json(record).encode())
-    redraw(path)
+    text = _as_json(record)
+    pictures = _pictures(text)  # a figure that cannot be drawn leaves no file behind
+    checkpoints.write_atomically(path, text.encode())
+    _write_pictures(path, pictures)
     return path
 
 
 def redraw(path: Path) -> None:
     """Draw the SVG and the PNG beside a figure's JSON file, from its numbers."""
-    record = json.loads(path.read_text())
-    for kind in ("svg", "png"):
-        checkpoints.write_atomically(path.with_suffix(f".{kind}"), render(record, kind))
+    _write_pictures(path, _pictures(path.read_text()))
+
+
+def _pictures(text: str) -> dict[str, bytes]:
+    record = json.loads(text)
+    return {kind: render(record, kind) for kind in ("svg", "png")}
+
+
+def _write_pictures(path: Path, pictures: Mapping[str, bytes]) -> None:
+    for kind, content in pictures.items():
+        checkpoints.write_atomically(path.with_suffix(f".{kind}"), content)
 
 
 def render(record: Mapping[str, Any], kind: str) -> bytes:

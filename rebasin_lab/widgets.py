@@ -34,7 +34,7 @@ class Explorer(ipywidgets.VBox):
         self._controls = dict(controls)
         self._view = ipywidgets.HTML()
         self._message = ipywidgets.HTML()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a dial may set another one
         self._redraw()
         for control in self._controls.values():
             control.observe(self._on_change, names="value")

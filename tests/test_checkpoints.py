@@ -98,14 +98,15 @@ def test_a_truncated_file_is_noticed_wherever_it_is_cut(tmp_path_factory, fracti
     _damaged(tmp_path_factory, lambda content: content[: int(fraction * len(content))])
 
 
-@given(position=st.integers(0, 10**6), bit=st.integers(0, 7))
-def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path_factory, position, bit):
-    def flip(content):
+@pytest.mark.parametrize("bit", range(8))
+def test_a_flipped_bit_is_noticed_wherever_it_is(stored, bit):
+    content = stored.read_bytes()
+    for position in range(len(content)):
         changed = bytearray(content)
-        changed[position % len(content)] ^= 1 << bit
-        return bytes(changed)
-
-    _damaged(tmp_path_factory, flip)
+        changed[position] ^= 1 << bit
+        stored.write_bytes(bytes(changed))
+        with pytest.raises(checkpoints.DamagedCheckpointError, match="Delete"):
+            checkpoints.load(stored, like=TREE)
 
 
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
@@ -152,5 +153,5 @@ def test_a_full_disk_is_said_and_loses_nothing(stored, tmp_path):
 
 def test_metadata_is_json_in_the_header(stored):
     with safetensors.safe_open(stored, framework="numpy") as file:
-        header = json.loads(file.metadata()["rebasin_lab"])
-    assert header["metadata"] == METADATA
+        _, _, text = file.metadata()["rebasin_lab"].partition(" ")
+    assert json.loads(text) == METADATA

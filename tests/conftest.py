@@ -1,0 +1,199 @@
+"""What all tests share: strict JAX, a tiny data set, a place for runs, and the architectures.
+
+`architecture` is a registry: a test that takes it runs once per entry, so that a new model is one
+entry of `ARCHITECTURES` and inherits every law of `tests/symmetry` and `tests/matching`.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import Any
+
+import hypothesis
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rebasin_lab as rl
+from rebasin_lab import pytrees
+from rebasin_lab.datasets import dataset, formats
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# The first example of a test may compile, so no deadline; in CI a failure must be repeatable.
+hypothesis.settings.register_profile("lab", deadline=None)
+hypothesis.settings.register_profile("lab-ci", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("lab-ci" if os.environ.get("CI") else "lab")
+
+
+@pytest.fixture(autouse=True)
+def _runs_go_to_a_temporary_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("REBASIN_RUNS", str(tmp_path / "runs"))
+
+
+def make_tiny_data() -> dataset.Dataset:
+    """Ten noisy patterns of 8 x 8 pixels, 20 training and 10 test images of each."""
+    rng = np.random.default_rng(0)
+    patterns = rng.integers(40, 216, (10, 8, 8, 1))
+
+    def split(num_per_class: int) -> formats.Split:
+        labels = np.tile(np.arange(10, dtype=np.uint8), num_per_class)
+        noise = rng.integers(-40, 41, (labels.size, 8, 8, 1))
+        return formats.Split((patterns[labels] + noise).astype(np.uint8), labels)
+
+    return dataset.from_splits(
+        split(20),
+        split(10),
+        name="tiny",
+        title="Tiny",
+        class_names=tuple("0123456789"),
+        source="tests/conftest.py",
+    )
+
+
+TINY_DATA = make_tiny_data()
+
+
+@pytest.fixture(scope="session")
+def tiny_data() -> dataset.Dataset:
+    """200 training and 100 test images of 8 x 8 x 1, ten classes, learnable in an epoch or two."""
+    return TINY_DATA
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Architecture:
+    """A network on the images of `tiny_data`, with a spec known to be right."""
+
+    apply_fn: Callable[[Any, Any], jax.Array]
+    spec: rl.PermutationSpec
+    init: Callable[[int], Any]  # seed -> parameters as JAX arrays, no leaf of them zero
+    recovers: bool  # whether coordinate ascent must find a planted permutation
+
+    def init_numpy(self, seed: int) -> Any:
+        """The same parameters as read-only NumPy arrays: writing to them is an error."""
+        return jax.tree.map(np.asarray, self.init(seed))
+
+
+def _mlp(num_hidden_layers: int, width: int) -> Architecture:
+    model = rl.build_model(
+        "mlp", dataset=TINY_DATA, width=width, num_hidden_layers=num_hidden_layers
+    )
+
+    shapes = jax.tree.map(lambda leaf: leaf.shape, jax.eval_shape(model.init, jax.random.key(0)))
+    axes = rl.mlp_permutation_spec(num_hidden_layers).axes
+    return _plain(model.apply, axes, shapes, recovers=True)
+
+
+def _plain(
+    apply_fn: Callable, axes: dict[str, tuple], shapes: Any, *, recovers: bool = False
+) -> Architecture:
+    """A network from its function and its parameter tree, with a shape in place of every leaf.
+
+    All leaves are drawn from NumPy, which needs no compiling; a bias too, since the usual zero
+    bias would hide a wrong spec.
+    """
+
+    def init(seed: int) -> Any:
+        rng = np.random.default_rng(seed)
+
+        def draw(shape: tuple[int, ...]) -> jax.Array:
+            scale = 1 / np.sqrt(max(np.prod(shape[:-1]), 4))
+            return jnp.asarray(scale * rng.standard_normal(shape), jnp.float32)
+
+        return jax.tree.map(draw, shapes, is_leaf=lambda node: isinstance(node, tuple))
+
+    return Architecture(apply_fn, rl.PermutationSpec(axes), init, recovers)
+
+
+def _residual() -> Architecture:
+    """Two blocks add into one stream, so they share its permutation; each has its own inside."""
+
+    def apply_fn(params, images):
+        hidden = images.reshape(images.shape[0], -1) @ params["stem"] + params["stem_bias"][None]
+        for block in params["blocks"]:
+            inner = jax.nn.relu(hidden @ block["up"] + block["up_bias"][None])
+            hidden = hidden + inner @ block["down"]
+        return jax.nn.relu(hidden) @ params["head"] + params["head_bias"][None]
+
+    axes = {"stem": (None, "stream"), "stem_bias": ("stream",)}
+    for i in range(2):
+        axes[f"blocks/{i}/up"] = ("stream", f"inner_{i}")
+        axes[f"blocks/{i}/up_bias"] = (f"inner_{i}",)
+        axes[f"blocks/{i}/down"] = (f"inner_{i}", "stream")
+    axes |= {"head": ("stream", None), "head_bias": (None,)}
+    block = {"up": (16, 24), "up_bias": (24,), "down": (24, 16)}
+    shapes = {"stem": (64, 16), "stem_bias": (16,), "blocks": [block, block]}
+    return _plain(apply_fn, axes, shapes | {"head": (16, 10), "head_bias": (10,)})
+
+
+def _recurrent() -> Architecture:
+    """One square matrix used three times: one permutation sits on both of its axes."""
+
+    def apply_fn(params, images):
+        flat = images.reshape(images.shape[0], -1)
+        hidden = jnp.zeros((flat.shape[0], 20))
+        for _ in range(3):
+            hidden = jax.nn.relu(hidden @ params["W"] + flat @ params["U"] + params["b"][None])
+        return hidden @ params["head"]
+
+    axes = {"W": ("state", "state"), "U": (None, "state"), "b": ("state",), "head": ("state", None)}
+    return _plain(apply_fn, axes, {"W": (20, 20), "U": (64, 20), "b": (20,), "head": (20, 10)})
+
+
+def _convolutional() -> Architecture:
+    """Two convolutions with a per-channel scale between: the permuted axes are not the first."""
+
+    def apply_fn(params, images):
+        hidden = images
+        for kernel in (params["first"], params["second"]):
+            hidden = jax.lax.conv_general_dilated(
+                hidden, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+            hidden = jax.nn.relu(hidden * params["scale"][None, None, None])
+        return hidden.mean((1, 2)) @ params["head"]
+
+    axes = {
+        "first": (None, None, None, "channels"),
+        "second": (None, None, "channels", "channels"),
+        "scale": ("channels",),
+        "head": ("channels", None),
+    }
+    shapes = {"first": (3, 3, 1, 16), "second": (3, 3, 16, 16), "scale": (16,), "head": (16, 10)}
+    return _plain(apply_fn, axes, shapes)
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "mlp-1x32": _mlp(1, 32),
+    "mlp-2x24": _mlp(2, 24),
+    "mlp-3x16": _mlp(3, 16),
+    "residual": _residual(),
+    "recurrent": _recurrent(),
+    "convolutional": _convolutional(),
+}
+
+
+@pytest.fixture(params=ARCHITECTURES.values(), ids=ARCHITECTURES.keys(), scope="session")
+def architecture(request) -> Architecture:
+    """Every architecture in turn."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def mlp() -> Architecture:
+    """One of them, where one is enough: three hidden layers of 16 units."""
+    return ARCHITECTURES["mlp-3x16"]
+
+
+def assert_trees_equal(left: Any, right: Any) -> None:
+    """Same leaves, bit by bit."""
+    flat_left, flat_right = pytrees.flatten(left), pytrees.flatten(right)
+    assert flat_left.keys() == flat_right.keys()
+    for path, leaf in flat_left.items():
+        np.testing.assert_array_equal(leaf, flat_right[path], err_msg=path)
+
+
+@pytest.fixture(scope="session")
+def trees_equal() -> Callable[[Any, Any], None]:
+    """`assert_trees_equal`, for tests that cannot import this file by name."""
+    return assert_trees_equal

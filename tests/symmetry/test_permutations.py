@@ -1,0 +1,182 @@
+"""Acting with permutations: what must hold for every architecture, and the direction."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import rebasin_lab as rl
+from rebasin_lab import pytrees
+
+SEEDS = range(3)
+BAD = {
+    "wrong size": (
+        [0, 1, 2],
+        r"'P_0' to be a permutation of 0 ... 15; got an array of shape \(3,\)",
+    ),
+    "duplicates": ([0] * 16, r"shape \(16,\) with 1 different entries"),
+    "out of range": (range(1, 17), r"'P_0' to be a permutation of 0 ... 15"),
+}
+
+
+@st.composite
+def three_permutations(draw):
+    """Three elements of one symmetry group, with groups of different sizes."""
+    sizes = {"P": draw(st.integers(1, 6)), "Q": draw(st.integers(1, 6))}
+    return [
+        {name: np.array(draw(st.permutations(range(n)))) for name, n in sizes.items()}
+        for _ in range(3)
+    ]
+
+
+def matrix(indices):
+    """P with P[i, indices[i]] = 1, so that P @ w is w[indices]."""
+    return np.eye(len(indices))[np.asarray(indices)]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_permuting_preserves_logits(architecture, tiny_data, seed):
+    params = architecture.init_numpy(seed)
+    permutation = rl.random_permutation(architecture.spec, params, seed=seed)
+    permuted = rl.apply_permutation(architecture.spec, permutation, params)
+    apply_fn, images = jax.jit(architecture.apply_fn), tiny_data.test_images[:20]
+    logits, scale = apply_fn(params, images), jnp.abs(apply_fn(params, images)).max()
+    # float32 sums in another order differ by about 1e-7 a layer.
+    np.testing.assert_allclose(apply_fn(permuted, images) / scale, logits / scale, atol=1e-5)
+    assert pytrees.distance(params, permuted) > 1  # it did move
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_invert_undoes_apply_exactly(architecture, trees_equal, seed):
+    spec, params = architecture.spec, architecture.init_numpy(seed)
+    permutation = rl.random_permutation(spec, params, seed=seed)
+    permuted = rl.apply_permutation(spec, permutation, params)
+    inverse = rl.invert_permutation(permutation)
+    trees_equal(rl.apply_permutation(spec, inverse, permuted), params)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_applying_a_composition_is_applying_first_then_second(architecture, trees_equal, seed):
+    spec, params = architecture.spec, architecture.init_numpy(seed)
+    first, second = (rl.random_permutation(spec, params, seed=10 * seed + i) for i in range(2))
+    in_turn = rl.apply_permutation(spec, second, rl.apply_permutation(spec, first, params))
+    at_once = rl.apply_permutation(spec, rl.compose_permutations(second, first), params)
+    trees_equal(at_once, in_turn)
+
+
+def test_identity_changes_nothing(architecture, trees_equal):
+    spec, params = architecture.spec, architecture.init_numpy(0)
+    identity = rl.identity_permutation(spec, params)
+    trees_equal(rl.apply_permutation(spec, identity, params), params)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_random_permutation_is_a_bijection_of_every_group(architecture, seed):
+    spec, params = architecture.spec, architecture.init_numpy(0)
+    permutation = rl.random_permutation(spec, params, seed=seed)
+    assert {name: len(p) for name, p in permutation.items()} == spec.sizes(params)
+    assert all(sorted(p) == list(range(len(p))) for p in permutation.values())
+
+
+def test_random_permutation_depends_on_its_seed_alone(mlp):
+    params = mlp.init(0)
+    draws = [rl.random_permutation(mlp.spec, params, seed=seed)["P_0"] for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(draws[0], draws[1])
+    assert not np.array_equal(draws[0], draws[2])
+
+
+@pytest.mark.parametrize("kind", [np.ndarray, jax.Array])
+def test_leaves_keep_their_kind_dtype_and_place(architecture, kind):
+    params = architecture.init_numpy(0) if kind is np.ndarray else architecture.init(0)
+    permutation = rl.random_permutation(architecture.spec, params, seed=0)
+    permuted = rl.apply_permutation(architecture.spec, permutation, params)
+    assert jax.tree.structure(permuted) == jax.tree.structure(params)
+    for before, after in zip(jax.tree.leaves(params), jax.tree.leaves(permuted), strict=True):
+        assert isinstance(after, kind)
+        assert (after.dtype, after.shape) == (before.dtype, before.shape)
+
+
+def test_unit_j_goes_to_slot_i():
+    spec = rl.PermutationSpec({"w": (None, "P"), "v": ("P",)})
+    params = {"w": np.array([[10, 11, 12], [20, 21, 22]]), "v": np.array([0, 1, 2])}
+    permuted = rl.apply_permutation(spec, {"P": np.array([2, 0, 1])}, params)
+    np.testing.assert_array_equal(permuted["v"], [2, 0, 1])
+    np.testing.assert_array_equal(permuted["w"], [[12, 10, 11], [22, 20, 21]])
+
+
+def test_permuting_both_axes_is_p_w_p_transposed(architecture):
+    spec, params = rl.PermutationSpec({"W": ("P", "P")}), {"W": np.arange(16.0).reshape(4, 4)}
+    indices = rl.random_permutation(spec, params, seed=1)["P"]
+    permuted = rl.apply_permutation(spec, {"P": indices}, params)
+    expected = matrix(indices) @ params["W"] @ matrix(indices).T
+    np.testing.assert_array_equal(permuted["W"], expected)
+
+
+@given(three_permutations())
+def test_permutations_form_a_group(permutations):
+    p, q, r = permutations
+    compose, invert = rl.compose_permutations, rl.invert_permutation
+    for name, indices in p.items():
+        np.testing.assert_array_equal(compose(invert(p), p)[name], np.arange(indices.size))
+        np.testing.assert_array_equal(compose(p, invert(p))[name], np.arange(indices.size))
+        left, right = compose(compose(p, q), r), compose(p, compose(q, r))
+        np.testing.assert_array_equal(left[name], right[name])
+
+
+@given(three_permutations())
+def test_composing_and_inverting_are_products_and_transposes_of_matrices(permutations):
+    p, q, _ = permutations
+    for name in p:
+        composed = matrix(rl.compose_permutations(p, q)[name])
+        np.testing.assert_array_equal(composed, matrix(p[name]) @ matrix(q[name]))
+        np.testing.assert_array_equal(matrix(rl.invert_permutation(p)[name]), matrix(p[name]).T)
+
+
+@pytest.mark.parametrize(("indices", "message"), BAD.values(), ids=BAD.keys())
+def test_bad_permutation_is_refused(mlp, indices, message):
+    params = mlp.init_numpy(0)
+    permutation = rl.identity_permutation(mlp.spec, params) | {"P_0": np.asarray(indices)}
+    with pytest.raises(ValueError, match=message):
+        rl.apply_permutation(mlp.spec, permutation, params)
+
+
+def test_missing_or_unknown_name_is_refused(mlp):
+    params = mlp.init_numpy(0)
+    permutation = rl.identity_permutation(mlp.spec, params)
+    indices = permutation.pop("P_1")
+    with pytest.raises(ValueError, match=r"each of \['P_0', 'P_1', 'P_2'\]; got \['P_0', 'P_2'\]"):
+        rl.apply_permutation(mlp.spec, permutation, params)
+    with pytest.raises(ValueError, match="'Q'"):
+        rl.apply_permutation(mlp.spec, {**permutation, "P_1": indices, "Q": indices}, params)
+
+
+def test_permutations_of_different_specs_do_not_compose():
+    p, q = {"P": np.arange(2)}, {"Q": np.arange(2)}
+    with pytest.raises(ValueError, match=r"names \['P'\] and \['Q'\]"):
+        rl.compose_permutations(p, q)
+
+
+def test_right_spec_is_verified(architecture, tiny_data):
+    params, images = architecture.init_numpy(0), tiny_data.test_images[:20]
+    # As for the logits above; a wrong spec is off by more than 1e-2 (below).
+    worst = rl.verify_equivalence(architecture.apply_fn, architecture.spec, params, images)
+    assert worst < 1e-5
+
+
+def test_leaf_left_out_of_a_permutation_is_noticed(architecture, tiny_data):
+    params, images = architecture.init_numpy(0), tiny_data.test_images[:20]
+    for path, names in architecture.spec.axes.items():
+        if any(names):
+            wrong = rl.PermutationSpec({**architecture.spec.axes, path: (None,) * len(names)})
+            change = rl.verify_equivalence(architecture.apply_fn, wrong, params, images)
+            assert change > 1e-2, path
+
+
+def test_one_unit_has_one_order(tiny_data):
+    model = rl.build_model("mlp", dataset=tiny_data, width=1, num_hidden_layers=2)
+    params, spec = jax.eval_shape(model.init, jax.random.key(0)), rl.mlp_permutation_spec(2)
+    assert rl.log10_num_symmetries(spec, params) == pytest.approx(0, abs=1e-12)
+    permutation = rl.random_permutation(spec, params, seed=0)
+    assert {name: p.tolist() for name, p in permutation.items()} == {"P_0": [0], "P_1": [0]}

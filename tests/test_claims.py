@@ -1,0 +1,131 @@
+"""Claims and the scoreboard: a bound decides, a NaN never passes, nothing drops out."""
+
+import inspect
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rebasin_lab import claims, experiments, paths
+
+NAN = math.nan
+FINITE = st.floats(allow_nan=False)
+
+
+def claim(**bounds):
+    return claims.Claim("id", "1", "statement", "paper", "quantity", "notebook", bounds)
+
+
+@pytest.mark.parametrize(
+    ("relation", "just_below", "at", "just_above"),
+    [
+        ("below", True, False, False),
+        ("at most", True, True, False),
+        ("at least", False, True, True),
+        ("equal to", False, True, False),
+    ],
+)
+def test_bound_at_its_value_and_one_rounding_away(relation, just_below, at, just_above):
+    bound = claims.Bound(relation, 0.3)
+    around = [math.nextafter(0.3, -1), 0.3, math.nextafter(0.3, 1)]
+    assert [bound.holds(value) for value in around] == [just_below, at, just_above]
+
+
+@given(FINITE, st.sampled_from(["below", "at most", "at least", "equal to"]))
+def test_nan_satisfies_no_bound(value, relation):
+    assert not claims.Bound(relation, value).holds(NAN)
+
+
+@given(FINITE, FINITE)
+def test_below_and_at_least_exclude_each_other(measured, value):
+    holds = [claims.Bound(r, value).holds(measured) for r in ("below", "at least")]
+    assert sum(holds) == 1
+
+
+@pytest.mark.parametrize(
+    ("profile", "measured", "status"),
+    [
+        ("quick", (), "not run"),
+        ("quick", (0.1,), "reproduced"),
+        ("quick", (0.1, 0.5), "reproduced"),
+        ("quick", (0.1, 0.6), "not reproduced"),  # every pair must hold, not the mean
+        ("quick", (NAN,), "not reproduced"),
+        ("quick", (0.1, NAN), "not reproduced"),
+        ("paper", (0.1,), "not tested at this profile"),
+        ("paper", (), "not tested at this profile"),
+    ],
+)
+def test_status(profile, measured, status):
+    bounded = claim(quick=claims.Bound("at most", 0.5))
+    assert claims.ClaimResult(bounded, profile, measured).status == status
+
+
+@pytest.mark.parametrize(
+    ("measured", "text"),
+    [
+        ((), "-"),
+        ((3498.0,), "3498"),
+        ((0.25, 0.75), "0.5 (0.25 ... 0.75, 2 pairs)"),
+        ((1.2e-6,), "1.20e-06"),
+        ((NAN,), "nan"),
+        ((math.inf,), "inf"),
+    ],
+)
+def test_measured_text(measured, text):
+    assert claims.ClaimResult(claim(), "quick", measured).measured_text == text
+
+
+def test_row_of_a_diverged_run_can_be_shown():
+    row = claims.measure("fig2-mnist-matched", "quick", [0.01, NAN]).as_row()
+    assert (row["status"], row["measured"][0]) == ("not reproduced", 0.01)
+    assert "nan" in row["measured_text"]
+
+
+def test_bounds_and_notebooks_are_those_that_exist():
+    assert tuple(experiments.PROFILES) == claims.PROFILES
+    for one in claims.CLAIMS.values():
+        assert one.bounds, one.id
+        assert set(one.bounds) <= set(claims.PROFILES), one.id
+        assert (paths.notebooks_dir() / f"{one.notebook}.ipynb").is_file(), one.id
+
+
+def test_relations_are_the_known_ones():
+    known = {"below", "at most", "at least", "equal to"}
+    assert {b.relation for one in claims.CLAIMS.values() for b in one.bounds.values()} <= known
+
+
+def test_ids_are_unique_and_listed_in_the_order_written():
+    written = [one.id for one in claims._CLAIMS]
+    assert len(set(written)) == len(written)
+    assert list(claims.CLAIMS) == written
+
+
+@pytest.mark.parametrize("measured", [0.01, np.float64(0.01), [0.01], np.array([0.01])])
+def test_measure_takes_one_number_or_several(measured):
+    # Unwrapped: where types are checked, as in these tests, np.float32 and arrays are refused.
+    result = inspect.unwrap(claims.measure)("fig2-mnist-matched", "quick", measured)
+    assert result.measured == (0.01,)
+    assert result.status == "reproduced"
+
+
+def test_unknown_claim_is_refused():
+    with pytest.raises(ValueError, match=r"a claim among \['fig1-closer'.*; got 'fig99'"):
+        claims.measure("fig99", "quick", 1.0)
+
+
+def test_measuring_nothing_is_refused():
+    with pytest.raises(
+        ValueError, match="at least one measured number for 'fig1-closer'; got none"
+    ):
+        claims.measure("fig1-closer", "quick", [])
+
+
+def test_scoreboard_has_every_claim_in_order():
+    rows = claims.scoreboard("quick", {"fig1-closer": [0.8]})
+    assert [row.claim.id for row in rows] == list(claims.CLAIMS)
+    assert {row.claim.id: row.status for row in rows if row.measured} == {
+        "fig1-closer": "reproduced"
+    }
+    assert {row.status for row in rows if not row.measured} == {"not run"}

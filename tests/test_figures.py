@@ -1,0 +1,246 @@
+"""Figures: the numbers are kept, and the same numbers give the same bytes."""
+
+import importlib.metadata
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+from rebasin_lab import claims, figures, paths, plots
+
+CURVE = {
+    "lambdas": [0.0, 0.5, 1.0],
+    "train_loss": [0.1, 0.9, 0.2],
+    "test_loss": [0.2, 1.0, 0.3],
+    "train_accuracy": [1.0, 0.6, 0.9],
+    "test_accuracy": [0.9, 0.5, 0.8],
+}
+HISTORY = {key: [2.0, 1.0] for key in CURVE if key != "lambdas"}
+METHODS = ("naive", "weight matching")
+IMAGE = np.linspace(-1, 1, 16).reshape(4, 4).tolist()
+
+# A small record for every plot; a new plot gets a line here and inherits the laws.
+NUMBERS = {
+    "barriers": {"pairs": ["0, 1", "2, 3"], "naive": [1, 2], "permuted": [0.1, 0], "floor": 1e-4},
+    "contour": {
+        "x": [0.0, 0.5, 1.0],
+        "y": [0.0, 0.5, 1.0],
+        "loss": [[0.1, 2.0, 0.1], [0.5, 3.0, 0.5], [0.2, 0.4, 0.9]],
+        "models": {"A": [0.0, 0.0], "B": [1.0, 0.0], "C": [0.1, 0.9]},
+        "cap": 2.0,
+    },
+    "history": {"histories": {"A": HISTORY, "B": HISTORY}},
+    "interpolation": {"curves": dict.fromkeys(METHODS, [CURVE, CURVE])},
+    "line_position": {
+        "curves": dict.fromkeys(METHODS, CURVE),
+        "lam": 0.3,
+        "images": [IMAGE, IMAGE],
+        "answers": dict.fromkeys(METHODS, [["3", True], ["5", False]]),
+    },
+    "objective": {"objectives": {"seeds 0, 1": [0.0, 3.0, 4.0]}, "updates_per_sweep": 2},
+    "symmetry_counts": {
+        "bars": [
+            {"name": "atoms", "log10": 82, "kind": "other"},
+            {"name": "MLP", "log10": 3499.6, "kind": "exact"},
+            {"name": "ResNet50", "log10": 55109, "kind": "paper"},
+        ]
+    },
+    "units": {"rows": {"A": [IMAGE, IMAGE], "B": [IMAGE, IMAGE]}, "slots": [3, 7]},
+}
+PROVENANCE = figures.Provenance(
+    notebook="00_test",
+    profile="quick",
+    dataset={"name": "tiny", "title": "Tiny", "digest": "abc"},
+    seeds=(0, 1),
+    settings={"width": 16},
+    claims=["fig1-closer"],
+)
+
+
+def record(plot, **changes):
+    base = {"plot": plot, "size_inches": [4.0, 2.5], "alt": "alt", "caption": "caption"}
+    return base | {"numbers": NUMBERS[plot]} | changes
+
+
+def save(directory, plot="objective"):
+    return figures.save_figure(
+        directory,
+        "figure",
+        plot=plot,
+        numbers=NUMBERS[plot],
+        caption="caption",
+        alt="alt",
+        provenance=PROVENANCE,
+        size=(4.0, 2.5),
+    )
+
+
+def pixels(png):
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"))
+
+
+def test_every_plot_has_a_small_record():
+    assert NUMBERS.keys() == plots.PLOTS.keys()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("plot", NUMBERS)
+def test_plot_draws_without_warnings_on_opaque_white(plot):
+    image = pixels(figures.render(record(plot), "png"))
+    assert image.shape == (375, 600, 4)  # 4 x 2.5 inches at 150 dots per inch
+    assert image[0, 0].tolist() == [255] * 4
+    assert (image[..., 3] == 255).all()
+    assert (image[..., :3] != 255).any(axis=-1).mean() > 0.01  # something is drawn
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("plot", "changes"),
+    [
+        ("line_position", {"images": [IMAGE], "answers": dict.fromkeys(METHODS, [["3", True]])}),
+        ("units", {"rows": {"A": [IMAGE]}, "slots": [0]}),
+        ("interpolation", {"curves": {"naive": [CURVE]}}),
+        ("barriers", {"pairs": ["0, 1"], "naive": [0.0], "permuted": [-0.01]}),
+        ("contour", {"loss": [[9.0] * 3] * 3}),  # everywhere above the cap
+        ("objective", {"objectives": {"only the start": [1.0]}}),
+    ],
+    ids=["one image", "one unit", "one curve", "no barrier", "all capped", "no update"],
+)
+def test_smallest_records_draw_too(plot, changes):
+    assert pixels(figures.render(record(plot, numbers=NUMBERS[plot] | changes), "png")).any()
+
+
+def test_three_files_are_written(tmp_path):
+    path = save(tmp_path / "new" / "folder")
+    assert sorted(file.name for file in path.parent.iterdir()) == [
+        "figure.json",
+        "figure.png",
+        "figure.svg",
+    ]
+    assert path.name == "figure.json"
+    assert path.with_suffix(".svg").read_bytes().startswith(b"<?xml")
+
+
+@pytest.mark.parametrize("plot", ["contour", "interpolation"])
+def test_redrawing_from_the_numbers_gives_the_same_bytes(tmp_path, plot):
+    path = save(tmp_path, plot)
+    pictures = [path.with_suffix(kind) for kind in (".svg", ".png")]
+    before = [picture.read_bytes() for picture in pictures]
+    for picture in pictures:
+        picture.unlink()
+    figures.redraw(path)
+    assert [picture.read_bytes() for picture in pictures] == before
+
+
+def test_svg_is_the_same_in_another_process():
+    program = (
+        "import json, sys; from rebasin_lab import figures; "
+        "sys.stdout.buffer.write(figures.render(json.load(sys.stdin), 'svg'))"
+    )
+    drawn = record("contour")
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        input=json.dumps(drawn).encode(),
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONHASHSEED": "7"},
+        check=True,
+    )
+    assert done.stdout == figures.render(drawn, "svg")
+
+
+def test_readers_own_matplotlib_settings_do_not_leak_in():
+    drawn = record("objective")
+    expected = figures.render(drawn, "svg")
+    with matplotlib.rc_context({"lines.linestyle": "--", "axes.labelcolor": "red"}):
+        assert figures.render(drawn, "svg") == expected
+        assert matplotlib.rcParams["axes.labelcolor"] == "red"  # and are left as they were
+
+
+def test_threads_draw_the_same_picture():
+    drawn, results = record("objective"), []
+    threads = [
+        threading.Thread(target=lambda: results.append(figures.render(drawn, "svg")))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [figures.render(drawn, "svg")] * 3
+
+
+def test_file_says_where_the_numbers_come_from(tmp_path):
+    kept = json.loads(save(tmp_path).read_text())
+    assert kept["numbers"] == NUMBERS["objective"]
+    assert {key: kept[key] for key in ("profile", "seeds", "claims", "dataset", "settings")} == {
+        "profile": "quick",
+        "seeds": [0, 1],
+        "claims": ["fig1-closer"],
+        "dataset": {"name": "tiny", "title": "Tiny", "digest": "abc"},
+        "settings": {"width": 16},
+    }
+    assert set(figures.PACKAGES) == kept["versions"].keys()
+    assert kept["versions"]["matplotlib"] == matplotlib.__version__
+
+
+def test_dataset_is_described_by_its_digest(tiny_data):
+    assert figures.describe_dataset(tiny_data) == {
+        "name": "tiny",
+        "title": "Tiny",
+        "digest": tiny_data.digest,
+    }
+
+
+def test_html_escapes_what_it_quotes():
+    html = figures.as_html(record("objective", alt='"><script>', caption="a < b & c"), png=b"png")
+    assert 'alt="&quot;&gt;&lt;script&gt;"' in html
+    assert "<figcaption>a &lt; b &amp; c</figcaption>" in html
+    assert "<script>" not in html
+    assert "data:image/png;base64,cG5n" in html
+
+
+def test_unknown_plot_is_refused_and_nothing_written(tmp_path):
+    with pytest.raises(ValueError, match=r"a plot among \['barriers', .*\]; got 'pie'"):
+        figures.save_figure(
+            tmp_path, "pie", plot="pie", numbers={}, caption="", alt="", provenance=PROVENANCE
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_saved_figures_are_found_in_order(tmp_path):
+    for name in ("b", "a"):
+        save(tmp_path / name)
+    found = figures.saved_figures(tmp_path)
+    assert found == [tmp_path / "a" / "figure.json", tmp_path / "b" / "figure.json"]
+
+
+COMMITTED = pytest.mark.parametrize(
+    "path",
+    figures.saved_figures(),
+    ids=lambda path: str(path.relative_to(paths.figures_dir())),
+)
+
+
+@COMMITTED
+def test_committed_figure_redraws_from_its_numbers_to_its_bytes(path):
+    kept = json.loads(path.read_text())
+    if kept["versions"]["matplotlib"] != importlib.metadata.version("matplotlib"):
+        pytest.skip(f"drawn with matplotlib {kept['versions']['matplotlib']}: other bytes")
+    drawn = figures.render(kept, "svg")
+    assert drawn == path.with_suffix(".svg").read_bytes(), f"draw it again: figures.redraw({path})"
+
+
+@COMMITTED
+def test_committed_figure_has_alternative_text_and_known_claims(path):
+    kept = json.loads(path.read_text())
+    assert kept["alt"]
+    assert f"[{kept['profile']} profile" in kept["caption"]
+    assert set(kept["claims"]) <= claims.CLAIMS.keys()
+    assert path.with_suffix(".png").is_file()

@@ -1,0 +1,220 @@
+"""The line between two models, its barrier, and the plane through three."""
+
+import inspect
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import rebasin_lab as rl
+from rebasin_lab import pytrees
+
+METRICS = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
+
+
+@pytest.fixture(scope="module")
+def models(mlp):
+    return [mlp.init(seed) for seed in range(3)]
+
+
+@pytest.fixture(scope="module")
+def curve(mlp, models, tiny_data):
+    return rl.interpolation_curve(mlp.apply_fn, *models[:2], tiny_data, num_lambdas=5)
+
+
+def by_hand(test_loss, train_loss=None):
+    """A curve with given losses at equally spaced points."""
+    test_loss = np.asarray(test_loss, float)
+    train_loss = test_loss if train_loss is None else np.asarray(train_loss, float)
+    lambdas, nothing = np.linspace(0, 1, test_loss.size), np.zeros(test_loss.size)
+    return rl.InterpolationCurve(lambdas, train_loss, test_loss, nothing, nothing)
+
+
+def test_ends_of_the_curve_are_the_two_models(mlp, models, tiny_data, curve):
+    splits = {
+        "train": (tiny_data.train_images, tiny_data.train_labels),
+        "test": (tiny_data.test_images, tiny_data.test_labels),
+    }
+    for end, params in ((0, models[0]), (-1, models[1])):
+        for split, examples in splits.items():
+            metrics = rl.evaluate(mlp.apply_fn, params, *examples)
+            # The ends of a line are the models bit by bit, so are their metrics.
+            assert getattr(curve, f"{split}_loss")[end] == metrics.loss
+            assert getattr(curve, f"{split}_accuracy")[end] == metrics.accuracy
+
+
+def test_middle_of_the_curve_is_the_mean_model(mlp, models, tiny_data, curve):
+    middle = pytrees.mean(models[:2])
+    loss = rl.evaluate(mlp.apply_fn, middle, tiny_data.test_images, tiny_data.test_labels).loss
+    assert curve.lambdas.tolist() == [0, 0.25, 0.5, 0.75, 1]
+    assert curve.test_loss[2] == pytest.approx(loss, rel=1e-6)
+
+
+@pytest.mark.parametrize("baseline", ["mean", "chord"])
+def test_model_has_no_barrier_with_itself(mlp, models, tiny_data, baseline):
+    curve = rl.interpolation_curve(mlp.apply_fn, models[0], models[0], tiny_data, num_lambdas=7)
+    for split in ("train", "test"):
+        # (1 - lam) x + lam x is x up to a rounding of float32.
+        assert abs(rl.loss_barrier(curve, split=split, baseline=baseline)) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("losses", "mean", "chord"),
+    [
+        ([1, 3, 1], 2, 2),
+        ([2, 1, 2], 0, 0),  # a valley: the ends themselves are the highest
+        ([0, 1, 4], 2, 0),  # convex, yet half the difference of its unequal ends by the mean
+        ([0, 3, 2], 2, 2),
+        ([0, 5, 4, 3, 4], 3, 4),  # the chord's barrier may be the larger one
+        ([1, 1], 0, 0),
+    ],
+)
+def test_barrier_of_curves_by_hand(losses, mean, chord):
+    assert rl.loss_barrier(by_hand(losses)) == pytest.approx(mean)
+    assert rl.loss_barrier(by_hand(losses), baseline="chord") == pytest.approx(chord)
+
+
+@given(st.lists(st.floats(0, 10), min_size=2, max_size=9))
+def test_mean_barrier_is_at_least_half_the_difference_of_the_ends(losses):
+    curve = by_hand(losses)
+    half = abs(losses[0] - losses[-1]) / 2
+    assert rl.loss_barrier(curve) >= half - 1e-12
+    assert 0 <= rl.loss_barrier(curve, baseline="chord") <= rl.loss_barrier(curve) + half + 1e-12
+
+
+def test_barrier_is_of_the_split_asked_for():
+    curve = by_hand([1, 4, 1], train_loss=[1, 2, 1])
+    assert rl.loss_barrier(curve) == rl.loss_barrier(curve, split="test") == 3
+    assert rl.loss_barrier(curve, split="train") == 1
+
+
+def test_diverged_curve_has_no_barrier():
+    assert np.isnan(rl.loss_barrier(by_hand([1, np.nan, 1])))
+    assert np.isnan(rl.loss_barrier(by_hand([1, np.nan, 1]), baseline="chord"))
+
+
+@pytest.mark.parametrize("num_lambdas", [1, 0, -2])
+def test_line_needs_its_two_ends(mlp, models, tiny_data, num_lambdas):
+    with pytest.raises(ValueError, match=f"two ends of the line; got {num_lambdas} points"):
+        rl.interpolation_curve(mlp.apply_fn, *models[:2], tiny_data, num_lambdas=num_lambdas)
+
+
+def test_models_of_different_shapes_have_no_line(mlp, models, tiny_data):
+    other = {"layers": models[0]["layers"] | {0: models[0]["layers"][1]}}
+    with pytest.raises(ValueError, match=r"'layers/0/kernel' has shape \(64, 16\) in params_a"):
+        rl.interpolation_curve(mlp.apply_fn, models[0], other, tiny_data)
+
+
+def test_progress_is_reported_point_by_point(mlp, models, tiny_data):
+    points = []
+    tick = lambda: points.append(0)  # noqa: E731
+    rl.interpolation_curve(mlp.apply_fn, *models[:2], tiny_data, num_lambdas=3, on_point=tick)
+    assert len(points) == 3
+    images, labels = tiny_data.test_images[:5], tiny_data.test_labels[:5]
+    rl.loss_contour(mlp.apply_fn, *models, images, labels, resolution=2, on_point=tick)
+    assert len(points) == 3 + 4
+
+
+def test_numbers_survive_json(curve):
+    numbers = json.loads(json.dumps(curve.as_numbers()))
+    assert numbers.keys() == {"lambdas", *METRICS}
+    for field, values in numbers.items():
+        np.testing.assert_array_equal(values, getattr(curve, field))
+
+
+def plane_coordinates(models):
+    """Where C lies, from the law of cosines on the three distances."""
+    a, b, c = models
+    ab, ac, bc = rl.distance(a, b), rl.distance(a, c), rl.distance(b, c)
+    x = (ab**2 + ac**2 - bc**2) / (2 * ab**2)
+    return x, np.sqrt((ac / ab) ** 2 - x**2)
+
+
+@pytest.fixture(scope="module")
+def contour(mlp, models, tiny_data):
+    """A grid of four points: A and B below, and C above one of them or the other."""
+    x, y = plane_coordinates(models)
+    return [
+        rl.loss_contour(
+            mlp.apply_fn,
+            *models,
+            tiny_data.test_images,
+            tiny_data.test_labels,
+            resolution=2,
+            x_range=(0.0, right),
+            y_range=(0.0, float(y)),
+        )
+        for right in (1.0, float(x))
+    ]
+
+
+def test_corners_of_the_contour_are_the_three_models(mlp, models, tiny_data, contour):
+    to_b, to_c = contour
+    corners = (to_b.loss[0, 0], to_b.loss[0, 1], to_c.loss[1, 1])
+    for corner, params in zip(corners, models, strict=True):
+        loss = rl.evaluate(mlp.apply_fn, params, tiny_data.test_images, tiny_data.test_labels).loss
+        # A + x (B - A) + ... rounds to float32 a few times.
+        assert corner == pytest.approx(loss, rel=1e-4)
+
+
+def test_coordinates_of_c_are_those_of_the_triangle(models, contour):
+    x, y = contour[0].models["C"]
+    assert (x, y) == pytest.approx(plane_coordinates(models), rel=1e-5)
+    a, b, c = models
+    assert np.hypot(x, y) == pytest.approx(rl.distance(a, c) / rl.distance(a, b), rel=1e-5)
+    assert (contour[0].models["A"], contour[0].models["B"]) == ((0, 0), (1, 0))
+
+
+def test_contour_along_b_is_the_interpolation_curve(mlp, models, tiny_data, curve):
+    contour = rl.loss_contour(
+        mlp.apply_fn,
+        *models,
+        tiny_data.test_images,
+        tiny_data.test_labels,
+        resolution=5,
+        x_range=(0.0, 1.0),
+        y_range=(0.0, 1.0),
+    )
+    np.testing.assert_allclose(contour.loss[0], curve.test_loss, rtol=1e-4)
+
+
+@pytest.mark.parametrize("apart", [1.0, 1e-3])  # the fraction of the way from A to B
+@pytest.mark.parametrize("where", [0.0, 0.5, 1.0, 3.0, -1.0])
+def test_three_models_on_a_line_span_no_plane(mlp, models, tiny_data, where, apart):
+    first, second = models[0], rl.lerp(apart, *models[:2])
+    third = rl.lerp(where, first, second)
+    images, labels = tiny_data.test_images[:5], tiny_data.test_labels[:5]
+    with pytest.raises(ValueError, match="three models that span a plane; these lie on one line"):
+        rl.loss_contour(mlp.apply_fn, first, second, third, images, labels, resolution=2)
+
+
+def test_plane_through_close_models_is_found(mlp, models, tiny_data):
+    close = [rl.lerp(1e-3, models[0], other) for other in models]
+    images, labels = tiny_data.test_images[:5], tiny_data.test_labels[:5]
+    contour = rl.loss_contour(mlp.apply_fn, *close, images, labels, resolution=2)
+    # Differences of 1e-3 keep three or four of float32's seven digits.
+    assert contour.models["C"] == pytest.approx(plane_coordinates(models), rel=1e-2)
+
+
+def test_one_model_twice_spans_no_plane(mlp, models, tiny_data):
+    images, labels = tiny_data.test_images[:5], tiny_data.test_labels[:5]
+    with pytest.raises(ValueError, match="three models that span a plane"):
+        rl.loss_contour(mlp.apply_fn, models[0], models[0], models[1], images, labels)
+
+
+def test_contour_numbers_survive_json(contour):
+    numbers = json.loads(json.dumps(contour[0].as_numbers()))
+    assert numbers.keys() == {"x", "y", "loss", "models"}
+    np.testing.assert_array_equal(numbers["loss"], contour[0].loss)
+    assert numbers["models"]["B"] == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("option", [{"split": "valid"}, {"baseline": "median"}])
+def test_unknown_split_or_baseline_is_refused(option):
+    ((name, value),) = option.items()
+    # Where types are checked, as in these tests, the annotation refuses first: ask the function.
+    barrier = inspect.unwrap(rl.loss_barrier)
+    with pytest.raises(ValueError, match=f"{name} '.*' or '.*'; got '{value}'"):
+        barrier(by_hand([1, 2, 1]), **option)

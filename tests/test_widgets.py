@@ -1,0 +1,134 @@
+"""Explorers as plain Python: no browser, no kernel."""
+
+import threading
+import time
+
+import ipywidgets
+import pytest
+
+import rebasin_lab as rl
+from rebasin_lab import figures
+
+
+@pytest.fixture
+def quick_pictures(monkeypatch):
+    """The text of a record instead of its picture, which takes a tenth of a second."""
+    monkeypatch.setattr(figures, "as_html", lambda record: repr(record))
+
+
+def view(explorer):
+    """What the reader sees: the message and the picture."""
+    _, message, picture = explorer.children
+    return message.value, picture.value
+
+
+def slider(value=0, **options):
+    return ipywidgets.IntSlider(value=value, **options)
+
+
+def inverse(x):
+    """A draw function with one bad value."""
+    return {"value": 60 // x}
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_first_drawing_is_one_plain_call_with_the_dials_values():
+    calls = []
+    explorer = rl.explore(lambda **v: calls.append(v) or {"n": len(calls)}, x=slider(3), y=slider())
+    assert calls == [{"x": 3, "y": 0}] == [explorer.values]
+    assert explorer.record == {"n": 1}
+    assert view(explorer) == ("", "{'n': 1}")
+
+
+def test_first_drawing_raises_its_error():
+    with pytest.raises(ZeroDivisionError):
+        rl.explore(inverse, x=slider(0))
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_moving_a_dial_redraws():
+    dial = slider(2)
+    explorer = rl.explore(inverse, x=dial)
+    dial.value = 5
+    assert explorer.record == {"value": 12}
+    assert explorer.values == {"x": 5}
+    assert view(explorer) == ("", "{'value': 12}")
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_later_error_is_shown_and_the_next_good_value_clears_it():
+    dial = slider(2)
+    explorer = rl.explore(inverse, x=dial)
+    dial.value = 0
+    message, picture = view(explorer)
+    assert "ZeroDivisionError: integer division or modulo by zero" in message
+    assert 'role="alert"' in message
+    assert picture == "{'value': 30}"
+    dial.value = 6
+    assert view(explorer) == ("", "{'value': 10}")
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_message_is_escaped():
+    def draw(x):
+        if x:
+            raise ValueError("<script>alert(1)</script>")
+        return {}
+
+    dial = slider(0)
+    explorer = rl.explore(draw, x=dial)
+    dial.value = 1
+    assert "&lt;script&gt;" in view(explorer)[0]
+    assert "<script>" not in view(explorer)[0]
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_page_that_nobody_can_turn_dials_on_has_the_first_figure_and_no_dials():
+    calls = []
+    dial = slider(2)
+    shown = rl.explore(lambda x: calls.append(x) or {"x": x}, interactive=False, x=dial)
+    assert not isinstance(shown, ipywidgets.Widget)
+    assert shown.data == "{'x': 2}"
+    dial.value = 5
+    assert calls == [2]
+
+
+def test_first_drawing_raises_its_error_without_dials_too():
+    with pytest.raises(ZeroDivisionError):
+        rl.explore(inverse, interactive=False, x=slider(0))
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_changes_from_two_threads_leave_the_picture_of_the_last_values():
+    drawing = threading.Event()
+
+    def draw(x, y):
+        if (x, y) == (1, 0):
+            drawing.set()
+            time.sleep(0.1)  # still drawing the first change when the second one comes
+        return {"x": x, "y": y}
+
+    x, y = slider(0), slider(0)
+    explorer = rl.explore(draw, x=x, y=y)
+    slow = threading.Thread(target=setattr, args=(x, "value", 1))
+    fast = threading.Thread(target=setattr, args=(y, "value", 1))
+    slow.start()
+    assert drawing.wait(timeout=5)
+    fast.start()
+    for thread in (slow, fast):
+        thread.join(timeout=5)
+        assert not thread.is_alive()
+    assert explorer.record == explorer.values == {"x": 1, "y": 1}
+    assert view(explorer) == ("", "{'x': 1, 'y': 1}")
+
+
+def test_picture_is_a_record_that_draws():
+    numbers = {"objectives": {"one": [0.0, 1.0, 2.0]}, "updates_per_sweep": 1}
+    explorer = rl.explore(
+        lambda size: rl.picture("objective", numbers, alt="a < b", size=(size, 2.0)),
+        size=ipywidgets.FloatSlider(value=3.0),
+    )
+    assert explorer.record["size_inches"] == [3.0, 2.0]
+    _, html = view(explorer)
+    assert 'alt="a &lt; b"' in html
+    assert "data:image/png;base64,iVBOR" in html
