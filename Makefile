@@ -1,41 +1,45 @@
 # Two commands: `make reproduce` and `make test`. Both build .venv once and reuse it.
 PYTHON  ?= python3
 PROFILE ?= quick
+# JAX for a GPU: `make reproduce GPU=cuda12` (or cuda13).
+GPU     ?=
 VENV    := .venv
 BIN     := $(VENV)/bin
+comma   := ,
+LAB     := lab$(if $(GPU),$(comma)$(GPU))
 # `make LOCK= ...` installs the newest versions pyproject.toml allows instead of the pinned ones.
 LOCK    ?= --constraint constraints.txt
 
-.PHONY: reproduce test lab lint benchmark lock clean
+.PHONY: help reproduce test lab lint strip benchmark lock clean
 .DEFAULT_GOAL := help
 
-.PHONY: help
 help:
-	@echo "make reproduce [PROFILE=quick|laptop|paper]   run the notebook sequence, print the scoreboard"
-	@echo "make test                                     lint, then the whole test suite"
-	@echo "make lab                                      JupyterLab on the notebooks"
-	@echo "make lint | benchmark | lock | clean"
+	@echo "make reproduce [PROFILE=quick|laptop|paper] [GPU=cuda12|cuda13]   notebooks, scoreboard"
+	@echo "make test                                   lint, then the whole test suite"
+	@echo "make lab                                    JupyterLab on the notebooks"
+	@echo "make lint | strip | benchmark | lock | clean"
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "rebasin_lab needs Python >= 3.11, found: $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 ..."; exit 1; }
 	@echo "creating $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV) || \
-	  { rm -rf $(VENV); echo "could not create $(VENV): on Debian and Ubuntu, install the package python3-venv first"; exit 1; }
+	  { echo "Could not create $(VENV). On Debian and Ubuntu, install the package python3-venv, then try again."; exit 1; }
 	@touch $@
 
 # One stamp per set of extras: nothing is reinstalled until the declared dependencies change.
-$(VENV)/.lab: $(VENV)/.python pyproject.toml constraints.txt
-	@echo "installing rebasin_lab[lab] (a few minutes the first time) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(LOCK) --editable '.[lab]'
+$(VENV)/.lab$(GPU): $(VENV)/.python pyproject.toml constraints.txt
+	@echo "installing rebasin_lab[$(LAB)] (a few minutes the first time) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(LOCK) --editable '.[$(LAB)]' || \
+	  { echo "The install failed; pip says why above. The pinned JAX has builds for Linux and for Macs with Apple silicon; 'make LOCK= ...' tries the newest versions instead."; exit 1; }
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.lab
+$(VENV)/.test: $(VENV)/.lab$(GPU)
 	@echo "installing rebasin_lab[test] ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(LOCK) --editable '.[lab,test]'
 	@touch $@
 
-reproduce: $(VENV)/.lab
+reproduce: $(VENV)/.lab$(GPU)
 	@$(BIN)/rebasin-lab reproduce --profile $(PROFILE) $(ARGS)
 
 test: lint
@@ -44,16 +48,24 @@ test: lint
 lint: $(VENV)/.test
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
-	@$(BIN)/nbstripout --verify notebooks/*.ipynb
+	@$(BIN)/nbstripout --verify notebooks/*.ipynb || \
+	  { echo "Notebooks are kept without outputs: run 'make strip'."; exit 1; }
 
-lab: $(VENV)/.lab
+strip: $(VENV)/.test
+	@$(BIN)/nbstripout notebooks/*.ipynb
+
+lab: $(VENV)/.lab$(GPU)
 	@$(BIN)/jupyter lab notebooks
 
 benchmark: $(VENV)/.test
 	@$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-only $(ARGS)
 
-lock: $(VENV)/.test
-	@$(BIN)/python -m pip freeze --exclude-editable > constraints.txt
+# From a fresh environment with the newest versions our bounds allow.
+lock: $(VENV)/.python
+	@$(PYTHON) -m venv --clear $(VENV)/lock
+	@$(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check '.[lab,test]'
+	@$(VENV)/lock/bin/python -m pip freeze | grep -v '^rebasin_lab' > $(VENV)/lock.txt
+	@mv $(VENV)/lock.txt constraints.txt && rm -rf $(VENV)/lock
 
 clean:
 	rm -rf $(VENV) runs

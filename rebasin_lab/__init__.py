@@ -4,7 +4,8 @@
 
 The rooms, in reading order: `pytrees`, `datasets`, `models`, `evaluation`, `training`,
 `checkpoints`, `symmetry`, `matching`, `interpolation`, `experiments`, `claims`, `plots`, `figures`,
-`runs`, `widgets`, `runner`, `cli`. Each imports only from those before it.
+`runs`, `widgets`, `execution`, `runner`, `cli`. Each imports only from those before it, and from
+`paths` and `progress`, which import nothing of the lab.
 """
 
 from typing import Any
@@ -88,6 +89,6 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"rl.{name} is for notebooks and needs the package {error.name}: "
-            "pip install 'rebasin_lab[lab]'."
+            "install the extra [lab] (in the checkout: pip install --editable '.[lab]')."
         ) from error
     return getattr(module, name)

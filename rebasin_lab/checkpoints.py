@@ -2,13 +2,11 @@
 
 The format is safetensors: a JSON header and raw bytes, nothing that executes, one file that other
 frameworks read too. It has no checksum of its own, so the header carries a SHA-256 over every leaf
-and over the metadata. Files are written beside their final name and renamed, so a killed process
-leaves either the old file or the new one.
+and over the metadata.
 """
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ import safetensors
 import safetensors.numpy
 from jaxtyping import PyTree
 
-from rebasin_lab import pytrees
+from rebasin_lab import paths, pytrees
 
 # The one entry of safetensors' string-to-string metadata: "<sha256> <metadata as JSON>". One, since
 # safetensors does not promise an order for several, and the same content should be the same bytes.
@@ -43,7 +41,7 @@ def save(path: Path, tree: PyTree, metadata: Mapping[str, Any]) -> None:
     leaves = {name: np.asarray(leaf, order="C") for name, leaf in pytrees.flatten(tree).items()}
     text = json.dumps(metadata)
     content = safetensors.numpy.save(leaves, {_KEY: f"{_digest(leaves, text)} {text}"})
-    write_atomically(path, content)
+    paths.write_atomically(path, content)
 
 
 def load(
@@ -70,45 +68,24 @@ def load(
         raise FileNotFoundError(f"There is no checkpoint '{path}'.") from None
     except (safetensors.SafetensorError, UnicodeDecodeError) as error:
         raise DamagedCheckpointError(
-            f"The checkpoint '{path}' is damaged ({error}). Delete it to have it made again."
+            f"The checkpoint '{path}' is damaged ({error}) and cannot be used."
         ) from error
     if not stored:
         raise DamagedCheckpointError(
             f"'{path}' is damaged, or no checkpoint of rebasin_lab: it is a safetensors file "
-            f"without '{_KEY}' metadata. Delete it to have it made again, or read a file of your "
-            "own with safetensors.numpy.load_file."
+            f"without '{_KEY}' metadata. Read a file of another program with "
+            "safetensors.numpy.load_file."
         )
     if stored != _digest(leaves, text):
         raise DamagedCheckpointError(
-            f"The checkpoint '{path}' is damaged: its SHA-256 is not the one stored in it. Delete "
-            "it to have it made again."
+            f"The checkpoint '{path}' is damaged and cannot be used: its SHA-256 is not the one "
+            "stored in it."
         )
     metadata = json.loads(text)
     if config is not None:
         _check_config(path, dict(config), metadata.get("config", {}))
     tree = pytrees.unflatten(leaves) if like is None else _restructure(path, leaves, like)
     return tree, metadata
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is either wholly there or not there at all.
-
-    Raises:
-        OSError: naming the file and its size; nothing else is lost.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OSError(
-            error.errno,
-            f"Could not write {len(content) / 1e6:.1f} MB to '{path}': {os.strerror(error.errno)}. "
-            "Everything stored before is intact. Free some space, or set REBASIN_RUNS to a folder "
-            "with room, and run again",
-        ) from error
 
 
 def _digest(leaves: Mapping[str, np.ndarray], metadata_text: str) -> str:
@@ -142,12 +119,14 @@ def _restructure(path: Path, leaves: Mapping[str, np.ndarray], like: PyTree) -> 
         if name not in expected or name not in leaves:
             place = "the checkpoint" if name in expected else "the model"
             raise CheckpointError(
-                f"The checkpoint '{path}' is of another model: '{name}' is missing in {place}."
+                f"The checkpoint '{path}' is of another model: '{name}' is missing in {place}. "
+                "Ask for the model it holds, or move it away."
             )
         found, wanted = leaves[name], expected[name]
         if found.shape != wanted.shape or found.dtype != wanted.dtype:
             raise CheckpointError(
                 f"The checkpoint '{path}' is of another model: expected '{name}' to be "
-                f"{wanted.dtype}{list(wanted.shape)}; it holds {found.dtype}{list(found.shape)}."
+                f"{wanted.dtype}{list(wanted.shape)}; it holds {found.dtype}{list(found.shape)}. "
+                "Ask for the model it holds, or move it away."
             )
     return jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in expected])

@@ -7,9 +7,6 @@ import click
 
 from rebasin_lab import experiments, figures
 
-# Errors that are the reader's to mend: shown as one paragraph, without a traceback.
-_EXPECTED_ERRORS = (ValueError, OSError)
-
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="rebasin_lab")
@@ -31,7 +28,7 @@ def main() -> None:
     "--figures",
     "figures_dir",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where figures go [default: the project's figures/].",
+    help="Where figures go [default: figures/ for quick, else the run's folder].",
 )
 def reproduce(
     profile: str,
@@ -43,20 +40,21 @@ def reproduce(
     """Run the notebook sequence and print the scoreboard."""
     try:
         from rebasin_lab import runner
-    except ModuleNotFoundError as error:
-        raise click.ClickException(
-            f"Running notebooks needs the package {error.name}: pip install 'rebasin_lab[lab]'."
-        ) from error
-    try:
-        parameters = dict(runner.parse_parameter(text) for text in settings)
-        status = runner.reproduce(
+
+        plan = runner.plan_run(
             profile=profile,
-            parameters=parameters,
+            parameters=dict(map(runner.parse_parameter, settings)),
             only=only,
             run_name=run_name,
             figures_dir=figures_dir.resolve() if figures_dir else None,
         )
-    except _EXPECTED_ERRORS as error:
+        status = runner.reproduce(plan)
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f"{error}. Running notebooks needs the extra [lab]: in the checkout, "
+            "pip install --editable '.[lab]'."
+        ) from error
+    except (ValueError, OSError) as error:  # the reader's to mend: a paragraph, not a traceback
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         click.echo("\nInterrupted. What ran is kept; the same command goes on from there.")

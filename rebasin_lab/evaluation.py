@@ -35,7 +35,7 @@ def evaluate(
     apply_fn: Callable,
     params: PyTree,
     images: Float[Array | np.ndarray, "n h w c"],
-    labels: Int[Array | np.ndarray, " n"],
+    labels: Int[Array | np.ndarray, " m"],
 ) -> Metrics:
     """Mean loss and accuracy over all images, in order.
 
@@ -44,7 +44,14 @@ def evaluate(
         params: the parameters.
         images: a device array is used where it lies; for many calls, put it there once.
         labels: class indices.
+
+    Raises:
+        ValueError: if there are no images, or not one label each.
     """
+    if len(images) != len(labels) or len(images) == 0:
+        raise ValueError(
+            f"Expected images with one label each; got {len(images)} images, {len(labels)} labels."
+        )
     total_loss, total_correct = 0.0, 0
     for start in range(0, images.shape[0], BATCH_SIZE):
         batch = slice(start, start + BATCH_SIZE)

@@ -8,6 +8,7 @@ final bits. A damaged file is named in a warning and made again.
 
 import dataclasses
 import hashlib
+import importlib.metadata
 import json
 import warnings
 from pathlib import Path
@@ -17,6 +18,8 @@ import jax
 from jaxtyping import PyTree
 
 from rebasin_lab import checkpoints, datasets, models, paths, progress, training
+
+PACKAGES = ("rebasin_lab", "jax", "flax", "optax", "numpy", "scipy", "matplotlib")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +37,14 @@ class Profile:
     num_lambdas: int  # points on the line between two models, ends included
     contour_resolution: int  # points along each side of the loss contour
     contour_images: int  # test images per point of the contour
+
+    @property
+    def networks(self) -> str:
+        """What is trained, in a phrase."""
+        return (
+            f"MLP with {self.num_hidden_layers} hidden layers of {self.width} units, "
+            f"{self.num_epochs} epochs of Adam, batch {self.batch_size}"
+        )
 
 
 PROFILES = {
@@ -66,7 +77,7 @@ PROFILES = {
             contour_images=2_000,
         ),
         Profile(
-            name="paper",  # Ainsworth et al. 2022, A.3; the contour has their 2048 points
+            name="paper",  # Ainsworth et al. 2022, A.3; a contour of 45 x 45 points for their 2048
             dataset="mnist",
             width=512,
             num_hidden_layers=3,
@@ -127,6 +138,10 @@ class Experiment:
             options=(("num_hidden_layers", profile.num_hidden_layers), ("width", profile.width)),
         )
 
+    def build_model(self, data: datasets.Dataset) -> models.Model:
+        """The architecture, for the images and classes of its data set."""
+        return models.build_model(self.architecture, dataset=data, **dict(self.options))
+
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
@@ -137,6 +152,7 @@ class Trained:
         params: its parameters, plain nested dicts.
         history: per epoch, see `training.TrainingResult`.
         origin: whether it was "restored" whole, "resumed" in the middle, or "trained".
+        versions: of the packages it was trained with.
         path: its file.
     """
 
@@ -144,6 +160,7 @@ class Trained:
     params: PyTree
     history: dict[str, list[float]]
     origin: Literal["restored", "resumed", "trained"]
+    versions: dict[str, str]
     path: Path
 
 
@@ -151,7 +168,6 @@ def trained(
     experiment: Experiment,
     *,
     data: datasets.Dataset | None = None,
-    model: models.Model | None = None,
     store: Path | None = None,
     style: progress.Style = "auto",
 ) -> Trained:
@@ -160,7 +176,6 @@ def trained(
     Args:
         experiment: what to train.
         data: its data set, if already loaded.
-        model: its model, if already built (networks that share one share compiled code).
         store: the folder of checkpoints.
         style: how to show progress.
 
@@ -168,9 +183,7 @@ def trained(
         CheckpointError: if the file under this experiment's name holds another one.
     """
     data = data or datasets.load_dataset(experiment.dataset)
-    model = model or models.build_model(
-        experiment.architecture, dataset=data, **dict(experiment.options)
-    )
+    model = experiment.build_model(data)
     config = describe(experiment, data)
     final = (store or paths.checkpoints_dir()) / f"{digest(config)}.safetensors"
     partial = final.with_suffix(".partial.safetensors")
@@ -180,13 +193,16 @@ def trained(
     if found := _load_if_sound(final, template.params, config):
         params, metadata = found
         partial.unlink(missing_ok=True)
-        return Trained(model, jax.device_put(params), metadata["history"], "restored", final)
+        params = jax.device_put(params)
+        return Trained(model, params, metadata["history"], "restored", metadata["versions"], final)
     state = _partial_state(partial, template, config)
     result = _train(experiment, model, data, config, state, partial, style)
-    checkpoints.save(final, result.params, {"config": config, "history": result.history})
+    versions = package_versions()
+    metadata = {"config": config, "history": result.history, "versions": versions}
+    checkpoints.save(final, result.params, metadata)
     partial.unlink(missing_ok=True)
     origin = "resumed" if state else "trained"
-    return Trained(model, result.params, result.history, origin, final)
+    return Trained(model, result.params, result.history, origin, versions, final)
 
 
 def describe(experiment: Experiment, data: datasets.Dataset) -> dict[str, Any]:
@@ -198,6 +214,11 @@ def describe(experiment: Experiment, data: datasets.Dataset) -> dict[str, Any]:
         "recipe": training.RECIPE_VERSION,
     }
     return json.loads(json.dumps(config))
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that decide a number or a picture."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def digest(config: dict[str, Any]) -> str:
@@ -215,10 +236,9 @@ def _train(
     style: progress.Style,
 ) -> training.TrainingResult:
     total = experiment.train.num_epochs
-    with progress.progress_bar(
-        total, f"training {data.title} {model.architecture}, seed {experiment.seed}", style=style
-    ) as bar:
-        bar.update(state.epoch if state else 0)
+    description = f"training {data.title} {model.architecture}, seed {experiment.seed}"
+    done = state.epoch if state else 0
+    with progress.progress_bar(total, description, done=done, style=style) as bar:
 
         def on_epoch(state: training.TrainState) -> None:
             if state.epoch < total:
@@ -238,13 +258,19 @@ def _partial_state(
     partial: Path, template: training.TrainState, config: dict[str, Any]
 ) -> training.TrainState | None:
     tree = {"params": template.params, "opt_state": template.opt_state}
-    if found := _load_if_sound(partial, tree, config):
-        tree, metadata = found
-        tree = jax.device_put(tree)
-        return training.TrainState(
-            tree["params"], tree["opt_state"], metadata["epoch"], metadata["history"]
-        )
-    return None
+    try:
+        tree, metadata = checkpoints.load(partial, like=tree, config=config)
+    except FileNotFoundError:
+        return None
+    except checkpoints.CheckpointError as error:
+        # Damaged, or left by another version of optax or Flax: an unfinished training is not worth
+        # stopping for.
+        warnings.warn(f"{error} The training starts over.", stacklevel=3)
+        return None
+    tree = jax.device_put(tree)
+    return training.TrainState(
+        tree["params"], tree["opt_state"], metadata["epoch"], metadata["history"]
+    )
 
 
 def _load_if_sound(
@@ -255,5 +281,5 @@ def _load_if_sound(
     except FileNotFoundError:
         return None
     except checkpoints.DamagedCheckpointError as error:
-        warnings.warn(f"{error} It is made again now.", stacklevel=3)
+        warnings.warn(f"{error} The network is trained again.", stacklevel=3)
         return None

@@ -8,7 +8,6 @@ and the same numbers give the same bytes.
 import base64
 import dataclasses
 import html
-import importlib.metadata
 import io
 import json
 import threading
@@ -19,11 +18,10 @@ from typing import Any
 import matplotlib.style
 from matplotlib.figure import Figure
 
-from rebasin_lab import checkpoints, datasets, paths, plots
+from rebasin_lab import datasets, experiments, paths, plots
 
 STYLE_FILE = Path(__file__).with_name("lab.mplstyle")
 PNG_DPI = 150
-PACKAGES = ("rebasin_lab", "jax", "flax", "optax", "numpy", "scipy", "matplotlib")
 
 # matplotlib's settings are global, and widget callbacks may run on another thread.
 _drawing = threading.Lock()
@@ -39,6 +37,8 @@ class Provenance:
         dataset: name, title and digest of the data.
         seeds: of the networks drawn.
         settings: sizes worth knowing, such as width and epochs.
+        trained_with: versions of the packages the networks were trained with, if there are any;
+            those of the process that drew the figure stand beside them.
         claims: ids of the claims the figure supports.
     """
 
@@ -47,17 +47,13 @@ class Provenance:
     dataset: Mapping[str, str]
     seeds: Sequence[int]
     settings: Mapping[str, Any]
+    trained_with: Sequence[Mapping[str, str]]
     claims: Sequence[str]
 
 
 def describe_dataset(data: datasets.Dataset) -> dict[str, str]:
     """What a figure's file says of its data set."""
     return {"name": data.name, "title": data.title, "digest": data.digest}
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of the packages that decide a number or a picture."""
-    return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def save_figure(
@@ -97,13 +93,13 @@ def save_figure(
         "caption": caption,
         "alt": alt,
         **dataclasses.asdict(provenance),
-        "versions": package_versions(),
+        "versions": experiments.package_versions(),
         "numbers": numbers,
     }
     path = directory / f"{name}.json"
     text = _as_json(record)
     pictures = _pictures(text)  # a figure that cannot be drawn leaves no file behind
-    checkpoints.write_atomically(path, text.encode())
+    paths.write_atomically(path, text.encode())
     _write_pictures(path, pictures)
     return path
 
@@ -120,7 +116,7 @@ def _pictures(text: str) -> dict[str, bytes]:
 
 def _write_pictures(path: Path, pictures: Mapping[str, bytes]) -> None:
     for kind, content in pictures.items():
-        checkpoints.write_atomically(path.with_suffix(f".{kind}"), content)
+        paths.write_atomically(path.with_suffix(f".{kind}"), content)
 
 
 def render(record: Mapping[str, Any], kind: str) -> bytes:

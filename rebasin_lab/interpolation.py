@@ -160,6 +160,8 @@ def loss_contour(
     Raises:
         ValueError: if the three models lie on one line.
     """
+    pytrees.check_same_shapes(params_a, params_b)
+    pytrees.check_same_shapes(params_a, params_c)
     to_b = jax.tree.map(jnp.subtract, params_b, params_a)
     to_c = jax.tree.map(jnp.subtract, params_c, params_a)
     squared_length = pytrees.inner_product(to_b, to_b)

@@ -5,6 +5,8 @@ and `apply(params, images)` is a pure function of them, which is all the rest of
 """
 
 import dataclasses
+import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -85,7 +87,7 @@ class Model:
             )
         return nnx.merge(self._graph, nnx.State(params))(images)
 
-    @property
+    @functools.cached_property
     def _graph(self) -> nnx.GraphDef:
         graph, _ = nnx.split(nnx.eval_shape(lambda: self._build(jax.random.key(0))))
         return graph
@@ -104,13 +106,29 @@ def build_model(architecture: str, *, dataset: datasets.Dataset, **options: Any)
         **options: sizes of the architecture; for "mlp" `width` and `num_hidden_layers`.
 
     Raises:
-        ValueError: for an unknown architecture, or an option that is no positive integer.
+        ValueError: for an unknown architecture or size, or one that is no positive integer.
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(
             f"Expected an architecture among {sorted(ARCHITECTURES)}; got {architecture!r}."
         )
+    known = inspect.signature(ARCHITECTURES[architecture].__init__).parameters
     for name, value in options.items():
-        if not isinstance(value, int) or value < 1:
+        if name not in known or known[name].default is inspect.Parameter.empty:
+            sizes = [n for n, p in known.items() if p.default is not inspect.Parameter.empty]
+            raise ValueError(f"Expected a size of {architecture}, {sizes}; got {name!r}.")
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"Expected {name} of {architecture} to be at least 1; got {value!r}.")
-    return Model(architecture, dataset.image_shape, dataset.num_classes, options)
+    return _model(
+        architecture, dataset.image_shape, dataset.num_classes, tuple(sorted(options.items()))
+    )
+
+
+@functools.lru_cache(maxsize=256)  # one object per architecture, so that compiled code is shared
+def _model(
+    architecture: str,
+    image_shape: tuple[int, ...],
+    num_classes: int,
+    options: tuple[tuple[str, int], ...],
+) -> Model:
+    return Model(architecture, image_shape, num_classes, dict(options))

@@ -117,8 +117,8 @@ def draw_history(fig: Figure, numbers: Mapping[str, Any]) -> None:
                 epochs = np.arange(1, values.size + 1)
                 ax.plot(epochs, values, style, color=COLOURS[name], label=f"{name}, {split}")
         ax.set_xlabel("epoch")
-    loss_ax.set(title="Two networks learn alike", ylabel="cross-entropy (nats)", yscale="log")
-    accuracy_ax.set(title="and end equally good", ylabel="accuracy (%)")
+    loss_ax.set(title="Loss while training", ylabel="cross-entropy (nats)", yscale="log")
+    accuracy_ax.set(title="Accuracy while training", ylabel="accuracy (%)")
     loss_ax.legend()
 
 
@@ -173,19 +173,19 @@ def draw_symmetry_counts(fig: Figure, numbers: Mapping[str, Any]) -> None:
 
 
 def draw_objective(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """<A, pi(B)> climbing, update by update.
+    """<A, pi(B)>, visit by visit.
 
-    Numbers: `objectives`: name -> history; `updates_per_sweep`.
+    Numbers: `objectives`: name -> history; `visits_per_sweep`.
     """
     ax = fig.subplots()
     for name, history in numbers["objectives"].items():
         ax.plot(history, ".-", label=name)
     longest = max(map(len, numbers["objectives"].values()))
-    for sweep in range(0, longest, numbers["updates_per_sweep"]):
+    for sweep in range(0, longest, numbers["visits_per_sweep"]):
         ax.axvline(sweep, color="#cccccc", linewidth=0.6, zorder=0)
     ax.set(
-        title="Weight matching climbs until nothing changes",
-        xlabel="assignment problems solved (a grey line per sweep)",
+        title="The objective of weight matching",
+        xlabel="visits of a layer (a grey line per sweep)",
         ylabel="inner product ⟨A, π(B)⟩",
     )
     ax.legend()

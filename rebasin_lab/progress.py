@@ -18,21 +18,25 @@ Style = Literal["auto", "bar", "lines", "silent"]
 SECONDS_BETWEEN_LINES = 5.0
 
 
-def progress_bar(total: int, description: str, *, style: Style = "auto") -> AbstractContextManager:
+def progress_bar(
+    total: int, description: str, *, done: int = 0, style: Style = "auto"
+) -> AbstractContextManager:
     """A tqdm bar (`.update(n)`, `.set_postfix_str(text)`) that suits where it is shown.
 
     Args:
         total: how many units of work there are.
         description: what is being done, such as "training seed 0".
+        done: how many of them an earlier process did.
         style: "bar" redraws itself (a widget in JupyterLab), "lines" prints now and then, "auto"
             takes "bar" for a terminal or a notebook kernel and "lines" for anything else.
     """
     if style == "silent":
-        return tqdm.tqdm(total=total, disable=True)
+        return tqdm.tqdm(total=total, initial=done, disable=True)
     if style == "bar" or (style == "auto" and _somebody_watches()):
-        return tqdm.auto.tqdm(total=total, desc=description, leave=False)
+        return tqdm.auto.tqdm(total=total, initial=done, desc=description, leave=False)
     return tqdm.tqdm(
         total=total,
+        initial=done,
         desc=description,
         file=_Lines(sys.stdout),
         mininterval=SECONDS_BETWEEN_LINES,

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 from IPython.display import HTML, display
 
-from rebasin_lab import checkpoints, claims, datasets, experiments, figures, models, paths
+from rebasin_lab import claims, datasets, experiments, figures, models, paths, progress
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,6 +31,7 @@ class Run:
         run_dir: where this run keeps its claims.
         figures_dir: where figures go.
         interactive: False when nobody watches.
+        networks: networks used so far, by seed.
         results: claims measured so far.
     """
 
@@ -41,13 +42,26 @@ class Run:
     run_dir: Path
     figures_dir: Path
     interactive: bool
+    networks: dict[int, experiments.Trained] = dataclasses.field(default_factory=dict)
     results: dict[str, claims.ClaimResult] = dataclasses.field(default_factory=dict)
 
     def trained(self, seed: int) -> experiments.Trained:
         """The profile's network with this seed: restored if stored, else trained."""
         experiment = experiments.Experiment.of_profile(self.profile, seed=seed)
-        style = "auto" if self.interactive else "lines"
-        return experiments.trained(experiment, data=self.data, model=self.model, style=style)
+        self.networks[seed] = experiments.trained(
+            experiment, data=self.data, style=self.progress_style
+        )
+        return self.networks[seed]
+
+    @property
+    def progress_style(self) -> progress.Style:
+        """How to show progress here."""
+        return "auto" if self.interactive else "lines"
+
+    @property
+    def changed(self) -> bool:
+        """Whether single settings of the profile were changed."""
+        return self.profile != experiments.PROFILES[self.profile.name]
 
     def figure(
         self,
@@ -58,21 +72,21 @@ class Run:
         caption: str,
         alt: str,
         seeds: Sequence[int] = (),
-        claims: Sequence[str] = (),
+        claim_ids: Sequence[str] = (),
         size: tuple[float, float] = (8.0, 3.4),
     ) -> None:
         """Save a figure with its numbers and show it; the caption gains what was run."""
         profile = self.profile
-        ran = f"{self.data.title}, {profile.width} units wide, {profile.num_epochs} epochs"
-        seeded = f", seeds {', '.join(map(str, seeds))}" if seeds else ""
+        ran = f"{profile.name} profile{', changed' if self.changed else ''}"
+        if seeds:
+            ran += f": {self.data.title}, {profile.networks}, seeds {', '.join(map(str, seeds))}"
+        versions = [self.networks[seed].versions for seed in seeds]
         path = figures.save_figure(
             self.figures_dir / self.notebook,
             name,
             plot=plot,
             numbers=numbers,
-            caption=f"{caption} [{profile.name} profile: {ran}{seeded}]"
-            if seeds
-            else f"{caption} [{profile.name} profile]",
+            caption=f"{caption} [{ran}]",
             alt=alt,
             provenance=figures.Provenance(
                 notebook=self.notebook,
@@ -80,7 +94,8 @@ class Run:
                 dataset=figures.describe_dataset(self.data),
                 seeds=list(seeds),
                 settings=dataclasses.asdict(profile),
-                claims=list(claims),
+                trained_with=[v for i, v in enumerate(versions) if v not in versions[:i]],
+                claims=list(claim_ids),
             ),
             size=size,
         )
@@ -89,7 +104,7 @@ class Run:
 
     def check(self, claim_id: str, measured: float | Iterable[float]) -> claims.ClaimResult:
         """Hold measured numbers against a claim of the paper, and keep the result."""
-        result = claims.measure(claim_id, self.profile.name, measured)
+        result = claims.measure(claim_id, self.profile.name, measured, changed=self.changed)
         if result.claim.notebook != self.notebook:
             raise ValueError(
                 f"Expected '{claim_id}' to be tested in {result.claim.notebook}, as claims.py "
@@ -97,7 +112,7 @@ class Run:
             )
         self.results[claim_id] = result
         numbers = {name: list(result.measured) for name, result in self.results.items()}
-        checkpoints.write_atomically(
+        paths.write_atomically(
             claims_file(self.run_dir, self.notebook), json.dumps(numbers, indent=1).encode()
         )
         return result
@@ -110,7 +125,9 @@ class Run:
             if claim.notebook == self.notebook and claim.id not in self.results
         ]
         assert not missing, missing
-        display(HTML(_claims_table(self.results.values(), self.profile.name)))
+        profile = self.profile
+        title = f"{profile.name} profile: {self.data.title}, {profile.networks}"
+        display(HTML(_claims_table(self.results.values(), title)))
 
 
 def open_run(
@@ -138,9 +155,7 @@ def open_run(
     """
     chosen = experiments.get_profile(profile, **overrides)
     data = datasets.load_dataset(chosen.dataset)
-    model = models.build_model(
-        "mlp", dataset=data, width=chosen.width, num_hidden_layers=chosen.num_hidden_layers
-    )
+    model = experiments.Experiment.of_profile(chosen, seed=0).build_model(data)
     folder = Path(run_dir) if run_dir else paths.runs_dir() / "interactive"
     run = Run(
         notebook=notebook,
@@ -164,13 +179,12 @@ def _banner(run: Run) -> str:
     profile = run.profile
     images = f"{len(run.data.train_images):,} train, {len(run.data.test_images):,} test images"
     versions = ", ".join(
-        f"{name} {version}" for name, version in figures.package_versions().items()
+        f"{name} {version}" for name, version in experiments.package_versions().items()
     )
     rows = {
         "profile": f"<b>{html.escape(profile.name)}</b>",
         "data": f"{html.escape(run.data.title)}: {images}, from {html.escape(run.data.source)}",
-        "networks": f"MLP, {profile.num_hidden_layers} hidden layers of {profile.width} units, "
-        f"{profile.num_epochs} epochs of Adam, batch {profile.batch_size}",
+        "networks": html.escape(profile.networks),
         "device": html.escape(", ".join(str(device) for device in jax.devices())),
         "versions": html.escape(versions),
         "figures": html.escape(paths.shown(run.figures_dir / run.notebook)),
@@ -183,7 +197,7 @@ def _banner(run: Run) -> str:
     return f"<table>{body}</table>"
 
 
-def _claims_table(results: Iterable[claims.ClaimResult], profile: str) -> str:
+def _claims_table(results: Iterable[claims.ClaimResult], title: str) -> str:
     header = "".join(
         f'<th style="text-align:left">{name}</th>'
         for name in ("claim", "section", "paper", "measured", "tolerance", "")
@@ -203,5 +217,4 @@ def _claims_table(results: Iterable[claims.ClaimResult], profile: str) -> str:
         + f'<td style="text-align:left"><b>{result.status}</b></td></tr>'
         for result in results
     )
-    caption = f"<caption>Claims at the {html.escape(profile)} profile</caption>"
-    return f"<table>{caption}<tr>{header}</tr>{rows}</table>"
+    return f"<p>{html.escape(title)}</p><table><tr>{header}</tr>{rows}</table>"

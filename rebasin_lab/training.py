@@ -49,7 +49,7 @@ class TrainConfig:
             if getattr(self, name) not in choices:
                 raise ValueError(f"Expected {name} among {choices}; got {getattr(self, name)!r}.")
         for name in ("learning_rate", "batch_size", "num_epochs"):
-            if getattr(self, name) <= 0:
+            if not getattr(self, name) > 0:  # so that NaN is refused too
                 raise ValueError(f"Expected {name} above 0; got {getattr(self, name)}.")
         if self.optimizer == "adam" and self.weight_decay:
             raise ValueError("Expected weight_decay 0 with adam, which has none; use adamw or sgd.")

@@ -27,6 +27,17 @@ hypothesis.settings.register_profile("lab-ci", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("lab-ci" if os.environ.get("CI") else "lab")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """In CI, with data at hand, a test of real data that skips has failed."""
+    report = yield
+    demanded = os.environ.get("CI") and os.environ.get("REBASIN_DATA")
+    if report.skipped and demanded and item.get_closest_marker("realdata"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped although REBASIN_DATA is set: {report.longrepr}"
+    return report
+
+
 @pytest.fixture(autouse=True)
 def _runs_go_to_a_temporary_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("REBASIN_RUNS", str(tmp_path / "runs"))

@@ -111,21 +111,21 @@ def test_measure_takes_one_number_or_several(measured):
 
 
 def test_unknown_claim_is_refused():
-    with pytest.raises(ValueError, match=r"a claim among \['fig1-closer'.*; got 'fig99'"):
+    with pytest.raises(ValueError, match=r"a claim among \['fig1-midpoint'.*; got 'fig99'"):
         claims.measure("fig99", "quick", 1.0)
 
 
 def test_measuring_nothing_is_refused():
     with pytest.raises(
-        ValueError, match="at least one measured number for 'fig1-closer'; got none"
+        ValueError, match="at least one measured number for 'fig1-midpoint'; got none"
     ):
-        claims.measure("fig1-closer", "quick", [])
+        claims.measure("fig1-midpoint", "quick", [])
 
 
 def test_scoreboard_has_every_claim_in_order():
-    rows = claims.scoreboard("quick", {"fig1-closer": [0.8]})
+    rows = claims.scoreboard("quick", {"fig1-midpoint": [0.4]})
     assert [row.claim.id for row in rows] == list(claims.CLAIMS)
     assert {row.claim.id: row.status for row in rows if row.measured} == {
-        "fig1-closer": "reproduced"
+        "fig1-midpoint": "reproduced"
     }
     assert {row.status for row in rows if not row.measured} == {"not run"}

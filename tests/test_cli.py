@@ -14,6 +14,7 @@ def invoke(*arguments):
         (["--profile", "huge"], "Error: Expected a profile among"),
         (["--set", "widht=3"], "Error: Expected a parameter of the chosen notebooks"),
         (["--set", "width"], "Error: Expected a parameter as name=value"),
+        (["--set", "width=[1"], "Error: Expected a value in 'width="),
         (["--set", "dataset=mnits"], "Error: .*mnist"),
         (["--only", "99"], "Error: Expected the start of a notebook's name"),
     ],

@@ -72,7 +72,7 @@ def test_a_damaged_network_is_named_and_made_again(store, damage):
     first = trained(store)
     content = first.path.read_bytes()
     first.path.write_bytes(damage(content) if damage is not bytes else b"")
-    with pytest.warns(UserWarning, match=f"{first.path.name}.*made again now"):
+    with pytest.warns(UserWarning, match=f"{first.path.name}.*The network is trained again"):
         second = trained(store)
     assert second.origin == "trained"
     assert first.path.read_bytes() == content
@@ -126,7 +126,22 @@ class Interrupted(Exception):
     pass
 
 
-def test_a_damaged_partial_training_starts_over(store, monkeypatch):
+def _truncated(path):
+    return path.read_bytes()[:1000]
+
+
+def _of_another_optax(path):
+    tree, metadata = checkpoints.load(path)
+    tree["opt_state"] = {"renamed": tree["opt_state"]}
+    checkpoints.save(path, tree, metadata)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [(_truncated, "damaged"), (_of_another_optax, "missing in")],
+)
+def test_an_unusable_partial_training_starts_over(store, monkeypatch, damage, message):
     whole = trained(store.with_name("other"))
     save = checkpoints.save
 
@@ -140,8 +155,8 @@ def test_a_damaged_partial_training_starts_over(store, monkeypatch):
         trained(store)
     monkeypatch.setattr(checkpoints, "save", save)
     partial = next(store.glob("*.partial.safetensors"))
-    partial.write_bytes(partial.read_bytes()[:1000])
-    with pytest.warns(UserWarning, match="partial.*damaged"):
+    partial.write_bytes(damage(partial))
+    with pytest.warns(UserWarning, match=f"partial.*{message}.*starts over"):
         result = trained(store)
     assert result.origin == "trained"
     assert same_bits(result.params, whole.params)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rebasin_lab import claims, figures, paths, plots
+from rebasin_lab import claims, experiments, figures, paths, plots
 
 CURVE = {
     "lambdas": [0.0, 0.5, 1.0],
@@ -44,7 +44,7 @@ NUMBERS = {
         "images": [IMAGE, IMAGE],
         "answers": dict.fromkeys(METHODS, [["3", True], ["5", False]]),
     },
-    "objective": {"objectives": {"seeds 0, 1": [0.0, 3.0, 4.0]}, "updates_per_sweep": 2},
+    "objective": {"objectives": {"seeds 0, 1": [0.0, 3.0, 4.0]}, "visits_per_sweep": 2},
     "symmetry_counts": {
         "bars": [
             {"name": "atoms", "log10": 82, "kind": "other"},
@@ -60,7 +60,8 @@ PROVENANCE = figures.Provenance(
     dataset={"name": "tiny", "title": "Tiny", "digest": "abc"},
     seeds=(0, 1),
     settings={"width": 16},
-    claims=["fig1-closer"],
+    trained_with=[],
+    claims=["fig1-midpoint"],
 )
 
 
@@ -182,11 +183,11 @@ def test_file_says_where_the_numbers_come_from(tmp_path):
     assert {key: kept[key] for key in ("profile", "seeds", "claims", "dataset", "settings")} == {
         "profile": "quick",
         "seeds": [0, 1],
-        "claims": ["fig1-closer"],
+        "claims": ["fig1-midpoint"],
         "dataset": {"name": "tiny", "title": "Tiny", "digest": "abc"},
         "settings": {"width": 16},
     }
-    assert set(figures.PACKAGES) == kept["versions"].keys()
+    assert set(experiments.PACKAGES) == kept["versions"].keys()
     assert kept["versions"]["matplotlib"] == matplotlib.__version__
 
 

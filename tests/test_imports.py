@@ -32,6 +32,7 @@ ROOMS = (
     "figures",
     "runs",
     "widgets",
+    "execution",
     "runner",
     "cli",
 )
@@ -119,7 +120,9 @@ def test_unknown_name_is_an_attribute_error():
 def test_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ipywidgets", None)
     monkeypatch.delitem(sys.modules, "rebasin_lab.widgets", raising=False)
-    with pytest.raises(ModuleNotFoundError, match=r"rl.explore .* ipywidgets: pip install .*\[lab"):
+    with pytest.raises(
+        ModuleNotFoundError, match=r"rl.explore .* ipywidgets: install the extra \[lab"
+    ):
         rl.explore  # noqa: B018
 
 

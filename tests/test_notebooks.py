@@ -8,13 +8,18 @@ import nbformat
 import papermill
 import pytest
 
-from rebasin_lab import claims, figures, paths, runner
+from rebasin_lab import claims, experiments, figures, paths, runner
 
 NOTEBOOKS = sorted(paths.notebooks_dir().glob("*.ipynb"))
 
-# At `quick` these two fall short of the paper, honestly: 4,000 training images instead of 60,000
-# leave a small barrier. Pinned, so that a change in either direction is noticed.
-NOT_REPRODUCED_AT_QUICK = {"fig2-mnist-matched", "fig9-mnist-matched", "table1-resnet50"}
+# Pinned, so that a change in either direction is noticed. Table 1 has a slip; the others fall short
+# of the paper, honestly: 4,000 training images instead of 60,000 leave a small barrier.
+NOT_REPRODUCED_AT_QUICK = {
+    "fig2-mnist-below-both",
+    "fig2-mnist-matched",
+    "fig9-mnist-matched",
+    "table1-resnet50",
+}
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +29,8 @@ def quick_run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REBASIN_RUNS", str(folder / "runs"))
         out = (folder / "out.txt").open("w")
-        status = runner.reproduce(figures_dir=folder / "figures", out=out)
+        plan = runner.plan_run(figures_dir=folder / "figures")
+        status = runner.reproduce(plan, out=out)
         out.close()
         yield status, folder, (folder / "out.txt").read_text()
 
@@ -55,7 +61,7 @@ class TestQuickRun:
         assert len(measured["fig2-mnist-naive"]) >= 3
         assert all(0.3 < barrier < 3 for barrier in measured["fig2-mnist-naive"])
         assert all(0 <= ratio < 0.1 for ratio in measured["fig2-mnist-ratio"])
-        assert all(-0.2 < change <= 0 for change in measured["fig2-mnist-convex"])
+        assert all(-0.2 < change <= 0 for change in measured["fig2-mnist-middle"])
 
     def test_every_figure_is_saved_with_numbers_and_provenance(self, quick_run):
         _, folder, _ = quick_run
@@ -69,7 +75,7 @@ class TestQuickRun:
             assert record["profile"] == "quick"
             assert len(record["dataset"]["digest"]) == 64
             assert set(record["claims"]) <= claims.CLAIMS.keys()
-            assert record["versions"].keys() == set(figures.PACKAGES)
+            assert record["versions"].keys() == set(experiments.PACKAGES)
             assert figures.render(record, "svg") == path.with_suffix(".svg").read_bytes()
 
     def test_a_second_run_restores_networks_and_draws_the_same_bytes(self, quick_run):
@@ -78,7 +84,8 @@ class TestQuickRun:
         stored = sorted((folder / "runs" / "checkpoints").iterdir())
         times = [path.stat().st_mtime_ns for path in stored]
         out = (folder / "again.txt").open("w")
-        assert runner.reproduce(only=["00"], figures_dir=folder / "figures", out=out) == 0
+        plan = runner.plan_run(only=["00"], figures_dir=folder / "figures")
+        assert runner.reproduce(plan, out=out) == 0
         out.close()
         after = {p.name: p.read_bytes() for p in (folder / "figures" / "00_quickstart").iterdir()}
         assert before == after
@@ -117,9 +124,8 @@ class TestSource:
         assert f'rl.open_run(\n    "{path.stem}"' in text
 
     def test_it_tests_exactly_its_claims(self, path):
-        text = path.read_text()
-        used = set(re.findall(r"run\.check\(\\?\"([\w-]+)", text))
-        used |= {claim for claim in claims.CLAIMS if f'\\"{claim}\\", counting' in text}
+        source = "\n".join(cell["source"] for cell in nbformat.read(path, as_version=4).cells)
+        used = set(re.findall(r"run\.check\(\s*\"([\w-]+)", source))
         assert used == {c.id for c in claims.CLAIMS.values() if c.notebook == path.stem}
 
 
@@ -133,14 +139,11 @@ def test_every_claim_names_a_notebook_that_exists():
 def test_a_notebook_runs_on_full_mnist_with_single_overrides(tmp_path, monkeypatch):
     monkeypatch.setenv("REBASIN_RUNS", str(tmp_path / "runs"))
     with (tmp_path / "out.txt").open("w") as out:
-        status = runner.reproduce(
-            profile="laptop",
-            only=["00"],
-            parameters={"num_epochs": 1, "width": 32},
-            figures_dir=tmp_path / "figures",
-            out=out,
+        plan = runner.plan_run(
+            profile="laptop", only=["00"], parameters={"num_epochs": 1, "width": 32}
         )
+        status = runner.reproduce(plan, out=out)
     assert status == 0, (tmp_path / "out.txt").read_text()
-    record = json.loads((tmp_path / "figures" / "00_quickstart" / "interpolation.json").read_text())
+    record = json.loads((plan.figures_dir / "00_quickstart" / "interpolation.json").read_text())
     assert record["dataset"]["name"] == "mnist"
     assert record["settings"]["width"] == 32

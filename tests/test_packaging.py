@@ -1,8 +1,8 @@
 """One source of truth for versions: pyproject.toml has the bounds, constraints.txt the pins."""
 
 import importlib.metadata
+import os
 import re
-import sys
 import tomllib
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def test_every_extra_of_the_house_is_there():
     )
 
 
-@pytest.mark.skipif("CI" not in __import__("os").environ, reason="only CI promises the pins")
+@pytest.mark.skipif(not os.environ.get("CI"), reason="only CI promises the pins")
 def test_ci_runs_what_the_lock_pins():
     for requirement in declared("lab", "test"):
         pin = next(iter(PINS[requirement.name.lower()].specifier))
@@ -74,10 +74,6 @@ def test_ci_runs_what_the_lock_pins():
 def test_the_workflow_and_the_make_targets_agree():
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
     commands = re.findall(r"make (\w+)", str(workflow))
-    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert commands
     assert set(commands) <= set(targets)
-
-
-def test_python_is_recent_enough():
-    assert sys.version_info >= (3, 11)

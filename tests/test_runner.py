@@ -53,7 +53,7 @@ def sequence(tmp_path, monkeypatch):
 
 def reproduce(**options):
     out = io.StringIO()
-    status = runner.reproduce(out=out, **options)
+    status = runner.reproduce(runner.plan_run(**options), out=out)
     return status, out.getvalue()
 
 
@@ -65,18 +65,18 @@ def test_a_failing_notebook_stops_the_run_and_keeps_what_ran(sequence):
         n02_third=["pass"],
     )
     status, text = reproduce(parameters={"width": 7})
-    run_dir = paths.runs_dir() / "quick-custom"
+    run_dir = paths.runs_dir() / "quick-changed"
     assert status == 1
     assert "[1/3] 00_first" in text
     assert "02_third" not in text
-    assert "FAILED: 01_second: cell 4: ValueError: width 7 is no good" in text
+    assert "FAILED: 01_second: In [4]: ValueError: width 7 is no good" in text
     assert (run_dir / "00_first.ipynb").exists()
     assert "width 7 is no good" in (run_dir / "01_second.log").read_text()
     board = json.loads((run_dir / "scoreboard.json").read_text())
     rows = {row["claim"]: row for row in board["claims"]}
-    assert rows["table1-mlp"]["status"] == "reproduced"
+    assert rows["table1-mlp"]["status"] == "not tested: settings changed"
     assert rows["table1-vgg16"]["status"] == "not run"
-    assert board["notebooks"][1]["error"].startswith("cell 4")
+    assert board["notebooks"][1]["error"].startswith("In [4]")
 
 
 @pytest.mark.slow
@@ -84,7 +84,16 @@ def test_an_error_swallowed_by_a_widget_fails_the_run(sequence):
     sequence(n00_widget=[SWALLOWED])
     status, text = reproduce()
     assert status == 1
-    assert "error inside a widget: KeyError: 'lost inside a widget'" in text
+    assert "inside a widget: KeyError: 'lost inside a widget'" in text
+
+
+@pytest.mark.slow
+def test_a_kernel_that_dies_is_an_outcome_that_names_its_cell(sequence):
+    sequence(n00_dies=["import os\nos.kill(os.getpid(), 9)"], n01_next=["pass"])
+    status, text = reproduce()
+    assert status == 1
+    assert "FAILED: 00_dies: in the cell beginning 'import os': DeadKernelError" in text
+    assert "01_next" not in text
 
 
 @pytest.mark.slow
@@ -155,15 +164,36 @@ def test_parameters_have_the_type_they_look_like(text, value):
     assert type(parsed) is type(value)
 
 
-def test_a_parameter_without_a_value_is_refused():
-    with pytest.raises(ValueError, match="name=value; got 'width'"):
-        runner.parse_parameter("width")
+@pytest.mark.parametrize(
+    ("text", "message"), [("width", "name=value; got 'width'"), ("width=[1", "cannot be read")]
+)
+def test_a_parameter_that_cannot_be_read_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        runner.parse_parameter(text)
+
+
+@pytest.mark.parametrize(
+    ("options", "run", "tracked"),
+    [
+        ({}, "quick", True),
+        ({"only": ["00"]}, "quick-partial", True),
+        ({"parameters": {"width": 8}}, "quick-changed", False),
+        ({"run_name": "mine"}, "mine", True),
+    ],
+)
+def test_only_quick_as_it_stands_draws_the_tracked_figures(sequence, options, run, tracked):
+    sequence(n00_first=["pass"])
+    plan = runner.plan_run(**options)
+    assert plan.run_dir == paths.runs_dir() / run
+    home = paths.figures_dir() if tracked else plan.run_dir / "figures"
+    assert plan.figures_dir == home
 
 
 def test_the_scoreboard_names_every_claim_with_paper_measured_and_tolerance():
     results = claims.scoreboard("quick", {"table1-resnet50": [25638.0], "table1-mlp": [3498.0]})
     text = runner.format_scoreboard(results, "quick profile")
-    assert text.startswith("Scoreboard, quick profile: 1 reproduced, 1 not reproduced")
+    assert text.startswith("Scoreboard, quick profile\n1 reproduced, ")
+    assert "1 not reproduced" in text.splitlines()[1]
     for claim in claims.CLAIMS.values():
         assert claim.quantity in text
     assert "paper 55109 | measured 25638 | must be equal to 55109 | not reproduced" in text

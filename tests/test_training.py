@@ -165,7 +165,13 @@ def test_a_batch_larger_than_the_data_is_an_error(model, tiny_data):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("optimizer", "lion"), ("schedule", "step"), ("learning_rate", 0.0), ("num_epochs", 0)],
+    [
+        ("optimizer", "lion"),
+        ("schedule", "step"),
+        ("learning_rate", 0.0),
+        ("learning_rate", float("nan")),
+        ("num_epochs", 0),
+    ],
 )
 def test_a_wrong_config_is_refused(field, value):
     with pytest.raises(ValueError, match=f"Expected {field}"):

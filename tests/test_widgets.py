@@ -123,7 +123,7 @@ def test_changes_from_two_threads_leave_the_picture_of_the_last_values():
 
 
 def test_picture_is_a_record_that_draws():
-    numbers = {"objectives": {"one": [0.0, 1.0, 2.0]}, "updates_per_sweep": 1}
+    numbers = {"objectives": {"one": [0.0, 1.0, 2.0]}, "visits_per_sweep": 1}
     explorer = rl.explore(
         lambda size: rl.picture("objective", numbers, alt="a < b", size=(size, 2.0)),
         size=ipywidgets.FloatSlider(value=3.0),

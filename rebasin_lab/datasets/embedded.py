@@ -51,7 +51,8 @@ def _locate(embedded: Embedded) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(
             f"Expected the package {embedded.distribution}, which ships the images of "
-            f"'{embedded.name}'; it is not installed. Run: pip install 'rebasin_lab[lab]'"
+            f"'{embedded.name}'; it is not installed. Install the extra [lab]: in "
+            "the checkout, pip install --editable '.[lab]'"
         )
     path = Path(spec.submodule_search_locations[0], embedded.path)
     if not path.is_file():

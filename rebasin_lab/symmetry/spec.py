@@ -56,10 +56,15 @@ class PermutationSpec:
         """Check that this spec describes exactly the leaves of `params`.
 
         Raises:
-            ValueError: for a leaf only one of the two has, a wrong number of axes, or one
-                permutation on axes of different sizes.
+            ValueError: for a leaf that is no array or that only one of the two has, a wrong number
+                of axes, or one permutation on axes of different sizes.
         """
         leaves = pytrees.flatten(params)
+        if no_arrays := sorted(path for path, leaf in leaves.items() if not hasattr(leaf, "shape")):
+            raise ValueError(
+                f"Expected every leaf to be an array; '{no_arrays[0]}' is a "
+                f"{type(leaves[no_arrays[0]]).__name__}. Take the arrays out of the model first."
+            )
         if missing := sorted(set(leaves) - set(self.axes)):
             raise ValueError(
                 f"Expected the spec to name every parameter; '{missing[0]}' (shape "

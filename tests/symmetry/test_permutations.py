@@ -180,3 +180,38 @@ def test_one_unit_has_one_order(tiny_data):
     assert rl.log10_num_symmetries(spec, params) == pytest.approx(0, abs=1e-12)
     permutation = rl.random_permutation(spec, params, seed=0)
     assert {name: p.tolist() for name, p in permutation.items()} == {"P_0": [0], "P_1": [0]}
+
+
+def test_a_spec_wrong_about_a_zero_bias_is_noticed(mlp, tiny_data):
+    """At these very parameters, as every fresh network has them, the mistake has no effect."""
+    zero = pytrees.map_with_path(
+        lambda path, leaf: np.zeros_like(leaf) if path.endswith("bias") else np.asarray(leaf),
+        mlp.init(0),
+    )
+    images = tiny_data.test_images[:20]
+    wrong = rl.PermutationSpec({**mlp.spec.axes, "layers/0/bias": (None,)})
+    assert rl.verify_equivalence(mlp.apply_fn, mlp.spec, zero, images) < 1e-5
+    assert rl.verify_equivalence(mlp.apply_fn, wrong, zero, images) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("outputs", "options", "message"),
+    [
+        (lambda out: out * np.nan, {}, "finite and not all zero"),
+        (lambda out: out * 0, {}, "finite and not all zero"),
+        (lambda out: out, {"num_trials": 0}, "at least one trial; got 0"),
+    ],
+)
+def test_a_check_that_cannot_tell_is_refused(outputs, options, message):
+    spec = rl.PermutationSpec({"w": (None, "P"), "v": ("P", None)})
+    params = {"w": np.ones((2, 3), np.float32), "v": np.ones((3, 1), np.float32)}
+    with pytest.raises(ValueError, match=message):
+        rl.verify_equivalence(
+            lambda p, x: outputs(x @ p["w"] @ p["v"]), spec, params, np.ones((1, 2)), **options
+        )
+
+
+def test_a_leaf_that_is_no_array_is_named():
+    spec = rl.PermutationSpec({"w": (None, "P")})
+    with pytest.raises(ValueError, match="every leaf to be an array; 'act' is a function"):
+        spec.validate({"w": np.ones((2, 3)), "act": lambda x: x})

@@ -1,0 +1,79 @@
+import json
+
+import pytest
+
+from rebasin_lab import experiments, figures, paths, runs
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, tiny_data):
+    """A run of 04 on tiny data, with what it shows kept in `run.shown`."""
+    shown = []
+    monkeypatch.setattr(runs, "display", lambda output: shown.append(output.data))
+    monkeypatch.setattr(runs.datasets, "load_dataset", lambda name: tiny_data)
+    opened = runs.open_run(
+        "04_loss_landscapes",
+        run_dir=str(tmp_path / "run"),
+        interactive=False,
+        width=8,
+        num_epochs=1,
+    )
+    return opened, shown
+
+
+def test_opening_says_what_it_runs_on(run):
+    opened, shown = run
+    assert opened.profile.width == 8
+    assert all(text in shown[0] for text in ("quick", "Tiny", "8 units", "cpu", "jax"))
+
+
+def test_a_network_is_trained_once_and_remembered(run, monkeypatch):
+    opened, _ = run
+    monkeypatch.setattr(experiments.datasets, "load_dataset", lambda name: opened.data)
+    opened = runs.dataclasses.replace(
+        opened, profile=runs.dataclasses.replace(opened.profile, batch_size=20)
+    )
+    assert opened.trained(3).origin == "trained"
+    assert opened.trained(3).origin == "restored"
+    assert opened.networks.keys() == {3}
+    assert opened.networks[3].versions == experiments.package_versions()
+
+
+def test_a_check_is_kept_for_the_scoreboard(run):
+    opened, _ = run
+    result = opened.check("fig2-mnist-naive", [0.5, 0.6])
+    assert result.status == "not tested: settings changed"
+    stored = json.loads(runs.claims_file(opened.run_dir, opened.notebook).read_text())
+    assert stored == {"fig2-mnist-naive": [0.5, 0.6]}
+
+
+def test_a_claim_of_another_notebook_is_refused(run):
+    opened, _ = run
+    with pytest.raises(ValueError, match="'table1-mlp' to be tested in 01_permutation_symmetries"):
+        opened.check("table1-mlp", 3498.0)
+
+
+def test_a_claim_that_was_forgotten_is_noticed(run):
+    opened, _ = run
+    with pytest.raises(AssertionError, match="fig2-mnist-naive"):
+        opened.show_claims()
+
+
+def test_a_figure_is_saved_and_shown_with_what_was_run(run):
+    opened, shown = run
+    numbers = {"objectives": {"one": [0.0, 1.0]}, "visits_per_sweep": 1}
+    opened.figure(
+        "objective", plot="objective", numbers=numbers, caption="Climbing.", alt="A line."
+    )
+    path = opened.figures_dir / "04_loss_landscapes" / "objective.json"
+    record = json.loads(path.read_text())
+    assert record["caption"] == "Climbing. [quick profile, changed]"
+    assert record["settings"]["width"] == 8
+    assert record["dataset"] == figures.describe_dataset(opened.data)
+    assert 'alt="A line."' in shown[-1]
+
+
+def test_interactive_work_leaves_the_tracked_figures_alone(run, monkeypatch):
+    opened = runs.open_run("04_loss_landscapes")
+    assert paths.figures_dir() not in opened.figures_dir.parents
+    assert opened.run_dir == paths.runs_dir() / "interactive"
