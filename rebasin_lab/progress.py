@@ -41,6 +41,7 @@ def progress_bar(
         file=_Lines(sys.stdout),
         mininterval=SECONDS_BETWEEN_LINES,
         maxinterval=SECONDS_BETWEEN_LINES,
+        delay=SECONDS_BETWEEN_LINES,  # quick work says nothing
         bar_format="{desc}: {n_fmt}/{total_fmt} in {elapsed}, {remaining} left{postfix}",
     )
 
