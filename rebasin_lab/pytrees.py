@@ -6,7 +6,7 @@ and an error message all say `layers/0/kernel`. Trees are any pytree of arrays; 
 produces are plain nested dicts, with integer keys for list entries (`nnx.to_pure_dict`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -55,11 +55,6 @@ def path_string(path: tuple) -> str:
 def lerp(lam: Any, params_a: PyTree, params_b: PyTree) -> PyTree:
     """The model `(1 - lam) A + lam B` on the straight line; lam = 0 is A, 1 is B."""
     return jax.tree.map(lambda a, b: (1 - lam) * a + lam * b, params_a, params_b)
-
-
-def mean(trees: Sequence[PyTree]) -> PyTree:
-    """The leafwise average of one or more trees."""
-    return jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *trees)
 
 
 def inner_product(params_a: PyTree, params_b: PyTree) -> float:

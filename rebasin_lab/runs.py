@@ -16,7 +16,7 @@ from typing import Any
 import jax
 from IPython.display import HTML, display
 
-from rebasin_lab import claims, datasets, experiments, figures, models, paths, progress
+from rebasin_lab import claims, datasets, experiments, figures, models, paths, progress, pytrees
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -177,6 +177,7 @@ def claims_file(run_dir: Path, notebook: str) -> Path:
 
 def _banner(run: Run) -> str:
     profile = run.profile
+    num_parameters = pytrees.num_parameters(jax.eval_shape(run.model.init, jax.random.key(0)))
     images = f"{len(run.data.train_images):,} train, {len(run.data.test_images):,} test images"
     versions = ", ".join(
         f"{name} {version}" for name, version in experiments.package_versions().items()
@@ -184,7 +185,7 @@ def _banner(run: Run) -> str:
     rows = {
         "profile": f"<b>{html.escape(profile.name)}</b>",
         "data": f"{html.escape(run.data.title)}: {images}, from {html.escape(run.data.source)}",
-        "networks": html.escape(profile.networks),
+        "networks": f"{html.escape(profile.networks)}; {num_parameters:,} parameters each",
         "device": html.escape(", ".join(str(device) for device in jax.devices())),
         "versions": html.escape(versions),
         "figures": html.escape(paths.shown(run.figures_dir / run.notebook)),

@@ -87,13 +87,6 @@ def test_a_quarter_of_the_way_is_nearer_to_a():
 
 
 @settings(max_examples=50)
-@given(TREES)
-def test_mean_of_copies_and_of_opposites(tree):
-    same(pytrees.mean([tree] * 2), tree)  # x + x and / 2 are exact in binary
-    same(pytrees.mean([tree, jax.tree.map(np.negative, tree)]), jax.tree.map(np.zeros_like, tree))
-
-
-@settings(max_examples=50)
 @given(TREES, st.integers(-9, 9))
 def test_distance_and_inner_product_are_those_of_the_concatenated_leaves(tree, shift):
     other = jax.tree.map(lambda leaf: leaf[::-1] + np.float32(shift), tree)
