@@ -133,6 +133,21 @@ def test_every_claim_names_a_notebook_that_exists():
     assert {claim.notebook for claim in claims.CLAIMS.values()} <= {p.stem for p in NOTEBOOKS}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("profile", ["laptop", "paper"])
+def test_the_large_profiles_run_through_on_small_data(profile, tmp_path, monkeypatch):
+    """So that the first run on a GPU does not fail on a typo."""
+    monkeypatch.setenv("REBASIN_RUNS", str(tmp_path / "runs"))
+    small = {"dataset": "digits8x8", "width": 16, "num_epochs": 1, "num_pairs": 1}
+    plan = runner.plan_run(profile=profile, parameters=small)
+    with (tmp_path / "out.txt").open("w") as out:
+        status = runner.reproduce(plan, out=out)
+    text = (tmp_path / "out.txt").read_text()
+    assert status == 0, text
+    assert "not tested: settings changed" in text
+    assert " reproduced" not in text.split("\n\n")[1], "other settings say nothing about the paper"
+
+
 @pytest.mark.realdata
 @pytest.mark.skipif("REBASIN_DATA" not in os.environ, reason="REBASIN_DATA is not set")
 @pytest.mark.slow
