@@ -103,7 +103,7 @@ def test_loading_an_embedded_set_imports_no_heavy_package():
 )
 def test_missing_package_says_what_to_install(monkeypatch, name, package):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match=rf"{package}.*pip install 'rebasin_lab\[lab\]'"):
+    with pytest.raises(ModuleNotFoundError, match=rf"{package}.*extra \[lab\].*pip install"):
         datasets.load_dataset(name)
 
 
