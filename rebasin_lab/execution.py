@@ -19,6 +19,8 @@ import nbformat
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
+from rebasin_lab import progress
+
 
 class NotebookOutcome(NamedTuple):
     """How a notebook ended.
@@ -81,7 +83,7 @@ def swallowed_errors(path: Path) -> list[str]:
 
 
 class StatusLine(logging.Handler):
-    """Shows the newest line a notebook printed, on one line that the next replaces.
+    """Shows a notebook's progress (the lines of `progress`), each in place of the last.
 
     Only on a terminal: a log file keeps one line per notebook.
     """
@@ -93,10 +95,10 @@ class StatusLine(logging.Handler):
         self._show("running ...")
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show the last line of a message, unless it is papermill's own about cells."""
-        lines = [line for line in record.getMessage().splitlines() if line.strip()]
-        if lines and not lines[-1].startswith(("Executing", "Ending", "Input", "Output")):
-            self._show(lines[-1].strip())
+        """Show what a progress bar said: what is being done, how far, how long it has left."""
+        lines = [line for line in record.getMessage().splitlines() if progress.is_line(line)]
+        if lines:
+            self._show(lines[-1])
 
     def close(self) -> None:
         """Clear the line."""

@@ -6,6 +6,7 @@ because a bar that redraws itself fills a log with copies, and a widget shows no
 """
 
 import io
+import re
 import sys
 from contextlib import AbstractContextManager
 from typing import Literal
@@ -15,7 +16,9 @@ import tqdm.auto
 
 Style = Literal["auto", "bar", "lines", "silent"]
 
-SECONDS_BETWEEN_LINES = 5.0
+SECONDS_BETWEEN_LINES = 3.0
+
+_LINE = re.compile(r".+: \d+/\d+ in [\d:]+, [\d:?]+ left")
 
 
 def progress_bar(
@@ -44,6 +47,11 @@ def progress_bar(
         delay=SECONDS_BETWEEN_LINES,  # quick work says nothing
         bar_format="{desc}: {n_fmt}/{total_fmt} in {elapsed}, {remaining} left{postfix}",
     )
+
+
+def is_line(text: str) -> bool:
+    """Whether a printed line is one of a progress bar in the "lines" style."""
+    return _LINE.match(text) is not None
 
 
 def _somebody_watches() -> bool:

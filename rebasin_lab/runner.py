@@ -141,7 +141,8 @@ def reproduce(plan: Plan, *, out: io.TextIOBase = sys.stdout) -> int:
         The exit status: 0 if every notebook ran through, else 1.
     """
     plan.run_dir.mkdir(parents=True, exist_ok=True)
-    print(f"{len(plan.notebooks)} notebooks, {plan.title}", file=out, flush=True)
+    plural = "" if len(plan.notebooks) == 1 else "s"
+    print(f"{len(plan.notebooks)} notebook{plural}, {plan.title}", file=out, flush=True)
     outcomes: list[execution.NotebookOutcome] = []
     for number, notebook in enumerate(plan.notebooks, 1):
         label = f"[{number}/{len(plan.notebooks)}] {notebook.stem:<26}"

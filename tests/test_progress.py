@@ -19,6 +19,8 @@ def run(style, monkeypatch, seconds=0.0):
 def test_lines_are_lines_and_the_last_one_is_complete(monkeypatch):
     lines = run("lines", monkeypatch).splitlines()
     assert all(line.startswith("training seed 0: ") for line in lines)
+    assert all(map(progress.is_line, lines))
+    assert not progress.is_line("test accuracy of B: 3/4")
     assert lines[-1].startswith("training seed 0: 3/3 in ")
     assert "loss 1" in lines[-1]
 
