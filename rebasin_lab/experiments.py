@@ -59,9 +59,9 @@ PROFILES = {
             num_epochs=30,
             learning_rate=1e-3,
             num_pairs=3,
-            num_lambdas=17,
+            num_lambdas=13,
             contour_resolution=21,
-            contour_images=500,
+            contour_images=400,
         ),
         Profile(
             name="laptop",  # the real data set, fewer epochs than the paper
