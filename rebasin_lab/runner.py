@@ -9,6 +9,7 @@ warns; an unknown profile; missing data) is said before anything runs.
 import dataclasses
 import io
 import json
+import re
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,8 @@ from rebasin_lab import claims, datasets, execution, experiments, figures, paths
 
 # Set by the runner, not by the user.
 RESERVED_PARAMETERS = ("profile", "run_dir", "figures_dir", "interactive")
+
+_EXPONENT = re.compile(r"[-+]?[\d.]+[eE][-+]?\d+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,11 +198,13 @@ def parse_parameter(text: str) -> tuple[str, Any]:
     if not separator:
         raise ValueError(f"Expected a parameter as name=value; got {text!r}.")
     try:
-        return name, float(value) if "e" in value.lower() else yaml.safe_load(value)
-    except ValueError:
-        return name, yaml.safe_load(value)
+        parsed = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ValueError(f"Expected a value in {text!r}; it cannot be read: {error}.") from error
+    # YAML 1.1 takes 1e-3, without a point, for a word.
+    if isinstance(parsed, str) and _EXPONENT.fullmatch(parsed):
+        parsed = float(parsed)
+    return name, parsed
 
 
 def _execute(plan: Plan, notebook: Path, status: execution.StatusLine) -> execution.NotebookOutcome:

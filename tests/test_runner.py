@@ -165,7 +165,12 @@ def test_parameters_have_the_type_they_look_like(text, value):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("width", "name=value; got 'width'"), ("width=[1", "cannot be read")]
+    ("text", "message"),
+    [
+        ("width", "name=value; got 'width'"),
+        ("width=[1", "cannot be read"),
+        ("width=[1e", "cannot be read"),
+    ],
 )
 def test_a_parameter_that_cannot_be_read_is_refused(text, message):
     with pytest.raises(ValueError, match=message):
