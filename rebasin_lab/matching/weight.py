@@ -6,7 +6,6 @@ permutations but one and the best choice for that one is a linear assignment pro
 """
 
 import time
-from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float, Int, PyTree
@@ -14,7 +13,12 @@ from jaxtyping import Float, Int, PyTree
 from rebasin_lab import pytrees
 from rebasin_lab.matching import assignment
 from rebasin_lab.matching.record import MatchingResult
-from rebasin_lab.symmetry import Permutation, PermutationSpec, identity_permutation
+from rebasin_lab.symmetry import (
+    Permutation,
+    PermutationSpec,
+    identity_permutation,
+    permute_axes,
+)
 
 # A gain below this fraction of ||A|| ||B|| is float32 rounding in the products, not progress.
 RELATIVE_TOLERANCE = 1e-7
@@ -72,7 +76,8 @@ class _CoordinateAscent:
         self.spec = spec
         self.weights_a, self.weights_b = _host_weights(params_a), _host_weights(params_b)
         self.current = identity_permutation(spec, params_b)
-        self.tolerance = RELATIVE_TOLERANCE * _norm(self.weights_a) * _norm(self.weights_b)
+        norms = [np.sqrt(pytrees.inner_product(w, w)) for w in (self.weights_a, self.weights_b)]
+        self.tolerance = RELATIVE_TOLERANCE * norms[0] * norms[1]
         self._terms: dict[tuple[str, int], np.ndarray] = {}
         self._settled: set[str] = set()
 
@@ -96,11 +101,11 @@ class _CoordinateAscent:
 
     def objective(self, permutation: Permutation) -> float:
         """<A, pi(B)>, summed in float64."""
-        total = 0.0
-        for path in self.spec.axes:
-            moved = self._permuted(path, permutation)
-            total += np.vdot(self.weights_a[path].astype(np.float64), moved.astype(np.float64))
-        return float(total)
+        moved = {
+            path: permute_axes(leaf, self.spec.axes[path], permutation)
+            for path, leaf in self.weights_b.items()
+        }
+        return pytrees.inner_product(self.weights_a, moved)
 
     def _gain(
         self, name: str, similarity: Float[np.ndarray, "n n"], candidate: Int[np.ndarray, " n"]
@@ -121,20 +126,12 @@ class _CoordinateAscent:
         total = np.zeros((self.current[name].size,) * 2)
         for path, axis in self.spec.permutations[name]:
             if (path, axis) not in self._terms:
+                others = [n if i != axis else None for i, n in enumerate(self.spec.axes[path])]
+                moved = permute_axes(self.weights_b[path], others, self.current)
                 units_a = _units_first(self.weights_a[path], axis)
-                moved = self._permuted(path, self.current, except_axis=axis)
                 self._terms[path, axis] = units_a @ _units_first(moved, axis).T
             total += self._terms[path, axis]
         return total
-
-    def _permuted(
-        self, path: str, permutation: Permutation, except_axis: int | None = None
-    ) -> np.ndarray:
-        leaf = self.weights_b[path]
-        for axis, name in enumerate(self.spec.axes[path]):
-            if name is not None and axis != except_axis:
-                leaf = leaf.take(permutation[name], axis=axis)
-        return leaf
 
 
 def _units_first(weights: np.ndarray, axis: int) -> Float[np.ndarray, "n rest"]:
@@ -143,7 +140,3 @@ def _units_first(weights: np.ndarray, axis: int) -> Float[np.ndarray, "n rest"]:
 
 def _host_weights(params: PyTree) -> dict[str, np.ndarray]:
     return {path: np.asarray(leaf, np.float32) for path, leaf in pytrees.flatten(params).items()}
-
-
-def _norm(weights: Mapping[str, np.ndarray]) -> float:
-    return float(np.sqrt(sum(np.vdot(leaf, leaf).astype(np.float64) for leaf in weights.values())))

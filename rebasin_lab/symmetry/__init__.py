@@ -7,6 +7,7 @@ from rebasin_lab.symmetry.permutations import (
     compose_permutations,
     identity_permutation,
     invert_permutation,
+    permute_axes,
     random_permutation,
     verify_equivalence,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "invert_permutation",
     "log10_num_symmetries",
     "mlp_permutation_spec",
+    "permute_axes",
     "random_permutation",
     "verify_equivalence",
 ]

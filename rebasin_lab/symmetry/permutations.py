@@ -7,7 +7,7 @@ a dict: one index array per name in its `PermutationSpec`. If `params_b = apply(
 matching A with B returns `argsort(P)`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -46,14 +46,17 @@ def apply_permutation(spec: PermutationSpec, permutation: Permutation, params: P
         ValueError: if spec and params disagree, or an entry is no permutation of its size.
     """
     _check_permutation(permutation, spec.sizes(params))
+    return pytrees.map_with_path(
+        lambda path, leaf: permute_axes(leaf, spec.axes[path], permutation), params
+    )
 
-    def permuted(path: str, leaf: Any) -> Any:
-        for axis, name in enumerate(spec.axes[path]):
-            if name is not None:
-                leaf = leaf.take(permutation[name], axis=axis)
-        return leaf
 
-    return pytrees.map_with_path(permuted, params)
+def permute_axes(leaf: Any, names: Sequence[str | None], permutation: Permutation) -> Any:
+    """One array with each of its axes reordered by the permutation named for it, if any."""
+    for axis, name in enumerate(names):
+        if name is not None:
+            leaf = leaf.take(permutation[name], axis=axis)
+    return leaf
 
 
 def invert_permutation(permutation: Permutation) -> dict[str, np.ndarray]:
