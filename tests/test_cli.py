@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from click.testing import CliRunner
 
@@ -23,7 +25,7 @@ def test_bad_input_is_one_paragraph_without_a_traceback(arguments, message):
     result = invoke("reproduce", *arguments)
     assert result.exit_code == 1
     assert result.output.startswith("Error: ")
-    assert __import__("re").search(message, result.output)
+    assert re.search(message, result.output)
     assert "Traceback" not in result.output
 
 

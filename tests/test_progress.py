@@ -1,4 +1,5 @@
 import io
+import sys
 
 import pytest
 
@@ -46,6 +47,6 @@ def test_silent_prints_nothing(monkeypatch, capsys):
 @pytest.mark.parametrize(("terminal", "bar"), [(True, True), (False, False)])
 def test_auto_draws_a_bar_only_where_somebody_watches(monkeypatch, terminal, bar):
     monkeypatch.setattr("sys.stderr.isatty", lambda: terminal, raising=False)
-    monkeypatch.setitem(__import__("sys").modules, "ipykernel", None)
-    monkeypatch.delitem(__import__("sys").modules, "ipykernel")
+    monkeypatch.setitem(sys.modules, "ipykernel", None)
+    monkeypatch.delitem(sys.modules, "ipykernel")
     assert progress._somebody_watches() == bar

@@ -1,5 +1,6 @@
 import io
 import json
+import sys
 
 import nbformat
 import pytest
@@ -99,7 +100,7 @@ def test_a_kernel_that_dies_is_an_outcome_that_names_its_cell(sequence):
 @pytest.mark.slow
 def test_a_foreign_kernel_name_is_no_obstacle_and_the_kernel_is_this_python(sequence):
     check = "import sys; assert sys.executable == {!r}, sys.executable"
-    sequence(kernel="somebodys-conda", n00_any=[check.format(__import__("sys").executable)])
+    sequence(kernel="somebodys-conda", n00_any=[check.format(sys.executable)])
     status, text = reproduce()
     assert status == 0, text
 

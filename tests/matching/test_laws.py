@@ -26,17 +26,6 @@ def assert_same_permutation(left, right):
         np.testing.assert_array_equal(indices, right[name], err_msg=name)
 
 
-@pytest.fixture(params=range(3), ids="seed-{}".format)
-def seed(request):
-    return request.param
-
-
-@pytest.fixture
-def pair(architecture, seed):
-    """Two unrelated networks, as read-only NumPy arrays, so that a matcher that writes fails."""
-    return architecture.init_numpy(2 * seed), architecture.init_numpy(2 * seed + 1)
-
-
 def test_objective_never_falls_and_ends_where_the_permutation_is(method, architecture, pair):
     params_a, params_b = pair
     result = rl.match(method, architecture.spec, params_a, params_b)

@@ -48,16 +48,6 @@ def algorithm_1(spec, params_a, params_b, seed):
     return current, history, visits
 
 
-@pytest.fixture(params=range(3), ids="seed-{}".format)
-def seed(request):
-    return request.param
-
-
-@pytest.fixture
-def pair(architecture, seed):
-    return architecture.init_numpy(2 * seed), architecture.init_numpy(2 * seed + 1)
-
-
 def test_cached_search_is_algorithm_1(architecture, pair, seed):
     result = rl.match("weight", architecture.spec, *pair, seed=seed)
     permutation, history, _ = algorithm_1(architecture.spec, *pair, seed)
