@@ -1,9 +1,9 @@
 """Profiles, and the networks they ask for: restored when stored, trained when not.
 
-`trained(config)` is the only way notebooks get networks. The store is keyed by a digest of all that
-determines the result: the config, the data's own digest and the version of the training recipe. A
-training writes its state after every epoch, so that a killed one goes on where it was, to the same
-final bits. A damaged file is named in a warning and made again.
+`trained(experiment)` is the only way notebooks get networks. The store is keyed by a digest of all
+that determines the result: the config, the data's own digest and the version of the training
+recipe. A training writes its state after every epoch, so that a killed one goes on where it was, to
+the same final bits. A damaged file is named in a warning and made again.
 """
 
 import dataclasses
@@ -37,6 +37,11 @@ class Profile:
     num_lambdas: int  # points on the line between two models, ends included
     contour_resolution: int  # points along each side of the loss contour
     contour_images: int  # test images per point of the contour
+
+    @property
+    def changed(self) -> bool:
+        """Whether single fields were replaced."""
+        return self != PROFILES[self.name]
 
     @property
     def networks(self) -> str:
@@ -190,7 +195,13 @@ def trained(
     template = jax.eval_shape(
         lambda: training.initial_state(model, data, experiment.train, seed=experiment.seed)
     )
-    if found := _load_if_sound(final, template.params, config):
+    if found := _load_unless(
+        checkpoints.DamagedCheckpointError,
+        final,
+        template.params,
+        config,
+        then="The network is trained again.",
+    ):
         params, metadata = found
         partial.unlink(missing_ok=True)
         params = jax.device_put(params)
@@ -206,14 +217,13 @@ def trained(
 
 
 def describe(experiment: Experiment, data: datasets.Dataset) -> dict[str, Any]:
-    """All that determines a network, as JSON."""
-    config = {
+    """All that determines a network, JSON-ready."""
+    return {
         **dataclasses.asdict(experiment),
         "options": dict(experiment.options),
         "data_digest": data.digest,
         "recipe": training.RECIPE_VERSION,
     }
-    return json.loads(json.dumps(config))
 
 
 def package_versions() -> dict[str, str]:
@@ -258,28 +268,33 @@ def _partial_state(
     partial: Path, template: training.TrainState, config: dict[str, Any]
 ) -> training.TrainState | None:
     tree = {"params": template.params, "opt_state": template.opt_state}
-    try:
-        tree, metadata = checkpoints.load(partial, like=tree, config=config)
-    except FileNotFoundError:
+    # Damaged, or left by another version of optax or Flax: an unfinished training is not worth
+    # stopping for.
+    found = _load_unless(
+        checkpoints.CheckpointError, partial, tree, config, then="The training starts over."
+    )
+    if found is None:
         return None
-    except checkpoints.CheckpointError as error:
-        # Damaged, or left by another version of optax or Flax: an unfinished training is not worth
-        # stopping for.
-        warnings.warn(f"{error} The training starts over.", stacklevel=3)
-        return None
+    tree, metadata = found
     tree = jax.device_put(tree)
     return training.TrainState(
         tree["params"], tree["opt_state"], metadata["epoch"], metadata["history"]
     )
 
 
-def _load_if_sound(
-    path: Path, like: PyTree, config: dict[str, Any]
+def _load_unless(
+    forgiven: type[checkpoints.CheckpointError],
+    path: Path,
+    like: PyTree,
+    config: dict[str, Any],
+    *,
+    then: str,
 ) -> tuple[PyTree, dict[str, Any]] | None:
+    """What a file holds; None if there is none, or, with a warning, for a forgiven error."""
     try:
         return checkpoints.load(path, like=like, config=config)
     except FileNotFoundError:
         return None
-    except checkpoints.DamagedCheckpointError as error:
-        warnings.warn(f"{error} The network is trained again.", stacklevel=3)
+    except forgiven as error:
+        warnings.warn(f"{error} {then}", stacklevel=3)
         return None

@@ -48,11 +48,6 @@ class Plan:
     figures_dir: Path
 
     @property
-    def changed(self) -> bool:
-        """Whether single settings of the profile were changed."""
-        return self.profile != experiments.PROFILES[self.profile.name]
-
-    @property
     def title(self) -> str:
         """The run in a line: profile, data, networks, pairs, and what was changed."""
         changes = "".join(f", {name}={value}" for name, value in self.parameters.items())
@@ -155,7 +150,7 @@ def reproduce(plan: Plan, *, out: io.TextIOBase = sys.stdout) -> int:
         if outcome.error:
             break
     measured = _measured(plan, outcomes)
-    results = claims.scoreboard(plan.profile.name, measured, changed=plan.changed)
+    results = claims.scoreboard(plan.profile.name, measured, changed=plan.profile.changed)
     _write_scoreboard(plan, outcomes, results)
     print("\n" + format_scoreboard(results, plan.title), file=out)
     print("\n" + _where_things_are(plan), file=out)

@@ -58,11 +58,6 @@ class Run:
         """How to show progress here."""
         return "auto" if self.interactive else "lines"
 
-    @property
-    def changed(self) -> bool:
-        """Whether single settings of the profile were changed."""
-        return self.profile != experiments.PROFILES[self.profile.name]
-
     def figure(
         self,
         name: str,
@@ -77,7 +72,7 @@ class Run:
     ) -> None:
         """Save a figure with its numbers and show it; the caption gains what was run."""
         profile = self.profile
-        ran = f"{profile.name} profile{', changed' if self.changed else ''}"
+        ran = f"{profile.name} profile{', changed' if profile.changed else ''}"
         if seeds:
             ran += f": {self.data.title}, {profile.networks}, seeds {', '.join(map(str, seeds))}"
         versions = [self.networks[seed].versions for seed in seeds]
@@ -104,7 +99,7 @@ class Run:
 
     def check(self, claim_id: str, measured: float | Iterable[float]) -> claims.ClaimResult:
         """Hold measured numbers against a claim of the paper, and keep the result."""
-        result = claims.measure(claim_id, self.profile.name, measured, changed=self.changed)
+        result = claims.measure(claim_id, self.profile.name, measured, changed=self.profile.changed)
         if result.claim.notebook != self.notebook:
             raise ValueError(
                 f"Expected '{claim_id}' to be tested in {result.claim.notebook}, as claims.py "

@@ -2,8 +2,9 @@
 
 `train` is one function: seed in, parameters and history out, the same bits every time on one
 machine. The images live on the device and a step receives only the indices of its batch. On a CPU
-an epoch is a Python loop over a jitted step (`lax.scan` is 1.8 times slower there for the paper's
-MLP, 15 times for convolutions); elsewhere it is one `lax.scan`.
+an epoch is a Python loop over a jitted step, because XLA's CPU backend is many times slower at
+convolutions inside a `lax.scan` (`make benchmark` times both for the MLP); elsewhere it is one
+scan.
 """
 
 import dataclasses
@@ -134,7 +135,10 @@ def initial_state(
 
 
 def make_optimizer(config: TrainConfig, steps_per_epoch: int) -> optax.GradientTransformation:
-    """The optax optimiser of a config; the cosine ends at the last step (PAPER: A.3)."""
+    """The optax optimiser of a config; the cosine ends at the last step.
+
+    Ainsworth et al. 2022, A.3.
+    """
     rate = config.learning_rate
     if config.schedule == "warmup_cosine":
         rate = optax.warmup_cosine_decay_schedule(
