@@ -1,12 +1,46 @@
 """The networks: sizes, parameter trees, and the function they compute."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import rebasin_lab as rl
-from rebasin_lab import pytrees
+from rebasin_lab import models, pytrees
+from rebasin_lab.models import vit
+from specs import draw_params
+
+# Of every architecture, a small one, on images of 8 x 8 x 1 and ten classes.
+TINY = {
+    "mlp": {"width": 16, "num_hidden_layers": 2},
+    "vgg16": {"width_multiplier": 1 / 16},
+    "resnet8": {"width_multiplier": 1 / 4},
+    "resnet20": {"width_multiplier": 1 / 4},
+    "resnet32": {"width_multiplier": 1 / 4},
+    "resnet50": {"width_multiplier": 1 / 16},
+    "vit": {"width": 16, "num_heads": 2, "num_blocks": 2},
+}
+
+# Architecture, image shape, classes, options, and how many parameters it has.
+SIZES = [
+    # 784 * 512 + 512, 512 * 512 + 512 twice, 512 * 10 + 10: the defaults are 3 layers of 512.
+    ("mlp", (28, 28, 1), 10, {}, 401_920 + 2 * 262_656 + 5_130),
+    ("vgg16", (32, 32, 3), 10, {"width_multiplier": 1 / 8}, 240_594),
+    ("resnet20", (32, 32, 3), 10, {}, 292_954),
+    # torchvision's 25,557,032 weights and, for 26,560 channels, a mean and a variance each.
+    ("resnet50", (224, 224, 3), 1000, {}, 25_557_032 + 2 * 26_560),
+    # Patches, positions, 4 blocks of 2 norms, 4 projections and the MLP, the last norm, the head.
+    (
+        "vit",
+        (32, 32, 3),
+        10,
+        {},
+        48 * 64 + 64 + 64 * 64 + 4 * (2 * 128 + 4 * 4_160 + 16_640 + 16_448) + 128 + 650,
+    ),
+]
 
 
 @pytest.fixture(scope="module")
@@ -19,11 +53,44 @@ def params(model):
     return model.init(jax.random.key(0))
 
 
-def test_mlp_of_the_paper_has_932362_parameters():
-    model = rl.Model("mlp", image_shape=(28, 28, 1), num_classes=10, options={})
+def tiny(architecture, image_shape=(8, 8, 1)):
+    return rl.Model(architecture, image_shape, num_classes=10, options=TINY[architecture])
+
+
+@functools.cache
+def tiny_shapes(architecture):
+    return jax.eval_shape(tiny(architecture).init, jax.random.key(0))
+
+
+def some_images(*shape):
+    return jnp.asarray(np.random.default_rng(0).random(shape, np.float32))
+
+
+def test_every_architecture_is_tested():
+    assert TINY.keys() == models.ARCHITECTURES.keys()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "image_shape", "num_classes", "options", "num_parameters"), SIZES
+)
+def test_number_of_parameters_is_the_published_one(
+    architecture, image_shape, num_classes, options, num_parameters
+):
+    model = rl.Model(architecture, image_shape, num_classes, options)
     params = jax.eval_shape(model.init, jax.random.key(0))
-    # 784 * 512 + 512, 512 * 512 + 512 twice, 512 * 10 + 10: the defaults are 3 layers of 512.
-    assert pytrees.num_parameters(params) == 401_920 + 2 * 262_656 + 5_130 == 932_362
+    assert pytrees.num_parameters(params) == num_parameters
+
+
+def test_mlp_of_the_paper_has_932362_parameters():
+    assert SIZES[0][-1] == 932_362
+
+
+@pytest.mark.parametrize("architecture", TINY)
+def test_logits_are_one_row_per_image(architecture):
+    model = rl.Model(architecture, (28, 28, 2), num_classes=7, options=TINY[architecture])
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    logits = jax.eval_shape(model.apply, params, jnp.zeros((5, 28, 28, 2)))
+    assert logits.shape == (5, 7)
 
 
 def test_parameters_are_plain_nested_dicts_of_arrays(params):
@@ -38,6 +105,28 @@ def test_parameters_are_plain_nested_dicts_of_arrays(params):
     }
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(params))
     assert type(params["layers"]) is type(params["layers"][0]) is dict
+
+
+@pytest.mark.parametrize("architecture", TINY)
+def test_leaves_are_float_arrays_and_nothing_else(architecture):
+    # No PRNG state and no counters: all of it can be interpolated.
+    leaves = jax.tree.leaves(tiny_shapes(architecture))
+    assert {leaf.dtype for leaf in leaves} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "path"),
+    [
+        ("vgg16", "convs/12/kernel"),
+        ("resnet8", "stages/2/0/shortcut/conv/kernel"),
+        ("resnet20", "stages/0/2/conv1/kernel"),
+        ("resnet32", "stages/2/4/norm2/scale"),
+        ("resnet50", "stages/0/0/shortcut/norm/mean"),
+        ("vit", "blocks/1/attention/query/kernel"),
+    ],
+)
+def test_paths_say_where_a_leaf_is(architecture, path):
+    assert path in pytrees.flatten(tiny_shapes(architecture))
 
 
 def test_biases_start_at_zero_and_kernels_do_not(params):
@@ -79,12 +168,195 @@ def test_apply_is_pure_and_can_be_traced(model, params, tiny_data, trees_equal):
     trees_equal(params, before)
 
 
+@pytest.mark.parametrize("architecture", TINY)
+def test_small_gradient_step_lowers_the_loss(architecture, tiny_data):
+    model = tiny(architecture)
+    params = draw_params(model)
+    images, labels = jnp.asarray(tiny_data.train_images[:10]), jnp.arange(10)
+
+    # Unoptimised, it compiles in about half the time.
+    @jax.jit(compiler_options={"xla_backend_optimization_level": 0})
+    def step(params):
+        def loss_fn(params):
+            return rl.evaluation.cross_entropy(model.apply(params, images), labels)
+
+        loss, gradient = jax.value_and_grad(loss_fn)(params)
+        return loss, jax.tree.map(lambda leaf, slope: leaf - 1e-3 * slope, params, gradient)
+
+    loss, stepped = step(params)
+    pytrees.check_finite(stepped, architecture)
+    assert step(stepped)[0] < loss
+
+
+def vgg16_logits(params, images):
+    """VGG16 in XLA's own words, image by image and layer by layer."""
+    hidden = images
+    for i in range(13):
+        conv, norm = params["convs"][i], params["norms"][i]
+        hidden = jax.lax.conv_general_dilated(
+            hidden, conv["kernel"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        hidden = hidden + conv["bias"][None, None, None]
+        # Over the channels of one pixel, not over the pixels too.
+        hidden = jax.nn.standardize(hidden, axis=-1, epsilon=1e-6)
+        hidden = hidden * norm["scale"][None, None, None] + norm["bias"][None, None, None]
+        hidden = jax.nn.relu(hidden)
+        if i in (1, 3, 6, 9, 12):
+            window = (1, 2, 2, 1)
+            hidden = jax.lax.reduce_window(hidden, -np.inf, jax.lax.max, window, window, "SAME")
+    hidden = hidden.reshape(len(images), -1)
+    for i in range(3):
+        hidden = hidden @ params["dense"][i]["kernel"] + params["dense"][i]["bias"][None]
+        hidden = jax.nn.relu(hidden) if i < 2 else hidden
+    return hidden
+
+
+def test_vgg16_is_convolutions_channel_norms_and_poolings():
+    model = tiny("vgg16", image_shape=(20, 20, 1))
+    params = draw_params(model)
+    images = some_images(2, 20, 20, 1)
+    expected = jax.jit(vgg16_logits)(params, images)
+    tolerance = 1e-4 * jnp.abs(expected).max()
+    np.testing.assert_allclose(jax.jit(model.apply)(params, images), expected, atol=tolerance)
+
+
+def test_resnet_normalises_every_pixel_by_itself():
+    # Its logits are a mean over pixels, and each of the last stage's sees 25 x 25 of the image. So
+    # two changes far apart add up, unless a norm over height and width makes them meet.
+    model = tiny("resnet8", image_shape=(64, 64, 1))
+    params = draw_params(model)
+    image = some_images(1, 64, 64, 1)
+    left, right = image.at[:, 4:8, 4:8].add(3.0), image.at[:, 56:60, 56:60].add(3.0)
+    both = image.at[:, 4:8, 4:8].add(3.0).at[:, 56:60, 56:60].add(3.0)
+    none, one, other, two = jax.jit(model.apply)(
+        params, jnp.concatenate([image, left, right, both])
+    )
+    assert float(jnp.abs(one - none).max()) > 1e-3
+    np.testing.assert_allclose(two - none, (one - none) + (other - none), atol=1e-5)
+
+
+def test_resnet50_uses_its_running_statistics():
+    model = tiny("resnet50")
+    params = draw_params(model)
+    apply_fn, images = jax.jit(model.apply), some_images(4, 8, 8, 1)
+    logits = apply_fn(params, images)
+    # In another batch an image has the same logits; batch statistics would change them.
+    others = images.at[1:].multiply(5.0)
+    np.testing.assert_allclose(apply_fn(params, others)[0], logits[0], rtol=1e-5, atol=1e-5)
+    # A larger mean is a smaller bias.
+    norm = params["stem"]["norm"]
+    norm["mean"] = norm["mean"] + 0.3
+    assert float(jnp.abs(apply_fn(params, images) - logits).max()) > 1e-3
+    norm["bias"] = norm["bias"] + 0.3 * norm["scale"] / jnp.sqrt(norm["var"] + 1e-5)
+    np.testing.assert_allclose(apply_fn(params, images), logits, rtol=1e-4, atol=1e-4)
+
+
+def test_running_statistics_start_as_those_of_standard_normal_units():
+    # Compiled, so that the parameters nobody asks for are not drawn.
+    norm = jax.jit(lambda key: tiny("resnet50").init(key)["stem"]["norm"])(jax.random.key(0))
+    assert not norm["mean"].any()
+    assert (norm["var"] == 1).all()
+
+
+def test_attention_is_that_of_jax():
+    attention = vit.Attention(6, 3, rngs=nnx.Rngs(0))
+    tokens = some_images(2, 5, 6)
+    query, key, value = (
+        layer(tokens).reshape(2, 5, 3, 2)
+        for layer in (attention.query, attention.key, attention.value)
+    )
+    mixed = jax.nn.dot_product_attention(query, key, value)
+    np.testing.assert_allclose(attention(tokens), attention.out(mixed.reshape(2, 5, 6)), atol=1e-6)
+
+
+def test_vit_is_the_same_when_patches_move_with_their_positions():
+    model = tiny("vit")
+    params = draw_params(model)
+    images = some_images(3, 8, 8, 1)  # four patches of 4 x 4
+    moved = jnp.concatenate([images[:, 4:], images[:, :4]], axis=1)
+    logits = jax.jit(model.apply)(params, images)
+    assert float(jnp.abs(jax.jit(model.apply)(params, moved) - logits).max()) > 1e-3
+    params["position_embedding"] = params["position_embedding"][jnp.array([2, 3, 0, 1])]
+    np.testing.assert_allclose(jax.jit(model.apply)(params, moved), logits, rtol=1e-5, atol=1e-5)
+
+
 def test_unknown_architecture_is_refused(tiny_data):
     with pytest.raises(ValueError, match=r"an architecture among \[.*'mlp'.*\]; got 'mpl'"):
         rl.build_model("mpl", dataset=tiny_data)
 
 
-@pytest.mark.parametrize("width", [0, -3, 1.5, "8"])
+@pytest.mark.parametrize(
+    ("architecture", "sizes"),
+    [
+        ("mlp", r"\['width', 'num_hidden_layers'\]"),
+        ("resnet8", r"\['width_multiplier'\]"),
+        ("vit", r"\['width', 'num_heads', 'num_blocks', 'patch_size'\]"),
+    ],
+)
+def test_unknown_size_is_refused_and_the_known_are_listed(tiny_data, architecture, sizes):
+    with pytest.raises(ValueError, match=rf"a size of {architecture}, {sizes}; got 'depth'"):
+        rl.build_model(architecture, dataset=tiny_data, depth=3)
+
+
+@pytest.mark.parametrize("name", ["rngs", "image_shape", "num_classes"])
+def test_what_the_lab_passes_itself_is_no_size(tiny_data, name):
+    with pytest.raises(ValueError, match=f"a size of vgg16, .*; got '{name}'"):
+        rl.build_model("vgg16", dataset=tiny_data, **{name: 3})
+
+
+@pytest.mark.parametrize("width", [0, -3, 1.5, 2.0, "8", True])
 def test_width_that_is_no_positive_integer_is_refused(tiny_data, width):
-    with pytest.raises(ValueError, match=f"width of mlp to be at least 1; got {width!r}"):
+    message = f"width of mlp to be a whole number, at least 1; got {width!r}"
+    with pytest.raises(ValueError, match=message):
         rl.build_model("mlp", dataset=tiny_data, width=width)
+
+
+@pytest.mark.parametrize("width", [0, -0.5, float("nan"), float("inf"), "1", True])
+def test_width_multiplier_that_is_no_positive_number_is_refused(tiny_data, width):
+    message = f"width_multiplier of resnet20 to be a positive number; got {width!r}"
+    with pytest.raises(ValueError, match=message):
+        rl.build_model("resnet20", dataset=tiny_data, width_multiplier=width)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "width_multiplier", "which"),
+    [
+        ("vgg16", 0.1, "0.1, which makes 64 channels 6.4"),
+        ("resnet8", 3 / 32, "0.09375, which makes 16 channels 1.5"),
+        ("resnet32", 1 / 32, "0.03125, which makes 16 channels 0.5"),
+        ("resnet50", 1 / 128, "0.0078125, which makes 64 channels 0.5"),
+    ],
+)
+def test_width_multiplier_that_breaks_a_channel_is_refused(
+    tiny_data, architecture, width_multiplier, which
+):
+    with pytest.raises(ValueError, match=f"of {architecture} that makes every width .*got {which}"):
+        rl.build_model(architecture, dataset=tiny_data, width_multiplier=width_multiplier)
+
+
+def test_width_multiplier_may_be_a_fraction_or_a_whole_number(tiny_data):
+    for width_multiplier, width in ((1 / 8, 2), (1, 16), (2, 32), (3.0, 48)):
+        model = rl.build_model("resnet8", dataset=tiny_data, width_multiplier=width_multiplier)
+        params = jax.eval_shape(model.init, jax.random.key(0))
+        assert params["stem"]["conv"]["kernel"].shape == (3, 3, 1, width)
+
+
+def test_image_too_large_for_five_poolings_is_refused():
+    model = rl.Model("vgg16", image_shape=(64, 33, 3), num_classes=10, options={})
+    with pytest.raises(ValueError, match="at most 32 x 32 pixels for vgg16.* got 64 x 33"):
+        model.init(jax.random.key(0))
+
+
+def test_patches_that_do_not_fill_the_image_are_refused(tiny_data):
+    with pytest.raises(ValueError, match="of patch_size of vit; got images of 8 x 8 .*_size 16"):
+        rl.build_model("vit", dataset=tiny_data, patch_size=16)
+
+
+def test_heads_that_do_not_share_the_width_are_refused(tiny_data):
+    with pytest.raises(ValueError, match="of vit .* of num_heads; got width 64 with 3 heads"):
+        rl.build_model("vit", dataset=tiny_data, num_heads=3)
+
+
+def test_images_of_another_shape_are_refused(model, params):
+    with pytest.raises(ValueError, match=r"shape \[batch, 8, 8, 1\] for this mlp; got \[2, 9, 8"):
+        model.apply(params, jnp.zeros((2, 9, 8, 1)))

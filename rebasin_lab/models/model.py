@@ -1,13 +1,14 @@
-"""The networks of the paper in Flax NNX, behind one small record.
+"""`Model`, an architecture with its sizes fixed, and the table of architectures.
 
-A `Model` hides NNX's split and merge: `init(key)` gives parameters as plain nested dicts of arrays
-and `apply(params, images)` is a pure function of them, which is all the rest of the lab needs.
+A `Model` hides NNX's split and merge. What it hands out is plain: nested dicts of arrays, where a
+list's entries have integer keys. Everything a network remembers is among them, the running
+statistics of BatchNorm too, so `apply` is a pure function and always evaluates.
 """
 
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+import math
 from typing import Any
 
 import jax
@@ -15,40 +16,19 @@ from flax import nnx
 from jaxtyping import Array, Float, Key, PyTree
 
 from rebasin_lab import datasets
+from rebasin_lab.models import mlp, resnet, vgg, vit
 
-
-class MLP(nnx.Module):
-    """Dense layers with ReLU between them, no normalisation (Ainsworth et al. 2022, A.3)."""
-
-    def __init__(
-        self,
-        image_shape: tuple[int, ...],
-        num_classes: int,
-        *,
-        width: int = 512,
-        num_hidden_layers: int = 3,
-        rngs: nnx.Rngs,
-    ):
-        num_pixels = 1
-        for size in image_shape:
-            num_pixels *= size
-        sizes = [num_pixels, *[width] * num_hidden_layers, num_classes]
-        self.layers = nnx.List(
-            [
-                nnx.Linear(num_in, num_out, rngs=rngs)
-                for num_in, num_out in zip(sizes[:-1], sizes[1:], strict=True)
-            ]
-        )
-
-    def __call__(self, images: Float[Array, "batch h w c"]) -> Float[Array, "batch classes"]:
-        """Logits of a batch of images."""
-        hidden = images.reshape(images.shape[0], -1)
-        for layer in self.layers[:-1]:
-            hidden = nnx.relu(layer(hidden))
-        return self.layers[-1](hidden)
-
-
-ARCHITECTURES: dict[str, Callable[..., nnx.Module]] = {"mlp": MLP}
+# Each is made from an image shape, a number of classes and, by keyword, its own sizes. A size is
+# an `int`, at least 1; one annotated otherwise is any positive number.
+ARCHITECTURES: dict[str, type[nnx.Module]] = {
+    "mlp": mlp.MLP,
+    "vgg16": vgg.VGG16,
+    "resnet8": resnet.ResNet8,
+    "resnet20": resnet.ResNet20,
+    "resnet32": resnet.ResNet32,
+    "resnet50": resnet.ResNet50,
+    "vit": vit.ViT,
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -103,24 +83,44 @@ def build_model(architecture: str, *, dataset: datasets.Dataset, **options: Any)
     Args:
         architecture: a name in `ARCHITECTURES`.
         dataset: gives the image shape and the number of classes.
-        **options: sizes of the architecture; for "mlp" `width` and `num_hidden_layers`.
+        **options: sizes of the architecture. "mlp": `width`, `num_hidden_layers`; "vgg16" and the
+            ResNets: `width_multiplier`, 1 for the published widths; "vit": `width`, `num_heads`,
+            `num_blocks`, `patch_size`.
 
     Raises:
-        ValueError: for an unknown architecture or size, or one that is no positive integer.
+        ValueError: for an unknown architecture or size, a size that is not positive (or not whole,
+            where it must be), sizes that do not go together, or images they do not suit.
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(
             f"Expected an architecture among {sorted(ARCHITECTURES)}; got {architecture!r}."
         )
-    known = inspect.signature(ARCHITECTURES[architecture].__init__).parameters
-    for name, value in options.items():
-        if name not in known or known[name].default is inspect.Parameter.empty:
-            sizes = [n for n, p in known.items() if p.default is not inspect.Parameter.empty]
-            raise ValueError(f"Expected a size of {architecture}, {sizes}; got {name!r}.")
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"Expected {name} of {architecture} to be at least 1; got {value!r}.")
+    _check_options(architecture, options)
     return _model(
         architecture, dataset.image_shape, dataset.num_classes, tuple(sorted(options.items()))
+    )
+
+
+def _check_options(architecture: str, options: dict[str, Any]) -> None:
+    parameters = inspect.signature(ARCHITECTURES[architecture].__init__).parameters
+    # `rngs` has no default, so what has one is a size.
+    sizes = {n: p for n, p in parameters.items() if p.default is not inspect.Parameter.empty}
+    for name, value in options.items():
+        if name not in sizes:
+            raise ValueError(f"Expected a size of {architecture}, {list(sizes)}; got {name!r}.")
+        whole = sizes[name].annotation is int
+        if not _is_positive(value, whole=whole):
+            wanted = "a whole number, at least 1" if whole else "a positive number"
+            raise ValueError(f"Expected {name} of {architecture} to be {wanted}; got {value!r}.")
+
+
+def _is_positive(value: Any, *, whole: bool) -> bool:
+    kinds = int if whole else int | float
+    return (
+        isinstance(value, kinds)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and value > 0
     )
 
 
@@ -129,6 +129,9 @@ def _model(
     architecture: str,
     image_shape: tuple[int, ...],
     num_classes: int,
-    options: tuple[tuple[str, int], ...],
+    options: tuple[tuple[str, int | float], ...],
 ) -> Model:
-    return Model(architecture, image_shape, num_classes, dict(options))
+    model = Model(architecture, image_shape, num_classes, dict(options))
+    # Sizes that do not fit fail here, not in the middle of an experiment; `apply` needs it anyway.
+    _ = model._graph
+    return model

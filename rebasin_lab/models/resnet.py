@@ -1,0 +1,219 @@
+"""Residual networks: the paper's CIFAR ResNets with LayerNorm, and ResNet50 with BatchNorm.
+
+Every block of a stage adds into one stream, so the channels of all of them are permuted together.
+Where a block changes the shape of the stream, it passes the stream through a convolution of its
+own; zero padding (option A of He et al. 2016) would tie the streams of two stages instead.
+"""
+
+from collections.abc import Sequence
+
+from flax import nnx
+from jaxtyping import Array, Float
+
+from rebasin_lab.models import widths
+
+CIFAR_WIDTHS = (16, 32, 64)  # at 1x
+BOTTLENECK_STAGES = ((3, 64), (4, 128), (6, 256), (3, 512))  # blocks, inner width at 1x
+
+Stream = Float[Array, "batch h w c"]
+NewStream = Float[Array, "batch new_h new_w new_c"]
+Stages = Sequence[Sequence[nnx.Module]]
+Norm = nnx.LayerNorm | nnx.BatchNorm
+
+
+class ConvNorm(nnx.Module):
+    """A convolution without bias and its normalisation: a stem, or a shortcut that reshapes."""
+
+    def __init__(self, conv: nnx.Conv, norm: Norm):
+        self.conv = conv
+        self.norm = norm
+
+    def __call__(self, stream: Stream) -> NewStream:
+        """The normalised output, before any ReLU."""
+        return self.norm(self.conv(stream))
+
+
+class BasicBlock(nnx.Module):
+    """Two 3 x 3 convolutions with LayerNorm, added to the block's input."""
+
+    expansion = 1  # the stream is this many times as wide as the layers inside
+
+    def __init__(self, num_in: int, width: int, *, stride: int, rngs: nnx.Rngs):
+        self.conv1 = _conv(num_in, width, 3, stride=stride, rngs=rngs)
+        self.norm1 = nnx.LayerNorm(width, rngs=rngs)
+        self.conv2 = _conv(width, width, 3, rngs=rngs)
+        self.norm2 = nnx.LayerNorm(width, rngs=rngs)
+        self.shortcut = self._make_shortcut(num_in, width, stride, rngs) if stride > 1 else None
+
+    def _make_shortcut(self, num_in: int, num_out: int, stride: int, rngs: nnx.Rngs) -> ConvNorm:
+        # 3 x 3 as in the authors' network, where 1 x 1 is more common.
+        conv = _conv(num_in, num_out, 3, stride=stride, rngs=rngs)
+        return ConvNorm(conv, nnx.LayerNorm(num_out, rngs=rngs))
+
+    def __call__(self, stream: Stream) -> NewStream:
+        """The stream after this block."""
+        hidden = nnx.relu(self.norm1(self.conv1(stream)))
+        hidden = self.norm2(self.conv2(hidden))
+        return nnx.relu(hidden + (self.shortcut(stream) if self.shortcut else stream))
+
+
+class BottleneckBlock(nnx.Module):
+    """1 x 1, 3 x 3 and 1 x 1 convolutions with BatchNorm, added to the block's input."""
+
+    expansion = 4
+
+    def __init__(self, num_in: int, width: int, *, stride: int, rngs: nnx.Rngs):
+        num_out = self.expansion * width
+        self.conv1 = _conv(num_in, width, 1, rngs=rngs)
+        self.norm1 = _batch_norm(width, rngs)
+        # Version 1.5: the stride is here, not in the 1 x 1 before.
+        self.conv2 = _conv(width, width, 3, stride=stride, padding=1, rngs=rngs)
+        self.norm2 = _batch_norm(width, rngs)
+        self.conv3 = _conv(width, num_out, 1, rngs=rngs)
+        self.norm3 = _batch_norm(num_out, rngs)
+        reshapes = stride > 1 or num_in != num_out
+        self.shortcut = self._make_shortcut(num_in, num_out, stride, rngs) if reshapes else None
+
+    def _make_shortcut(self, num_in: int, num_out: int, stride: int, rngs: nnx.Rngs) -> ConvNorm:
+        conv = _conv(num_in, num_out, 1, stride=stride, rngs=rngs)
+        return ConvNorm(conv, _batch_norm(num_out, rngs))
+
+    def __call__(self, stream: Stream) -> NewStream:
+        """The stream after this block."""
+        hidden = nnx.relu(self.norm1(self.conv1(stream)))
+        hidden = nnx.relu(self.norm2(self.conv2(hidden)))
+        hidden = self.norm3(self.conv3(hidden))
+        return nnx.relu(hidden + (self.shortcut(stream) if self.shortcut else stream))
+
+
+class CifarResNet(nnx.Module):
+    """A stem, three stages of basic blocks, the mean over pixels, a dense layer.
+
+    LayerNorm, over the channels of each pixel, takes the place of BatchNorm (Ainsworth et al.
+    2022, A.3). The subclasses say how many blocks a stage has.
+    """
+
+    num_blocks: int
+
+    def __init__(
+        self,
+        image_shape: tuple[int, ...],
+        num_classes: int,
+        *,
+        width_multiplier: int | float = 1,
+        rngs: nnx.Rngs,
+    ):
+        name = f"resnet{6 * self.num_blocks + 2}"
+        stages = [
+            (self.num_blocks, widths.scaled_width(name, width, width_multiplier))
+            for width in CIFAR_WIDTHS
+        ]
+        stem_width = stages[0][1]
+        self.stem = ConvNorm(
+            _conv(image_shape[-1], stem_width, 3, rngs=rngs), nnx.LayerNorm(stem_width, rngs=rngs)
+        )
+        self.stages = _make_stages(BasicBlock, stem_width, stages, rngs)
+        self.head = nnx.Linear(stages[-1][1], num_classes, rngs=rngs)
+
+    def __call__(self, images: Stream) -> Float[Array, "batch classes"]:
+        """Logits of a batch of images."""
+        stream = _run_stages(self.stages, nnx.relu(self.stem(images)))
+        return self.head(stream.mean(axis=(1, 2)))
+
+
+class ResNet8(CifarResNet):
+    """One block per stage: small enough to train on a CPU."""
+
+    num_blocks = 1
+
+
+class ResNet20(CifarResNet):
+    """Three blocks per stage: the network of the paper's Figures 2, 4 and 5."""
+
+    num_blocks = 3
+
+
+class ResNet32(CifarResNet):
+    """Five blocks per stage."""
+
+    num_blocks = 5
+
+
+class ResNet50(nnx.Module):
+    """The ImageNet network (He et al. 2016, version 1.5), normalised by its running statistics.
+
+    They are leaves like any other (`mean` and `var`), so that they are interpolated and permuted
+    with their layer. This network is here to be evaluated, not trained: nothing updates them from
+    a batch, and a gradient step would treat them as weights. Padding is symmetric as in
+    torchvision, so that its weights fit.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, ...],
+        num_classes: int,
+        *,
+        width_multiplier: int | float = 1,
+        rngs: nnx.Rngs,
+    ):
+        stages = [
+            (num_blocks, widths.scaled_width("resnet50", width, width_multiplier))
+            for num_blocks, width in BOTTLENECK_STAGES
+        ]
+        stem_width = stages[0][1]
+        self.stem = ConvNorm(
+            _conv(image_shape[-1], stem_width, 7, stride=2, padding=3, rngs=rngs),
+            _batch_norm(stem_width, rngs),
+        )
+        self.stages = _make_stages(BottleneckBlock, stem_width, stages, rngs)
+        self.head = nnx.Linear(BottleneckBlock.expansion * stages[-1][1], num_classes, rngs=rngs)
+
+    def __call__(self, images: Stream) -> Float[Array, "batch classes"]:
+        """Logits of a batch of images."""
+        stream = nnx.relu(self.stem(images))
+        stream = nnx.max_pool(stream, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        return self.head(_run_stages(self.stages, stream).mean(axis=(1, 2)))
+
+
+def _make_stages(
+    block_type: type[BasicBlock] | type[BottleneckBlock],
+    num_in: int,
+    stages: list[tuple[int, int]],  # blocks and inner width of each
+    rngs: nnx.Rngs,
+) -> Stages:
+    """Lists of blocks; every stage but the first begins by halving height and width."""
+    made = nnx.List([])
+    for stage, (num_blocks, width) in enumerate(stages):
+        blocks = nnx.List([])
+        for block in range(num_blocks):
+            stride = 2 if stage > 0 and block == 0 else 1
+            blocks.append(block_type(num_in, width, stride=stride, rngs=rngs))
+            num_in = block_type.expansion * width
+        made.append(blocks)
+    return made
+
+
+def _run_stages(stages: Stages, stream: Stream) -> NewStream:
+    for blocks in stages:
+        for block in blocks:
+            stream = block(stream)
+    return stream
+
+
+def _conv(
+    num_in: int,
+    num_out: int,
+    size: int,
+    *,
+    stride: int = 1,
+    padding: int | str = "SAME",
+    rngs: nnx.Rngs,
+) -> nnx.Conv:
+    return nnx.Conv(
+        num_in, num_out, (size, size), strides=stride, padding=padding, use_bias=False, rngs=rngs
+    )
+
+
+def _batch_norm(width: int, rngs: nnx.Rngs) -> nnx.BatchNorm:
+    # The momentum matters only to a caller who re-estimates the statistics; 0.9 is the paper's.
+    return nnx.BatchNorm(width, use_running_average=True, momentum=0.9, rngs=rngs)
