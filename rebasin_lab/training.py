@@ -100,9 +100,11 @@ def train(
         loop: how an epoch runs; "auto" chooses by backend.
 
     Raises:
-        ValueError: if the data has fewer images than one batch.
+        ValueError: if the data has fewer images than one batch, or the model has BatchNorm, whose
+            running statistics this loop does not gather.
         FloatingPointError: if the loss stops being finite.
     """
+    _check_trainable(model)
     steps_per_epoch = _steps_per_epoch(data, config)
     epoch_fn = _epoch_fn(model, config, steps_per_epoch, _choose_loop(loop))
     images, labels = jax.device_put((data.train_images, data.train_labels))
@@ -217,6 +219,15 @@ def _choose_loop(loop: str) -> str:
     if loop == "auto":
         return "steps" if jax.default_backend() == "cpu" else "scan"
     return loop
+
+
+def _check_trainable(model: models.Model) -> None:
+    # A gradient step would move means and variances like weights, and end below zero.
+    if model.has_running_statistics:
+        raise ValueError(
+            f"Expected a model without running statistics; {model.architecture} has BatchNorm, "
+            "whose statistics this training does not gather. Bring its parameters trained."
+        )
 
 
 def _steps_per_epoch(data: datasets.Dataset, config: TrainConfig) -> int:

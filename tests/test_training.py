@@ -158,6 +158,12 @@ def test_divergence_is_an_error_that_says_what_to_do(model, tiny_data):
         training.train(model, tiny_data, config, seed=4)
 
 
+def test_running_statistics_are_not_trained_as_if_they_were_weights(tiny_data):
+    resnet = models.build_model("resnet50", dataset=tiny_data, width_multiplier=1 / 8)
+    with pytest.raises(ValueError, match="resnet50 has BatchNorm.*Bring its parameters trained"):
+        training.train(resnet, tiny_data, CONFIG, seed=0)
+
+
 def test_a_batch_larger_than_the_data_is_an_error(model, tiny_data):
     with pytest.raises(ValueError, match="at least one batch of 10000 images.*Lower batch_size"):
         training.train(model, tiny_data, TrainConfig(batch_size=10_000), seed=0)

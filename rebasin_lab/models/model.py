@@ -68,9 +68,18 @@ class Model:
         return nnx.merge(self._graph, nnx.State(params))(images)
 
     @functools.cached_property
+    def has_running_statistics(self) -> bool:
+        """Whether some parameters are no weights but statistics that BatchNorm has gathered."""
+        _, statistics, _ = nnx.split(self._shapes(), nnx.BatchStat, ...)
+        return bool(jax.tree.leaves(statistics))
+
+    @functools.cached_property
     def _graph(self) -> nnx.GraphDef:
-        graph, _ = nnx.split(nnx.eval_shape(lambda: self._build(jax.random.key(0))))
+        graph, _ = nnx.split(self._shapes())
         return graph
+
+    def _shapes(self) -> nnx.Module:
+        return nnx.eval_shape(lambda: self._build(jax.random.key(0)))
 
     def _build(self, key: Key[Array, ""]) -> nnx.Module:
         constructor = ARCHITECTURES[self.architecture]
