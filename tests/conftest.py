@@ -174,6 +174,127 @@ def _convolutional() -> Architecture:
     return _plain(apply_fn, axes, shapes)
 
 
+def _flattened_convolution() -> Architecture:
+    """4 x 4 positions of 16 channels flattened into one axis of a matrix."""
+
+    def apply_fn(params, images):
+        hidden = _conv(images, params["kernel"]) + params["bias"][None, None, None]
+        flat = jax.nn.relu(hidden).reshape(images.shape[0], -1)
+        return jax.nn.relu(flat @ params["dense"] + params["dense_bias"][None]) @ params["head"]
+
+    axes = {
+        "kernel": (None, None, None, "channels"),
+        "bias": ("channels",),
+        "dense": ("16*channels", "hidden"),
+        "dense_bias": ("hidden",),
+        "head": ("hidden", None),
+    }
+    shapes = {"kernel": (3, 3, 1, 16), "bias": (16,), "dense": (256, 20), "dense_bias": (20,)}
+    return _plain(apply_fn, axes, shapes | {"head": (20, 10)}, recovers=True)
+
+
+def _concatenation() -> Architecture:
+    """Every layer sees all before it, as in a DenseNet: the pixels stay, the features move."""
+
+    def apply_fn(params, images):
+        seen = images.reshape(images.shape[0], -1)
+        for layer in ("first", "second"):
+            new = jax.nn.relu(seen @ params[layer] + params[f"{layer}_bias"][None])
+            seen = jnp.concatenate([new, seen], axis=1)
+        return seen @ params["head"]
+
+    axes = {
+        "first": (None, "P"),
+        "first_bias": ("P",),
+        "second": ("P + 64", "Q"),
+        "second_bias": ("Q",),
+        "head": ("Q + P + 64", None),
+    }
+    shapes = {"first": (64, 16), "first_bias": (16,), "second": (80, 20), "second_bias": (20,)}
+    return _plain(apply_fn, axes, shapes | {"head": (100, 10)}, recovers=True)
+
+
+def _attention() -> Architecture:
+    """Rows of pixels attend to each other; every head has dimensions of its own to permute."""
+
+    def apply_fn(params, images):
+        stream = images[..., 0] @ params["embed"]
+        split = (*stream.shape[:2], 4, 5)
+        queries = (stream @ params["query"]).reshape(split) + params["query_bias"][None, None]
+        keys = jnp.einsum("ntc,chd->nthd", stream, params["key"])
+        values = jnp.einsum("ntc,chd->nthd", stream, params["value"])
+        weights = jax.nn.softmax(jnp.einsum("nthd,nshd->nhts", queries, keys))
+        mixed = jnp.einsum("nhts,nshd->nthd", weights, values).reshape(*stream.shape[:2], -1)
+        return (stream + mixed @ params["out"]).mean(1) @ params["head"]
+
+    axes = {
+        "embed": (None, "stream"),
+        "query": ("stream", "h * qk[h]"),
+        "query_bias": ("h", "qk[h]"),
+        "key": ("stream", "h", "qk[h]"),
+        "value": ("stream", "h", "v[h]"),
+        "out": ("h * v[h]", "stream"),
+        "head": ("stream", None),
+    }
+    shapes = {
+        "embed": (8, 16),
+        "query": (16, 20),
+        "query_bias": (4, 5),
+        "key": (16, 4, 5),
+        "value": (16, 4, 6),
+        "out": (24, 16),
+        "head": (16, 10),
+    }
+    return _plain(apply_fn, axes, shapes)
+
+
+def _grouped_convolution() -> Architecture:
+    """The kernel holds the inputs of one group on an axis and the outputs of all on the next."""
+
+    def apply_fn(params, images):
+        hidden = jax.nn.relu(_conv(images, params["first"]))
+        hidden = _conv(hidden, params["grouped"], feature_group_count=4)
+        return jax.nn.relu(hidden + params["bias"][None, None, None]).mean((1, 2)) @ params["head"]
+
+    axes = {
+        "first": (None, None, None, "g*c[g]"),
+        "grouped": (None, None, "c[g]", "g*o[g]"),
+        "bias": ("g*o[g]",),
+        "head": ("g*o[g]", None),
+    }
+    shapes = {"first": (3, 3, 1, 16), "grouped": (3, 3, 4, 20), "bias": (20,), "head": (20, 10)}
+    return _plain(apply_fn, axes, shapes)
+
+
+def _stacked_layers() -> Architecture:
+    """A scan over the weights of three residual blocks, stacked on their first axis."""
+
+    def apply_fn(params, images):
+        def block(hidden, layer):
+            inner = jax.nn.relu(hidden @ layer["up"] + layer["bias"][None])
+            return hidden + inner @ layer["down"], None
+
+        hidden = images.reshape(images.shape[0], -1) @ params["stem"]
+        hidden, _ = jax.lax.scan(block, hidden, params["blocks"])
+        return hidden @ params["head"]
+
+    axes = {
+        "stem": (None, "stream"),
+        "blocks/up": ("#layer", "stream", "inner[#layer]"),
+        "blocks/bias": ("#layer", "inner[#layer]"),
+        "blocks/down": ("#layer", "inner[#layer]", "stream"),
+        "head": ("stream", None),
+    }
+    blocks = {"up": (3, 16, 18), "bias": (3, 18), "down": (3, 18, 16)}
+    return _plain(apply_fn, axes, {"stem": (64, 16), "blocks": blocks, "head": (16, 10)})
+
+
+def _conv(images: jax.Array, kernel: jax.Array, **options: Any) -> jax.Array:
+    return jax.lax.conv_general_dilated(
+        images, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), **options
+    )
+
+
 ARCHITECTURES: dict[str, Architecture] = {
     "mlp-1x32": _mlp(1, 32),
     "mlp-2x24": _mlp(2, 24),
@@ -181,6 +302,11 @@ ARCHITECTURES: dict[str, Architecture] = {
     "residual": _residual(),
     "recurrent": _recurrent(),
     "convolutional": _convolutional(),
+    "flattened-convolution": _flattened_convolution(),
+    "concatenation": _concatenation(),
+    "attention": _attention(),
+    "grouped-convolution": _grouped_convolution(),
+    "stacked-layers": _stacked_layers(),
 }
 
 

@@ -39,8 +39,9 @@ def match(
         **options: passed on to the matcher.
 
     Raises:
-        ValueError: for an unknown method, models of different shapes, a spec that does not fit,
-            or parameters that are not finite.
+        ValueError: for an unknown method, models of different shapes, a spec that does not fit or
+            has groups that vary along another (use `spec.shared()`), or parameters that are not
+            finite.
     """
     if method not in MATCHERS:
         raise ValueError(f"Expected a matcher among {sorted(MATCHERS)}; got {method!r}.")

@@ -7,6 +7,7 @@ permutations but one and the best choice for that one is a linear assignment pro
 
 import time
 
+import jax
 import numpy as np
 from jaxtyping import Float, Int, PyTree
 
@@ -18,6 +19,7 @@ from rebasin_lab.symmetry import (
     PermutationSpec,
     identity_permutation,
     permute_axes,
+    split_into_pieces,
 )
 
 # A gain below this fraction of ||A|| ||B|| is float32 rounding in the products, not progress.
@@ -43,8 +45,19 @@ def weight_matching(
         params_b: the model to move; not changed.
         seed: fixes the visiting order and with it the result.
         max_sweeps: passes over all permutations before giving up on convergence.
+
+    Raises:
+        ValueError: if a group varies along another.
     """
     start = time.perf_counter()
+    if spec.dependents:
+        raise ValueError(
+            f"Expected a spec with one permutation per group; it has groups that vary along "
+            f"another ({', '.join(spec.dependents)}); weight matching does not handle these yet; "
+            "use spec.shared(), whose permutations are the same in every slot."
+        )
+    if not spec.is_plain:
+        spec, params_a, params_b = _in_pieces(spec, params_a, params_b)
     search = _CoordinateAscent(spec, params_a, params_b)
     names = list(search.current)
     rng = np.random.default_rng(seed)
@@ -62,6 +75,15 @@ def weight_matching(
         num_sweeps=sweep,
         seconds=time.perf_counter() - start,
     )
+
+
+def _in_pieces(
+    spec: PermutationSpec, params_a: PyTree, params_b: PyTree
+) -> tuple[PermutationSpec, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The same matching problem on arrays whose axes carry one name or None."""
+    pieces_spec, pieces_a = split_into_pieces(spec, jax.tree.map(np.asarray, params_a))
+    _, pieces_b = split_into_pieces(spec, jax.tree.map(np.asarray, params_b))
+    return pieces_spec, pieces_a, pieces_b
 
 
 class _CoordinateAscent:

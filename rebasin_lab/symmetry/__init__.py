@@ -1,5 +1,18 @@
 """The permutation symmetries of a network: naming, applying, verifying and counting them."""
 
+from rebasin_lab.symmetry.axes import (
+    Entry,
+    Fixed,
+    Group,
+    Product,
+    Sum,
+    format_entry,
+    groups_in,
+    parse_entry,
+    product_of,
+    sum_of,
+    total_size,
+)
 from rebasin_lab.symmetry.counting import log10_num_symmetries
 from rebasin_lab.symmetry.permutations import (
     Permutation,
@@ -9,20 +22,33 @@ from rebasin_lab.symmetry.permutations import (
     invert_permutation,
     permute_axes,
     random_permutation,
-    verify_equivalence,
 )
+from rebasin_lab.symmetry.pieces import split_into_pieces
 from rebasin_lab.symmetry.spec import PermutationSpec, mlp_permutation_spec
+from rebasin_lab.symmetry.verification import verify_equivalence
 
 __all__ = [
+    "Entry",
+    "Fixed",
+    "Group",
     "Permutation",
     "PermutationSpec",
+    "Product",
+    "Sum",
     "apply_permutation",
     "compose_permutations",
+    "format_entry",
+    "groups_in",
     "identity_permutation",
     "invert_permutation",
     "log10_num_symmetries",
     "mlp_permutation_spec",
+    "parse_entry",
     "permute_axes",
+    "product_of",
     "random_permutation",
+    "split_into_pieces",
+    "sum_of",
+    "total_size",
     "verify_equivalence",
 ]

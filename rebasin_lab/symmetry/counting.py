@@ -1,6 +1,7 @@
 """How many permutations leave a network's function unchanged (Ainsworth et al. 2022, Table 1).
 
-The symmetry group of a network with tied groups of sizes n_1, n_2, ... has n_1! n_2! ... elements.
+The symmetry group of a network with tied groups of sizes n_1, n_2, ... has n_1! n_2! ... elements;
+a group that varies along another counts once for every slot of that.
 The paper counts in a slightly different way, kept here beside the exact one: it sums the *floors*
 of log10(n!) over layers, and for the ResNet50 over every convolution as if residual streams were
 not tied.
@@ -30,7 +31,9 @@ def log10_factorial(n: int) -> float:
 
 def log10_num_symmetries(spec: PermutationSpec, params: PyTree) -> float:
     """The base-10 logarithm of the number of permutations that keep the function."""
-    return math.fsum(log10_factorial(size) for size in spec.sizes(params).values())
+    return math.fsum(
+        math.prod(slots) * log10_factorial(size) for *slots, size in spec.shapes(params).values()
+    )
 
 
 def log10_by_paper(widths: Iterable[int]) -> int:

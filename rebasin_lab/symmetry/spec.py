@@ -1,55 +1,123 @@
 """Which axis of which parameter each permutation moves.
 
-A `PermutationSpec` names, for every leaf of a parameter tree, one permutation (or None) per axis.
-Axes that carry the same name must be permuted together: the output of one layer and the input of
-the next, or every layer that reads or writes one residual stream. It is the input of everything
-that permutes, matches or counts.
+A `PermutationSpec` holds, for every leaf of a parameter tree, one entry per axis: None, the name of
+a permutation, or an expression of names (see `axes`): "16*P_0" after a flatten, "P_0+P_1" after a
+concatenation, "h*d[h]" for attention heads with dimensions of their own. Axes that carry the same
+name must be permuted together: the output of one layer and the input of the next, or every layer
+that reads or writes one residual stream. It is the input of everything that permutes, matches or
+counts.
 """
 
 import dataclasses
 import functools
-import html
-from collections.abc import Mapping
+import numbers
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jaxtyping import PyTree
 
 from rebasin_lab import pytrees
+from rebasin_lab.symmetry import axes, display, indexing, rewriting, spec_json
+from rebasin_lab.symmetry.sizes import solve_sizes
 
 AxisNames = tuple[str | None, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class PermutationSpec:
-    """Leaf path -> one permutation name or None per axis.
+    """Leaf path -> one entry per axis: None, a permutation name or an expression of names.
 
     Example: `PermutationSpec({"layers/0/kernel": (None, "P_0"), "layers/0/bias": ("P_0",), ...})`.
 
     Attributes:
-        axes: one entry per leaf; see `pytrees` for how a leaf's path is written.
+        axes: one tuple per leaf, kept in normal form; see `pytrees` for how a leaf's path is
+            written and `axes` for the grammar.
+        group_sizes: the number of units of groups (per slot) and "#" names, where the shapes of
+            the parameters alone do not tell.
+        explanations: one sentence per axis of a leaf, on why its entry is what it is; any leaf
+            may be missing. Two specs that differ in these alone are equal.
+
+    Raises:
+        ValueError: for an entry against the grammar, a group with two sets of parents, or one whose
+            parents are not there to vary along.
     """
 
     axes: Mapping[str, AxisNames]
+    group_sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    explanations: Mapping[str, tuple[str, ...]] = dataclasses.field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     def __post_init__(self):
-        object.__setattr__(self, "axes", {path: tuple(names) for path, names in self.axes.items()})
+        entries = {path: _parsed(path, names) for path, names in self.axes.items()}
+        object.__setattr__(self, "axes", _names(entries))
+        indexing.check_groups(self.groups)
+        for path, leaf in entries.items():
+            indexing.check_parents(path, leaf)
+        sizes = _checked_sizes(self.group_sizes, self.groups)
+        object.__setattr__(self, "group_sizes", sizes)
+        explanations = {path: tuple(texts) for path, texts in self.explanations.items()}
+        _check_explanations(explanations, self.axes)
+        object.__setattr__(self, "explanations", explanations)
+
+    @functools.cached_property
+    def entries(self) -> dict[str, axes.Entries]:
+        """The axes as structures: leaf path -> one parsed entry or None per axis."""
+        return {path: _parsed(path, names) for path, names in self.axes.items()}
+
+    @functools.cached_property
+    def groups(self) -> dict[str, axes.Group]:
+        """Name -> group, "#" names too, in order of first appearance."""
+        leaves = self.entries.values()
+        return {g.key: g for leaf in leaves for entry in leaf for g in axes.groups_in(entry)}
 
     @functools.cached_property
     def permutations(self) -> dict[str, tuple[tuple[str, int], ...]]:
         """The inverse view: permutation name -> every (leaf path, axis) it moves."""
-        moved: dict[str, list[tuple[str, int]]] = {}
-        for path, names in self.axes.items():
-            for axis, name in enumerate(names):
-                if name is not None:
-                    moved.setdefault(name, []).append((path, axis))
+        moved: dict[str, dict[tuple[str, int], None]] = {}
+        for path, entries in self.entries.items():
+            for axis, entry in enumerate(entries):
+                for group in axes.groups_in(entry):
+                    if not group.is_fixed:
+                        moved.setdefault(group.key, {})[path, axis] = None
         return {name: tuple(places) for name, places in moved.items()}
 
+    @functools.cached_property
+    def dependents(self) -> tuple[str, ...]:
+        """Names of the groups that vary along others."""
+        return tuple(name for name, group in self.groups.items() if group.parents)
+
+    @functools.cached_property
+    def is_plain(self) -> bool:
+        """Whether every axis carries None or one name: no sum, product, dependent or "#" name."""
+        return all(
+            entry is None
+            or (isinstance(entry, axes.Group) and not entry.is_fixed and not entry.parents)
+            for entries in self.entries.values()
+            for entry in entries
+        )
+
     def sizes(self, params: PyTree) -> dict[str, int]:
-        """The number of units each permutation moves, once `params` has been validated."""
-        self.validate(params)
-        leaves = pytrees.flatten(params)
+        """The number of units each permutation moves; of one that varies, in each slot.
+
+        Raises:
+            ValueError: as `validate`.
+        """
+        known = self.all_sizes(params)
+        return {name: known[name] for name in self.permutations}
+
+    def all_sizes(self, params: PyTree) -> dict[str, int]:
+        """As `sizes`, and the lengths of the "#" axes."""
+        self._check_leaves(params)
+        shapes = {path: leaf.shape for path, leaf in pytrees.flatten(params).items()}
+        return solve_sizes(self.entries, shapes, self.group_sizes)
+
+    def shapes(self, params: PyTree) -> dict[str, tuple[int, ...]]:
+        """The shape of each permutation's index array: the sizes of its parents, then its own."""
+        known, keys = self.all_sizes(params), {g.base: key for key, g in self.groups.items()}
         return {
-            name: leaves[places[0][0]].shape[places[0][1]]
-            for name, places in self.permutations.items()
+            name: (*(known[keys[parent]] for parent in self.groups[name].parents), known[name])
+            for name in self.permutations
         }
 
     def validate(self, params: PyTree) -> None:
@@ -57,8 +125,12 @@ class PermutationSpec:
 
         Raises:
             ValueError: for a leaf that is no array or that only one of the two has, a wrong number
-                of axes, or one permutation on axes of different sizes.
+                of axes, an axis whose size is not that of its entry (one permutation on axes of
+                different sizes), or a size that no shape tells.
         """
+        self.all_sizes(params)
+
+    def _check_leaves(self, params: PyTree) -> None:
         leaves = pytrees.flatten(params)
         if no_arrays := sorted(path for path, leaf in leaves.items() if not hasattr(leaf, "shape")):
             raise ValueError(
@@ -76,41 +148,162 @@ class PermutationSpec:
                 f"Expected only parameters of the model in the spec; '{unknown[0]}' is none of "
                 f"them, {len(unknown)} in all. The model has: {', '.join(leaves)}."
             )
-        sizes: dict[str, tuple[int, str]] = {}
         for path, names in self.axes.items():
-            shape = leaves[path].shape
-            if len(names) != len(shape):
+            if len(names) != len(leaves[path].shape):
                 raise ValueError(
-                    f"Expected one entry per axis of '{path}' (shape {shape}); got {names}."
+                    f"Expected one entry per axis of '{path}' (shape {leaves[path].shape}); "
+                    f"got {names}."
                 )
-            for axis, (name, size) in enumerate(zip(names, shape, strict=True)):
-                if name is None:
-                    continue
-                expected, where = sizes.setdefault(name, (size, path))
-                if size != expected:
-                    raise ValueError(
-                        f"Expected '{path}' axis {axis} to have size {expected} (permutation "
-                        f"'{name}', as in '{where}'); got {size}."
-                    )
+
+    def renamed(self) -> "PermutationSpec":
+        """The same spec with names P_0, P_1, ... and #0, #1, ... in order of first appearance.
+
+        Parents are listed in that order, too. Explanations, which may use the old names, are left
+        out.
+        """
+        new = rewriting.canonical_names(self.groups)
+        return self._rewritten(rewriting.replace_groups(self.entries, new), new)
+
+    def same_as(self, other: "PermutationSpec") -> bool:
+        """Whether the two specs name the same symmetries, up to names and the order of leaves.
+
+        An axis that never moves may be None, a number, or a "#" name that nothing varies along.
+        Sizes count where both specs give them: "h*d" is another symmetry for 2 x 8 than for 4 x 4.
+        """
+        mine, theirs = self._canonical(), other._canonical()
+        both = mine.group_sizes.keys() & theirs.group_sizes.keys()
+        return mine.axes == theirs.axes and all(
+            mine.group_sizes[name] == theirs.group_sizes[name] for name in both
+        )
+
+    def shared(self) -> "PermutationSpec":
+        """The symmetries among these in which no group varies: "d[h]" is one permutation "d".
+
+        The "#" names, now without a use, give way to None or to their size; one inside a product
+        or sum stays if `group_sizes` lacks it.
+        """
+        new = {
+            key: axes.Fixed(self.group_sizes[key])
+            if group.is_fixed and key in self.group_sizes
+            else axes.Group(group.base)
+            for key, group in self.groups.items()
+        }
+        entries = rewriting.replace_groups(self.entries, new)
+        still_needed = rewriting.names_in_composites(entries)
+        entries = rewriting.without_still_axes(entries, still_needed)
+        shared = self._rewritten(entries, new)
+        return dataclasses.replace(shared, explanations=self.explanations)
+
+    def _canonical(self) -> "PermutationSpec":
+        entries = rewriting.without_still_axes({p: self.entries[p] for p in sorted(self.entries)})
+        return self._rewritten(entries, self.groups).renamed()
+
+    def _rewritten(
+        self, entries: Mapping[str, axes.Entries], new: Mapping[str, axes.Entry]
+    ) -> "PermutationSpec":
+        """A spec of other entries; `new` says what became of each group and so of its size."""
+        present = {
+            group.key for leaf in entries.values() for e in leaf for group in axes.groups_in(e)
+        }
+        sizes = {
+            new[key].key: size
+            for key, size in self.group_sizes.items()
+            if isinstance(new[key], axes.Group) and new[key].key in present
+        }
+        return type(self)(_names(entries), sizes)
+
+    def explain(self, path: str, axis: int) -> str:
+        """A sentence on what moves this axis, or why nothing does.
+
+        Raises:
+            ValueError: for a leaf or an axis that is not there.
+        """
+        if path not in self.axes:
+            raise ValueError(f"Expected a leaf among {', '.join(self.axes)}; got '{path}'.")
+        if axis not in range(len(self.axes[path])):
+            raise ValueError(
+                f"Expected an axis of '{path}' among {list(range(len(self.axes[path])))}; "
+                f"got {axis}."
+            )
+        told = self.explanations.get(path)
+        return (told and told[axis]) or display.sentence(
+            path, axis, self.entries[path][axis], self.permutations
+        )
+
+    def to_json(self) -> str:
+        """This spec as text; `from_json` gives back an equal one, explanations included."""
+        return spec_json.encode(dict(self.axes), dict(self.group_sizes), dict(self.explanations))
+
+    @classmethod
+    def from_json(cls, text: str) -> "PermutationSpec":
+        """The spec that `to_json` wrote.
+
+        Raises:
+            ValueError: if the text is anything else, saying what is wrong with it.
+        """
+        return cls(**spec_json.decode(text))
 
     def __str__(self) -> str:
-        width = max(map(len, self.axes), default=0)
-        rows = [
-            f"{path:<{width}}  " + ", ".join(name or "-" for name in names)
-            for path, names in self.axes.items()
-        ]
-        return "\n".join([f"{len(self.permutations)} permutations", *rows])
+        return display.listing(self.entries, len(self.permutations), self.group_sizes)
 
     def _repr_html_(self) -> str:
         """A table for notebooks: one row per parameter."""
-        rows = "".join(
-            f"<tr><td><code>{html.escape(path)}</code></td>"
-            + "".join(f"<td>{html.escape(name) if name else '&ndash;'}</td>" for name in names)
-            + "</tr>"
-            for path, names in self.axes.items()
+        return display.html_table(self.entries, self.permutations, self.group_sizes)
+
+
+def _names(entries: Mapping[str, axes.Entries]) -> dict[str, AxisNames]:
+    return {
+        path: tuple(None if entry is None else axes.format_entry(entry) for entry in leaf)
+        for path, leaf in entries.items()
+    }
+
+
+def _parsed(path: str, names: Sequence[str | None]) -> axes.Entries:
+    if isinstance(names, str):
+        raise ValueError(
+            f"Expected a tuple with one entry per axis of '{path}'; got the text {names!r}. "
+            f"Write ({names!r},)."
         )
-        caption = f"<p>{len(self.permutations)} permutations; one column per axis:</p>"
-        return f"{caption}<table>{rows}</table>"
+    return tuple(_parsed_entry(path, axis, name) for axis, name in enumerate(names))
+
+
+def _parsed_entry(path: str, axis: int, name: Any) -> axes.Entry | None:
+    if name is None:
+        return None
+    if not isinstance(name, str):
+        raise ValueError(f"Expected None or a text for '{path}' axis {axis}; got {name!r}.")
+    try:
+        return axes.parse_entry(name)
+    except ValueError as error:
+        raise ValueError(f"In the entry of '{path}' axis {axis}: {error}") from error
+
+
+def _checked_sizes(
+    group_sizes: Mapping[str, int], groups: Mapping[str, axes.Group]
+) -> dict[str, int]:
+    sizes = {}
+    for name, size in group_sizes.items():
+        key = axes.parse_group(name).key
+        if key not in groups:
+            raise ValueError(
+                f"Expected group_sizes of groups in the spec, which are {list(groups)}; "
+                f"got '{name}'."
+            )
+        if not isinstance(size, numbers.Integral) or isinstance(size, bool) or size < 1:
+            raise ValueError(f"Expected a whole number of units for '{name}'; got {size!r}.")
+        sizes[key] = int(size)
+    return sizes
+
+
+def _check_explanations(
+    explanations: Mapping[str, tuple[str, ...]], names: Mapping[str, AxisNames]
+) -> None:
+    for path, sentences in explanations.items():
+        if path not in names or len(sentences) != len(names[path]):
+            raise ValueError(
+                f"Expected explanations of leaves in the spec, one per axis; got {len(sentences)} "
+                f"for '{path}', whose entries are {names.get(path)}."
+            )
 
 
 def mlp_permutation_spec(num_hidden_layers: int) -> PermutationSpec:

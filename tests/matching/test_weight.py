@@ -1,23 +1,28 @@
 """Weight matching against Algorithm 1 written naively, and what its shortcuts save."""
 
+import jax
 import numpy as np
 import pytest
 
 import rebasin_lab as rl
-from rebasin_lab import pytrees
+from rebasin_lab import pytrees, symmetry
 from rebasin_lab.matching import assignment, weight
 
 
 def algorithm_1(spec, params_a, params_b, seed):
     """Ainsworth et al. 2022, Algorithm 1: everything anew at every visit, all in float64."""
-    a, b = (
-        {path: np.asarray(leaf, np.float64) for path, leaf in pytrees.flatten(params).items()}
+    network_spec = spec
+    (spec, a), (_, b) = (
+        symmetry.split_into_pieces(
+            network_spec, jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+        )
         for params in (params_a, params_b)
     )
 
     def objective(permutation):
-        moved = rl.apply_permutation(spec, permutation, pytrees.unflatten(b))
-        return pytrees.inner_product(pytrees.unflatten(a), moved)
+        # Of the whole networks, so that a piece cut wrongly shows.
+        moved = rl.apply_permutation(network_spec, permutation, params_b)
+        return pytrees.inner_product(params_a, moved)
 
     def similarity(name):
         total = 0
@@ -30,7 +35,7 @@ def algorithm_1(spec, params_a, params_b, seed):
             total = total + np.tensordot(a[path], held, [rest, rest])
         return total
 
-    current, rng = rl.identity_permutation(spec, params_b), np.random.default_rng(seed)
+    current, rng = rl.identity_permutation(spec, b), np.random.default_rng(seed)
     tolerance = weight.RELATIVE_TOLERANCE * np.sqrt(
         pytrees.inner_product(params_a, params_a) * pytrees.inner_product(params_b, params_b)
     )
@@ -92,3 +97,41 @@ def test_seed_fixes_the_visiting_order(mlp):
         rl.match("weight", mlp.spec, params_a, params_b, seed=s).objective[-1] for s in range(9)
     }
     assert len(ends) > 1
+
+
+def test_pieces_have_the_inner_product_of_the_networks(architecture, pair):
+    _, pieces_a = symmetry.split_into_pieces(architecture.spec, pair[0])
+    pieces_spec, pieces_b = symmetry.split_into_pieces(architecture.spec, pair[1])
+    pieces_spec.validate(pieces_b)
+    expected = pytrees.inner_product(*pair)
+    assert pytrees.inner_product(pieces_a, pieces_b) == pytest.approx(expected, rel=1e-9)
+    assert {path.rsplit("#")[0] for path in pieces_a} == set(architecture.spec.axes)
+
+
+def test_plain_spec_is_matched_as_it_stands(mlp, monkeypatch):
+    monkeypatch.setattr(weight, "split_into_pieces", None)
+    rl.match("weight", mlp.spec, mlp.init_numpy(0), mlp.init_numpy(1))
+
+
+def test_planted_permutation_is_found_where_no_axis_carries_one_name():
+    rng = np.random.default_rng(0)
+    spec = rl.PermutationSpec({"v": (None, "2*(P+Q)+3"), "w": ("Q*4+P", None)}, {"P": 16})
+    params_a = {"v": rng.standard_normal((5, 75)), "w": rng.standard_normal((96, 3))}
+    planted = rl.random_permutation(spec, params_a, seed=1)
+    assert {name: indices.size for name, indices in planted.items()} == {"P": 16, "Q": 20}
+    params_b = rl.apply_permutation(spec, planted, params_a)
+    found = rl.match("weight", spec, params_a, params_b).permutation
+    for name, indices in rl.invert_permutation(planted).items():
+        np.testing.assert_array_equal(found[name], indices)
+
+
+VARYING = rl.PermutationSpec({"w": ("h", "d[h]")})
+
+
+def test_groups_that_vary_are_refused_with_a_way_out():
+    params = {"w": np.random.default_rng(0).standard_normal((3, 4))}
+    message = r"vary along another \(d\[h\]\); weight matching does not .*; use spec.shared\(\)"
+    with pytest.raises(ValueError, match=message):
+        rl.match("weight", VARYING, params, params)
+    result = rl.match("weight", VARYING.shared(), params, params)
+    assert result.permutation.keys() == {"h", "d"}

@@ -34,10 +34,41 @@ def test_count_is_the_number_of_different_networks():
     assert 10 ** rl.log10_num_symmetries(spec, params) == pytest.approx(144, rel=1e-9)
 
 
+VARYING = {
+    "heads": ({"w": ("h", "d[h]"), "v": ("h*d[h]",)}, (3, 2), math.factorial(3) * 2**3),
+    "stack": ({"w": ("#0", "d[#0]"), "v": (None,)}, (2, 3), 6**2),
+    "two parents": (
+        {"w": ("g", "h[g]*d[g,h]"), "v": ("g*h[g]*d[g,h]",)},
+        (2, 4),
+        2 * 2**2 * 2**4,
+    ),
+    "sum": ({"w": ("P", "P+Q"), "v": ("Q",)}, (2, 5), 2 * 6),
+}
+
+
+@pytest.mark.parametrize(("axes", "shape", "expected"), VARYING.values(), ids=VARYING.keys())
+def test_count_with_varying_groups_is_the_number_of_networks_reached(axes, shape, expected):
+    sizes = {"h[g]": 2} if "g" in str(axes) else {}
+    spec, rng = rl.PermutationSpec(axes, sizes), np.random.default_rng(0)
+    length = shape[1] - shape[0] if "Q" in str(axes) else shape[0] * shape[1]
+    params = {"v": rng.random(length), "w": rng.random(shape)}
+    generators = [rl.random_permutation(spec, params, seed=seed) for seed in range(12)]
+    reached, new = {}, [params]
+    while new:
+        network = new.pop()
+        text = b"".join(leaf.tobytes() for leaf in network.values())
+        if text not in reached:
+            reached[text] = network
+            new += [rl.apply_permutation(spec, move, network) for move in generators]
+    assert len(reached) == expected
+    assert 10 ** rl.log10_num_symmetries(spec, params) == pytest.approx(expected, rel=1e-9)
+
+
 def test_tied_axes_count_once(architecture):
     params = architecture.init_numpy(0)
-    sizes = architecture.spec.sizes(params).values()
-    expected = math.log10(math.prod(map(math.factorial, sizes)))
+    shapes = architecture.spec.shapes(params).values()
+    exact = math.prod(math.factorial(size) ** math.prod(slots) for *slots, size in shapes)
+    expected = math.log10(exact)
     assert rl.log10_num_symmetries(architecture.spec, params) == pytest.approx(expected, rel=1e-12)
 
 

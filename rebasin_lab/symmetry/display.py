@@ -1,0 +1,94 @@
+"""A permutation spec for people: a listing, a table for notebooks, a sentence for one axis.
+
+Colours only repeat what the names say: the chips are those of Okabe and Ito, which colour-blind
+readers tell apart, and the text keeps the colour of the page, light or dark.
+"""
+
+import html
+from collections.abc import Mapping
+
+from rebasin_lab.symmetry import axes
+
+Places = tuple[tuple[str, int], ...]
+
+OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
+MAX_PLACES = 6  # named in a sentence; a residual stream has dozens
+
+
+def listing(
+    entries: Mapping[str, axes.Entries], num_permutations: int, group_sizes: Mapping[str, int]
+) -> str:
+    """One line per leaf, "-" for an axis that nothing moves."""
+    width = max(map(len, entries), default=0)
+    rows = [
+        f"{path:<{width}}  " + ", ".join("-" if e is None else axes.format_entry(e) for e in leaf)
+        for path, leaf in entries.items()
+    ]
+    return "\n".join([f"{num_permutations} permutations{_sizes_text(group_sizes)}", *rows])
+
+
+def html_table(
+    entries: Mapping[str, axes.Entries],
+    permutations: Mapping[str, Places],
+    group_sizes: Mapping[str, int],
+) -> str:
+    """One row per leaf and one column per axis; each group has a colour chip before its name."""
+    colours = {key: OKABE_ITO[i % len(OKABE_ITO)] for i, key in enumerate(permutations)}
+    num_columns = max(map(len, entries.values()), default=0)
+    header = "".join(f"<th>axis {axis}</th>" for axis in range(num_columns))
+    rows = "".join(
+        f"<tr><td><code>{html.escape(path)}</code></td>"
+        + "".join(f"<td>{_cell(entry, colours)}</td>" for entry in leaf)
+        + "<td></td>" * (num_columns - len(leaf))
+        + "</tr>"
+        for path, leaf in entries.items()
+    )
+    sizes = html.escape(_sizes_text(group_sizes))
+    return (
+        f"<p>{len(permutations)} permutations{sizes}; one column per axis:</p>"
+        f"<table><tr><th>parameter</th>{header}</tr>{rows}</table>"
+    )
+
+
+def sentence(path: str, axis: int, entry: axes.Entry | None, moved: Mapping[str, Places]) -> str:
+    """What moves one axis, and what moves with it."""
+    groups = [key for key in dict.fromkeys(g.key for g in axes.groups_in(entry)) if key in moved]
+    if not groups:
+        return f"No permutation moves axis {axis} of '{path}'."
+    clauses = "; ".join(_clause(key, (path, axis), moved[key]) for key in groups)
+    return f"Axis {axis} of '{path}' is '{axes.format_entry(entry)}': {clauses}."
+
+
+def _clause(key: str, here: tuple[str, int], moved: Places) -> str:
+    others = [f"'{path}' axis {axis}" for path, axis in moved if (path, axis) != here]
+    if len(others) > MAX_PLACES:
+        others = [*others[:MAX_PLACES], f"{len(others) - MAX_PLACES} more"]
+    parents = axes.parse_group(key).parents
+    own = f", one for every slot of {' and '.join(parents)}," if parents else ""
+    return f"permutation '{key}'{own} moves it" + (
+        f" together with {', '.join(others)}" if others else " and nothing else"
+    )
+
+
+def _sizes_text(group_sizes: Mapping[str, int]) -> str:
+    sizes = ", ".join(f"{name} = {size}" for name, size in group_sizes.items())
+    return f" ({sizes})" if sizes else ""
+
+
+def _cell(entry: axes.Entry | None, colours: Mapping[str, str]) -> str:
+    if entry is None:
+        return "&ndash;"
+
+    def write(group: axes.Group) -> str:
+        name = html.escape(group.key)
+        return _chip(colours[group.key]) + name if group.key in colours else name
+
+    return axes.format_entry(entry, write)
+
+
+def _chip(colour: str) -> str:
+    # The border takes the colour of the text, so that a pale chip shows on a white page as well.
+    return (
+        '<span style="display:inline-block;width:.7em;height:.7em;margin-right:.3em;'
+        f'border:1px solid currentColor;background:{colour}"></span>'
+    )

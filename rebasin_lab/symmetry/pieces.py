@@ -1,0 +1,69 @@
+"""A network cut so that each axis of each piece carries one name or None.
+
+A matcher that knows arrays with one permutation per axis handles concatenations and flattened axes
+this way: inner products and distances between networks are sums over the pieces.
+"""
+
+from typing import Any
+
+from jaxtyping import PyTree
+
+from rebasin_lab import pytrees
+from rebasin_lab.symmetry import axes
+from rebasin_lab.symmetry.spec import PermutationSpec
+
+
+def split_into_pieces(
+    spec: PermutationSpec, params: PyTree
+) -> tuple[PermutationSpec, dict[str, Any]]:
+    """Every leaf cut along its sums and reshaped along its products.
+
+    The pieces of two networks with one spec match each other, and a permutation of the pieces is a
+    permutation of the network. Groups that vary along others keep their names, brackets included.
+
+    Returns:
+        A spec of the pieces, and the pieces by their path: "leaf#0", "leaf#1", ...
+
+    Raises:
+        ValueError: as `PermutationSpec.validate`; or if a group varies along one that then stands
+            on two axes of a piece, as in ("h", "h*d[h]"), where names alone do not say which.
+    """
+    sizes = spec.all_sizes(params)
+    leaves, names, arrays = pytrees.flatten(params), {}, {}
+    for path, whole in spec.entries.items():
+        for index, (entries, piece) in enumerate(_cut(whole, leaves[path], sizes)):
+            names[f"{path}#{index}"] = _piece_names(entries)
+            arrays[f"{path}#{index}"] = piece
+    return PermutationSpec(names), arrays
+
+
+def _cut(
+    entries: axes.Entries, array: Any, sizes: dict[str, int]
+) -> list[tuple[axes.Entries, Any]]:
+    """The pieces of one array; it splits or reshapes its first such axis and goes on from there."""
+    for axis, entry in enumerate(entries):
+        before, after = entries[:axis], entries[axis + 1 :]
+        if isinstance(entry, axes.Product):
+            lengths = [axes.total_size(factor, sizes) for factor in entry.factors]
+            shape = (*array.shape[:axis], *lengths, *array.shape[axis + 1 :])
+            return _cut((*before, *entry.factors, *after), array.reshape(shape), sizes)
+        if isinstance(entry, axes.Sum):
+            pieces, start = [], 0
+            for term in entry.terms:
+                stop = start + axes.total_size(term, sizes)
+                block = array[(slice(None),) * axis + (slice(start, stop),)]
+                pieces += _cut((*before, term, *after), block, sizes)
+                start = stop
+            return pieces
+    return [(entries, array)]
+
+
+def _piece_names(entries: axes.Entries) -> tuple[str | None, ...]:
+    """Names of the groups on the axes; a "#" name only if something varies along it."""
+    parents = {parent for entry in entries for g in axes.groups_in(entry) for parent in g.parents}
+    return tuple(
+        entry.key
+        if isinstance(entry, axes.Group) and (not entry.is_fixed or entry.base in parents)
+        else None
+        for entry in entries
+    )

@@ -1,0 +1,70 @@
+"""Other ways to write the entries of a spec: with canonical names, or without what never moves."""
+
+from collections.abc import Mapping, Set
+
+from rebasin_lab.symmetry import axes
+
+LeafEntries = Mapping[str, axes.Entries]
+
+
+def replace_groups(entries: LeafEntries, new: Mapping[str, axes.Entry]) -> dict[str, axes.Entries]:
+    """Every group replaced by what `new` holds for its key."""
+    return {
+        path: tuple(
+            None if entry is None else axes.map_groups(entry, lambda group: new[group.key])
+            for entry in leaf
+        )
+        for path, leaf in entries.items()
+    }
+
+
+def canonical_names(groups: Mapping[str, axes.Group]) -> dict[str, axes.Group]:
+    """Key -> the group with a name that says only where it stands: P_0, P_1, ...; #0, #1, ...
+
+    The parents are listed in the same order, whatever order they had.
+    """
+    numbers: dict[str, tuple[str, int]] = {}
+    for group in groups.values():
+        prefix = "#" if group.is_fixed else "P_"
+        numbers[group.base] = (prefix, sum(prefix == used for used, _ in numbers.values()))
+
+    def rename(group: axes.Group) -> axes.Group:
+        prefix, number = numbers[group.base]
+        parents = sorted(numbers[parent] for parent in group.parents)
+        return axes.Group(f"{prefix}{number}", tuple(f"{p}{n}" for p, n in parents))
+
+    return {key: rename(group) for key, group in groups.items()}
+
+
+def without_still_axes(
+    entries: LeafEntries, keep: Set[str] = frozenset()
+) -> dict[str, axes.Entries]:
+    """None for every axis that never moves and that nothing in its array varies along.
+
+    Args:
+        entries: leaf path -> one entry per axis.
+        keep: "#" names that stay all the same.
+    """
+    return {
+        path: tuple(None if _is_still(entry, keep | _parents(leaf)) else entry for entry in leaf)
+        for path, leaf in entries.items()
+    }
+
+
+def names_in_composites(entries: LeafEntries) -> set[str]:
+    """Names that occur inside a product or a sum."""
+    return {
+        group.base
+        for leaf in entries.values()
+        for entry in leaf
+        if not isinstance(entry, axes.Group)
+        for group in axes.groups_in(entry)
+    }
+
+
+def _parents(leaf: axes.Entries) -> set[str]:
+    return {parent for entry in leaf for g in axes.groups_in(entry) for parent in g.parents}
+
+
+def _is_still(entry: axes.Entry | None, keep: Set[str]) -> bool:
+    return all(group.is_fixed and group.base not in keep for group in axes.groups_in(entry))

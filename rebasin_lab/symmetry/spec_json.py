@@ -1,0 +1,73 @@
+"""A permutation spec as text, so that it can be kept beside a checkpoint or sent to someone.
+
+Reading is strict: what this version did not write, down to an unknown field, is refused.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+FORMAT = "rebasin_lab.PermutationSpec"
+VERSION = 1
+_FIELDS = ("format", "version", "axes", "group_sizes", "explanations")
+
+
+def encode(axes: dict, group_sizes: dict, explanations: dict) -> str:
+    """The fields of a spec as JSON, in their order."""
+    values = (FORMAT, VERSION, axes, group_sizes, explanations)
+    return json.dumps(dict(zip(_FIELDS, values, strict=True)), indent=1)
+
+
+def decode(text: str) -> dict[str, dict]:
+    """The fields `axes`, `group_sizes` and `explanations`, with tuples for lists.
+
+    Raises:
+        ValueError: if the text is no JSON, or not what `encode` writes.
+    """
+    try:
+        record = json.loads(text, object_pairs_hook=_without_repeats)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"Expected a permutation spec as JSON; got no JSON: {error}.") from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise ValueError(f"Expected an object with 'format': '{FORMAT}'; got {text[:60]!r}.")
+    version = record.get("version")
+    if type(version) is not int or version != VERSION:
+        raise ValueError(
+            f"Expected a permutation spec of format version {VERSION}; got {version!r}. "
+            "Write it again with `to_json` of this version of rebasin_lab."
+        )
+    if sorted(record) != sorted(_FIELDS):
+        raise ValueError(f"Expected the fields {list(_FIELDS)}; got {list(record)}.")
+    return {
+        "axes": _mapping(record, "axes", _list_of("texts and nulls", str, type(None))),
+        "group_sizes": _mapping(record, "group_sizes", _integer),
+        "explanations": _mapping(record, "explanations", _list_of("texts", str)),
+    }
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"Expected every name once in a JSON object; got {twice[0]!r} twice.")
+    return dict(pairs)
+
+
+def _mapping(record: dict, field: str, read: Callable[[str, Any], Any]) -> dict[str, Any]:
+    if not isinstance(record[field], dict):
+        raise ValueError(f"Expected '{field}' to be an object; got {record[field]!r}.")
+    return {name: read(f"'{field}' of '{name}'", value) for name, value in record[field].items()}
+
+
+def _list_of(what: str, *kinds: type) -> Callable[[str, Any], tuple]:
+    def read(where: str, value: Any) -> tuple:
+        if not isinstance(value, list) or not all(isinstance(item, kinds) for item in value):
+            raise ValueError(f"Expected {where} to be a list of {what}; got {value!r}.")
+        return tuple(value)
+
+    return read
+
+
+def _integer(where: str, value: Any) -> int:
+    if type(value) is not int:  # True is an int for isinstance
+        raise ValueError(f"Expected {where} to be a whole number; got {value!r}.")
+    return value
