@@ -14,6 +14,7 @@ from rebasin_lab.symmetry.axes import (
     total_size,
 )
 from rebasin_lab.symmetry.counting import log10_num_symmetries
+from rebasin_lab.symmetry.inference import infer_permutation_spec
 from rebasin_lab.symmetry.permutations import (
     Permutation,
     apply_permutation,
@@ -40,6 +41,7 @@ __all__ = [
     "format_entry",
     "groups_in",
     "identity_permutation",
+    "infer_permutation_spec",
     "invert_permutation",
     "log10_num_symmetries",
     "mlp_permutation_spec",

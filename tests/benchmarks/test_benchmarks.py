@@ -132,6 +132,23 @@ def test_several_seeds(benchmark, data, width, how):
     benchmark.pedantic(run, rounds=5, warmup_rounds=1)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "image_size", "options"),
+    [("resnet20", 32, {}), ("resnet50", 224, {}), ("vit", 32, {"num_blocks": 12})],
+)
+@pytest.mark.benchmark(group="inferring a spec, tracing included")
+def test_inference_of_a_spec(benchmark, architecture, image_size, options):
+    model = rl.Model(architecture, (image_size, image_size, 3), 10, options)
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    images = jax.ShapeDtypeStruct((2, *model.image_shape), jnp.float32)
+
+    def setup():  # a new function each round: JAX remembers what it has traced
+        return (lambda params, images: model.apply(params, images), params, images), {}
+
+    spec = benchmark.pedantic(rl.infer_permutation_spec, setup=setup, rounds=3)
+    assert spec.permutations
+
+
 @pytest.mark.benchmark(group="matching")
 def test_weight_matching_of_random_networks(benchmark, two_networks):
     spec = rl.mlp_permutation_spec(3)

@@ -1,0 +1,10 @@
+"""Reading the permutation spec of a network off its computation.
+
+In reading order: `atoms` (what an axis is made of), `interpreter` (walking through a jaxpr),
+`loops` and `primitives` (what each primitive does), `dependence` (which groups vary along which),
+`explanations`, and `infer`, which puts them together.
+"""
+
+from rebasin_lab.symmetry.inference.infer import infer_permutation_spec
+
+__all__ = ["infer_permutation_spec"]

@@ -1,0 +1,334 @@
+"""What an axis is made of: products and sums of atoms, tied together or pinned.
+
+Inference reads every axis as an ordered product of *atoms* (the first varies slowest, as in a
+reshape). An atom is a set of units that move together. What a computation does to an axis becomes
+one of five things here:
+
+- `join`: two axes meet position by position, so their units are the same units;
+- `split`: an atom of 12 becomes 3 x 4, because a reshape sees it so;
+- `cut`: an atom of 12 becomes 8 + 4, because a slice or a concatenation sees it so;
+- `concatenate`: the reverse of a cut;
+- `pin`: the order of the units means something, so they may not move.
+
+Nothing is ever undone: atoms only get finer, more tied and more pinned. So whatever was true of the
+equations read so far stays true, which is what makes the result sound.
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+
+class Step(NamedTuple):
+    """An equation of the jaxpr, and the call it is inside of (None at the top)."""
+
+    equation: Any
+    caller: "Step | None"
+
+
+class Pin(NamedTuple):
+    """Why units may not move: a reason in words and the step that gave it, if one did."""
+
+    reason: str
+    step: Step | None
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class Atom:
+    """A set of units. Compare atoms by `Atoms.find`: tied atoms have one representative.
+
+    Attributes:
+        size: the number of units.
+        pin: why they may not move; None if they may.
+        tied_to: the next atom on the way to the representative.
+        factors: the product this atom turned out to be.
+        segments: the sum this atom turned out to be, as one axis per block.
+        origins: the reshapes that made this atom, where a slice may ask for blocks instead.
+    """
+
+    size: int
+    pin: Pin | None = None
+    tied_to: "Atom | None" = None
+    factors: "tuple[Atom, Atom] | None" = None
+    segments: "list[Axis] | None" = None
+    origins: frozenset = frozenset()
+
+
+class Uniform(NamedTuple):
+    """Values are the same all along: any permutation leaves them alone, so nothing is tied."""
+
+    size: int
+
+
+Factor = Atom | Uniform
+Axis = tuple[Factor, ...]  # an axis of length one is the empty product
+
+
+class Link(NamedTuple):
+    """That two atoms belong together, and the step that says so.
+
+    Attributes:
+        left: an atom.
+        right: the atom it is tied to, or a part of it.
+        step: where; None before and after the function.
+        is_part: whether `right` is a factor or a segment of `left` (else they are equals).
+    """
+
+    left: Atom
+    right: Atom
+    step: Step | None
+    is_part: bool
+
+
+def size_of(axis: Axis) -> int:
+    """The number of positions along an axis."""
+    return math.prod(factor.size for factor in axis)
+
+
+def uniform(size: int) -> Axis:
+    """An axis along which nothing changes."""
+    return (Uniform(size),) if size > 1 else ()
+
+
+class Atoms:
+    """All atoms of one inference, and how they hang together.
+
+    Attributes:
+        step: what is being read; ties and pins are put down to it.
+        links: every tie and every refinement, for explanations.
+        pinned_at: every pin, and the atom it was first put on.
+        wanted_cuts: reshapes whose leading block a slice took apart (see `Interpreter.reshape`).
+    """
+
+    def __init__(self):
+        self.step: Step | None = None
+        self.links: list[Link] = []
+        self.pinned_at: list[tuple[Pin, Atom]] = []
+        self.wanted_cuts: set = set()
+
+    def fresh(self, size: int) -> Axis:
+        """A new axis of units that may move, as far as anybody knows."""
+        return (Atom(size),) if size > 1 else ()
+
+    def pinned(self, size: int, reason: str, part_of: Axis = ()) -> Axis:
+        """A new axis of units that may not move; `part_of` says whose units they are."""
+        if size <= 1:
+            return ()
+        atom = Atom(size, pin=Pin(reason, self.step))
+        self.pinned_at.append((atom.pin, atom))
+        for whole in self.factors(part_of):
+            if isinstance(whole, Atom):
+                self._link(whole, atom, is_part=True)
+        return (atom,)
+
+    def find(self, atom: Atom) -> Atom:
+        """The representative of everything this atom is tied to."""
+        while atom.tied_to is not None:
+            if atom.tied_to.tied_to is not None:
+                atom.tied_to = atom.tied_to.tied_to  # halve the path
+            atom = atom.tied_to
+        return atom
+
+    def factors(self, axis: Axis) -> list[Factor]:
+        """The axis as representatives that are no products; adjacent uniform factors merge."""
+        resolved: list[Factor] = []
+        for factor in axis:
+            if isinstance(factor, Atom):
+                factor = self.find(factor)
+                if factor.factors is not None:
+                    resolved.extend(self.factors(factor.factors))
+                    continue
+            if isinstance(factor, Uniform) and resolved and isinstance(resolved[-1], Uniform):
+                factor = Uniform(resolved.pop().size * factor.size)
+            resolved.append(factor)
+        return resolved
+
+    def is_fixed(self, axis: Axis) -> bool:
+        """Whether no unit of this axis may move."""
+        return all(isinstance(f, Atom) and f.pin is not None for f in self.factors(axis))
+
+    def is_uniform(self, axis: Axis) -> bool:
+        """Whether nothing changes along this axis."""
+        return all(isinstance(factor, Uniform) for factor in self.factors(axis))
+
+    def pin(self, axis: Axis, reason: str) -> None:
+        """Hold all units of an axis where they are."""
+        for factor in self.factors(axis):
+            if isinstance(factor, Atom) and factor.pin is None:
+                pin = Pin(reason, self.step)
+                self.pinned_at.append((pin, factor))
+                self._pin_atom(factor, pin)
+
+    def join(self, axes: Sequence[Axis]) -> Axis:
+        """One axis for several that meet position by position; their atoms are tied."""
+        joined = axes[0]
+        for axis in axes[1:]:
+            joined = self._join_two(joined, axis)
+        return joined
+
+    def cut(self, axis: Axis, points: Sequence[int]) -> list[Axis]:
+        """The blocks of an axis between the given interior points, in ascending order."""
+        if not points:
+            return [axis]
+        factors = self.factors(axis)
+        bounds = list(itertools.pairwise([0, *points, size_of(axis)]))
+        if self.is_uniform(axis):
+            return [uniform(end - start) for start, end in bounds]
+        if self.is_fixed(axis):
+            why = "it is a block of an axis that may not move"
+            return [self.pinned(end - start, why, axis) for start, end in bounds]
+        if len(factors) == 1:
+            self.ask_for_blocks(factors[0])
+            self._cut_atom(factors[0], points)
+            return [self._block(factors[0], start, end) for start, end in bounds]
+        return self._cut_product(factors, points, bounds)
+
+    def split(self, factor: Factor, first: int) -> tuple[Factor, Factor]:
+        """The factor as a product whose slow part has `first` units."""
+        rest = factor.size // first
+        if isinstance(factor, Uniform):
+            return Uniform(first), Uniform(rest)
+        assert factor is self.find(factor), "only a representative can be split"
+        assert factor.factors is None, "it is split already"
+        head, tail = Atom(first, pin=factor.pin), Atom(rest, pin=factor.pin)
+        if factor.segments is not None and factor.pin is None:
+            # Blocks of a concatenation are no interchangeable units, but inside each the order may
+            # still be free: the same for all, as a product cannot say more.
+            self.pin((head,), "its units are different blocks")
+            for block in self.cut((factor,), range(rest, factor.size, rest)):
+                self.join([(tail,), block])
+        factor.factors = (head, tail)
+        for part in factor.factors:
+            self._link(factor, part, is_part=True)
+        return factor.factors
+
+    def concatenate(self, axes: Sequence[Axis]) -> Axis:
+        """One axis made of blocks."""
+        whole = Atom(sum(map(size_of, axes)), segments=list(axes))
+        parts = [f for axis in axes for f in self.factors(axis) if isinstance(f, Atom)]
+        for part in parts:
+            self._link(whole, part, is_part=True)
+        if all(self.is_fixed(axis) for axis in axes):
+            # All of length one are told apart by where they are.
+            whole.pin = parts[0].pin if parts else Pin("it is put together unit by unit", self.step)
+        return (whole,)
+
+    def ask_for_blocks(self, factor: Factor) -> None:
+        """Note that a free factor is about to be taken apart: the next reading may cut it early."""
+        if isinstance(factor, Atom) and factor.pin is None:
+            self.wanted_cuts |= factor.origins
+
+    def _pin_atom(self, atom: Atom, pin: Pin) -> None:
+        if atom.pin is None:
+            atom.pin = pin
+            for segment in atom.segments or ():
+                for factor in self.factors(segment):
+                    if isinstance(factor, Atom):
+                        self._pin_atom(factor, pin)
+
+    def _join_two(self, left: Axis, right: Axis) -> Axis:
+        assert size_of(left) == size_of(right), (size_of(left), size_of(right))
+        if self.is_uniform(right):
+            return left
+        if self.is_uniform(left):
+            return right
+        joined: list[Factor] = []
+        rest_left, rest_right = list(left), list(right)
+        while rest_left:
+            # Resolve again in each step: tying one pair may have refined what comes next.
+            rest_left, rest_right = self.factors(tuple(rest_left)), self.factors(tuple(rest_right))
+            a, b = rest_left[0], rest_right[0]
+            if a.size == b.size:
+                rest_left.pop(0), rest_right.pop(0)
+                joined.append(self._tie(a, b))
+            elif a.size % b.size == 0:
+                rest_left[:1] = self.split(a, b.size)
+            elif b.size % a.size == 0:
+                rest_right[:1] = self.split(b, a.size)
+            else:
+                why = f"its units are grouped in two ways that do not fit, by {a.size} and {b.size}"
+                self.pin(left, why)
+                self.pin(right, why)
+                return left
+        return tuple(joined)
+
+    def _tie(self, a: Factor, b: Factor) -> Factor:
+        """Two factors of one size become one."""
+        if isinstance(a, Uniform):
+            return b
+        if isinstance(b, Uniform):
+            return a
+        if a is b:
+            return a
+        if a.segments is not None or b.segments is not None:
+            points = sorted({*_boundaries(a), *_boundaries(b)})
+            self._cut_atom(a, points)
+            self._cut_atom(b, points)
+            pairs = zip(list(a.segments), list(b.segments), strict=True)
+            a.segments = [self.join(pair) for pair in pairs]
+        self._link(a, b, is_part=False)
+        for one, other in ((a, b), (b, a)):
+            if one.pin is not None:
+                self._pin_atom(other, one.pin)
+        b.tied_to = a
+        a.origins |= b.origins
+        return a
+
+    def _cut_atom(self, atom: Atom, points: Sequence[int]) -> None:
+        """Refine the segments of an atom so that each point is a boundary between two."""
+        if atom.segments is None:
+            sizes = [b - a for a, b in itertools.pairwise([0, *points, atom.size])]
+            atom.segments = [(Atom(size, pin=atom.pin),) if size > 1 else () for size in sizes]
+            for segment in atom.segments:
+                for part in segment:
+                    self._link(atom, part, is_part=True)
+        for point in points:
+            end = 0
+            for index, segment in enumerate(atom.segments):
+                start, end = end, end + size_of(segment)
+                if start < point < end:
+                    atom.segments[index : index + 1] = self.cut(segment, [point - start])
+                if point < end:
+                    break
+        if len(atom.segments) == atom.size:
+            self.pin((atom,), "each of its units is picked out by itself")
+
+    def _block(self, atom: Atom, start: int, end: int) -> Axis:
+        """The segments between two boundaries as one axis."""
+        blocks, position = [], 0
+        for segment in atom.segments:
+            if start <= position < end:
+                blocks.append(segment)
+            position += size_of(segment)
+        return blocks[0] if len(blocks) == 1 else self.concatenate(blocks)
+
+    def _cut_product(
+        self, factors: list[Factor], points: Sequence[int], bounds: list[tuple[int, int]]
+    ) -> list[Axis]:
+        """Blocks of a product: whole units of its slow factor, or nothing that could move."""
+        head, rest = factors[0], tuple(factors[1:])
+        period = size_of(rest)
+        if any(point % period for point in points):
+            self.pin(tuple(factors), "a block is taken that cuts through its units")
+            return [
+                self.pinned(end - start, "it is a block of such an axis", tuple(factors))
+                for start, end in bounds
+            ]
+        if isinstance(head, Uniform):
+            return [(*uniform((end - start) // period), *rest) for start, end in bounds]
+        self.ask_for_blocks(head)
+        self.pin((head,), "only some of its units are taken")
+        return [
+            (*self.pinned((end - start) // period, "only some units are taken", (head,)), *rest)
+            for start, end in bounds
+        ]
+
+    def _link(self, left: Atom, right: Atom, *, is_part: bool) -> None:
+        self.links.append(Link(left, right, self.step, is_part))
+
+
+def _boundaries(atom: Atom) -> list[int]:
+    """The interior points between the segments of an atom."""
+    return list(itertools.accumulate(map(size_of, atom.segments or ())))[:-1]

@@ -1,0 +1,229 @@
+"""From a function to its permutation spec.
+
+The structure that hand-written specs repeat is in the computation itself. The function is traced to
+a jaxpr and read once with axes in place of numbers (`interpreter`), which leaves every axis of
+every parameter as products and sums of atoms. Atoms that are not pinned are the spec's groups.
+"""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend import core
+from jaxtyping import PyTree
+
+from rebasin_lab import pytrees
+from rebasin_lab.symmetry import axes
+from rebasin_lab.symmetry.inference import dependence, primitives
+from rebasin_lab.symmetry.inference.atoms import Atom, Axis, size_of
+from rebasin_lab.symmetry.inference.explanations import Explainer, Place
+from rebasin_lab.symmetry.inference.interpreter import Array, Interpreter, Record
+from rebasin_lab.symmetry.spec import PermutationSpec
+
+MAX_READINGS = 5  # each takes apart what the one before found sliced; real networks need one or two
+
+
+def infer_permutation_spec(
+    apply_fn: Callable, params: PyTree, *example_inputs: Any
+) -> PermutationSpec:
+    """The permutations of units that leave a function unchanged, read off its computation.
+
+    Works for any pure JAX function of a parameter tree: Flax NNX and Linen, Equinox, Haiku, plain
+    JAX. Nothing is computed: shapes are enough, for parameters and inputs alike. An axis is free
+    only if the trace proves it; `spec.explain(path, axis)` says why one is not. In the result
+    `apply_fn(apply_permutation(spec, p, params), *inputs)` equals `apply_fn(params, *inputs)` for
+    every p, every value of the parameters and every input of these shapes.
+
+    Args:
+        apply_fn: `apply_fn(params, *inputs)` gives arrays (or a pytree of them). Axes of inputs and
+            outputs are never permuted.
+        params: any pytree of arrays, or of `jax.ShapeDtypeStruct`.
+        *example_inputs: arrays, `jax.ShapeDtypeStruct`, or pytrees of them.
+
+    Raises:
+        ValueError: if a parameter is no array, or the function cannot be traced with these
+            arguments (shapes that do not fit, Python control flow on values).
+    """
+    leaves = pytrees.flatten(params)
+    for path, leaf in leaves.items():
+        if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+            raise ValueError(
+                f"Expected every parameter to be an array; '{path}' is a {type(leaf).__name__}. "
+                "Take the arrays out of the model first and close over the rest."
+            )
+    closed = _trace(apply_fn, params, example_inputs)
+    cuts: frozenset = frozenset()
+    for _ in range(MAX_READINGS):
+        reading, parameters = _read(closed, leaves, cuts)
+        if reading.atoms.wanted_cuts <= cuts:
+            break
+        cuts |= reading.atoms.wanted_cuts
+    return _Result(reading, parameters).spec()
+
+
+def _trace(apply_fn: Callable, params: PyTree, example_inputs: Sequence[Any]) -> core.ClosedJaxpr:
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)
+    try:
+        return jax.make_jaxpr(apply_fn)(shapes, *example_inputs)
+    # Whatever the caller's function raises: the advice is the same, and the cause is kept.
+    except Exception as error:
+        inputs = jax.tree.leaves(example_inputs)
+        listed = ", ".join(f"{np.dtype(i.dtype).name}{list(i.shape)}" for i in inputs if _is(i))
+        first = next(iter(pytrees.flatten(params).items()), None)
+        raise ValueError(
+            f"Expected a function that can be traced as apply_fn(params, *inputs); it raised "
+            f"{type(error).__name__}: {_first_lines(error)}\n"
+            f"It was called with {len(pytrees.flatten(params))} parameters"
+            + (f" (the first is '{first[0]}', shape {tuple(first[1].shape)})" if first else "")
+            + f" and inputs {listed or 'none'}. Check that the parameters belong to this function, "
+            "that the example has the shape (batch axis included) the function takes, and that no "
+            "Python `if` depends on a value; options such as train=False go into a closure."
+        ) from error
+
+
+def _is(value: Any) -> bool:
+    return hasattr(value, "dtype") and hasattr(value, "shape")
+
+
+def _first_lines(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:3])
+
+
+def _read(
+    closed: core.ClosedJaxpr, leaves: Mapping[str, Any], cuts: frozenset
+) -> tuple[Interpreter, dict[str, Array]]:
+    """One reading of the function: what it learned, and the parameters it was about."""
+    reading = Interpreter(primitives.RULES, primitives.unknown, cuts)
+    parameters = {
+        path: Array(tuple(reading.atoms.fresh(size) for size in leaf.shape))
+        for path, leaf in leaves.items()
+    }
+    inputs = [
+        _fixed_input(reading, number, variable.aval)
+        for number, variable in enumerate(closed.jaxpr.invars[len(leaves) :])
+    ]
+    results = reading.run(closed, [*parameters.values(), *inputs])
+    for result in results:
+        for axis, units in enumerate(reading.flat(result).axes):
+            reading.atoms.pin(units, f"axis {axis} of the output keeps its order")
+    return reading, parameters
+
+
+def _fixed_input(reading: Interpreter, number: int, aval: Any) -> Array:
+    name = f"input {number}" if number else "the input"
+    return Array(
+        tuple(
+            reading.atoms.pinned(size, f"axis {axis} of {name} keeps its order")
+            for axis, size in enumerate(getattr(aval, "shape", ()))
+        )
+    )
+
+
+class _Result:
+    """What one reading found, put into the words of a spec."""
+
+    def __init__(self, reading: Interpreter, parameters: Mapping[str, Array]):
+        self.atoms = reading.atoms
+        self.parameters = parameters
+        self.leaf_axes: dict[Place, Axis] = {
+            (path, number): axis
+            for path, parameter in parameters.items()
+            for number, axis in enumerate(parameter.axes)
+        }
+        by_itself: list[Record] = [
+            [[((path, number), axis) for number, axis in enumerate(parameter.axes)]]
+            for path, parameter in parameters.items()
+        ]
+        self._pin_unused(reading.records, by_itself)
+        records = [*reading.records, *by_itself]
+        self.parents = dependence.find_parents(self.atoms, records)
+        self.groups = self._name_groups(records, by_itself)
+
+    def spec(self) -> PermutationSpec:
+        """The spec, with an explanation for every axis."""
+        explainer = Explainer(self.atoms, self.leaf_axes)
+        return PermutationSpec(
+            {
+                path: tuple(self._text(axis) for axis in parameter.axes)
+                for path, parameter in self.parameters.items()
+            },
+            group_sizes={group.key: atom.size for atom, group in self.groups.items()},
+            explanations={
+                path: tuple(
+                    self._explanation(explainer, (path, number))
+                    for number in range(len(parameter.axes))
+                )
+                for path, parameter in self.parameters.items()
+            },
+        )
+
+    def _text(self, axis: Axis) -> str | None:
+        entry = self._entry(axis)
+        return None if isinstance(entry, axes.Fixed) else axes.format_entry(entry)
+
+    def _pin_unused(self, records: Sequence[Record], by_itself: Sequence[Record]) -> None:
+        """Units that go into no equation are free to no purpose: they stay."""
+        used = self._groups(records)
+        for site in self._sites(by_itself):
+            if site.group not in used and site.group.pin is None:
+                self.atoms.pin((site.group,), "the function never uses it")
+
+    def _groups(self, records: Sequence[Record]) -> set[Atom]:
+        return {site.group for site in self._sites(records)}
+
+    def _sites(self, records: Sequence[Record]) -> list[dependence.Site]:
+        return [
+            site
+            for record in records
+            for array in record
+            for site in dependence.sites(self.atoms, array)
+        ]
+
+    def _name_groups(
+        self, records: Sequence[Record], by_itself: Sequence[Record]
+    ) -> dict[Atom, axes.Group]:
+        """P_0, P_1, ... in the order in which the computation meets them; #0, ... if pinned."""
+        present = {group for group in self._groups(by_itself) if group.pin is None}
+        needed = present | {parent for group in present for parent in self.parents[group]}
+        number, number_fixed = itertools.count(), itertools.count()
+        bases: dict[Atom, str] = {}
+        for group in dict.fromkeys(site.group for site in self._sites(records)):
+            if group in needed:
+                bases[group] = (
+                    f"P_{next(number)}" if group.pin is None else f"#{next(number_fixed)}"
+                )
+        return {
+            group: axes.Group(base, tuple(bases[p] for p in self.parents.get(group, ())))
+            for group, base in bases.items()
+        }
+
+    def _entry(self, axis: Axis) -> axes.Entry:
+        return axes.product_of([self._factor(factor) for factor in self.atoms.factors(axis)])
+
+    def _factor(self, atom: Atom) -> axes.Entry:
+        if atom in self.groups:
+            return self.groups[atom]
+        if atom.pin is not None or atom.segments is None:
+            return axes.Fixed(atom.size)
+        return axes.sum_of([self._entry(segment) for segment in atom.segments])
+
+    def _explanation(self, explainer: Explainer, place: Place) -> str:
+        axis = self.leaf_axes[place]
+        if size_of(axis) <= 1:
+            return "Fixed: there is only one position."
+        if self.atoms.is_fixed(axis):
+            factors = self.atoms.factors(axis)
+            return explainer.why_fixed(axis[0] if len(factors) == 1 else factors[0])
+        groups = [site.group for site in dependence.sites(self.atoms, [("axis", axis)])]
+        if groups == self.atoms.factors(axis) and len(groups) == 1:
+            return explainer.why_free(axis[0], self.groups[groups[0]].key, place)
+        sentences = [
+            explainer.why_free(group, self.groups[group].key, place)
+            if group.pin is None
+            else f"A block of {group.size} stays. {explainer.why_fixed(group)}"
+            for group in dict.fromkeys(groups)
+        ]
+        return f"Made of {self._text(axis)}. " + " ".join(sentences)

@@ -1,0 +1,139 @@
+"""Rules for primitives that hold a jaxpr: calls, branches and loops.
+
+A call is read in place. What a loop carries must look the same before and after its body, so the
+two are joined; if that makes an axis less uniform than it was at the start, the body is read again.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jax.extend import core
+
+from rebasin_lab.symmetry.inference.interpreter import Array, Interpreter, Rule, Value
+
+CALLS = {
+    "call": "call_jaxpr",
+    "checkpoint": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "core_call": "call_jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "remat": "jaxpr",
+    "remat2": "jaxpr",
+}
+
+
+def call(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
+    """A function called: its equations are read as if they stood here."""
+    jaxpr = equation.params[CALLS[equation.primitive.name]]
+    if isinstance(jaxpr, core.ClosedJaxpr):
+        return reading.run(jaxpr, values)
+    return reading.run_open(jaxpr, [], values)
+
+
+def cond(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
+    """Any branch may be taken, so all must hold."""
+    results = [reading.run(branch, values[1:]) for branch in equation.params["branches"]]
+    shapes = [variable.aval.shape for variable in equation.outvars]
+    return [
+        reading.together(column, shape)
+        for column, shape in zip(zip(*results, strict=True), shapes, strict=True)
+    ]
+
+
+def while_loop(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
+    """The body over and over, as long as the condition holds."""
+    params = equation.params
+    num_cond, num_body = params["cond_nconsts"], params["body_nconsts"]
+    for_cond, for_body = values[:num_cond], values[num_cond : num_cond + num_body]
+
+    def body(carry: list[Value]) -> list[Value]:
+        reading.run(params["cond_jaxpr"], [*for_cond, *carry])
+        return reading.run(params["body_jaxpr"], [*for_body, *carry])
+
+    return _carried(reading, body, values[num_cond + num_body :])
+
+
+def scan(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
+    """The body for every slice along the first axis, in order.
+
+    Inside the body a slice stands for all of them: it *varies* along the axis scanned over. That
+    lets a layer of a scanned stack have its own order of units, while what is carried from layer to
+    layer cannot.
+    """
+    params = equation.params
+    num_fixed, num_carry = params["num_consts"], params["num_carry"]
+    constants, carry = values[:num_fixed], values[num_fixed : num_fixed + num_carry]
+    scanned = [reading.flat(value) for value in values[num_fixed + num_carry :]]
+    steps = reading.atoms.pinned(params["length"], "scan runs over it in order")
+    for array in scanned:
+        if not reading.atoms.is_uniform(array.axes[0]):
+            steps = reading.atoms.join([steps, array.axes[0]])
+    index = object()
+    slices: list[Value] = [
+        Array(array.axes[1:], array.varies)
+        if reading.atoms.is_uniform(array.axes[0])
+        else Array(array.axes[1:], (*array.varies, (index, steps)))
+        for array in scanned
+    ]
+    collected: list[Value] = []
+
+    def body(carry: list[Value]) -> list[Value]:
+        results = reading.run(params["jaxpr"], [*constants, *carry, *slices])
+        collected[:] = results[num_carry:]
+        return results[:num_carry]
+
+    carry = _carried(reading, body, carry)
+    arrays = [reading.flat(value) for value in collected]
+    return [
+        *carry,
+        *(
+            Array((steps, *array.axes), tuple(v for v in array.varies if v[0] is not index))
+            for array in arrays
+        ),
+    ]
+
+
+def _carried(
+    reading: Interpreter,
+    body: Callable[[list[Value]], list[Value]],
+    carry: Sequence[Value],
+) -> list[Value]:
+    """What a loop hands on, once reading its body again would teach nothing new."""
+    shapes = [reading.shape(value) for value in carry]
+    current = [reading.flat(value) for value in carry]
+    while True:
+        results = body(list(current))
+        after = [
+            _carry_over(reading, pair, shape)
+            for pair, shape in zip(zip(current, results, strict=True), shapes, strict=True)
+        ]
+        if [_profile(reading, array) for array in after] == [
+            _profile(reading, array) for array in current
+        ]:
+            return list(after)
+        current = after
+
+
+def _carry_over(reading: Interpreter, pair: tuple[Array, Value], shape: tuple[int, ...]) -> Array:
+    """One value that serves before and after the body: it belongs to no single iteration."""
+    before, after = pair
+    joined = reading.flat(reading.together([before, after], shape))
+    return Array(joined.axes, before.varies)
+
+
+def _profile(reading: Interpreter, array: Array) -> list[bool]:
+    """Which factors of its axes are uniform: the only thing reading a body depends on."""
+    return [
+        isinstance(factor, tuple) for axis in array.axes for factor in reading.atoms.factors(axis)
+    ]
+
+
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(CALLS, call),
+    "cond": cond,
+    "scan": scan,
+    "while": while_loop,
+}
