@@ -6,6 +6,7 @@ axis to what pinned it, or to the other parameters it moves with, is the explana
 
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 from rebasin_lab.symmetry.inference import dependence
 from rebasin_lab.symmetry.inference.atoms import Atom, Atoms, Axis, Link, Pin, Step
@@ -103,7 +104,9 @@ def _where(step: Step | None) -> str:
     while step is not None:
         traceback = step.equation.source_info.traceback
         for frame in traceback.frames if traceback is not None else ():
+            if "/ipykernel_" in frame.file_name:  # its name would say nothing
+                return f" at line {frame.line_num} of a cell"
             if not any(part in frame.file_name for part in FOREIGN):
-                return f" at {frame.file_name.rsplit('/', 1)[-1]}:{frame.line_num}"
+                return f" at {Path(frame.file_name).name}:{frame.line_num}"
         step = step.caller
     return ""
