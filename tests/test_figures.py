@@ -25,6 +25,7 @@ CURVE = {
 HISTORY = {key: [2.0, 1.0] for key in CURVE if key != "lambdas"}
 METHODS = ("naive", "weight matching")
 IMAGE = np.linspace(-1, 1, 16).reshape(4, 4).tolist()
+GROUP = {"shape": [16], "kind": "single", "pinned": False, "num_leaves": 3}
 
 # A small record for every plot; a new plot gets a line here and inherits the laws.
 NUMBERS = {
@@ -51,6 +52,20 @@ NUMBERS = {
             {"name": "MLP", "log10": 3499.6, "kind": "exact"},
             {"name": "ResNet50", "log10": 55109, "kind": "paper"},
         ]
+    },
+    "symmetry_group": {
+        "rows": [
+            {"name": "embed", "fixed": True},
+            {"name": "blocks/0/up, norm", "fixed": False},
+            {"name": "blocks/0/down", "fixed": False},
+            {"name": "head", "fixed": True},
+        ],
+        "groups": [
+            GROUP | {"name": "P_0", "kind": "shared", "rows": [0, 1, 2, 3]},
+            GROUP | {"name": "P_1", "shape": [4], "rows": [1, 2]},
+            GROUP | {"name": "P_2[P_1]", "shape": [4, 2], "kind": "varying", "rows": [1, 2]},
+            GROUP | {"name": "P_3", "pinned": True, "rows": [2, 3]},
+        ],
     },
     "units": {"rows": {"A": [IMAGE, IMAGE], "B": [IMAGE, IMAGE]}, "slots": [3, 7]},
 }
@@ -111,8 +126,19 @@ def test_plot_draws_without_warnings_on_opaque_white(plot):
         ("barriers", {"pairs": ["0, 1"], "naive": [0.0], "permuted": [-0.01]}),
         ("contour", {"loss": [[9.0] * 3] * 3}),  # everywhere above the cap
         ("objective", {"objectives": {"only the start": [1.0]}}),
+        ("symmetry_group", {"rows": [{"name": "w", "fixed": True}], "groups": []}),
+        ("symmetry_group", {"rows": [{"name": "scalar", "fixed": False}], "groups": []}),
     ],
-    ids=["one image", "one unit", "one curve", "no barrier", "all capped", "no update"],
+    ids=[
+        "one image",
+        "one unit",
+        "one curve",
+        "no barrier",
+        "all capped",
+        "no update",
+        "no group",
+        "nothing to connect",
+    ],
 )
 def test_smallest_records_draw_too(plot, changes):
     assert pixels(figures.render(record(plot, numbers=NUMBERS[plot] | changes), "png")).any()

@@ -1,12 +1,9 @@
-"""Drawing: one function per kind of figure, from plain numbers onto a given matplotlib figure.
+"""Drawing results: curves, barriers, planes, counts, histories and weights.
 
-Nothing is computed here and nothing is saved. Each function takes a `Figure` and the JSON-ready
-numbers that `figures` keeps beside the picture, so that any figure can be drawn again from its
-file. `PLOTS` names them. A, B, naive and permuted keep one colour everywhere (Okabe and Ito's,
-told apart by colour-blind readers), and a line style or marker besides.
+A, B, naive and permuted keep one colour everywhere, and a line style or marker besides.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -222,18 +219,6 @@ def draw_line_position(fig: Figure, numbers: Mapping[str, Any]) -> None:
                 ha="center",
                 fontweight="normal" if right else "bold",
             )
-
-
-PLOTS: dict[str, Callable[[Figure, Mapping[str, Any]], None]] = {
-    "barriers": draw_barriers,
-    "contour": draw_contour,
-    "history": draw_history,
-    "interpolation": draw_interpolation,
-    "line_position": draw_line_position,
-    "objective": draw_objective,
-    "symmetry_counts": draw_symmetry_counts,
-    "units": draw_units,
-}
 
 
 def _mean_and_pairs(

@@ -1,0 +1,39 @@
+"""Drawing: one function per kind of figure, from plain numbers onto a given matplotlib figure.
+
+Nothing is saved here. Each function takes a `Figure` and the JSON-ready numbers that `figures`
+keeps beside the picture, so that any figure can be drawn again from its file. `PLOTS` names them.
+Colours are Okabe and Ito's, told apart by colour-blind readers, and never alone: a line style, a
+width or a marker says the same. `results` draws what experiments measured, `symmetry_group` the
+symmetries of a network, which `symmetry_rows` lays out.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from rebasin_lab.plots.results import (
+    draw_barriers,
+    draw_contour,
+    draw_history,
+    draw_interpolation,
+    draw_line_position,
+    draw_objective,
+    draw_symmetry_counts,
+    draw_units,
+)
+from rebasin_lab.plots.symmetry_group import draw_symmetry_group, symmetry_picture
+
+PLOTS: dict[str, Callable[[Figure, Mapping[str, Any]], None]] = {
+    "barriers": draw_barriers,
+    "contour": draw_contour,
+    "history": draw_history,
+    "interpolation": draw_interpolation,
+    "line_position": draw_line_position,
+    "objective": draw_objective,
+    "symmetry_counts": draw_symmetry_counts,
+    "symmetry_group": draw_symmetry_group,
+    "units": draw_units,
+}
+
+__all__ = ["PLOTS", "symmetry_picture"]

@@ -1,0 +1,160 @@
+"""The picture of a symmetry group: layers in computing order, tied units on one line."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import rebasin_lab as rl
+from rebasin_lab import plots, pytrees
+from rebasin_lab.plots import symmetry_group, symmetry_rows
+
+IMAGES = jax.ShapeDtypeStruct((2, 16, 16, 3), jnp.float32)
+
+
+def look_at(architecture, **sizes):
+    """A network, the shapes of its parameters and its spec."""
+    model = rl.Model(architecture, image_shape=(16, 16, 3), num_classes=10, options=sizes)
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    return model, shapes, rl.infer_permutation_spec(model.apply, shapes, IMAGES)
+
+
+def numbers_of(architecture, **sizes):
+    model, shapes, spec = look_at(architecture, **sizes)
+    return symmetry_rows.symmetry_numbers(spec, model.apply, shapes, IMAGES)
+
+
+def changed_numbers(architecture, leaf, change, **sizes):
+    """The numbers when `change` is applied to one leaf before the network sees it."""
+    model, shapes, spec = look_at(architecture, **sizes)
+
+    def apply_fn(params, images):
+        changed = pytrees.map_with_path(lambda path, x: change(x) if path == leaf else x, params)
+        return model.apply(changed, images)
+
+    found = rl.infer_permutation_spec(apply_fn, shapes, IMAGES)
+    return symmetry_rows.symmetry_numbers(found, model.apply, shapes, IMAGES, before=spec)
+
+
+def number_units(units):
+    return units + jnp.arange(units.shape[-1])
+
+
+def kinds(numbers):
+    return [group["kind"] for group in numbers["groups"]]
+
+
+def pinned(numbers):
+    return [group["name"] for group in numbers["groups"] if group["pinned"]]
+
+
+def test_layers_of_an_mlp_are_rows_and_its_groups_a_staircase():
+    numbers = numbers_of("mlp", width=8, num_hidden_layers=3)
+    assert numbers["rows"] == [
+        {"name": "layers/0", "fixed": True},
+        {"name": "layers/1", "fixed": False},
+        {"name": "layers/2", "fixed": False},
+        {"name": "layers/3", "fixed": True},
+    ]
+    assert [group["rows"] for group in numbers["groups"]] == [[0, 1], [1, 2], [2, 3]]
+    assert [group["shape"] for group in numbers["groups"]] == [[8]] * 3
+    assert kinds(numbers) == ["single"] * 3
+    assert symmetry_group._lanes(numbers["groups"]) == [0, 1, 2]
+
+
+def test_residual_streams_of_a_resnet_are_the_shared_lines():
+    numbers = numbers_of("resnet20")
+    assert len(numbers["rows"]) == 1 + 9 * 2 + 2 + 1  # a norm shares the row of its convolution
+    assert numbers["rows"][1]["name"] == "stages/0/0/conv1, norm1"
+    streams = [group for group in numbers["groups"] if group["kind"] == "shared"]
+    assert [group["shape"] for group in streams] == [[16], [32], [64]]
+    assert [len(group["rows"]) for group in streams] == [9, 8, 7]
+    assert kinds(numbers).count("single") == 9
+    # A block's own units stand one lane to the right of the stream that it reads.
+    assert symmetry_group._lanes(numbers["groups"]) == [0, 1, 1, 1, 1, 2, 3, 3, 3, 4, 5, 5]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "num_rows", "num_groups"), [("vgg16", 29, 15), ("resnet50", 54, 37)]
+)
+def test_deep_networks_have_a_row_per_layer(architecture, num_rows, num_groups):
+    numbers = numbers_of(architecture)
+    assert (len(numbers["rows"]), len(numbers["groups"])) == (num_rows, num_groups)
+    assert [row["name"] for row in numbers["rows"]][-1] in ("head", "dense/2")
+
+
+def test_heads_are_shared_and_their_dimensions_vary():
+    numbers = numbers_of("vit", width=8, num_heads=2, num_blocks=1)
+    groups = {group["name"]: group for group in numbers["groups"]}
+    assert kinds(numbers) == ["shared", "shared", "varying", "varying", "single"]
+    assert [group["shape"] for group in groups.values()] == [[8], [2], [2, 4], [2, 4], [32]]
+    fixed = [row["name"] for row in numbers["rows"] if row["fixed"]]
+    assert fixed == ["patch_embedding", "position_embedding", "head"]
+
+
+def test_order_of_use_looks_into_calls_and_scans_and_keeps_unused_leaves():
+    @jax.jit
+    def apply_fn(params, x):
+        x, _ = jax.lax.scan(lambda x, _: (x @ params["z"] + params["y"][None], None), x, length=2)
+        return x @ params["a"]
+
+    params = {name: jnp.ones((3, 3)) for name in ("a", "unused", "z")} | {"y": jnp.ones(3)}
+    assert symmetry_rows.order_of_use(apply_fn, params, jnp.ones((2, 3))) == [
+        "z",
+        "y",
+        "a",
+        "unused",
+    ]
+
+
+def test_leaves_of_one_dict_have_a_row_each_if_several_are_kernels():
+    def apply_fn(params, x):
+        stream = x @ params["embed"]
+        stream = stream + jax.nn.relu(stream @ params["block"]["up"]) @ params["block"]["down"]
+        return stream @ params["head"] * params["scale"]
+
+    shapes = {"embed": (3, 8), "block": {"up": (8, 4), "down": (4, 8)}, "head": (8, 2), "scale": ()}
+    params = jax.tree.map(jnp.ones, shapes, is_leaf=lambda shape: isinstance(shape, tuple))
+    x = jnp.ones((2, 3))
+    spec = rl.infer_permutation_spec(apply_fn, params, x)
+    numbers = symmetry_rows.symmetry_numbers(spec, apply_fn, params, x)
+    assert [row["name"] for row in numbers["rows"]] == ["embed", "block/up", "block/down", "head"]
+    assert kinds(numbers) == ["shared", "single"]
+
+
+@pytest.mark.parametrize("change", [number_units, jnp.cumsum, jnp.sort])
+def test_a_change_that_looks_at_positions_pins_one_group_and_keeps_the_layout(change):
+    before = numbers_of("mlp", width=8, num_hidden_layers=3)
+    numbers = changed_numbers("mlp", "layers/1/bias", change, width=8, num_hidden_layers=3)
+    assert pinned(numbers) == ["P_1"]
+    assert [row["fixed"] for row in numbers["rows"]] == [True] * 4
+    for key in ("name", "rows", "shape"):
+        assert [g[key] for g in numbers["groups"]] == [g[key] for g in before["groups"]]
+
+
+def test_the_same_change_of_every_unit_pins_nothing():
+    sizes = {"width": 8, "num_hidden_layers": 2}
+    assert changed_numbers("mlp", "layers/1/bias", lambda u: u + 1, **sizes) == numbers_of(
+        "mlp", **sizes
+    )
+
+
+def test_numbering_the_values_of_heads_pins_the_heads_too():
+    sizes = {"width": 8, "num_heads": 2, "num_blocks": 1}
+    numbers = changed_numbers("vit", "blocks/0/attention/value/bias", number_units, **sizes)
+    assert pinned(numbers) == ["P_1", "P_3[P_1]"]
+    # The dimensions of queries and keys may still be reordered, inside each head.
+    assert [g["name"] for g in numbers["groups"]] == ["P_0", "P_1", "P_2[P_1]", "P_3[P_1]", "P_4"]
+
+
+def test_picture_is_ready_for_a_figure_and_says_in_words_what_it_shows():
+    model, shapes, spec = look_at("resnet20")
+    picture = plots.symmetry_picture(spec, model.apply, shapes, IMAGES)
+    assert picture["plot"] in plots.PLOTS
+    assert json.loads(json.dumps(picture["numbers"])) == picture["numbers"]
+    assert picture["alt"] == (
+        "12 groups of units as lines over 22 layers. The one that touches most, P_0 of 16 units, "
+        "moves 17 parameters in 9 layers."
+    )
+    assert picture["size"][1] > 4
