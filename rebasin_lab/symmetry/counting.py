@@ -39,14 +39,3 @@ def log10_num_symmetries(spec: PermutationSpec, params: PyTree) -> float:
 def log10_by_paper(widths: Iterable[int]) -> int:
     """Table 1's own arithmetic: the sum over layers of floor(log10(n!))."""
     return sum(math.floor(log10_factorial(width)) for width in widths)
-
-
-def resnet50_tied_sizes() -> tuple[int, ...]:
-    """Sizes of the 37 permutations that really are independent in a ResNet50.
-
-    Every block of a stage adds into one residual stream, so all of them share one permutation:
-    five streams (the stem and four stages) and two inner layers in each of the 16 bottlenecks.
-    """
-    streams = (64, *(4 * width for _, width in RESNET50_STAGES))
-    inner = tuple(n for blocks, width in RESNET50_STAGES for n in (width,) * (2 * blocks))
-    return streams + inner

@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 import rebasin_lab as rl
 from rebasin_lab.symmetry import counting
+from specs import resnet50_axes
 
 
 @given(st.integers(0, 400))
@@ -88,12 +90,12 @@ def test_table_1_is_a_sum_of_floors(widths, printed, exact):
 
 
 def test_tied_resnet50_has_37_groups_and_half_the_digits():
-    sizes = counting.resnet50_tied_sizes()
-    assert len(sizes) == 37
-    total = sum(map(counting.log10_factorial, sizes))
-    assert total == pytest.approx(25638.29, abs=0.005)
-    assert math.floor(total) == 25638
-    assert counting.log10_by_paper(sizes) == 25616
+    model = rl.Model("resnet50", (32, 32, 3), 1000, {})
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    spec = rl.PermutationSpec(resnet50_axes())
+    assert len(spec.permutations) == 37
+    assert rl.log10_num_symmetries(spec, params) == pytest.approx(25638.29, abs=0.005)
+    assert counting.log10_by_paper(spec.sizes(params).values()) == 25616
 
 
 def test_mlp_of_the_paper_counts_through_its_spec():
