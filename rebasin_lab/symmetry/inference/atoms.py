@@ -251,7 +251,8 @@ class Atoms:
                 why = f"its units are grouped in two ways that do not fit, by {a.size} and {b.size}"
                 self.pin(left, why)
                 self.pin(right, why)
-                return left
+                # Neither side will do: what is uniform in one of them need not be in the result.
+                return self.pinned(size_of(left), why, (*left, *right))
         return tuple(joined)
 
     def _tie(self, a: Factor, b: Factor) -> Factor:

@@ -44,14 +44,19 @@ def cond(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value
 
 
 def while_loop(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """The body over and over, as long as the condition holds."""
+    """The body over and over, as long as the condition holds.
+
+    Under vmap the condition is an array: each entry along the first axes goes on by itself.
+    """
     params = equation.params
     num_cond, num_body = params["cond_nconsts"], params["body_nconsts"]
     for_cond, for_body = values[:num_cond], values[num_cond : num_cond + num_body]
 
     def body(carry: list[Value]) -> list[Value]:
-        reading.run(params["cond_jaxpr"], [*for_cond, *carry])
-        return reading.run(params["body_jaxpr"], [*for_body, *carry])
+        [goes_on] = reading.run(params["cond_jaxpr"], [*for_cond, *carry])
+        entries = tuple(range(len(reading.shape(goes_on))))
+        results = reading.run(params["body_jaxpr"], [*for_body, *carry])
+        return [_masked(reading, result, goes_on, entries) for result in results]
 
     return _carried(reading, body, values[num_cond + num_body :])
 
@@ -115,6 +120,15 @@ def _carried(
         ]:
             return list(after)
         current = after
+
+
+def _masked(
+    reading: Interpreter, result: Value, goes_on: Value, entries: tuple[int, ...]
+) -> Value:
+    """A result that is taken for some entries along its first axes and not for others."""
+    shape = reading.shape(result)
+    labels = tuple(range(len(shape)))
+    return reading.indexed([result, goes_on], [labels, entries], [labels], [shape])[0]
 
 
 def _carry_over(reading: Interpreter, pair: tuple[Array, Value], shape: tuple[int, ...]) -> Array:

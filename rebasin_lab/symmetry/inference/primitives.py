@@ -10,6 +10,8 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from rebasin_lab.symmetry.inference import loops
 from rebasin_lab.symmetry.inference.atoms import size_of, uniform
 from rebasin_lab.symmetry.inference.interpreter import Array, Interpreter, Rule, Stack, Value
@@ -82,7 +84,7 @@ def in_order(reading: Interpreter, equation: Any, values: list[Value]) -> list[V
     parameter, reason = IN_ORDER[equation.primitive.name]
     ordered, shapes = equation.params[parameter], shapes_of(equation.outvars)
     num_axes = len(equation.invars[0].aval.shape)
-    ordered = {axis % num_axes for axis in ([ordered] if isinstance(ordered, int) else ordered)}
+    ordered = {int(axis) % num_axes for axis in np.atleast_1d(ordered)}
     ends = len(shapes[0]) < num_axes  # argmax keeps nothing of the axis, sort and cumsum do
     row = tuple(("from", i) if i in ordered else i for i in range(num_axes))
     out_row = tuple(
@@ -137,7 +139,7 @@ def slice_(reading: Interpreter, equation: Any, values: list[Value]) -> list[Val
 
 def split(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
     """Consecutive blocks of one axis."""
-    shape, at = equation.invars[0].aval.shape, equation.params["axis"]
+    shape, at = equation.invars[0].aval.shape, int(equation.params["axis"])
     ends = list(itertools.accumulate(equation.params["sizes"], initial=0))
     results = []
     for start, end in itertools.pairwise(ends):
@@ -149,7 +151,7 @@ def split(reading: Interpreter, equation: Any, values: list[Value]) -> list[Valu
 
 def unstack(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
     """Every entry along one axis by itself."""
-    shape, at = equation.invars[0].aval.shape, equation.params["axis"]
+    shape, at = equation.invars[0].aval.shape, int(equation.params["axis"])
     labels = tuple(range(len(shape)))
     kept = tuple(axis for axis in labels if axis != at)
     results: list[Value] = []
@@ -163,7 +165,7 @@ def unstack(reading: Interpreter, equation: Any, values: list[Value]) -> list[Va
 
 def stack(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
     """Several values along a new axis."""
-    axis = equation.params["axis"]
+    axis = int(equation.params["axis"])
     rows = []
     for value, shape in zip(values, shapes_of(equation.invars), strict=True):
         labels = tuple(range(len(shape)))
@@ -174,7 +176,7 @@ def stack(reading: Interpreter, equation: Any, values: list[Value]) -> list[Valu
 
 def concatenate(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
     """Blocks end to end; an empty one is none."""
-    axis = equation.params["dimension"]
+    axis = int(equation.params["dimension"])
     shapes = shapes_of(equation.invars)
     filled = [value for value, shape in zip(values, shapes, strict=True) if shape[axis]]
     return [reading.concatenate(filled, axis) if len(filled) > 1 else (filled or values)[0]]
@@ -190,11 +192,11 @@ def tile(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value
 def pad(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
     """Equal values at the ends are blocks of their own; anything else needs the order."""
     value: Value = values[0]
-    for axis, (low, high, interior) in enumerate(equation.params["padding_config"]):
-        if low == high == interior == 0:
-            continue
-        size = equation.outvars[0].aval.shape[axis]
-        value = _padded(reading, reading.flat(value), axis, (low, high, interior), size)
+    for axis, config in enumerate(equation.params["padding_config"]):
+        low, high, interior = map(int, config)
+        if low or high or interior:
+            size = equation.outvars[0].aval.shape[axis]
+            value = _padded(reading, reading.flat(value), axis, (low, high, interior), size)
     return [value]
 
 
