@@ -91,7 +91,7 @@ def _shifted(params: PyTree, rng: np.random.Generator) -> PyTree:
     """Every entry raised by up to a tenth of its leaf's size; a variance stays positive."""
 
     def shift(leaf: Any) -> Any:
-        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact) or np.size(leaf) == 0:
             return leaf
         size = float(np.sqrt(np.mean(np.square(np.abs(np.asarray(leaf)))))) or 1.0
         return leaf + (0.1 * size * rng.random(np.shape(leaf))).astype(leaf.dtype)

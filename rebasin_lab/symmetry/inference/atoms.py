@@ -239,14 +239,16 @@ class Atoms:
         while rest_left:
             # Resolve again in each step: tying one pair may have refined what comes next.
             rest_left, rest_right = self.factors(tuple(rest_left)), self.factors(tuple(rest_right))
-            a, b = rest_left[0], rest_right[0]
+            a, b = rest_left.pop(0), rest_right.pop(0)
+            # A pair is tied as soon as it is split: uniform parts left in place would merge again.
+            if a.size > b.size and a.size % b.size == 0:
+                a, rest = self.split(a, b.size)
+                rest_left.insert(0, rest)
+            elif b.size > a.size and b.size % a.size == 0:
+                b, rest = self.split(b, a.size)
+                rest_right.insert(0, rest)
             if a.size == b.size:
-                rest_left.pop(0), rest_right.pop(0)
                 joined.append(self._tie(a, b))
-            elif a.size % b.size == 0:
-                rest_left[:1] = self.split(a, b.size)
-            elif b.size % a.size == 0:
-                rest_right[:1] = self.split(b, a.size)
             else:
                 why = f"its units are grouped in two ways that do not fit, by {a.size} and {b.size}"
                 self.pin(left, why)

@@ -122,9 +122,7 @@ def _carried(
         current = after
 
 
-def _masked(
-    reading: Interpreter, result: Value, goes_on: Value, entries: tuple[int, ...]
-) -> Value:
+def _masked(reading: Interpreter, result: Value, goes_on: Value, entries: tuple[int, ...]) -> Value:
     """A result that is taken for some entries along its first axes and not for others."""
     shape = reading.shape(result)
     labels = tuple(range(len(shape)))
