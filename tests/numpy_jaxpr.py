@@ -436,7 +436,9 @@ RULES: dict[str, Callable] = {
     "reduce_window_max": _pool(-math.inf, np.maximum),
     "reduce_window_min": _pool(math.inf, np.minimum),
     "reduce_window_sum": _pool(0.0, np.add),
-    "reshape": lambda p, x: np.reshape(x, p["new_sizes"]),
+    "reshape": lambda p, x: np.reshape(
+        x if p["dimensions"] is None else np.transpose(x, p["dimensions"]), p["new_sizes"]
+    ),
     "rev": lambda p, x: np.flip(x, tuple(p["dimensions"])),
     "scan": _scan,
     "scatter": _scatter(lambda old, new: new),

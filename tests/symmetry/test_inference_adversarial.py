@@ -509,12 +509,81 @@ def weights_with_gradients(p, x):
 
 
 HIDDEN = {"a": (3, 4), "o": (4, 2)}
+
+
+def convolution_of_each_member(p, x):
+    """Under vmap a convolution reshapes with its axes in another order."""
+
+    def member(kernel, head):
+        row = jnp.tanh(x @ p["a"])[:, None]
+        row = jax.lax.conv_general_dilated(
+            row, kernel, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC")
+        )
+        return jnp.tanh(row).sum(1) @ head
+
+    return jax.vmap(member)(p["k"], p["o"]).mean(0)
+
+
+def units_read_by_columns(p, x):
+    h = jnp.einsum("bi,ihd->bhd", x, p["a"])[0].ravel(order="F")
+    return jnp.tanh(h + p["b"]) @ p["o"]
+
+
+def weight_read_by_columns(p, x):
+    return jnp.tanh(x[0] @ p["w"].T.reshape((3, 4), order="F")) @ p["o"]
+
+
+def delay_line(p, x):
+    """Zeros on the way in, units after that: each position sees another of them."""
+
+    def step(line, _):
+        line_after = jnp.concatenate([jnp.tanh(x @ p["b"]), line[:, :3]], -1)
+        return line_after, jnp.cumsum(line[:, 3:], -1)
+
+    return jax.lax.scan(step, jnp.zeros((2, 6)), None, length=4)[1]
+
+
+def delay_line_beside_units(p, x):
+    def step(_, state):
+        line, seen = state
+        line_after = jnp.concatenate([jnp.tanh(x @ p["b"]), line[:, 2:]], -1)
+        return line_after, seen + jnp.cumsum(line[:, :2], -1)
+
+    start = jnp.concatenate([jnp.zeros((2, 2)), jnp.tanh(x @ p["a"])], -1)
+    line, seen = jax.lax.fori_loop(0, 3, step, (start, x[:, :2]))
+    return seen, line @ p["o"]
+
+
+def delay_line_padded(p, x):
+    def step(line, _):
+        return line.at[:, :2].set(jnp.tanh(x @ p["b"])), jnp.cumsum(line, -1)
+
+    return jax.lax.scan(step, jnp.pad(jnp.tanh(x @ p["a"]), ((0, 0), (2, 0))), None, length=2)[1]
+
+
+def signs_of_zeros(p, x):
+    angles = jnp.arctan2(jnp.array([[0.0, -0.0, 0.0, -0.0]]), -1)  # pi, -pi, pi, -pi
+    return jnp.tanh(x @ p["a"] + angles) @ p["o"]
+
+
+def empty_grid(p, x):
+    return (x[:0] @ p["a"]).reshape(0, 2, 2).sum() + jnp.tanh(x @ p["a"]) @ p["o"]
+
+
 X = (2, 3)
 STACK = {"u": (3, 3, 2), "d": (3, 2, 3)}
 
 TRAPS: dict[Callable, Trap] = {
     trap.apply_fn: trap
     for trap in [
+        Trap(convolution_of_each_member, {"a": (3, 4), "k": (2, 1, 4, 3), "o": (2, 3, 2)}, X, 1728),
+        Trap(units_read_by_columns, {"a": (3, 2, 3), "b": (6,), "o": (6, 2)}, X, 72),
+        Trap(weight_read_by_columns, {"w": (3, 4), "o": (4, 2)}, X, 1),
+        Trap(delay_line, {"b": (3, 3)}, X, 1),
+        Trap(delay_line_beside_units, {"a": (3, 4), "b": (3, 2), "o": (6, 2)}, X, 24),
+        Trap(delay_line_padded, {"a": (3, 4), "b": (3, 2)}, X, 1),
+        Trap(signs_of_zeros, HIDDEN, X, 1),
+        Trap(empty_grid, HIDDEN, X, 24),
         Trap(misaligned_child, {"q": (3, 3, 2), "k": (3, 3, 2)}, X, 12),
         Trap(misaligned_tied_child, {"q": (3, 2, 3), "o": (6, 2)}, X, 12),
         Trap(child_moves_to_another_parent, {"a": (3, 3, 2), "mix": (3, 3)}, X, 12),

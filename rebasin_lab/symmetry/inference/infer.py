@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from jax.extend import core
 from jaxtyping import PyTree
 
@@ -48,7 +47,7 @@ def infer_permutation_spec(
     """
     leaves = pytrees.flatten(params)
     for path, leaf in leaves.items():
-        if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+        if not _is_array(leaf):
             raise ValueError(
                 f"Expected every parameter to be an array; '{path}' is a {type(leaf).__name__}. "
                 "Take the arrays out of the model first and close over the rest."
@@ -70,7 +69,7 @@ def _trace(apply_fn: Callable, params: PyTree, example_inputs: Sequence[Any]) ->
     # Whatever the caller's function raises: the advice is the same, and the cause is kept.
     except Exception as error:
         inputs = jax.tree.leaves(example_inputs)
-        listed = ", ".join(f"{np.dtype(i.dtype).name}{list(i.shape)}" for i in inputs if _is(i))
+        listed = ", ".join(f"{i.dtype}{list(i.shape)}" for i in inputs if _is_array(i))
         first = next(iter(pytrees.flatten(params).items()), None)
         raise ValueError(
             f"Expected a function that can be traced as apply_fn(params, *inputs); it raised "
@@ -83,7 +82,7 @@ def _trace(apply_fn: Callable, params: PyTree, example_inputs: Sequence[Any]) ->
         ) from error
 
 
-def _is(value: Any) -> bool:
+def _is_array(value: Any) -> bool:
     return hasattr(value, "dtype") and hasattr(value, "shape")
 
 

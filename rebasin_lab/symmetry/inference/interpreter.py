@@ -110,9 +110,8 @@ class Interpreter:
         axes = []
         for axis, size in enumerate(array.shape):
             first = array.take([0], axis) if size else array
-            same = (array == first) | ((array != array) & (first != first))  # NaN is itself here
             why = "it meets a constant of the function whose values differ along it"
-            axes.append(uniform(size) if same.all() else self.atoms.pinned(size, why))
+            axes.append(uniform(size) if _same(array, first) else self.atoms.pinned(size, why))
         return Array(tuple(axes))
 
     def ordered(self, shape: Sequence[int], reason: str) -> Array:
@@ -391,6 +390,16 @@ class Interpreter:
                 return Stack(axis, tuple(items))
             return self.concatenate(items, axis)
         return self.reshape(self.flat(stack), shape, key)
+
+
+def _same(array: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two arrays hold the same values: -0 is not 0, but NaN is NaN."""
+    if np.iscomplexobj(array):
+        return _same(array.real, other.real) and _same(array.imag, other.imag)
+    same = (array == other) | ((array != array) & (other != other))
+    if np.issubdtype(array.dtype, np.floating):
+        same &= np.signbit(array) == np.signbit(other)
+    return bool(same.all())
 
 
 def _drop(row: Labels, label: Hashable) -> Labels:

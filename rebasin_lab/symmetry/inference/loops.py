@@ -9,18 +9,18 @@ from typing import Any
 
 from jax.extend import core
 
+from rebasin_lab.symmetry.inference.atoms import Axis, Uniform
 from rebasin_lab.symmetry.inference.interpreter import Array, Interpreter, Rule, Value
 
-CALLS = {
-    "call": "call_jaxpr",
-    "checkpoint": "jaxpr",
+CALLS = {  # primitive -> the parameter that holds its jaxpr
+    "checkpoint": "jaxpr",  # older JAX; today remat2
     "closed_call": "call_jaxpr",
-    "core_call": "call_jaxpr",
+    "composite": "jaxpr",
     "custom_jvp_call": "call_jaxpr",
     "custom_vjp_call": "call_jaxpr",
+    "custom_vmap_call": "call",
     "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "remat": "jaxpr",
+    "pjit": "jaxpr",  # older JAX; today jit
     "remat2": "jaxpr",
 }
 
@@ -110,16 +110,14 @@ def _carried(
     shapes = [reading.shape(value) for value in carry]
     current = [reading.flat(value) for value in carry]
     while True:
+        before = [_uniform_sizes(reading, array) for array in current]
         results = body(list(current))
-        after = [
+        current = [
             _carry_over(reading, pair, shape)
             for pair, shape in zip(zip(current, results, strict=True), shapes, strict=True)
         ]
-        if [_profile(reading, array) for array in after] == [
-            _profile(reading, array) for array in current
-        ]:
-            return list(after)
-        current = after
+        if [_uniform_sizes(reading, array) for array in current] == before:
+            return list(current)
 
 
 def _masked(reading: Interpreter, result: Value, goes_on: Value, entries: tuple[int, ...]) -> Value:
@@ -136,11 +134,23 @@ def _carry_over(reading: Interpreter, pair: tuple[Array, Value], shape: tuple[in
     return Array(joined.axes, before.varies)
 
 
-def _profile(reading: Interpreter, array: Array) -> list[bool]:
-    """Which factors of its axes are uniform: the only thing reading a body depends on."""
-    return [
-        isinstance(factor, tuple) for axis in array.axes for factor in reading.atoms.factors(axis)
-    ]
+def _uniform_sizes(reading: Interpreter, array: Array) -> list[int]:
+    """How much of each axis is uniform, inside concatenations too.
+
+    Tying only makes this less, and it is all that a rule ever takes for granted about an operand:
+    what was uniform on the way into a loop need not be in its second iteration.
+    """
+    return [_uniform_size(reading, axis) for axis in array.axes]
+
+
+def _uniform_size(reading: Interpreter, axis: Axis) -> int:
+    size = 0
+    for factor in reading.atoms.factors(axis):
+        if isinstance(factor, Uniform):
+            size += factor.size
+        else:
+            size += sum(_uniform_size(reading, segment) for segment in factor.segments or ())
+    return size
 
 
 RULES: dict[str, Rule] = {

@@ -21,7 +21,7 @@ ELEMENTWISE = """
     clz complex conj convert_element_type copy cos cosh digamma div eq eq_to erf erf_inv erfc exp
     exp2 expm1 floor ge gt igamma igamma_grad_a igammac imag integer_pow is_finite le le_to lgamma
     log log1p logistic lt lt_to max min mul mulhi name ne neg nextafter not or polygamma
-    population_count pow pvary random_gamma_grad real reduce_precision regularized_incomplete_beta
+    population_count pow pvary real reduce_precision regularized_incomplete_beta
     rem round rsqrt select_n sharding_constraint shift_left shift_right_arithmetic
     shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh xor zeros_like zeta
 """.split()
@@ -123,8 +123,14 @@ def squeeze(reading: Interpreter, equation: Any, values: list[Value]) -> list[Va
 
 
 def reshape(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """The units in another grid."""
+    """The units in another grid; read column by column, say, they are transposed first."""
     [shape] = shapes_of(equation.outvars)
+    old, order = equation.invars[0].aval.shape, equation.params["dimensions"]
+    if 0 in shape:
+        return [Array(tuple(map(uniform, shape)))]
+    if order is not None:
+        transposed = [old[axis] for axis in order]
+        values = reading.indexed(values, [tuple(range(len(old)))], [tuple(order)], [transposed])
     return [reading.reshape(values[0], shape, id(equation))]
 
 
@@ -469,6 +475,7 @@ RULES: dict[str, Rule] = {
     "dynamic_update_slice": dynamic_update_slice,
     "gather": gather,
     "iota": iota,
+    "device_put": each_by_itself,
     "optimization_barrier": each_by_itself,
     "pad": pad,
     "reshape": reshape,
