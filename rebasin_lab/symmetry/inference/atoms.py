@@ -57,13 +57,17 @@ class Atom:
 
 
 class Uniform(NamedTuple):
-    """Values are the same all along: any permutation leaves them alone, so nothing is tied."""
+    """Values are the same all along: any permutation leaves them alone, so nothing is tied.
+
+    They must be the same in every execution of an equation, every iteration of a loop included;
+    `loops` reads a body again until that is so.
+    """
 
     size: int
 
 
 Factor = Atom | Uniform
-Axis = tuple[Factor, ...]  # an axis of length one is the empty product
+Axis = tuple[Factor, ...]  # one of length one, or zero, is the empty product
 
 
 class Link(NamedTuple):
@@ -186,7 +190,7 @@ class Atoms:
         return self._cut_product(factors, points, bounds)
 
     def split(self, factor: Factor, first: int) -> tuple[Factor, Factor]:
-        """The factor as a product whose slow part has `first` units."""
+        """The factor as a product whose slow part has `first` units: 12 as 3 x 4."""
         rest = factor.size // first
         if isinstance(factor, Uniform):
             return Uniform(first), Uniform(rest)
@@ -258,7 +262,11 @@ class Atoms:
         return tuple(joined)
 
     def _tie(self, a: Factor, b: Factor) -> Factor:
-        """Two factors of one size become one."""
+        """Two factors of one size become one.
+
+        A block of `a` that was uniform may become units in place, for all who hold `a`. For what
+        was read of it before, it still is uniform; in a loop, see `loops`.
+        """
         if isinstance(a, Uniform):
             return b
         if isinstance(b, Uniform):
@@ -310,7 +318,10 @@ class Atoms:
     def _cut_product(
         self, factors: list[Factor], points: Sequence[int], bounds: list[tuple[int, int]]
     ) -> list[Axis]:
-        """Blocks of a product: whole units of its slow factor, or nothing that could move."""
+        """Blocks of a product: whole units of its slow factor, or nothing that could move.
+
+        The first 8 of 3 x 4 are 2 x 4, which leaves the 4 free; the first 6 cut through it.
+        """
         head, rest = factors[0], tuple(factors[1:])
         period = size_of(rest)
         if any(point % period for point in points):

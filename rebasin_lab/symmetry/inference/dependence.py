@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 
 from rebasin_lab.symmetry.inference.atoms import Atom, Atoms, Axis
-from rebasin_lab.symmetry.inference.interpreter import Record
+from rebasin_lab.symmetry.inference.values import Record
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,12 +15,14 @@ from jaxtyping import PyTree
 
 from rebasin_lab import pytrees
 from rebasin_lab.symmetry import axes
-from rebasin_lab.symmetry.inference import dependence, primitives
+from rebasin_lab.symmetry.inference import dependence, lookups, loops, primitives, windows
 from rebasin_lab.symmetry.inference.atoms import Atom, Axis, size_of
 from rebasin_lab.symmetry.inference.explanations import Explainer, Place
-from rebasin_lab.symmetry.inference.interpreter import Array, Interpreter, Record
+from rebasin_lab.symmetry.inference.interpreter import Interpreter
+from rebasin_lab.symmetry.inference.values import Array, Record
 from rebasin_lab.symmetry.spec import PermutationSpec
 
+RULES = primitives.RULES | windows.RULES | lookups.RULES | loops.RULES
 MAX_READINGS = 5  # each takes apart what the one before found sliced; real networks need one or two
 
 
@@ -95,7 +97,7 @@ def _read(
     closed: core.ClosedJaxpr, leaves: Mapping[str, Any], cuts: frozenset
 ) -> tuple[Interpreter, dict[str, Array]]:
     """One reading of the function: what it learned, and the parameters it was about."""
-    reading = Interpreter(primitives.RULES, primitives.unknown, cuts)
+    reading = Interpreter(RULES, primitives.unknown, cuts)
     parameters = {
         path: Array(tuple(reading.atoms.fresh(size) for size in leaf.shape))
         for path, leaf in leaves.items()
@@ -225,4 +227,6 @@ class _Result:
             else f"A block of {group.size} stays. {explainer.why_fixed(group)}"
             for group in dict.fromkeys(groups)
         ]
-        return f"Made of {self._text(axis)}. " + " ".join(sentences)
+        made_of = self._text(axis)
+        beginning = f"Made of {made_of}." if made_of else "Fixed, block by block."
+        return " ".join([beginning, *sentences])

@@ -4,10 +4,10 @@ The value of a variable is an `Array` (one `Axis` per dimension) or a `Stack` of
 entries along one axis play different roles: queries, keys and values in one tensor. Nearly every
 primitive is an einsum as far as units are concerned: some axes of its operands and results carry
 the same index. `Interpreter.indexed` does these, and keeps a record for the last question, which
-groups may vary along which others (see `dependence`). Rules live in `primitives` and `loops`.
+groups may vary along which others (see `dependence`). Rules live in
+`primitives`, `windows`, `lookups` and `loops`.
 """
 
-import dataclasses
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
@@ -15,45 +15,9 @@ import jax
 import numpy as np
 from jax.extend import core
 
-from rebasin_lab.symmetry.inference.atoms import (
-    Atom,
-    Atoms,
-    Axis,
-    Factor,
-    Step,
-    size_of,
-    uniform,
-)
+from rebasin_lab.symmetry.inference.atoms import Atoms, Axis, Step, size_of, uniform
+from rebasin_lab.symmetry.inference.values import Array, Labels, Record, Stack, Value, without
 
-MAX_STACK = 32  # more blocks than this are not followed one by one, only as one axis that is pinned
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Array:
-    """What is known of an array.
-
-    Attributes:
-        axes: one per dimension.
-        varies: (index, axis) of each scan whose iterations this value differs between; such a
-            value is one slice of an array that has this axis too.
-    """
-
-    axes: tuple[Axis, ...]
-    varies: tuple[tuple[Hashable, Axis], ...] = ()
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Stack:
-    """An array whose entries along `axis` are told apart: `items` have all its other axes."""
-
-    axis: int
-    items: tuple[Array, ...]
-
-
-Value = Array | Stack
-Labels = tuple[Hashable, ...]  # the index that each axis of an operand carries
-# One equation as dependence sees it: for every operand and result, the index and axis of each axis.
-Record = list[list[tuple[Hashable, Axis]]]
 Rule = Callable[["Interpreter", Any, list[Value]], list[Value]]
 
 
@@ -171,57 +135,6 @@ class Interpreter:
         axis = self.atoms.pinned(len(value.items), "its entries play different roles")
         return Array((*item.axes[: value.axis], axis, *item.axes[value.axis :]), item.varies)
 
-    def reshape(self, value: Value, shape: Sequence[int], key: Hashable) -> Value:
-        """The value with its units in another grid, row by row.
-
-        An axis that is a concatenation and is seen as [blocks, units] becomes a stack. So does one
-        whose blocks a later slice takes apart; that is only known after a first reading, which is
-        then repeated with `key` among the `cuts`.
-
-        Args:
-            value: what to reshape.
-            shape: the new shape.
-            key: names this reshape, the same in every reading.
-        """
-        shape = tuple(shape)
-        if isinstance(value, Stack):
-            return self._reshape_stack(value, shape, key)
-        units = [factor for axis in value.axes for factor in self.atoms.factors(axis)]
-        regrouped = self._regroup(units, shape, key, 0)
-        if regrouped is None:
-            why = f"a reshape to {list(shape)} cuts through its units"
-            self.pin(value, why)
-            return self.ordered(shape, why)
-        return _with_varies(regrouped, value.varies)
-
-    def concatenate(self, values: Sequence[Value], axis: int) -> Value:
-        """Several values end to end along one axis."""
-        shapes = [self.shape(value) for value in values]
-        if all(shape[axis] == 1 for shape in shapes) and 1 < len(values) <= MAX_STACK:
-            items = [self.flat(value) for value in values]
-            return Stack(axis, tuple(_without(item, axis) for item in items))
-        stack = next((v for v in values if isinstance(v, Stack)), None)
-        if stack is not None and all(
-            isinstance(v, Stack) and v.axis == stack.axis and len(v.items) == len(stack.items)
-            for v in values
-        ):
-            if stack.axis == axis:
-                return Stack(axis, tuple(item for v in values for item in v.items))
-            inner = axis - (stack.axis < axis)
-            columns = zip(*[v.items for v in values], strict=True)
-            joined = [self.flat(self.concatenate(column, inner)) for column in columns]
-            return Stack(stack.axis, tuple(joined))
-        arrays = [self.flat(value) for value in values]
-        other = tuple(i for i in range(len(shapes[0])) if i != axis)
-        labels = [
-            tuple(("block", k) if i == axis else i for i in range(len(shape)))
-            for k, shape in enumerate(shapes)
-        ]
-        out_shape = [shapes[0][i] for i in other]
-        [rest] = self._indexed_arrays(arrays, labels, [other], [out_shape], {})
-        whole = self.atoms.concatenate([array.axes[axis] for array in arrays])
-        return Array((*rest.axes[:axis], whole, *rest.axes[axis:]), rest.varies)
-
     def shape(self, value: Value) -> tuple[int, ...]:
         """The shape of the array a value stands for."""
         item = value.items[0] if isinstance(value, Stack) else value
@@ -310,86 +223,7 @@ class Interpreter:
             for factor in self.atoms.factors(array.axes[axis]):
                 self.atoms.ask_for_blocks(factor)
             self.atoms.pin(array.axes[axis], "it meets entries that play different roles")
-        return (_without(array, axis),) * size_of(array.axes[axis])
-
-    def _regroup(
-        self, units: list[Factor], shape: tuple[int, ...], key: Hashable, position: int
-    ) -> Value | None:
-        """Axes from `position` on, made of these factors; None where they do not fit."""
-        axes: list[Axis] = []
-        units = list(units)
-        for index, size in enumerate(shape):
-            axis: list[Factor] = []
-            need = size
-            while need > 1:
-                units[:1] = self.atoms.factors((units[0],))
-                factor = units.pop(0)
-                if need % factor.size == 0:
-                    axis.append(factor)
-                    need //= factor.size
-                elif factor.size % need:
-                    return None
-                elif not axis and self._is_stack(factor, need, (key, position + index)):
-                    rest = shape[index + 1 :]
-                    return self._stack_blocks(
-                        factor, need, units, axes, rest, key, position + index
-                    )
-                else:
-                    head, tail = self.atoms.split(factor, need)
-                    if isinstance(head, Atom) and not axis and need <= MAX_STACK:
-                        head.origins |= {(key, position + index)}
-                    axis.append(head)
-                    units.insert(0, tail)
-                    need = 1
-            axes.append(tuple(axis))
-        return Array(tuple(axes))
-
-    def _is_stack(self, factor: Factor, num_blocks: int, key: Hashable) -> bool:
-        """Whether the blocks of a factor are told apart: it is a sum, or a slice asked for it."""
-        if not isinstance(factor, Atom) or factor.pin is not None or num_blocks > MAX_STACK:
-            return False
-        return factor.segments is not None or key in self.cuts
-
-    def _stack_blocks(
-        self,
-        factor: Atom,
-        num_blocks: int,
-        units: list[Factor],
-        before: list[Axis],
-        rest: tuple[int, ...],
-        key: Hashable,
-        position: int,
-    ) -> Value | None:
-        period = factor.size // num_blocks
-        blocks = self.atoms.cut((factor,), range(period, factor.size, period))
-        items = []
-        for block in blocks:
-            item = self._regroup([*block, *units], rest, key, position + 1)
-            if item is None:
-                return None
-            items.append(Array((*before, *self.flat(item).axes)))
-        return Stack(len(before), tuple(items))
-
-    def _reshape_stack(self, stack: Stack, shape: tuple[int, ...], key: Hashable) -> Value:
-        """Keep the stack if its axis stays whole, or lay its entries end to end."""
-        old, num_entries = self.shape(stack), len(stack.items)
-        before = int(np.prod(old[: stack.axis], dtype=np.int64))
-        after = int(np.prod(old[stack.axis + 1 :], dtype=np.int64))
-        for axis, size in enumerate(shape):
-            if int(np.prod(shape[:axis], dtype=np.int64)) != before or size % num_entries:
-                continue
-            if size == num_entries == 1:
-                continue
-            per_entry = size // num_entries
-            if per_entry * int(np.prod(shape[axis + 1 :], dtype=np.int64)) != after:
-                continue
-            kept = () if per_entry == 1 else (per_entry,)
-            inner = (*shape[:axis], *kept, *shape[axis + 1 :])
-            items = [self.flat(self.reshape(item, inner, key)) for item in stack.items]
-            if not kept:
-                return Stack(axis, tuple(items))
-            return self.concatenate(items, axis)
-        return self.reshape(self.flat(stack), shape, key)
+        return (without(array, axis),) * size_of(array.axes[axis])
 
 
 def _same(array: np.ndarray, other: np.ndarray) -> bool:
@@ -404,13 +238,3 @@ def _same(array: np.ndarray, other: np.ndarray) -> bool:
 
 def _drop(row: Labels, label: Hashable) -> Labels:
     return tuple(other for other in row if other != label)
-
-
-def _without(array: Array, axis: int) -> Array:
-    return dataclasses.replace(array, axes=(*array.axes[:axis], *array.axes[axis + 1 :]))
-
-
-def _with_varies(value: Value, varies: tuple) -> Value:
-    if isinstance(value, Array):
-        return Array(value.axes, varies)
-    return Stack(value.axis, tuple(Array(item.axes, varies) for item in value.items))

@@ -10,7 +10,8 @@ from typing import Any
 from jax.extend import core
 
 from rebasin_lab.symmetry.inference.atoms import Axis, Uniform
-from rebasin_lab.symmetry.inference.interpreter import Array, Interpreter, Rule, Value
+from rebasin_lab.symmetry.inference.interpreter import Interpreter, Rule
+from rebasin_lab.symmetry.inference.values import Array, Value
 
 CALLS = {  # primitive -> the parameter that holds its jaxpr
     "checkpoint": "jaxpr",  # older JAX; today remat2

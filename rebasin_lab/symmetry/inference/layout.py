@@ -1,0 +1,214 @@
+"""Units in another grid: reshapes, blocks laid end to end, blocks cut out.
+
+The reshapes of attention and of grouped channels are here, and with them most of what a `Stack` is
+for: an axis that is a concatenation, seen as [blocks, units], becomes one.
+"""
+
+import math
+from collections.abc import Hashable, Sequence
+
+from rebasin_lab.symmetry.inference.atoms import Atom, Axis, Factor, size_of, uniform
+from rebasin_lab.symmetry.inference.interpreter import Interpreter
+from rebasin_lab.symmetry.inference.values import MAX_STACK, Array, Stack, Value, without
+
+Window = tuple[int, int, int]  # start, end, stride along one axis
+
+
+def reshape(reading: Interpreter, value: Value, shape: Sequence[int], key: Hashable) -> Value:
+    """The value with its units in another grid, row by row.
+
+    An axis that is a concatenation and is seen as [blocks, units] becomes a stack. So does one
+    whose blocks a later slice takes apart; that is only known after a first reading, which is
+    then repeated with `key`, the name of this reshape, among the `cuts`.
+    """
+    shape = tuple(shape)
+    if isinstance(value, Stack):
+        return _reshape_stack(reading, value, shape, key)
+    units = [factor for axis in value.axes for factor in reading.atoms.factors(axis)]
+    regrouped = _regroup(reading, units, shape, key, 0)
+    if regrouped is None:
+        why = f"a reshape to {list(shape)} cuts through its units"
+        reading.pin(value, why)
+        return reading.ordered(shape, why)
+    return _with_varies(regrouped, value.varies)
+
+
+def concatenate(reading: Interpreter, values: Sequence[Value], axis: int) -> Value:
+    """Several values end to end along one axis."""
+    shapes = [reading.shape(value) for value in values]
+    if all(shape[axis] == 1 for shape in shapes) and 1 < len(values) <= MAX_STACK:
+        items = [reading.flat(value) for value in values]
+        return Stack(axis, tuple(without(item, axis) for item in items))
+    stack = next((v for v in values if isinstance(v, Stack)), None)
+    if stack is not None and all(
+        isinstance(v, Stack) and v.axis == stack.axis and len(v.items) == len(stack.items)
+        for v in values
+    ):
+        if stack.axis == axis:
+            return Stack(axis, tuple(item for v in values for item in v.items))
+        inner = axis - (stack.axis < axis)
+        columns = zip(*[v.items for v in values], strict=True)
+        joined = [reading.flat(concatenate(reading, column, inner)) for column in columns]
+        return Stack(stack.axis, tuple(joined))
+    arrays = [reading.flat(value) for value in values]
+    other = tuple(i for i in range(len(shapes[0])) if i != axis)
+    labels = [
+        tuple(("block", k) if i == axis else i for i in range(len(shape)))
+        for k, shape in enumerate(shapes)
+    ]
+    out_shape = [shapes[0][i] for i in other]
+    [rest] = reading.indexed(arrays, labels, [other], [out_shape])
+    whole = reading.atoms.concatenate([array.axes[axis] for array in arrays])
+    return Array((*rest.axes[:axis], whole, *rest.axes[axis:]), rest.varies)
+
+
+def sliced(reading: Interpreter, value: Value, windows: list[Window]) -> Value:
+    """Blocks [start, end) of each axis, with a stride."""
+    if isinstance(value, Stack):
+        start, end, stride = windows[value.axis]
+        others = [window for axis, window in enumerate(windows) if axis != value.axis]
+        taken = value.items[start:end:stride] or value.items[:1]  # of none, no matter which
+        items = [reading.flat(sliced(reading, item, others)) for item in taken]
+        if len(items) > 1:
+            return Stack(value.axis, tuple(items))
+        axes = items[0].axes
+        return Array((*axes[: value.axis], (), *axes[value.axis :]), items[0].varies)
+    pairs = zip(value.axes, windows, strict=True)
+    return Array(
+        tuple(_sliced_axis(reading, axis, *window) for axis, window in pairs), value.varies
+    )
+
+
+def padded(
+    reading: Interpreter, array: Array, axis: int, config: tuple[int, int, int], size: int
+) -> Array:
+    """One axis with equal values at its ends; `config` is low, high and interior padding."""
+    low, high, interior = config
+    old = array.axes[axis]
+    if min(config) < 0 or interior or size_of(old) != size - low - high:  # the last: it is empty
+        why = "padding puts values between its units or cuts some off"
+        reading.atoms.pin(old, why)
+        new = reading.atoms.pinned(size, why, old)
+    elif reading.atoms.is_fixed(old):
+        new = reading.atoms.pinned(size, "it is an axis that may not move, padded", old)
+    else:
+        blocks = [block for block in (_filled(low), old, _filled(high)) if block is not None]
+        new = reading.atoms.concatenate(blocks)
+    return Array((*array.axes[:axis], new, *array.axes[axis + 1 :]), array.varies)
+
+
+def _regroup(
+    reading: Interpreter, units: list[Factor], shape: tuple[int, ...], key: Hashable, position: int
+) -> Value | None:
+    """Axes from `position` on, made of these factors; None where they do not fit.
+
+    Units [12] into [3, 4] split an atom, [3, 4] into [12] put two side by side, [8, 3] into [4, 6]
+    do both. Atoms that were split before the end of it shows that nothing fits stay split: that can
+    only make the result stricter.
+    """
+    axes: list[Axis] = []
+    units = list(units)
+    for index, size in enumerate(shape):
+        axis: list[Factor] = []
+        need = size
+        while need > 1:
+            units[:1] = reading.atoms.factors((units[0],))
+            factor = units.pop(0)
+            if need % factor.size == 0:
+                axis.append(factor)
+                need //= factor.size
+            elif factor.size % need:
+                return None
+            elif not axis and _is_stack(reading, factor, need, (key, position + index)):
+                rest = shape[index + 1 :]
+                return _stack_blocks(
+                    reading, factor, need, units, axes, rest, key, position + index
+                )
+            else:
+                head, tail = reading.atoms.split(factor, need)
+                if isinstance(head, Atom) and not axis and need <= MAX_STACK:
+                    head.origins |= {(key, position + index)}
+                axis.append(head)
+                units.insert(0, tail)
+                need = 1
+        axes.append(tuple(axis))
+    return Array(tuple(axes))
+
+
+def _is_stack(reading: Interpreter, factor: Factor, num_blocks: int, key: Hashable) -> bool:
+    """Whether the blocks of a factor are told apart: it is a sum, or a slice asked for it."""
+    if not isinstance(factor, Atom) or factor.pin is not None or num_blocks > MAX_STACK:
+        return False
+    return factor.segments is not None or key in reading.cuts
+
+
+def _stack_blocks(
+    reading: Interpreter,
+    factor: Atom,
+    num_blocks: int,
+    units: list[Factor],
+    before: list[Axis],
+    rest: tuple[int, ...],
+    key: Hashable,
+    position: int,
+) -> Value | None:
+    period = factor.size // num_blocks
+    blocks = reading.atoms.cut((factor,), range(period, factor.size, period))
+    items = []
+    for block in blocks:
+        item = _regroup(reading, [*block, *units], rest, key, position + 1)
+        if item is None:
+            return None
+        items.append(Array((*before, *reading.flat(item).axes)))
+    return Stack(len(before), tuple(items))
+
+
+def _reshape_stack(
+    reading: Interpreter, stack: Stack, shape: tuple[int, ...], key: Hashable
+) -> Value:
+    """Keep the stack if its axis stays whole, or lay its entries end to end."""
+    old, num_entries = reading.shape(stack), len(stack.items)
+    before = math.prod(old[: stack.axis])
+    after = math.prod(old[stack.axis + 1 :])
+    for axis, size in enumerate(shape):
+        if math.prod(shape[:axis]) != before or size % num_entries:
+            continue
+        if size == num_entries == 1:
+            continue
+        per_entry = size // num_entries
+        if per_entry * math.prod(shape[axis + 1 :]) != after:
+            continue
+        kept = () if per_entry == 1 else (per_entry,)
+        inner = (*shape[:axis], *kept, *shape[axis + 1 :])
+        items = [reading.flat(reshape(reading, item, inner, key)) for item in stack.items]
+        if not kept:
+            return Stack(axis, tuple(items))
+        return concatenate(reading, items, axis)
+    return reshape(reading, reading.flat(stack), shape, key)
+
+
+def _sliced_axis(reading: Interpreter, axis: Axis, start: int, end: int, stride: int) -> Axis:
+    atoms = reading.atoms
+    size, taken = size_of(axis), len(range(start, end, stride))
+    if taken == size or taken == 0:
+        return axis if taken else ()
+    if stride != 1:
+        why = f"a slice takes one unit in {stride}"
+        if atoms.is_uniform(axis):
+            return uniform(taken)
+        atoms.pin(axis, why)
+        return atoms.pinned(taken, why, axis)
+    points = [point for point in (start, end) if 0 < point < size]
+    # What is asked for is the block before the first point or the one after it.
+    return atoms.cut(axis, points)[0 if start == 0 else 1]
+
+
+def _filled(size: int) -> Axis | None:
+    """An axis of equal values; None if it has no length."""
+    return uniform(size) if size else None
+
+
+def _with_varies(value: Value, varies: tuple) -> Value:
+    if isinstance(value, Array):
+        return Array(value.axes, varies)
+    return Stack(value.axis, tuple(Array(item.axes, varies) for item in value.items))

@@ -1,0 +1,115 @@
+"""Rules for positions that are computed: looking up in a table, writing into one, moving blocks."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rebasin_lab.symmetry.inference.interpreter import Interpreter, Rule
+from rebasin_lab.symmetry.inference.values import Value, shapes_of
+
+
+def gather(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
+    """A table look-up: the axis looked up in has positions, whole axes are carried along.
+
+    An axis taken whole can only start at 0: another start is clamped to it, or all is filled.
+    """
+    numbers, [shape] = equation.params["dimension_numbers"], shapes_of(equation.outvars)
+    table_shape, index_shape = shapes_of(equation.invars)
+    why, vector = "an index looks up a position in it", len(index_shape) - 1
+    pins: dict[Any, str] = {"coordinates": why}
+    index_row: list[Any] = [("at", axis) for axis in range(vector)] + ["coordinates"]
+    batch = [("at", axis) for axis in range(vector)]
+    out_row: list[Any] = [None] * len(shape)
+    for out_axis in range(len(shape)):
+        if out_axis not in numbers.offset_dims:
+            out_row[out_axis] = batch.pop(0)
+    offsets = iter(numbers.offset_dims)
+    batched = dict(
+        zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True)
+    )
+    table_row: list[Any] = []
+    for axis, taken in enumerate(equation.params["slice_sizes"]):
+        if axis in batched:
+            table_row.append(("at", batched[axis]))
+            continue
+        whole = taken == table_shape[axis] and axis not in numbers.collapsed_slice_dims
+        table_row.append(("table", axis))
+        if not whole:
+            pins[("table", axis)] = why
+        if axis not in numbers.collapsed_slice_dims:
+            out_axis = next(offsets)
+            out_row[out_axis] = ("table", axis) if whole else ("part", axis)
+            if not whole:
+                pins[("part", axis)] = why
+    rows = [tuple(table_row), tuple(index_row)]
+    return reading.indexed(values, rows, [tuple(out_row)], [shape], pins)
+
+
+def scatter(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
+    """Writing into a table: as `gather`, the other way round.
+
+    The indices' own axes are pinned as well: of two entries for one place, the later may win.
+    """
+    numbers = equation.params["dimension_numbers"]
+    table_shape, index_shape, update_shape = shapes_of(equation.invars)
+    why = "an index writes to a position in it"
+    index_row: list[Any] = [("at", axis) for axis in range(len(index_shape) - 1)] + ["coordinates"]
+    pins: dict[Any, str] = dict.fromkeys(index_row, why)
+    batch = [("at", axis) for axis in range(len(index_shape) - 1)]
+    update_row: list[Any] = [
+        None if axis in numbers.update_window_dims else batch.pop(0)
+        for axis in range(len(update_shape))
+    ]
+    windows = iter(numbers.update_window_dims)
+    batched = dict(
+        zip(numbers.operand_batching_dims, numbers.scatter_indices_batching_dims, strict=True)
+    )
+    table_row: list[Any] = []
+    for axis, size in enumerate(table_shape):
+        table_row.append(("at", batched[axis]) if axis in batched else ("table", axis))
+        if axis in numbers.inserted_window_dims:
+            pins["table", axis] = why
+        elif axis not in batched:
+            update_axis = next(windows)
+            whole = update_shape[update_axis] == size
+            update_row[update_axis] = ("table", axis) if whole else ("part", axis)
+            if not whole:
+                pins |= {("table", axis): why, ("part", axis): why}
+    rows = [tuple(table_row), tuple(index_row), tuple(update_row)]
+    return reading.indexed(values, rows, [tuple(table_row)], [table_shape], pins)
+
+
+def dynamic_slice(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
+    """Whole axes are carried along; a block whose start is computed is a position."""
+    [shape] = shapes_of(equation.outvars)
+    row, out_row, pins = _windows(equation.invars[0].aval.shape, shape)
+    return reading.indexed(values[:1], [row], [out_row], [shape], pins)
+
+
+def dynamic_update_slice(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
+    """As `dynamic_slice`: whole axes meet, the others are positions."""
+    [shape] = shapes_of(equation.outvars)
+    row, update_row, pins = _windows(shape, equation.invars[1].aval.shape)
+    return reading.indexed(values[:2], [row, update_row], [row], [shape], pins)
+
+
+def _windows(whole: Sequence[int], part: Sequence[int]) -> tuple[tuple, tuple, dict]:
+    """Indices for an array and a block of it; axes that are not taken whole are pinned."""
+    row: list[Any] = list(range(len(whole)))
+    part_row: list[Any] = list(row)
+    pins: dict[Any, str] = {}
+    for axis, (size, taken) in enumerate(zip(whole, part, strict=True)):
+        if size != taken:
+            part_row[axis] = ("part", axis)
+            pins[axis] = pins[part_row[axis]] = "a computed position picks a block of it"
+    return tuple(row), tuple(part_row), pins
+
+
+RULES: dict[str, Rule] = {
+    "dynamic_slice": dynamic_slice,
+    "dynamic_update_slice": dynamic_update_slice,
+    "gather": gather,
+    **dict.fromkeys(
+        ("scatter", "scatter-add", "scatter-max", "scatter-min", "scatter-mul", "scatter-sub"),
+        scatter,
+    ),
+}

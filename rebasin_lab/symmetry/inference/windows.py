@@ -1,0 +1,91 @@
+"""Rules for windows that slide: convolutions and pooling."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rebasin_lab.symmetry.inference import layout, primitives
+from rebasin_lab.symmetry.inference.interpreter import Interpreter, Rule
+from rebasin_lab.symmetry.inference.values import Value, shapes_of
+
+SLIDING = "a window slides over its positions"
+
+
+def convolution(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
+    """Channels as in a product, one block of them per group; windows slide over positions.
+
+    A kernel of size one that does not stride is a product at every position.
+    """
+    params = equation.params
+    numbers, groups = params["dimension_numbers"], params["feature_group_count"]
+    if params["batch_group_count"] != 1:
+        return primitives.unknown(reading, equation, values)
+    images, kernel = values
+    image_shape, kernel_shape = shapes_of(equation.invars)
+    [out_shape] = shapes_of(equation.outvars)
+    image_row, kernel_row, out_row = ([""] * len(image_shape) for _ in range(3))
+    image_row[numbers.lhs_spec[0]] = out_row[numbers.out_spec[0]] = "batch"
+    image_row[numbers.lhs_spec[1]] = kernel_row[numbers.rhs_spec[1]] = "in"
+    kernel_row[numbers.rhs_spec[0]] = out_row[numbers.out_spec[1]] = "out"
+    pins = {}
+    for i, axes in enumerate(
+        zip(numbers.lhs_spec[2:], numbers.rhs_spec[2:], numbers.out_spec[2:], strict=True)
+    ):
+        strides = (params["window_strides"][i], params["lhs_dilation"][i])
+        still = _is_still(kernel_shape[axes[1]], *strides, params["padding"][i])
+        image_row[axes[0]] = f"position {i}" if still else f"from {i}"
+        kernel_row[axes[1]] = f"offset {i}"
+        out_row[axes[2]] = f"position {i}" if still else f"to {i}"
+        if not still:
+            pins |= dict.fromkeys((f"from {i}", f"offset {i}", f"to {i}"), SLIDING)
+    out_full = out_shape
+    if groups > 1:
+        key = id(equation)
+        images, image_row = _grouped(reading, images, image_row, "in", groups, (key, "images"))
+        kernel, kernel_row = _grouped(reading, kernel, kernel_row, "out", groups, (key, "kernel"))
+        at = out_row.index("out")
+        out_row = [*out_row[:at], "group", *out_row[at:]]
+        out_full = (*out_shape[:at], groups, out_shape[at] // groups, *out_shape[at + 1 :])
+    [result] = reading.indexed(
+        [images, kernel], [tuple(image_row), tuple(kernel_row)], [tuple(out_row)], [out_full], pins
+    )
+    return [layout.reshape(reading, result, out_shape, (id(equation), "result"))]
+
+
+def pooling(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
+    """Axes with a window of one position are carried along, over the others it slides."""
+    params, shape = equation.params, shapes_of(equation.outvars)[0]
+    row, out_row, pins = [], [], {}
+    for axis in range(len(shape)):
+        strides = (params["window_strides"][axis], params["base_dilation"][axis])
+        still = _is_still(params["window_dimensions"][axis], *strides, params["padding"][axis])
+        row.append(axis if still else ("from", axis))
+        out_row.append(axis if still else ("to", axis))
+        if not still:
+            pins |= {("from", axis): SLIDING, ("to", axis): SLIDING}
+    pooled, num_results = values[: len(equation.outvars)], len(equation.outvars)
+    rows, out_rows = [tuple(row)] * num_results, [tuple(out_row)] * num_results
+    return reading.indexed(pooled, rows, out_rows, [shape] * num_results, pins)
+
+
+def _is_still(size: int, stride: int, dilation: int, padding: Sequence[int]) -> bool:
+    """Whether a window sees one position and goes through all: nothing slides."""
+    return size == stride == dilation == 1 and not any(padding)
+
+
+def _grouped(
+    reading: Interpreter, value: Value, row: list[str], label: str, groups: int, key: Any
+) -> tuple[Value, list[str]]:
+    """The channels seen as [group, channel of the group]."""
+    at = row.index(label)
+    shape = reading.shape(value)
+    shape = (*shape[:at], groups, shape[at] // groups, *shape[at + 1 :])
+    return layout.reshape(reading, value, shape, key), [*row[:at], "group", *row[at:]]
+
+
+RULES: dict[str, Rule] = {
+    "conv_general_dilated": convolution,
+    "reduce_window": pooling,
+    "reduce_window_max": pooling,
+    "reduce_window_min": pooling,
+    "reduce_window_sum": pooling,
+}
