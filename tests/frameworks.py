@@ -1,4 +1,4 @@
-"""One MLP in three more dialects of JAX, for what must work with any of them.
+"""One MLP in four more dialects of JAX, for what must work with any of them.
 
 Each function gives `apply_fn(params, images) -> logits`, the parameters as the framework hands them
 out, and the axes of the one right spec, by the paths `pytrees.flatten` gives those parameters.
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import flax.linen as nn
+import haiku as hk
 import jax
 import jax.numpy as jnp
 
@@ -79,6 +80,19 @@ def equinox_mlp() -> Subject:
     return Subject(apply_fn, params, {name: names[::-1] for name, names in axes.items()})
 
 
+def haiku_mlp() -> Subject:
+    """The parameters of a transformed function; Haiku's paths hold a "~"."""
+
+    def forward(images):
+        sizes = [*[WIDTH] * NUM_HIDDEN_LAYERS, NUM_CLASSES]
+        return hk.nets.MLP(sizes)(images.reshape(len(images), -1))
+
+    network = hk.without_apply_rng(hk.transform(forward))
+    params = network.init(jax.random.key(0), jnp.zeros((1, NUM_PIXELS)))
+    path = "mlp/~/linear_{layer}"
+    return Subject(network.apply, params, _axes(f"{path}/w", f"{path}/b"))
+
+
 def _axes(kernel: str, bias: str) -> Axes:
     """The MLP's spec from how a layer's leaves are called; kernels are [in, out]."""
     names = [None, *(f"P_{i}" for i in range(NUM_HIDDEN_LAYERS)), None]
@@ -93,4 +107,5 @@ FRAMEWORKS: dict[str, Callable[[], Subject]] = {
     "plain JAX": plain_jax_mlp,
     "Flax Linen": linen_mlp,
     "Equinox": equinox_mlp,
+    "Haiku": haiku_mlp,
 }
