@@ -16,7 +16,7 @@ from jaxtyping import PyTree
 from rebasin_lab import pytrees
 from rebasin_lab.symmetry import axes
 from rebasin_lab.symmetry.inference import dependence, lookups, loops, primitives, windows
-from rebasin_lab.symmetry.inference.atoms import Atom, Axis, size_of
+from rebasin_lab.symmetry.inference.atoms import Atom, Atoms, Axis, size_of
 from rebasin_lab.symmetry.inference.explanations import Explainer, Place
 from rebasin_lab.symmetry.inference.interpreter import Interpreter
 from rebasin_lab.symmetry.inference.values import Array, Record
@@ -110,6 +110,7 @@ def _read(
     for result in results:
         for axis, units in enumerate(reading.flat(result).axes):
             reading.atoms.pin(units, f"axis {axis} of the output keeps its order")
+    _pin_unused(reading, parameters)
     return reading, parameters
 
 
@@ -123,6 +124,28 @@ def _fixed_input(reading: Interpreter, number: int, aval: Any) -> Array:
     )
 
 
+def _records_of(parameters: Mapping[str, Array]) -> list[Record]:
+    """Every parameter by itself, as if an equation had it for its one operand."""
+    return [
+        [[((path, number), axis) for number, axis in enumerate(parameter.axes)]]
+        for path, parameter in parameters.items()
+    ]
+
+
+def _groups_in(atoms: Atoms, records: Sequence[Record]) -> list[Atom]:
+    """All groups, in the order in which they first occur."""
+    arrays = (array for record in records for array in record)
+    return list(dict.fromkeys(site.group for a in arrays for site in dependence.sites(atoms, a)))
+
+
+def _pin_unused(reading: Interpreter, parameters: Mapping[str, Array]) -> None:
+    """Units that go into no equation are free to no purpose: they stay."""
+    used = set(_groups_in(reading.atoms, reading.records))
+    for group in _groups_in(reading.atoms, _records_of(parameters)):
+        if group not in used:
+            reading.atoms.pin((group,), "the function never uses it")
+
+
 class _Result:
     """What one reading found, put into the words of a spec."""
 
@@ -134,11 +157,7 @@ class _Result:
             for path, parameter in parameters.items()
             for number, axis in enumerate(parameter.axes)
         }
-        by_itself: list[Record] = [
-            [[((path, number), axis) for number, axis in enumerate(parameter.axes)]]
-            for path, parameter in parameters.items()
-        ]
-        self._pin_unused(reading.records, by_itself)
+        by_itself = _records_of(parameters)
         records = [*reading.records, *by_itself]
         self.parents = dependence.find_parents(self.atoms, records)
         self.groups = self._name_groups(records, by_itself)
@@ -165,33 +184,15 @@ class _Result:
         entry = self._entry(axis)
         return None if isinstance(entry, axes.Fixed) else axes.format_entry(entry)
 
-    def _pin_unused(self, records: Sequence[Record], by_itself: Sequence[Record]) -> None:
-        """Units that go into no equation are free to no purpose: they stay."""
-        used = self._groups(records)
-        for site in self._sites(by_itself):
-            if site.group not in used and site.group.pin is None:
-                self.atoms.pin((site.group,), "the function never uses it")
-
-    def _groups(self, records: Sequence[Record]) -> set[Atom]:
-        return {site.group for site in self._sites(records)}
-
-    def _sites(self, records: Sequence[Record]) -> list[dependence.Site]:
-        return [
-            site
-            for record in records
-            for array in record
-            for site in dependence.sites(self.atoms, array)
-        ]
-
     def _name_groups(
         self, records: Sequence[Record], by_itself: Sequence[Record]
     ) -> dict[Atom, axes.Group]:
         """P_0, P_1, ... in the order in which the computation meets them; #0, ... if pinned."""
-        present = {group for group in self._groups(by_itself) if group.pin is None}
+        present = {group for group in _groups_in(self.atoms, by_itself) if group.pin is None}
         needed = present | {parent for group in present for parent in self.parents[group]}
         number, number_fixed = itertools.count(), itertools.count()
         bases: dict[Atom, str] = {}
-        for group in dict.fromkeys(site.group for site in self._sites(records)):
+        for group in _groups_in(self.atoms, records):
             if group in needed:
                 bases[group] = (
                     f"P_{next(number)}" if group.pin is None else f"#{next(number_fixed)}"
