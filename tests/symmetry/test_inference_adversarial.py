@@ -561,6 +561,13 @@ def delay_line_padded(p, x):
     return jax.lax.scan(step, jnp.pad(jnp.tanh(x @ p["a"]), ((0, 0), (2, 0))), None, length=2)[1]
 
 
+def blocks_that_are_also_digits(p, x):
+    """An axis is two blocks here, three digits there: taking it apart ties a digit meanwhile."""
+    h, other = jnp.tanh(x @ p["a"]), jnp.tanh(x @ p["b"])
+    digits = jnp.repeat(h, 2, -1) * jnp.tile(h, (1, 2))
+    return jnp.concatenate([other, h], -1) @ p["o"], digits @ p["o"]
+
+
 def signs_of_zeros(p, x):
     angles = jnp.arctan2(jnp.array([[0.0, -0.0, 0.0, -0.0]]), -1)  # pi, -pi, pi, -pi
     return jnp.tanh(x @ p["a"] + angles) @ p["o"]
@@ -582,6 +589,7 @@ TRAPS: dict[Callable, Trap] = {
         Trap(delay_line, {"b": (3, 3)}, X, 1),
         Trap(delay_line_beside_units, {"a": (3, 4), "b": (3, 2), "o": (6, 2)}, X, 24),
         Trap(delay_line_padded, {"a": (3, 4), "b": (3, 2)}, X, 1),
+        Trap(blocks_that_are_also_digits, {"a": (3, 4), "b": (3, 4), "o": (8, 2)}, X, 1),
         Trap(signs_of_zeros, HIDDEN, X, 1),
         Trap(empty_grid, HIDDEN, X, 24),
         Trap(misaligned_child, {"q": (3, 3, 2), "k": (3, 3, 2)}, X, 12),

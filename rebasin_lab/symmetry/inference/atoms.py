@@ -244,15 +244,18 @@ class Atoms:
             # Resolve again in each step: tying one pair may have refined what comes next.
             rest_left, rest_right = self.factors(tuple(rest_left)), self.factors(tuple(rest_right))
             a, b = rest_left.pop(0), rest_right.pop(0)
-            # A pair is tied as soon as it is split: uniform parts left in place would merge again.
-            if a.size > b.size and a.size % b.size == 0:
-                a, rest = self.split(a, b.size)
-                rest_left.insert(0, rest)
-            elif b.size > a.size and b.size % a.size == 0:
-                b, rest = self.split(b, a.size)
-                rest_right.insert(0, rest)
             if a.size == b.size:
                 joined.append(self._tie(a, b))
+            # The two parts meet at once, as uniform ones left in place would merge again; as axes,
+            # since splitting one factor may just have tied or split the other.
+            elif a.size % b.size == 0:
+                a, rest = self.split(a, b.size)
+                rest_left.insert(0, rest)
+                joined.extend(self._join_two((a,), (b,)))
+            elif b.size % a.size == 0:
+                b, rest = self.split(b, a.size)
+                rest_right.insert(0, rest)
+                joined.extend(self._join_two((a,), (b,)))
             else:
                 why = f"its units are grouped in two ways that do not fit, by {a.size} and {b.size}"
                 self.pin(left, why)
@@ -271,6 +274,9 @@ class Atoms:
             return b
         if isinstance(b, Uniform):
             return a
+        for atom in (a, b):
+            assert atom.tied_to is None, "only representatives can be tied"
+            assert atom.factors is None, "a product is tied factor by factor"
         if a is b:
             return a
         if a.segments is not None or b.segments is not None:
