@@ -561,6 +561,27 @@ def delay_line_padded(p, x):
     return jax.lax.scan(step, jnp.pad(jnp.tanh(x @ p["a"]), ((0, 0), (2, 0))), None, length=2)[1]
 
 
+def carry_that_comes_apart(p, x):
+    """Equal all along on the way in, two blocks of equal values after that."""
+
+    def step(carry, _):
+        return jnp.concatenate([carry[:2] + 1.0, carry[2:]]), jnp.tanh(p["w"] @ carry).sum()
+
+    return jax.lax.scan(step, jnp.zeros(4), None, length=3)[1] * x.sum()
+
+
+def carry_that_is_padded(p, x):
+    def step(carry, _):
+        return jnp.pad(jnp.tanh(carry[:2] + 1), (0, 2)), jnp.tanh(p["w"] @ carry).sum()
+
+    return jax.lax.scan(step, jnp.zeros(4), None, length=3)[1] * x.sum()
+
+
+def no_copies(p, x):
+    nothing = jnp.tile(jnp.tanh(x @ p["a"]), (1, 0)) * jnp.zeros((2, 0))
+    return nothing.sum() + jnp.tanh(x @ p["a"]) @ p["o"]
+
+
 def blocks_that_are_also_digits(p, x):
     """An axis is two blocks here, three digits there: taking it apart ties a digit meanwhile."""
     h, other = jnp.tanh(x @ p["a"]), jnp.tanh(x @ p["b"])
@@ -590,6 +611,9 @@ TRAPS: dict[Callable, Trap] = {
         Trap(delay_line_beside_units, {"a": (3, 4), "b": (3, 2), "o": (6, 2)}, X, 24),
         Trap(delay_line_padded, {"a": (3, 4), "b": (3, 2)}, X, 1),
         Trap(blocks_that_are_also_digits, {"a": (3, 4), "b": (3, 4), "o": (8, 2)}, X, 1),
+        Trap(carry_that_comes_apart, {"w": (3, 4)}, X, 24),
+        Trap(carry_that_is_padded, {"w": (3, 4)}, X, 24),
+        Trap(no_copies, HIDDEN, X, 24),
         Trap(signs_of_zeros, HIDDEN, X, 1),
         Trap(empty_grid, HIDDEN, X, 24),
         Trap(misaligned_child, {"q": (3, 3, 2), "k": (3, 3, 2)}, X, 12),
@@ -708,6 +732,19 @@ def test_no_trap_is_fallen_into(trap):
     # Rounding in float64 is far below this, and what a wrong order of units does far above.
     assert largest_change(trap.apply_fn, spec, params, inputs) < 1e-9, f"\n{spec}"
     assert num_symmetries(spec, params) == trap.found, f"\n{spec}"
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float8_e4m3fn", "float32"])
+def test_zeros_of_either_sign_are_different_constants(dtype):
+    zeros = jnp.array([0.0, -0.0] * 3, dtype)
+    params = {"a": jnp.ones(6), "o": jnp.ones((6, 2))}
+
+    def apply_fn(p, x):
+        angles = jnp.arctan2(zeros.astype(jnp.float32), -1.0)
+        return (x.sum() * p["a"] + angles) @ p["o"]
+
+    spec = infer_permutation_spec(apply_fn, params, jnp.ones((2, 3)))
+    assert spec.axes == {"a": (None,), "o": (None, None)}
 
 
 @pytest.mark.parametrize("apply_fn", [host_callback, random_bits_inside, debug_callback])

@@ -231,8 +231,8 @@ def _same(array: np.ndarray, other: np.ndarray) -> bool:
     if np.iscomplexobj(array):
         return _same(array.real, other.real) and _same(array.imag, other.imag)
     same = (array == other) | ((array != array) & (other != other))
-    if np.issubdtype(array.dtype, np.floating):
-        same &= np.signbit(array) == np.signbit(other)
+    if jax.dtypes.issubdtype(array.dtype, np.floating):  # bfloat16 and its like included
+        same &= np.signbit(array.astype(np.float32)) == np.signbit(other.astype(np.float32))
     return bool(same.all())
 
 

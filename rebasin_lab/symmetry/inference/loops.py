@@ -111,13 +111,13 @@ def _carried(
     shapes = [reading.shape(value) for value in carry]
     current = [reading.flat(value) for value in carry]
     while True:
-        before = [_uniform_sizes(reading, array) for array in current]
+        before = [_equalities(reading, array) for array in current]
         results = body(list(current))
         current = [
             _carry_over(reading, pair, shape)
             for pair, shape in zip(zip(current, results, strict=True), shapes, strict=True)
         ]
-        if [_uniform_sizes(reading, array) for array in current] == before:
+        if [_equalities(reading, array) for array in current] == before:
             return list(current)
 
 
@@ -135,23 +135,24 @@ def _carry_over(reading: Interpreter, pair: tuple[Array, Value], shape: tuple[in
     return Array(joined.axes, before.varies)
 
 
-def _uniform_sizes(reading: Interpreter, array: Array) -> list[int]:
+def _equalities(reading: Interpreter, array: Array) -> list[int]:
     """How much of each axis is uniform, inside concatenations too.
 
-    Tying only makes this less, and it is all that a rule ever takes for granted about an operand:
+    That is all that a rule ever takes for granted about an operand, and tying only makes it less:
     what was uniform on the way into a loop need not be in its second iteration.
     """
-    return [_uniform_size(reading, axis) for axis in array.axes]
+    return [_num_equalities(reading, axis) for axis in array.axes]
 
 
-def _uniform_size(reading: Interpreter, axis: Axis) -> int:
-    size = 0
+def _num_equalities(reading: Interpreter, axis: Axis) -> int:
+    """Neighbours known to be equal: 3 in a uniform block of 4, only 2 in two blocks of 2."""
+    number = 0
     for factor in reading.atoms.factors(axis):
         if isinstance(factor, Uniform):
-            size += factor.size
+            number += factor.size - 1
         else:
-            size += sum(_uniform_size(reading, segment) for segment in factor.segments or ())
-    return size
+            number += sum(_num_equalities(reading, segment) for segment in factor.segments or ())
+    return number
 
 
 RULES: dict[str, Rule] = {

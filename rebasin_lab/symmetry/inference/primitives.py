@@ -182,6 +182,9 @@ def concatenate(reading: Interpreter, equation: Any, values: list[Value]) -> lis
 
 def tile(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
     """The whole axis over and over: a uniform factor in front of it."""
+    [shape] = shapes_of(equation.outvars)
+    if 0 in shape:
+        return [Array(tuple(map(uniform, shape)))]
     array = reading.flat(values[0])
     pairs = zip(equation.params["reps"], array.axes, strict=True)
     return [Array(tuple((*uniform(reps), *axis) for reps, axis in pairs), array.varies)]
