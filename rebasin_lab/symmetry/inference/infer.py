@@ -72,11 +72,12 @@ def _trace(apply_fn: Callable, params: PyTree, example_inputs: Sequence[Any]) ->
     except Exception as error:
         inputs = jax.tree.leaves(example_inputs)
         listed = ", ".join(f"{i.dtype}{list(i.shape)}" for i in inputs if _is_array(i))
-        first = next(iter(pytrees.flatten(params).items()), None)
+        leaves = pytrees.flatten(params)
+        first = next(iter(leaves.items()), None)
         raise ValueError(
             f"Expected a function that can be traced as apply_fn(params, *inputs); it raised "
             f"{type(error).__name__}: {_first_lines(error)}\n"
-            f"It was called with {len(pytrees.flatten(params))} parameters"
+            f"It was called with {len(leaves)} parameters"
             + (f" (the first is '{first[0]}', shape {tuple(first[1].shape)})" if first else "")
             + f" and inputs {listed or 'none'}. Check that the parameters belong to this function, "
             "that the example has the shape (batch axis included) the function takes, and that no "

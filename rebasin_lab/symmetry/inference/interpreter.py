@@ -16,7 +16,15 @@ import numpy as np
 from jax.extend import core
 
 from rebasin_lab.symmetry.inference.atoms import Atoms, Axis, Step, size_of, uniform
-from rebasin_lab.symmetry.inference.values import Array, Labels, Record, Stack, Value, without
+from rebasin_lab.symmetry.inference.values import (
+    Array,
+    Labels,
+    Record,
+    Stack,
+    Value,
+    shapes_of,
+    without,
+)
 
 Rule = Callable[["Interpreter", Any, list[Value]], list[Value]]
 
@@ -60,8 +68,7 @@ class Interpreter:
         caller = self.atoms.step
         for equation in jaxpr.eqns:
             self.atoms.step = Step(equation, caller)
-            rule = self.rules.get(equation.primitive.name, self.unknown)
-            results = rule(self, equation, [read(variable) for variable in equation.invars])
+            results = self._read_equation(equation, [read(v) for v in equation.invars])
             values.update(zip(equation.outvars, results, strict=True))
         self.atoms.step = caller
         return [read(variable) for variable in jaxpr.outvars]
@@ -142,6 +149,13 @@ class Interpreter:
         if isinstance(value, Stack):
             shape.insert(value.axis, len(value.items))
         return tuple(shape)
+
+    def _read_equation(self, equation: Any, operands: list[Value]) -> list[Value]:
+        shapes = shapes_of(equation.outvars)
+        if shapes and all(0 in shape for shape in shapes):
+            # Nothing flows on through an empty array, so its axes say nothing about the operands'.
+            return [Array(tuple(map(uniform, shape))) for shape in shapes]
+        return self.rules.get(equation.primitive.name, self.unknown)(self, equation, operands)
 
     def _indexed_arrays(
         self,

@@ -8,7 +8,7 @@ without a rule touches: the result is then smaller than it could be, never wrong
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -66,9 +66,7 @@ def each_by_itself(reading: Interpreter, equation: Any, values: list[Value]) -> 
 
 def reduction(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
     """A sum, maximum ... does not depend on order: reduced axes just end."""
-    labels = tuple(range(len(equation.invars[0].aval.shape)))
-    kept = tuple(axis for axis in labels if axis not in equation.params["axes"])
-    return reading.indexed(values, [labels], [kept], shapes_of(equation.outvars))
+    return _ended(reading, values[0], equation.params["axes"], *shapes_of(equation.outvars))
 
 
 def in_order(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
@@ -109,17 +107,13 @@ def transpose(reading: Interpreter, equation: Any, values: list[Value]) -> list[
 
 def squeeze(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
     """Axes of length one end."""
-    labels = tuple(range(len(equation.invars[0].aval.shape)))
-    kept = tuple(axis for axis in labels if axis not in equation.params["dimensions"])
-    return reading.indexed(values, [labels], [kept], shapes_of(equation.outvars))
+    return _ended(reading, values[0], equation.params["dimensions"], *shapes_of(equation.outvars))
 
 
 def reshape(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
     """The units in another grid; read column by column, say, they are transposed first."""
     [shape] = shapes_of(equation.outvars)
     old, order = equation.invars[0].aval.shape, equation.params["dimensions"]
-    if 0 in shape:
-        return [Array(tuple(map(uniform, shape)))]
     if order is not None:
         transposed = [old[axis] for axis in order]
         values = reading.indexed(values, [tuple(range(len(old)))], [tuple(order)], [transposed])
@@ -137,27 +131,17 @@ def slice_(reading: Interpreter, equation: Any, values: list[Value]) -> list[Val
 
 def split(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
     """Consecutive blocks of one axis."""
-    shape, at = equation.invars[0].aval.shape, int(equation.params["axis"])
-    ends = list(itertools.accumulate(equation.params["sizes"], initial=0))
-    results = []
-    for start, end in itertools.pairwise(ends):
-        windows = [(0, size, 1) for size in shape]
-        windows[at] = (int(start), int(end), 1)
-        results.append(layout.sliced(reading, values[0], windows))
-    return results
+    sizes = map(int, equation.params["sizes"])
+    bounds = itertools.pairwise(itertools.accumulate(sizes, initial=0))
+    return [_block(reading, equation, values[0], start, end) for start, end in bounds]
 
 
 def unstack(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
     """Every entry along one axis by itself."""
-    shape, at = equation.invars[0].aval.shape, int(equation.params["axis"])
-    labels = tuple(range(len(shape)))
-    kept = tuple(axis for axis in labels if axis != at)
     results: list[Value] = []
-    for index, out_shape in enumerate(shapes_of(equation.outvars)):
-        windows = [(0, size, 1) for size in shape]
-        windows[at] = (index, index + 1, 1)
-        entry = layout.sliced(reading, values[0], windows)
-        results.extend(reading.indexed([entry], [labels], [kept], [out_shape]))
+    for index, shape in enumerate(shapes_of(equation.outvars)):
+        entry = _block(reading, equation, values[0], index, index + 1)
+        results += _ended(reading, entry, [equation.params["axis"]], shape)
     return results
 
 
@@ -182,9 +166,6 @@ def concatenate(reading: Interpreter, equation: Any, values: list[Value]) -> lis
 
 def tile(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
     """The whole axis over and over: a uniform factor in front of it."""
-    [shape] = shapes_of(equation.outvars)
-    if 0 in shape:
-        return [Array(tuple(map(uniform, shape)))]
     array = reading.flat(values[0])
     pairs = zip(equation.params["reps"], array.axes, strict=True)
     return [Array(tuple((*uniform(reps), *axis) for reps, axis in pairs), array.varies)]
@@ -232,12 +213,23 @@ def unknown(reading: Interpreter, equation: Any, values: list[Value]) -> list[Va
     for value in values:
         reading.pin(value, why)
     why = f"it comes out of {equation.primitive.name}, a primitive whose symmetries are not known"
-    return [reading.ordered(shape, why) for shape in shapes_of_any(equation.outvars)]
+    return [reading.ordered(shape, why) for shape in shapes_of(equation.outvars)]
 
 
-def shapes_of_any(variables: Sequence[Any]) -> list[tuple[int, ...]]:
-    """As `shapes_of`, for variables that may hold no array, such as a token."""
-    return [tuple(getattr(variable.aval, "shape", ())) for variable in variables]
+def _ended(
+    reading: Interpreter, value: Value, ended: Sequence[SupportsIndex], shape: tuple[int, ...]
+) -> list[Value]:
+    """The value without some of its axes, whose units nobody sees again."""
+    labels = tuple(range(len(reading.shape(value))))
+    kept = tuple(axis for axis in labels if axis not in ended)
+    return reading.indexed([value], [labels], [kept], [shape])
+
+
+def _block(reading: Interpreter, equation: Any, value: Value, start: int, end: int) -> Value:
+    """From `start` to before `end` along the axis that the equation names, the others whole."""
+    windows = [(0, size, 1) for size in equation.invars[0].aval.shape]
+    windows[equation.params["axis"]] = (start, end, 1)
+    return layout.sliced(reading, value, windows)
 
 
 RULES: dict[str, Rule] = {

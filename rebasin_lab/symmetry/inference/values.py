@@ -43,5 +43,5 @@ def without(array: Array, axis: int) -> Array:
 
 
 def shapes_of(variables: Sequence[Any]) -> list[tuple[int, ...]]:
-    """The shapes of the variables of an equation."""
-    return [tuple(variable.aval.shape) for variable in variables]
+    """The shapes of the variables of an equation; () for what is no array, such as a token."""
+    return [tuple(getattr(variable.aval, "shape", ())) for variable in variables]
