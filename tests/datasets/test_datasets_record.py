@@ -115,3 +115,21 @@ def test_subset_by_anything_but_integers_is_refused(indices):
     # Under run-time checks jaxtyping refuses first, and names the same argument.
     with pytest.raises((ValueError, jaxtyping.TypeCheckError), match="indices"):
         build().subset(indices)
+
+
+def test_shrunk_images_are_the_means_of_their_blocks():
+    data = build(split(12, (4, 6, 3)), split(4, (4, 6, 3), seed=1))
+    small = data.shrunk(2)
+    assert small.image_shape == (2, 3, 3)
+    np.testing.assert_allclose(
+        small.test_images[2, 1, 0], data.test_images[2, 2:4, :2].mean((0, 1)), rtol=1e-6
+    )
+    np.testing.assert_array_equal(small.train_labels, data.train_labels)
+    assert (small.title, small.digest != data.digest) == ("Tiny at 2x3", True)
+    assert not small.train_images.flags.writeable
+
+
+@pytest.mark.parametrize("factor", [0, 2])
+def test_shrinking_by_what_does_not_divide_the_images_is_refused(factor):
+    with pytest.raises(ValueError, match=f"divides the images of Tiny, 2 x 3 pixels; got {factor}"):
+        build().shrunk(factor)
