@@ -1,5 +1,6 @@
 """The permutation symmetries of a network: naming, applying, verifying and counting them."""
 
+from rebasin_lab.symmetry.activations import Activations, trace_activations
 from rebasin_lab.symmetry.axes import (
     Entry,
     Fixed,
@@ -29,6 +30,7 @@ from rebasin_lab.symmetry.spec import PermutationSpec, mlp_permutation_spec
 from rebasin_lab.symmetry.verification import verify_equivalence
 
 __all__ = [
+    "Activations",
     "Entry",
     "Fixed",
     "Group",
@@ -52,5 +54,6 @@ __all__ = [
     "split_into_pieces",
     "sum_of",
     "total_size",
+    "trace_activations",
     "verify_equivalence",
 ]

@@ -1,0 +1,188 @@
+"""From the atoms of a reading to the names of a spec.
+
+Inference gives every axis of every value as atoms; a spec gives the axes of the parameters as
+names. Both describe the parameters, so laying the two side by side there says what each atom is
+called, and with that what the axes of any other value are. The spec may be coarser than what the
+function allows (fewer groups, the same permutation in every slot), and an atom may be a whole
+entry; but its units must be free in the function, or their order would mean something there.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from rebasin_lab.symmetry import axes
+from rebasin_lab.symmetry.inference.atoms import Atom, Axis, Factor, Uniform, size_of
+from rebasin_lab.symmetry.inference.explanations import Explainer, Place
+from rebasin_lab.symmetry.inference.interpreter import Interpreter
+from rebasin_lab.symmetry.inference.values import Array
+from rebasin_lab.symmetry.spec import PermutationSpec
+
+
+class _Named(NamedTuple):
+    """What an atom is called, and the leaf and axis that say so."""
+
+    entry: axes.Entry
+    place: Place
+
+
+class Naming:
+    """The names that a spec gives to the atoms of one reading.
+
+    Raises:
+        ValueError: if the spec moves what the function needs in order, calls units that move
+            together by different names, or groups units in another way than the function does.
+    """
+
+    def __init__(
+        self,
+        reading: Interpreter,
+        parameters: Mapping[str, Array],
+        spec: PermutationSpec,
+        sizes: Mapping[str, int],
+    ):
+        self.atoms = reading.atoms
+        self.parameters = parameters
+        self.spec = spec
+        self.sizes = sizes
+        self._by_base = {group.base: group for group in spec.groups.values()}
+        self._named: dict[Atom, _Named] = {}
+        for path, entries in spec.entries.items():
+            for number, (axis, entry) in enumerate(
+                zip(parameters[path].axes, entries, strict=True)
+            ):
+                whole = axes.Fixed(size_of(axis)) if entry is None else self._visible(entry)
+                self._learn(axis, whole, (path, number))
+
+    def entry(self, axis: Axis) -> axes.Entry:
+        """What an axis of any value of the reading is made of."""
+        return axes.product_of([self._entry_of(factor) for factor in self.atoms.factors(axis)])
+
+    def _entry_of(self, factor: Factor) -> axes.Entry:
+        if isinstance(factor, Atom):
+            if factor in self._named:
+                return self._named[factor].entry
+            if factor.segments is not None:
+                return axes.sum_of([self.entry(segment) for segment in factor.segments])
+        # Equal values, or units whose order means something: what moves has met a parameter.
+        return axes.Fixed(factor.size)
+
+    def _visible(self, entry: axes.Entry) -> axes.Entry:
+        """The entry as atoms show it: an axis of length one has none.
+
+        A group that varies along a parent of one slot gets that slot back, beside it.
+        """
+
+        def replace(group: axes.Group) -> axes.Entry:
+            if self.sizes[group.key] == 1:
+                return axes.Fixed(1)
+            parents = [self._by_base[base] for base in group.parents]
+            return axes.product_of([*(p for p in parents if self.sizes[p.key] == 1), group])
+
+        return axes.map_groups(entry, replace)
+
+    def _size(self, entry: axes.Entry) -> int:
+        return axes.total_size(entry, self.sizes)
+
+    def _learn(self, axis: Axis, entry: axes.Entry, place: Place) -> None:
+        """Lay the factors of an axis beside those of its entry."""
+        parts = list(axes.factors_of(entry))
+        for factor in self.atoms.factors(axis):
+            taken, rest = [], factor.size
+            while rest > 1:
+                part = parts.pop(0)
+                size = self._size(part)
+                if isinstance(part, axes.Fixed) and size > rest and size % rest == 0:
+                    parts.insert(0, axes.Fixed(size // rest))
+                    part, size = axes.Fixed(rest), rest
+                if rest % size:
+                    raise self._misfit(axis, part, place)
+                taken.append(part)
+                rest //= size
+            self._name(factor, axes.product_of(taken), place)
+
+    def _name(self, factor: Factor, entry: axes.Entry, place: Place) -> None:
+        if isinstance(factor, Uniform):
+            return
+        if _moves(entry) and factor.pin is not None:
+            raise self._held(factor, entry, place)
+        if factor.segments is not None and factor.pin is None:
+            self._name_blocks(factor, entry, place)
+            return
+        known = self._named.get(factor)
+        if known is None or (known.entry != entry and not _moves(known.entry) and _named(entry)):
+            self._named[factor] = _Named(entry, place)
+            known = known or self._named[factor]
+        if known.entry != entry and (_moves(known.entry) or _moves(entry)):
+            raise self._conflict(known, _Named(entry, place))
+
+    def _name_blocks(self, atom: Atom, entry: axes.Entry, place: Place) -> None:
+        """Lay the segments of an atom beside the terms of its entry."""
+        terms = _terms(entry)
+        for segment in atom.segments:
+            taken, rest = [], size_of(segment)
+            while rest > 0:
+                term = terms.pop(0)
+                size = self._size(term)
+                if isinstance(term, axes.Fixed) and size > rest:
+                    terms.insert(0, axes.Fixed(size - rest))
+                    term, size = axes.Fixed(rest), rest
+                if size > rest:
+                    raise self._misfit((atom,), term, place)
+                taken.append(term)
+                rest -= size
+            self._learn(segment, axes.sum_of(taken), place)
+
+    def _misfit(self, axis: Axis, part: axes.Entry, place: Place) -> ValueError:
+        parts = [factor.size for factor in self.atoms.factors(axis)]
+        [atom] = self.atoms.factors(axis)[:1]
+        joint = " * "
+        if len(parts) == 1 and isinstance(atom, Atom) and atom.segments is not None:
+            parts, joint = [size_of(segment) for segment in atom.segments], " + "
+        return ValueError(
+            f"Expected {_where(place)} to be made of units as the function takes it apart, "
+            f"{joint.join(map(str, parts))}; got '{self.spec.axes[place[0]][place[1]]}', in which "
+            f"the {self._size(part)} of '{axes.format_entry(part)}' do not fit. Infer the spec, or "
+            "write it like the one that is inferred."
+        )
+
+    def _held(self, atom: Atom, entry: axes.Entry, place: Place) -> ValueError:
+        leaf_axes = {
+            (path, number): axis
+            for path, parameter in self.parameters.items()
+            for number, axis in enumerate(parameter.axes)
+        }
+        why = Explainer(self.atoms, leaf_axes).why_fixed(atom)
+        return ValueError(
+            f"Expected a spec of this function; it moves {_where(place)} by "
+            f"'{axes.format_entry(entry)}', but as far as the trace shows its order means "
+            f"something. {why}"
+        )
+
+    def _conflict(self, known: _Named, new: _Named) -> ValueError:
+        return ValueError(
+            f"Expected a spec of this function, in which {_where(known.place)} and "
+            f"{_where(new.place)} hold the same units; it calls them "
+            f"'{axes.format_entry(known.entry)}' and '{axes.format_entry(new.entry)}'."
+        )
+
+
+def _moves(entry: axes.Entry) -> bool:
+    return any(not group.is_fixed for group in axes.groups_in(entry))
+
+
+def _named(entry: axes.Entry) -> bool:
+    return bool(axes.groups_in(entry))
+
+
+def _terms(entry: axes.Entry) -> list[axes.Entry]:
+    """The blocks of an entry; three times the same units are three blocks."""
+    match entry:
+        case axes.Sum():
+            return list(entry.terms)
+        case axes.Product(factors=(axes.Fixed(size=size), *rest)):
+            return [axes.product_of(rest)] * size
+    return [entry]
+
+
+def _where(place: Place) -> str:
+    return f"'{place[0]}' axis {place[1]}"

@@ -1,0 +1,124 @@
+"""The activations of any function, found by its permutation spec.
+
+Matching by activations, and repairing their statistics after a merge, need the outputs of hidden
+units for every group of a spec. No framework's names or hooks are used: `trace_activations` finds
+the values in the jaxpr, and the record it returns computes them for any parameters.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from jaxtyping import Array, PyTree
+
+from rebasin_lab.symmetry import pieces
+from rebasin_lab.symmetry.activations import replay, sites
+from rebasin_lab.symmetry.spec import AxisNames, PermutationSpec
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Activations:
+    """Where the units of each group show in a function, and how to compute it. Made by tracing.
+
+    Attributes:
+        apply_fn: the function.
+        spec: whose names `axes` uses.
+        where: "read" or "written".
+        axes: activation name -> for each axis a name, or None: examples, positions, tokens, pixels,
+            steps of a scan. A permutation of the parameters moves the named axes, like those of a
+            leaf with these entries.
+    """
+
+    apply_fn: Callable
+    spec: PermutationSpec
+    where: str
+    axes: Mapping[str, AxisNames]
+    _plans: dict[Any, sites.Plan] = dataclasses.field(default_factory=dict, repr=False)
+
+    @functools.cached_property
+    def unseen(self) -> tuple[str, ...]:
+        """Names of the permutations whose units show nowhere, those of a single unit included."""
+        seen = {name for names in self.axes.values() for name in names}
+        return tuple(name for name in self.spec.permutations if name not in seen)
+
+    def compute(self, params: PyTree, *inputs: Any) -> dict[str, Array]:
+        """All activations; pure, and best called inside a `jax.jit` of the caller.
+
+        The function is evaluated once, from its jaxpr. Another batch size, or any other shape, is
+        traced anew when it comes first.
+
+        Returns:
+            Activation name -> array with the axes that `axes` says.
+
+        Raises:
+            ValueError: if parameters or inputs do not fit the function, or the function computes
+                other activations for inputs of these shapes.
+        """
+        plan = self._plan(params, inputs)
+        taps = {number: site.tap for number, site in enumerate(plan.sites)}
+        seen = replay.tapped(plan.closed, jax.tree.leaves((params, *inputs)), taps)
+        found = {}
+        for number, site in enumerate(plan.sites):
+            cut = pieces._cut(site.entries, seen[number], plan.sizes)
+            found |= {site.piece_name(index): cut[index][1] for index in site.pieces}
+        return found
+
+    def _plan(self, params: PyTree, inputs: tuple) -> sites.Plan:
+        leaves, structure = jax.tree.flatten((params, *inputs))
+        shapes = (structure, *((jax.numpy.shape(x), jax.numpy.result_type(x)) for x in leaves))
+        if shapes not in self._plans:
+            plan = sites.make_plan(self.apply_fn, self.spec, params, inputs, where=self.where)
+            if plan.axes != self.axes:
+                raise ValueError(
+                    f"Expected inputs for which the function has the activations it was traced "
+                    f"with, {list(self.axes)}; for inputs of shapes "
+                    f"{[tuple(x.shape) for x in jax.tree.leaves(inputs)]} it has "
+                    f"{list(plan.axes)}. Trace it with such inputs."
+                )
+            self._plans[shapes] = plan
+        return self._plans[shapes]
+
+
+def trace_activations(
+    apply_fn: Callable,
+    spec: PermutationSpec,
+    params: PyTree,
+    *example_inputs: Any,
+    where: str = "read",
+) -> Activations:
+    """Find the activations that show the units of every group of a spec.
+
+    The function is traced on shapes alone and read as `infer_permutation_spec` reads it. Units show
+    where they are contracted: in products and convolutions, inside calls and scans too, but not
+    inside branches and while loops, which are left out. A scan's activations have the axis of its
+    steps in front. Axes made of several groups are cut as `split_into_pieces` cuts parameters:
+    of "16*P_0" every block is a sample, of "P_0+P_1" each block is an activation by itself.
+
+    Left out are values on which a group stands twice or without what it varies along, and those
+    with more than 4096 units of several groups that do not vary along each other.
+
+    Args:
+        apply_fn: `apply_fn(params, *inputs)`, as for `infer_permutation_spec`.
+        spec: of the function, written by hand or inferred. Its units must be free as far as the
+            trace shows; it may leave some where they are, or give all slots the same permutation.
+        params: arrays or `jax.ShapeDtypeStruct`.
+        *example_inputs: a batch, or its shapes.
+        where: "read" is the operand that a product or convolution over the units takes: what the
+            next layer sees, so after the nonlinearity (Ainsworth et al. 2022, section 3.1), after
+            the pooling if there is one, and for a residual stream what each block reads.
+            "written" is the result of a product or convolution, before its bias and nonlinearity.
+
+    Returns:
+        The record. Activations are named by the parameter on the other side of the contraction:
+        "into layers/1/kernel", "out of layers/0/kernel"; those with none are numbered.
+
+    Raises:
+        ValueError: if the spec does not fit the parameters or the function, or the function cannot
+            be traced with these arguments.
+    """
+    if where not in ("read", "written"):
+        raise ValueError(f"Expected where to be 'read' or 'written'; got {where!r}.")
+    plan = sites.make_plan(apply_fn, spec, params, example_inputs, where=where)
+    return Activations(apply_fn, spec, where, plan.axes)

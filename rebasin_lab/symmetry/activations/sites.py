@@ -1,0 +1,299 @@
+"""Where in a function the units of a spec show: operands and results of contractions.
+
+The function is traced on shapes and read once more by the interpreter of the inference, which notes
+for every contraction what its operands and its result are made of. `naming` puts that into the
+words of the given spec, `origins` tells activations from kernels.
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jax.extend import core
+from jaxtyping import PyTree
+
+from rebasin_lab import pytrees
+from rebasin_lab.symmetry import axes, pieces
+from rebasin_lab.symmetry.activations.naming import Naming
+from rebasin_lab.symmetry.activations.origins import Origin, Path, find_origins
+from rebasin_lab.symmetry.activations.replay import Tap
+from rebasin_lab.symmetry.inference import infer, primitives
+from rebasin_lab.symmetry.inference.atoms import Axis, Step
+from rebasin_lab.symmetry.inference.interpreter import Interpreter, Rule
+from rebasin_lab.symmetry.inference.values import Array, Stack, Value
+from rebasin_lab.symmetry.spec import AxisNames, PermutationSpec
+
+# Values with several groups that do not vary along each other are units of all of them together;
+# a similarity of so many units takes 128 MB in float64.
+MAX_JOINT_UNITS = 4096
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Site:
+    """A value that shows units.
+
+    Attributes:
+        name: of the activation.
+        tap: where it is in the function.
+        entries: one per axis; those of the scans around it come first.
+        pieces: number and names of each piece that is kept, of the value cut by `pieces`.
+        num_pieces: all pieces there are.
+    """
+
+    name: str
+    tap: Tap
+    entries: axes.Entries
+    pieces: Mapping[int, AxisNames]
+    num_pieces: int
+
+    def piece_name(self, number: int) -> str:
+        """The name of one piece: that of the value, and a number if there are several."""
+        return f"{self.name}#{number}" if self.num_pieces > 1 else self.name
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """How the activations of a function are computed for inputs of given shapes."""
+
+    closed: core.ClosedJaxpr
+    sites: tuple[Site, ...]
+    sizes: Mapping[str, int]
+
+    @property
+    def axes(self) -> dict[str, AxisNames]:
+        """Activation name -> one name or None per axis."""
+        return {
+            site.piece_name(number): names
+            for site in self.sites
+            for number, names in site.pieces.items()
+        }
+
+
+def make_plan(
+    apply_fn: Callable,
+    spec: PermutationSpec,
+    params: PyTree,
+    inputs: Sequence[Any],
+    *,
+    where: str,
+) -> Plan:
+    """Trace a function and find the values that show the units of a spec.
+
+    Raises:
+        ValueError: if the spec does not fit the parameters or the function, or the function cannot
+            be traced with these inputs.
+    """
+    sizes = spec.all_sizes(params)
+    closed = infer._trace(apply_fn, params, inputs)
+    leaves = pytrees.flatten(params)
+    reading, parameters, records = _read(closed, leaves)
+    naming = Naming(reading, parameters, spec, sizes)
+    origins = find_origins(closed, list(leaves), list(CONTRACTED))
+    found = _Found(naming, records, sizes)
+    for path, (operands, results) in origins.items():
+        found.look(path, operands, results, where)
+    return Plan(closed, tuple(found.sites), sizes)
+
+
+def _dot_general_axes(params: Mapping[str, Any]) -> list[tuple[int, ...]]:
+    contracted, _ = params["dimension_numbers"]
+    return [tuple(map(int, side)) for side in contracted]
+
+
+def _convolution_axes(params: Mapping[str, Any]) -> list[tuple[int, ...]]:
+    numbers = params["dimension_numbers"]
+    return [(numbers.lhs_spec[1],), (numbers.rhs_spec[1],)]
+
+
+# Primitive -> for each operand the axes along which it adds units up.
+CONTRACTED: dict[str, Callable[[Mapping[str, Any]], list[tuple[int, ...]]]] = {
+    "conv_general_dilated": _convolution_axes,
+    "dot_general": _dot_general_axes,
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Record:
+    """What the reading knew of the operands and results of one equation."""
+
+    equation: Any
+    operands: list[Value]
+    results: list[Value]
+
+
+def _read(
+    closed: core.ClosedJaxpr, leaves: Mapping[str, Any]
+) -> tuple[Interpreter, dict[str, Array], dict[Path, _Record]]:
+    """The reading that inference ends with, and a record of every contraction and scan."""
+    cuts: frozenset = frozenset()
+    for _ in range(infer.MAX_READINGS):
+        records: dict[Path, _Record] = {}
+        rules = infer.RULES | {
+            name: _recorded(infer.RULES[name], records) for name in (*CONTRACTED, "scan")
+        }
+        reading = Interpreter(rules, primitives.unknown, cuts)
+        parameters = {
+            path: Array(tuple(reading.atoms.fresh(size) for size in leaf.shape))
+            for path, leaf in leaves.items()
+        }
+        inputs = [
+            infer._fixed_input(reading, number, variable.aval)
+            for number, variable in enumerate(closed.jaxpr.invars[len(leaves) :])
+        ]
+        for result in reading.run(closed, [*parameters.values(), *inputs]):
+            for axis, units in enumerate(reading.flat(result).axes):
+                reading.atoms.pin(units, f"axis {axis} of the output keeps its order")
+        if reading.atoms.wanted_cuts <= cuts:
+            break
+        cuts |= reading.atoms.wanted_cuts
+    return reading, parameters, records
+
+
+def _recorded(rule: Rule, records: dict[Path, _Record]) -> Rule:
+    """The rule, keeping a record; a loop's body may be read again, and then the last one counts."""
+
+    def record(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
+        results = rule(reading, equation, values)
+        records[_path(reading.atoms.step)] = _Record(equation, values, results)
+        return results
+
+    return record
+
+
+def _path(step: Step | None) -> Path:
+    path: list[int] = []
+    while step is not None:
+        path.insert(0, id(step.equation))
+        step = step.caller
+    return tuple(path)
+
+
+class _Found:
+    """The sites found so far; a value is listed once, however many layers read it."""
+
+    def __init__(self, naming: Naming, records: Mapping[Path, _Record], sizes: Mapping[str, int]):
+        self.naming = naming
+        self.records = records
+        self.sizes = sizes
+        self.sites: list[Site] = []
+        self._known: set[tuple[int, int | None]] = set()
+        self._names: Counter[str] = Counter()
+        self._num_products = 0
+
+    def look(
+        self, path: Path, operands: Sequence[Origin], results: Sequence[Origin], where: str
+    ) -> None:
+        """Add what one contraction reads, or what it writes."""
+        record = self.records.get(path)
+        if record is None:
+            return  # what it hands out is empty, so it was not read
+        if where == "written":
+            leaf = next((o.leaf for o in reversed(operands) if o.leaf is not None), None)
+            name = f"out of {leaf or self._product()}"
+            self._add(name, path, results[0], record.results[0], None)
+            return
+        contracted = CONTRACTED[record.equation.primitive.name](record.equation.params)
+        product = None if any(o.leaf for o in operands) else self._product()
+        for number, origin in enumerate(operands):
+            name = f"into {operands[1 - number].leaf or product}"
+            self._add(name, path, origin, record.operands[number], (number, contracted[number]))
+
+    def _product(self) -> str:
+        self._num_products += 1
+        return f"product {self._num_products}"
+
+    def _add(
+        self,
+        name: str,
+        path: Path,
+        origin: Origin,
+        value: Value,
+        operand: tuple[int, tuple[int, ...]] | None,
+    ) -> None:
+        """Add a value, or each entry of one whose entries play different roles."""
+        if not origin.from_input:
+            return
+        scans = self._scans_around(path)
+        for entry, axes_of_entry in _parts(value):
+            entries = [self.naming.entry(axis) for axis in axes_of_entry]
+            shown = entries if operand is None else [entries[axis] for axis in operand[1]]
+            key = (id(origin), None if entry is None else entry[1])
+            if not any(map(_moves, shown)) or key in self._known:
+                continue
+            tap = Tap(path, operand is None, 0 if operand is None else operand[0], entry)
+            self._add_site(name, tap, (*scans, *entries), key)
+
+    def _add_site(
+        self, name: str, tap: Tap, entries: axes.Entries, key: tuple[int, int | None]
+    ) -> None:
+        shape = [axes.total_size(entry, self.sizes) for entry in entries]
+        # Cutting only slices and reshapes, so this stand-in takes no memory.
+        stand_in = np.broadcast_to(np.float32(0), shape)
+        parts = pieces._cut(entries, stand_in, self.sizes)
+        kept = {
+            number: pieces._piece_names(part_entries)
+            for number, (part_entries, part) in enumerate(parts)
+            if _shows_units(part_entries, part.shape)
+        }
+        if not kept:
+            return
+        self._known.add(key)
+        self._names[name] += 1
+        times = self._names[name]
+        name = f"{name} ({times})" if times > 1 else name
+        self.sites.append(Site(name, tap, entries, kept, len(parts)))
+
+    def _scans_around(self, path: Path) -> list[axes.Entry]:
+        """For each scan around an equation what it runs over, the outermost first."""
+        paths = (path[:end] for end in range(1, len(path)))
+        return [self._steps(self.records[p]) for p in paths if p in self.records]
+
+    def _steps(self, scan: _Record) -> axes.Entry:
+        params = scan.equation.params
+        for value in scan.operands[params["num_consts"] + params["num_carry"] :]:
+            # Those that differ from step to step have been tied to each other.
+            if isinstance(value, Array) and not self.naming.atoms.is_uniform(value.axes[0]):
+                return self.naming.entry(value.axes[0])
+        return axes.Fixed(params["length"])
+
+
+def _parts(value: Value) -> Iterator[tuple[tuple[int, int] | None, tuple[Axis, ...]]]:
+    """A value whole, or a stack entry by entry, each with its axis kept at length one."""
+    if isinstance(value, Array):
+        yield None, value.axes
+    else:
+        assert isinstance(value, Stack), value
+        for index, item in enumerate(value.items):
+            yield (
+                (value.axis, index),
+                (*item.axes[: value.axis], (), *item.axes[value.axis :]),
+            )
+
+
+def _moves(entry: axes.Entry) -> bool:
+    return any(not group.is_fixed for group in axes.groups_in(entry))
+
+
+def _shows_units(entries: axes.Entries, shape: tuple[int, ...]) -> bool:
+    """Whether units can be compared by this piece: which ones is clear, and they are not too many.
+
+    Every group stands there once, with all it varies along. Groups that do not vary along each
+    other are units of all of them together, whose number is limited.
+    """
+    groups = [group for entry in entries for group in axes.groups_in(entry)]
+    moved = [group for group in groups if not group.is_fixed]
+    bases = [group.base for group in groups]
+    parents = {parent for group in moved for parent in group.parents}
+    needed = {group.base for group in moved} | parents
+    if not moved or any(bases.count(base) != 1 for base in needed):
+        return False
+    by_depth = sorted(moved, key=lambda group: len(group.parents))
+    above: set[str] = set()
+    for group in by_depth:
+        if not above <= set(group.parents):
+            sizes = (n for n, e in zip(shape, entries, strict=True) if _moves(e))
+            return int(np.prod(list(sizes))) <= MAX_JOINT_UNITS
+        above.add(group.base)
+    return True
