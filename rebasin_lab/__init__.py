@@ -3,8 +3,8 @@
     import rebasin_lab as rl
 
 The rooms, in reading order: `pytrees`, `datasets`, `models`, `evaluation`, `training`,
-`checkpoints`, `symmetry`, `matching`, `interpolation`, `experiments`, `claims`, `plots`, `figures`,
-`runs`, `widgets`, `execution`, `runner`, `cli`. Each imports only from those before it, and from
+`checkpoints`, `symmetry`, `matching`, `interpolation`, `counterexample`, `experiments`, `claims`,
+`plots`, `figures`, `runs`, `widgets`, `execution`, `runner`, `cli`. Each imports only from those before it, and from
 `paths` and `progress`, which import nothing of the lab.
 """
 

@@ -128,6 +128,34 @@ _CLAIMS = (
         bounds=_everywhere("at most", 3.0),
     ),
     Claim(
+        id="fig6-barrier",
+        section="4, Fig. 6",
+        statement="There are two perfect networks that no permutation joins without a barrier.",
+        paper="0.25, all four",
+        quantity="largest |error barrier - 1/4| over all four permutations (fraction of inputs)",
+        notebook="03_counterexample",
+        # The grid of 400 x 400 points is exact to 1/400; see counterexample.grid_points.
+        bounds=_everywhere("at most", 1 / 400),
+    ),
+    Claim(
+        id="fig6-closed-forms",
+        section="4, Fig. 6",
+        statement="The error on the four lines between them is known at every point.",
+        paper="drawn",
+        quantity="largest |measured - exact error| over four lines (fraction of inputs)",
+        notebook="03_counterexample",
+        bounds=_everywhere("at most", 1 / 400),
+    ),
+    Claim(
+        id="fig6-weight-matching",
+        section="4",
+        statement="Weight matching finds the nearest permutation, both swaps, to no avail.",
+        paper="implied",
+        quantity="fraction of seeds that pick both swaps",
+        notebook="03_counterexample",
+        bounds=_everywhere("equal to", 1.0),
+    ),
+    Claim(
         id="fig1-midpoint",
         section="5.1, Fig. 1",
         statement="The middle between A and pi(B) lies in the basin, the middle to B does not.",
@@ -204,6 +232,25 @@ _CLAIMS = (
         quantity="drop of test accuracy at the permuted middle (points)",
         notebook="04_loss_landscapes",
         bounds=_everywhere("at most", 1.0),
+    ),
+    Claim(
+        id="a72-greedy-slope",
+        section="A.7.2",
+        statement="Matching greedily, layer by layer, can lose half of a function.",
+        paper="0.505 (ends 1, 1.01)",
+        quantity="slope of the linear network in the middle of the line, matched greedily",
+        notebook="03_counterexample",
+        bounds=_everywhere("below", 0.51),
+    ),
+    Claim(
+        id="a72-weight-matching-slope",
+        section="A.7.2",
+        statement="Weight matching, in any order of layers, loses nothing of it.",
+        paper="0: the slope is 1.005",
+        quantity="largest |slope in the middle - mean of the ends| over seeds",
+        notebook="03_counterexample",
+        # The weights are float64 and permuted, not computed with.
+        bounds=_everywhere("at most", 1e-9),
     ),
 )
 

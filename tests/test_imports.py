@@ -26,6 +26,7 @@ ROOMS = (
     "symmetry",
     "matching",
     "interpolation",
+    "counterexample",
     "experiments",
     "claims",
     "plots",

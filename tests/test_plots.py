@@ -1,14 +1,20 @@
-"""The picture of a symmetry group: layers in computing order, tied units on one line."""
+"""The picture of a symmetry group: layers in computing order, tied units on one line.
+
+And the pictures of the two small pairs of networks.
+"""
 
 import json
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import rebasin_lab as rl
+from rebasin_lab import counterexample as toys
 from rebasin_lab import plots, pytrees
-from rebasin_lab.plots import symmetry_group, symmetry_rows
+from rebasin_lab.plots import counterexample, symmetry_group, symmetry_rows
 
 IMAGES = jax.ShapeDtypeStruct((2, 16, 16, 3), jnp.float32)
 
@@ -158,3 +164,78 @@ def test_picture_is_ready_for_a_figure_and_says_in_words_what_it_shows():
         "moves 17 parameters in 9 layers."
     )
     assert picture["size"][1] > 4
+
+
+def drawn(plot, numbers):
+    """The figure that a plot draws from numbers that have been through a file."""
+    fig = Figure(layout="constrained")
+    plots.PLOTS[plot](fig, json.loads(json.dumps(numbers)))
+    return fig
+
+
+def test_every_permutation_has_a_colour_and_a_marker_of_its_own():
+    assert counterexample.STYLES.keys() == toys.PERMUTATIONS.keys()
+    for looks in zip(*counterexample.STYLES.values(), strict=True):
+        assert len(set(looks)) == 4
+
+
+def test_square_shows_what_is_said_against_what_is_right():
+    numbers = {
+        "lambdas": [0.0],
+        "truth": ["0011", "0011"],
+        "panels": {"swap 1": [{"yes": ["0101", "0000"], "error": 0.5}]},
+    }
+    (ax,) = drawn("decision_regions", numbers).axes
+    # No, wrong yes, wrong no, yes; the first row of the file is the lowest.
+    outcomes = ["right: no", "wrong: yes", "wrong: no", "right: yes"]
+    index = [list(counterexample.OUTCOMES).index(name) for name in outcomes]
+    assert ax.images[0].get_array()[0].tolist() == index
+    assert ax.images[0].origin == "lower"
+    assert (ax.get_title(), ax.get_ylabel(), ax.get_xlabel()) == ("0.50", "swap 1", "λ = 0")
+
+
+def test_marks_lie_on_the_lines_they_are_compared_with():
+    lambdas = np.linspace(0, 1, 5)
+    errors = {name: toys.closed_form_error(name, lambdas).tolist() for name in toys.PERMUTATIONS}
+    numbers = {"lambdas": lambdas.tolist(), "measured": errors, "exact_lambdas": lambdas.tolist()}
+    distances = dict(zip(toys.PERMUTATIONS, (20, 10, 14, 4), strict=True))
+    fig = drawn("error_curves", numbers | {"exact": errors, "squared_distances": distances})
+    assert [ax.get_title().split("\n")[0] for ax in fig.axes] == list(errors)
+    assert fig.axes[3].get_title().endswith("= 4")
+    for ax, values in zip(fig.axes, errors.values(), strict=True):
+        _, line, marks = ax.lines
+        assert line.get_ydata().tolist() == marks.get_ydata().tolist() == values
+
+
+def test_barriers_are_sorted_method_by_method():
+    numbers = {"barriers": {"naive": [0.3, 0.1, 0.2], "best of four": [0.0, 0.2, 0.1]}}
+    (ax,) = drawn("sorted_barriers", numbers).axes
+    assert [line.get_ydata().tolist() for line in ax.lines] == [[0.1, 0.2, 0.3], [0.0, 0.1, 0.2]]
+    assert ax.lines[0].get_xdata().tolist() == [1, 2, 3]
+
+
+def test_the_network_on_the_walk_is_marked_on_its_curve():
+    curves = {name: [0.1, 0.2] for name in toys.PERMUTATIONS}
+    square = {"truth": ["01", "00"], "yes": ["01", "11"]}
+    chosen = {"permutation": "swap 2", "lam": 0.25, "error": 0.125}
+    fig = drawn("decision_walk", {"lambdas": [0.0, 1.0], "curves": curves, **chosen, **square})
+    (x, y) = fig.axes[0].lines[-1].get_data()
+    assert (x[0], y[0]) == (0.25, 0.125)
+    assert fig.axes[0].get_title() == "swap 2, λ = 0.25: error 0.125"
+
+
+def test_units_of_two_networks_share_one_scale_of_colours():
+    numbers = {
+        "points": [[-0.5, 0.5], [0.5, 0.5]],
+        "labels": [1, 0],
+        "columns": ["unit 1", "f"],
+        "rows": {"A": [[[0.0, 2.0]], [[-1.0, 0.0]]], "B": [[[0.0, 1.0]], [[-1.0, 0.0]]]},
+    }
+    images = [ax.images[0] for ax in drawn("two_tests", numbers).axes if ax.images]
+    assert {image.get_clim() for image in images} == {(-2.0, 2.0)}
+
+
+def test_slopes_are_drawn_from_zero():
+    numbers = {"lambdas": [0.0, 1.0], "slopes": {"greedy": [1.0, 1.1], "naive": [1.0, 1.1]}}
+    (ax,) = drawn("slopes", numbers).axes
+    assert ax.get_ylim()[0] == 0

@@ -3,8 +3,9 @@
 Nothing is saved here. Each function takes a `Figure` and the JSON-ready numbers that `figures`
 keeps beside the picture, so that any figure can be drawn again from its file. `PLOTS` names them.
 Colours are Okabe and Ito's, told apart by colour-blind readers, and never alone: a line style, a
-width or a marker says the same. `results` draws what experiments measured, `symmetry_group` the
-symmetries of a network, which `symmetry_rows` lays out.
+width or a marker says the same. `results` draws what experiments measured, `counterexample` two
+small pairs of networks, `symmetry_group` the symmetries of a network, which `symmetry_rows` lays
+out.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,6 +13,14 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from rebasin_lab.plots.counterexample import (
+    draw_decision_regions,
+    draw_decision_walk,
+    draw_error_curves,
+    draw_slopes,
+    draw_sorted_barriers,
+    draw_two_tests,
+)
 from rebasin_lab.plots.results import (
     draw_barriers,
     draw_contour,
@@ -27,12 +36,18 @@ from rebasin_lab.plots.symmetry_group import draw_symmetry_group, symmetry_pictu
 PLOTS: dict[str, Callable[[Figure, Mapping[str, Any]], None]] = {
     "barriers": draw_barriers,
     "contour": draw_contour,
+    "decision_regions": draw_decision_regions,
+    "decision_walk": draw_decision_walk,
+    "error_curves": draw_error_curves,
     "history": draw_history,
     "interpolation": draw_interpolation,
     "line_position": draw_line_position,
     "objective": draw_objective,
+    "slopes": draw_slopes,
+    "sorted_barriers": draw_sorted_barriers,
     "symmetry_counts": draw_symmetry_counts,
     "symmetry_group": draw_symmetry_group,
+    "two_tests": draw_two_tests,
     "units": draw_units,
 }
 
