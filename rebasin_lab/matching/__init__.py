@@ -1,22 +1,64 @@
 """Finding the permutation that lines model B up with model A.
 
-One file per matcher; `MATCHERS` is the registry that `match` and the tests' laws go through.
+One file per matcher; `MATCHERS` is the registry that `match` and the tests' laws go through. Below
+them, in reading order: `assignment` and `products`, the two steps all time goes into; `similarity`
+and `families`, what is matched; `ascent`, the loop; `search`, where it starts and when it ends.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 from jaxtyping import PyTree
 
 from rebasin_lab import pytrees
+from rebasin_lab.matching.activation import activation_matching
 from rebasin_lab.matching.assignment import solve_assignment
-from rebasin_lab.matching.record import MatchingResult
-from rebasin_lab.matching.weight import weight_matching
+from rebasin_lab.matching.baselines import (
+    greedy_matching,
+    one_sweep_matching,
+    random_matching,
+    steepest_descent_matching,
+)
+from rebasin_lab.matching.combined import combined_matching
+from rebasin_lab.matching.record import MatchingResult, Start
+from rebasin_lab.matching.straight_through import straight_through_matching
+from rebasin_lab.matching.weight import algorithm_1, weight_matching
 from rebasin_lab.symmetry import PermutationSpec
 
-__all__ = ["MATCHERS", "MatchingResult", "match", "solve_assignment", "weight_matching"]
+__all__ = [
+    "MATCHERS",
+    "NEED_DATA",
+    "MatchingResult",
+    "Start",
+    "activation_matching",
+    "algorithm_1",
+    "combined_matching",
+    "greedy_matching",
+    "match",
+    "one_sweep_matching",
+    "random_matching",
+    "solve_assignment",
+    "steepest_descent_matching",
+    "straight_through_matching",
+    "weight_matching",
+]
 
-MATCHERS: dict[str, Callable[..., MatchingResult]] = {"weight": weight_matching}
+MATCHERS: dict[str, Callable[..., MatchingResult]] = {
+    "weight": weight_matching,
+    "activation": activation_matching,
+    "combined": combined_matching,
+    "straight_through": straight_through_matching,
+    # For comparison.
+    "algorithm_1": algorithm_1,
+    "one_sweep": one_sweep_matching,
+    "greedy": greedy_matching,
+    "steepest_descent": steepest_descent_matching,
+    "random": random_matching,
+}
+
+# These look at data: they take `apply_fn` and `data`.
+NEED_DATA = ("activation", "combined", "straight_through", "steepest_descent")
 
 
 def match(
@@ -31,22 +73,44 @@ def match(
     """Find the permutation of B that lines it up with A.
 
     Args:
-        method: a name in `MATCHERS`; "weight" is Ainsworth et al. 2022, Algorithm 1.
+        method: a name in `MATCHERS`: "weight" (Ainsworth et al. 2022, section 3.2), "activation"
+            (3.1), "straight_through" (3.3), "combined" (weights and activations), and what they are
+            compared with: "algorithm_1" (weight matching as the paper has it), "one_sweep",
+            "greedy", "steepest_descent", "random".
         spec: which axes each permutation moves.
         params_a: the reference.
         params_b: the model to move; apply `result.permutation` to it.
         seed: fixes the result.
-        **options: passed on to the matcher.
+        **options: passed on to the matcher; those in `NEED_DATA` need `apply_fn` and `data`.
 
     Raises:
-        ValueError: for an unknown method, models of different shapes, a spec that does not fit or
-            has groups that vary along another (use `spec.shared()`), or parameters that are not
-            finite.
+        ValueError: for an unknown method, missing or unknown options, models of different shapes,
+            a spec that does not fit, or parameters that are not finite.
     """
     if method not in MATCHERS:
-        raise ValueError(f"Expected a matcher among {sorted(MATCHERS)}; got {method!r}.")
+        raise ValueError(f"Expected a matcher among {list(MATCHERS)}; got {method!r}.")
+    _check_options(method, options)
     pytrees.check_same_shapes(params_a, params_b)
     spec.validate(params_a)
     pytrees.check_finite(params_a, "params_a")
     pytrees.check_finite(params_b, "params_b")
     return MATCHERS[method](spec, params_a, params_b, seed=seed, **options)
+
+
+def _check_options(method: str, options: dict[str, Any]) -> None:
+    known = {
+        name: parameter
+        for name, parameter in inspect.signature(MATCHERS[method]).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY and name != "seed"
+    }
+    if unknown := [name for name in options if name not in known]:
+        raise ValueError(
+            f"Expected options of the matcher '{method}', {list(known)}; got {unknown}."
+        )
+    needed = [name for name, p in known.items() if p.default is p.empty]
+    if missing := [name for name in needed if name not in options]:
+        raise ValueError(
+            f"Expected {' and '.join(needed)} for the matcher '{method}', which looks at data; "
+            f"{' and '.join(missing)} missing. Write match('{method}', spec, params_a, params_b, "
+            "apply_fn=model.apply, data=data)."
+        )

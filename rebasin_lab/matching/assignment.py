@@ -8,7 +8,8 @@ from jaxtyping import Float, Int
 def solve_assignment(similarity: Float[np.ndarray, "n n"]) -> Int[np.ndarray, " n"]:
     """The permutation that maximises the total similarity between units of A and of B.
 
-    The linear assignment problem of Ainsworth et al. 2022, Algorithm 1; exact.
+    The linear assignment problem of Ainsworth et al. 2022, Algorithm 1; exact. Subtracting the
+    extremes of rows, then of columns, changes no answer but leaves SciPy less to search.
 
     Args:
         similarity: row i is a unit of A, column j a unit of B.
@@ -16,7 +17,9 @@ def solve_assignment(similarity: Float[np.ndarray, "n n"]) -> Int[np.ndarray, " 
     Returns:
         `permutation` with `permutation[i] = j`: unit j of B goes to slot i.
     """
-    _, permutation = scipy.optimize.linear_sum_assignment(similarity, maximize=True)
+    cost = similarity.max(axis=1, keepdims=True, initial=-np.inf) - similarity
+    cost -= cost.min(axis=0, initial=np.inf)
+    _, permutation = scipy.optimize.linear_sum_assignment(cost)
     return permutation
 
 

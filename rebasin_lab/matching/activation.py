@@ -1,0 +1,262 @@
+"""Activation matching: pair the units of two models that respond alike to data.
+
+The similarity of a unit of A and a unit of B is how they vary together over the training images;
+for every group of units the permutation that maximises the total is a linear assignment problem
+(Ainsworth et al. 2022, section 3.1). A permutation of one layer only relabels the activations of
+another, so layers are matched independently, all from one pass over the data.
+"""
+
+import functools
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from rebasin_lab import datasets
+from rebasin_lab.matching import assignment, families, statistics
+from rebasin_lab.matching.record import MatchingResult
+from rebasin_lab.matching.similarity import UnitSimilarity, check_one_family
+from rebasin_lab.symmetry import (
+    Activations,
+    PermutationSpec,
+    identity_permutation,
+    split_into_pieces,
+    trace_activations,
+)
+
+SIMILARITIES: dict[str, Callable[[statistics.CrossStatistics], np.ndarray]] = {
+    "correlation": statistics.CrossStatistics.correlation,
+    "second_moment": statistics.CrossStatistics.second_moment,
+}
+
+# A gain below this fraction of the largest total there could be is rounding of float32 products.
+RELATIVE_TOLERANCE = 1e-7
+
+
+def unit_similarities(
+    spec: PermutationSpec,
+    params_a: PyTree,
+    params_b: PyTree,
+    *,
+    apply_fn: Callable,
+    data: datasets.Dataset | Iterable[Any],
+    similarity: str = "correlation",
+    where: str = "read",
+    batch_size: int = 500,
+    num_images: int | None = None,
+    on_batch: Callable[[], None] | None = None,
+) -> list[UnitSimilarity]:
+    """The similarities of the units of two models, from one pass over data.
+
+    Args:
+        spec: which axes each permutation moves.
+        params_a: the reference.
+        params_b: the model to be moved.
+        apply_fn: `apply_fn(params, *inputs)`, any JAX function; see `trace_activations`.
+        data: a data set, of which the training images are taken in order, as they are; or batches
+            of inputs, each an array or a tuple of several.
+        similarity: "correlation" (Pearson) or "second_moment", E[a b^T].
+        where: "read" by the next layer, after the nonlinearity, as in the paper; or "written", as
+            a product or convolution leaves it.
+        batch_size: images per step, of a data set; the paper's is 500.
+        num_images: only the first so many of a data set.
+        on_batch: called after each batch, for progress.
+
+    Returns:
+        One similarity for all activations that show the same groups, the mean over them. Groups
+        whose units show nowhere have none.
+
+    Raises:
+        ValueError: if spec, parameters, function and data do not fit each other, there is no data,
+            activations are not finite, or units of a group show only together with those of
+            others that do not vary along it.
+    """
+    if similarity not in SIMILARITIES:
+        raise ValueError(f"Expected a similarity among {list(SIMILARITIES)}; got {similarity!r}.")
+    batches = _batches(data, batch_size, num_images)
+    first = next(batches, None)
+    if first is None:
+        raise ValueError(
+            "Expected at least one batch of inputs; got an empty data stream. A generator can be "
+            "run through once: make a new one for each call."
+        )
+    inputs = first if isinstance(first, tuple) else (first,)
+    activations = _traced(apply_fn, spec.to_json(), where, *_shapes((params_a, inputs)))
+    gathered = statistics.gather_statistics(
+        activations, params_a, params_b, itertools.chain([first], batches), on_batch=on_batch
+    )
+    similarities = _averaged(gathered.values(), SIMILARITIES[similarity])
+    for one in similarities:
+        check_one_family(one)
+    return similarities
+
+
+def activation_matching(
+    spec: PermutationSpec,
+    params_a: PyTree,
+    params_b: PyTree,
+    *,
+    seed: int = 0,
+    apply_fn: Callable,
+    data: datasets.Dataset | Iterable[Any],
+    similarity: str = "correlation",
+    where: str = "read",
+    batch_size: int = 500,
+    num_images: int | None = None,
+    on_batch: Callable[[], None] | None = None,
+) -> MatchingResult:
+    """The permutation of B whose units respond most like A's (section 3.1): an assignment a group.
+
+    The authors take the second moment for MLPs and the correlation for convolutions. Here the
+    correlation is the default for all: it asks whether two units respond to the same images, and
+    not how strongly, so a few large units or a large mean do not decide, and units that never
+    respond count for nothing.
+
+    Args:
+        spec: which axes each permutation moves.
+        params_a: the reference.
+        params_b: the model to move; not changed.
+        seed: has no influence: layers do not depend on each other, so there is no order to draw.
+        apply_fn: see `unit_similarities`, like all that follows.
+        data: the training data.
+        similarity: "correlation" or "second_moment".
+        where: "read" or "written".
+        batch_size: images per step.
+        num_images: only the first so many.
+        on_batch: called after each batch.
+
+    Returns:
+        Its objective is the total similarity of paired units, summed over groups: without any
+        move, then after each group.
+
+    Raises:
+        ValueError: as `unit_similarities`; or if units of a group show nowhere.
+    """
+    start = time.perf_counter()
+    similarities = unit_similarities(
+        spec,
+        params_a,
+        params_b,
+        apply_fn=apply_fn,
+        data=data,
+        similarity=similarity,
+        where=where,
+        batch_size=batch_size,
+        num_images=num_images,
+        on_batch=on_batch,
+    )
+    check_seen(spec, params_b, similarities, where)
+    permutation, history, num_assignments = _match(spec, params_b, similarities)
+    return MatchingResult(
+        permutation=permutation,
+        objective=tuple(history),
+        converged=True,
+        num_sweeps=1,
+        seconds=time.perf_counter() - start,
+        quantity=f"{similarity.replace('_', ' ')} of activations",
+        num_assignments=num_assignments,
+    )
+
+
+def _match(
+    spec: PermutationSpec, params: PyTree, similarities: Sequence[UnitSimilarity]
+) -> tuple[dict[str, np.ndarray], list[float], int]:
+    """The best order of every group or family by itself, and the total after each."""
+    pieces_spec, pieces = split_into_pieces(spec, jax.tree.map(np.asarray, params))
+    sizes = pieces_spec.all_sizes(pieces)
+    found, nodes = families.find_families(pieces_spec), families.nodes_of_groups(pieces_spec)
+    permutation = identity_permutation(spec, params)
+    history = [float(sum(one.total() for one in similarities))]
+    for node in dict.fromkeys(root for roots in nodes.values() for root in roots):
+        about = [one for one in similarities if node in nodes[one.entries[-1]]]
+        largest = sum(float(np.abs(one.matrix).max(-1).sum()) for one in about)
+        if node in found:
+            moves, gain = found[node].best_moves({}, {}, about, sizes, None)
+        else:
+            matrix = sum(one.matrix for one in about)
+            moves = {node: assignment.solve_assignment(matrix)}
+            gain = assignment.total_similarity(matrix, moves[node]) - float(np.trace(matrix))
+        if gain > RELATIVE_TOLERANCE * largest:
+            permutation |= moves
+            history.append(history[-1] + gain)
+        else:
+            history.append(history[-1])
+    return permutation, history, len(history) - 1
+
+
+def _batches(
+    data: datasets.Dataset | Iterable[Any], batch_size: int, num_images: int | None
+) -> Iterator[Any]:
+    if not isinstance(data, datasets.Dataset):
+        if hasattr(data, "shape"):
+            raise ValueError(
+                f"Expected a data set or batches of inputs; got one array of shape {data.shape}. "
+                "Write [images] for a single batch."
+            )
+        if num_images is not None:
+            raise ValueError(
+                f"Expected num_images with a data set only; got {num_images} with batches. Leave "
+                "out batches instead."
+            )
+        return iter(data)
+    images = data.train_images
+    if num_images is not None and not 1 <= num_images <= len(images):
+        raise ValueError(
+            f"Expected num_images from 1 to the {len(images)} training images of {data.title}; "
+            f"got {num_images}."
+        )
+    if batch_size < 1:
+        raise ValueError(f"Expected a batch_size of at least 1; got {batch_size}.")
+    images = images[:num_images]
+    return (images[start : start + batch_size] for start in range(0, len(images), batch_size))
+
+
+def _shapes(tree: PyTree) -> tuple[Any, tuple]:
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, tuple((np.shape(leaf), jax.dtypes.result_type(leaf)) for leaf in leaves)
+
+
+@functools.lru_cache(maxsize=32)  # pairs of one network share its tracing and compilation
+def _traced(
+    apply_fn: Callable, spec: str, where: str, structure: Any, shapes: tuple
+) -> Activations:
+    leaves = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes]
+    params, inputs = jax.tree.unflatten(structure, leaves)
+    return trace_activations(
+        apply_fn, PermutationSpec.from_json(spec), params, *inputs, where=where
+    )
+
+
+def _averaged(
+    gathered: Iterable[statistics.CrossStatistics],
+    similarity: Callable[[statistics.CrossStatistics], np.ndarray],
+) -> list[UnitSimilarity]:
+    totals: dict[tuple[str, ...], np.ndarray] = {}
+    counts: dict[tuple[str, ...], int] = {}
+    for one in gathered:
+        totals[one.entries] = totals.get(one.entries, 0) + similarity(one)
+        counts[one.entries] = counts.get(one.entries, 0) + 1
+    return [UnitSimilarity(entries, totals[entries] / counts[entries]) for entries in totals]
+
+
+def check_seen(
+    spec: PermutationSpec, params: PyTree, similarities: Iterable[UnitSimilarity], where: str
+) -> None:
+    """Check that there is a similarity for every group of more than one unit.
+
+    Raises:
+        ValueError: naming those without, and what to do.
+    """
+    seen = {name for one in similarities for name in one.entries}
+    unseen = [n for n, size in spec.sizes(params).items() if n not in seen and size > 1]
+    if unseen:
+        other = "written" if where == "read" else "read"
+        raise ValueError(
+            f"Expected activations of every group; those of {unseen} are {where} by no product or "
+            "convolution that takes an input's part, outside branches and while loops. Try "
+            f"where='{other}', or write None for these groups in the spec, so that they stay."
+        )

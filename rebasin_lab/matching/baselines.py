@@ -1,0 +1,314 @@
+"""What weight matching is compared with: chance, less work, and two ideas that do not work.
+
+`random_matching` is the control: any other order of the units. `one_sweep_matching` is Algorithm 1
+stopped early. `greedy_matching` fixes layer after layer by incoming weights and never looks back,
+as was done before the paper (Ainsworth et al. 2022, A.7). `steepest_descent_matching` follows the
+gradient of the loss at A (A.11), which leads downhill at first and then over a barrier.
+"""
+
+import dataclasses
+import functools
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
+
+from rebasin_lab import datasets, evaluation, pytrees
+from rebasin_lab.matching import assignment
+from rebasin_lab.matching.record import MatchingResult
+from rebasin_lab.matching.weight import algorithm_1, weight_matching
+from rebasin_lab.symmetry import (
+    PermutationSpec,
+    apply_permutation,
+    identity_permutation,
+    permute_axes,
+    random_permutation,
+    split_into_pieces,
+)
+
+# A larger total similarity is no progress below this fraction of the largest possible: float64
+# rounding, with room for sums over thousands of weights.
+TIE = 1e-12
+
+
+def random_matching(
+    spec: PermutationSpec, params_a: PyTree, params_b: PyTree, *, seed: int = 0
+) -> MatchingResult:
+    """A permutation drawn uniformly from the spec's group, whatever the weights: the control.
+
+    Args:
+        spec: which axes each permutation moves; groups may vary along others.
+        params_a: only measured against.
+        params_b: the model to move; not changed.
+        seed: fixes the permutation.
+
+    Returns:
+        Its objective is <A, B>, then <A, pi(B)>, which may be less; it has made no sweep.
+    """
+    start = time.perf_counter()
+    permutation = random_permutation(spec, params_b, seed=seed)
+    moved = apply_permutation(spec, permutation, params_b)
+    return MatchingResult(
+        permutation=permutation,
+        objective=(
+            pytrees.inner_product(params_a, params_b),
+            pytrees.inner_product(params_a, moved),
+        ),
+        converged=True,
+        num_sweeps=0,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def one_sweep_matching(
+    spec: PermutationSpec, params_a: PyTree, params_b: PyTree, *, seed: int = 0
+) -> MatchingResult:
+    """Algorithm 1 stopped after one sweep: every permutation visited once, in random order.
+
+    Ainsworth et al. 2022, A.7 ("one-pass weight matching").
+
+    Args:
+        spec: which axes each permutation moves.
+        params_a: the reference.
+        params_b: the model to move; not changed.
+        seed: fixes the order of the visits.
+
+    Returns:
+        As of `weight_matching`; not converged unless there was nothing to do.
+
+    Raises:
+        ValueError: as `weight_matching`.
+    """
+    return algorithm_1(spec, params_a, params_b, seed=seed, max_sweeps=1)
+
+
+def greedy_matching(
+    spec: PermutationSpec,
+    params_a: PyTree,
+    params_b: PyTree,
+    *,
+    seed: int = 0,
+    order: Sequence[str] | None = None,
+    similarity: Literal["cosine", "inner product"] = "cosine",
+) -> MatchingResult:
+    """Layer by layer, the order whose *incoming* weights are most like A's; one pass, no way back.
+
+    The matching that the paper compares itself with (A.7; its repository has the cosine). Each
+    group is one assignment problem, with B already permuted on the inputs. Biases do not count. On
+    a tie a group stays as it is.
+
+    A spec does not say which weights come in, so a rule does. Groups are taken in `order`. Incoming
+    weights of a group are the leaves of two or more axes all of whose other groups come earlier. A
+    leaf with no other group counts only if there are none of these, and then only the first one the
+    spec lists: the first layer, not the read-out. (So list the first layer first. Weights on which
+    a group stands twice, as those of a recurrence, do not count; those with which a residual block
+    writes into a stream that was fixed before do.) A group without any stays as it is.
+
+    Args:
+        spec: which axes each permutation moves.
+        params_a: the reference.
+        params_b: the model to move; not changed.
+        seed: for the signature all matchers share; there is no chance in it.
+        order: all groups, from the input to the output; by default by name, P_2 before P_10, which
+            for an inferred spec is the order in which the computation meets them.
+        similarity: "cosine" between the incoming weights of two units, 0 for a unit without any, or
+            their "inner product": the assignment then has the least distance.
+
+    Returns:
+        Its objective is 0, then after each group the total similarity of all units so far. That is
+        not <A, pi(B)>.
+
+    Raises:
+        ValueError: if a group varies along another, `order` is not all groups, or for another
+            similarity.
+    """
+    start = time.perf_counter()
+    if similarity not in ("cosine", "inner product"):
+        raise ValueError(f"Expected 'cosine' or 'inner product'; got {similarity!r}.")
+    if spec.dependents:
+        raise ValueError(
+            f"Expected a spec with one permutation per group; it has groups that vary along "
+            f"another ({', '.join(spec.dependents)}); use spec.shared(), whose permutations are "
+            "the same in every slot."
+        )
+    order = _checked_order(spec, order)
+    pieces_spec, pieces_a = split_into_pieces(spec, _in_float64(params_a))
+    _, pieces_b = split_into_pieces(spec, _in_float64(params_b))
+    current = identity_permutation(pieces_spec, pieces_b)
+    history = [0.0]
+    for index, name in enumerate(order):
+        places = _incoming(spec, pieces_spec, name, earlier=order[:index])
+        # The group itself is still as it was, so this moves the other axes only.
+        moved_b = {
+            path: permute_axes(pieces_b[path], pieces_spec.axes[path], current)
+            for path, _ in places
+        }
+        if places:
+            units = (_units(pieces, places, similarity) for pieces in (pieces_a, moved_b))
+            current[name], total = _match_units(*units)
+            history.append(history[-1] + total)
+        else:
+            history.append(history[-1])
+    return MatchingResult(
+        permutation=current,
+        objective=tuple(history),
+        converged=True,
+        num_sweeps=1,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def steepest_descent_matching(
+    spec: PermutationSpec,
+    params_a: PyTree,
+    params_b: PyTree,
+    *,
+    seed: int = 0,
+    apply_fn: Callable,
+    data: datasets.Dataset,
+    batch_size: int = evaluation.BATCH_SIZE,
+) -> MatchingResult:
+    """The line from A to pi(B) on which the train loss falls most steeply at first.
+
+    The slope at A is <g, pi(B) - A> with g the gradient of the loss there, so the least one is
+    weight matching of -g with B. A negative result of the paper (A.11): what starts downhill ends
+    in high barriers.
+
+    Args:
+        spec: which axes each permutation moves.
+        params_a: where the gradient is taken; floats, every leaf.
+        params_b: the model to move; not changed.
+        seed: fixes the order of the visits.
+        apply_fn: `apply_fn(params, images) -> logits`, pure.
+        data: its whole train split gives the loss, without augmentation.
+        batch_size: images per gradient.
+
+    Returns:
+        As of `weight_matching`, of -g with B: its objective is -<g, pi(B)>, in nats. The slope at A
+        is that with the other sign, minus <g, A>.
+
+    Raises:
+        ValueError: as `weight_matching`, or if the gradient is not finite.
+    """
+    start = time.perf_counter()
+    gradient = train_loss_gradient(apply_fn, params_a, data, batch_size=batch_size)
+    pytrees.check_finite(gradient, "the gradient of the train loss at params_a")
+    downhill = jax.tree.map(np.negative, gradient)
+    result = weight_matching(spec, downhill, params_b, seed=seed)
+    return dataclasses.replace(result, seconds=time.perf_counter() - start)
+
+
+def train_loss_gradient(
+    apply_fn: Callable,
+    params: PyTree,
+    data: datasets.Dataset,
+    *,
+    batch_size: int = evaluation.BATCH_SIZE,
+) -> PyTree:
+    """The gradient of the mean cross-entropy (nats) over the whole train split.
+
+    Args:
+        apply_fn: `apply_fn(params, images) -> logits`, pure.
+        params: where; floats, every leaf.
+        data: the images, in order; the last batch may be smaller.
+        batch_size: images per gradient; it does not change the result beyond rounding.
+
+    Returns:
+        A tree like `params`, of float64 NumPy arrays: batches in float32, their sum in float64.
+
+    Raises:
+        ValueError: for a batch size below 1.
+    """
+    if batch_size < 1:
+        raise ValueError(f"Expected a batch size of at least 1; got {batch_size}.")
+    num_images = len(data.train_labels)
+    total = jax.tree.map(lambda leaf: np.zeros(leaf.shape), params)
+    for first in range(0, num_images, batch_size):
+        batch = slice(first, first + batch_size)
+        images, labels = data.train_images[batch], data.train_labels[batch]
+        share = len(labels) / num_images
+        gradient = _batch_gradient(apply_fn, params, images, labels)
+        total = jax.tree.map(
+            lambda t, g, share=share: t + share * np.asarray(g, np.float64), total, gradient
+        )
+    return total
+
+
+@functools.partial(jax.jit, static_argnames="apply_fn")
+def _batch_gradient(apply_fn: Callable, params: PyTree, images: Array, labels: Array) -> PyTree:
+    return jax.grad(lambda p: evaluation.cross_entropy(apply_fn(p, images), labels))(params)
+
+
+def _incoming(
+    spec: PermutationSpec, pieces_spec: PermutationSpec, name: str, *, earlier: Sequence[str]
+) -> list[tuple[str, int]]:
+    """Where a group's incoming weights stand, as (piece, axis): the rule of `greedy_matching`.
+
+    An axis that is a concatenation cuts a leaf into pieces; they come in together or not at all.
+    """
+    fixed_before = {}
+    for path, axis in pieces_spec.permutations[name]:
+        others = {n for i, n in enumerate(pieces_spec.axes[path]) if i != axis and n is not None}
+        if len(spec.axes[_leaf_of(path)]) > 1 and others <= set(earlier):
+            fixed_before[path, axis] = others
+    leaves = {_leaf_of(path): None for (path, _), others in fixed_before.items() if others}
+    if not leaves:
+        leaves = [_leaf_of(path) for path, _ in fixed_before][:1]
+    return [(path, axis) for path, axis in fixed_before if _leaf_of(path) in leaves]
+
+
+def _leaf_of(piece: str) -> str:
+    """The leaf that `split_into_pieces` cut this piece from."""
+    return piece.rpartition("#")[0]
+
+
+def _units(
+    pieces: Mapping[str, np.ndarray], places: Sequence[tuple[str, int]], similarity: str
+) -> Float[np.ndarray, "units weights"]:
+    """A row of incoming weights for each unit, of length one if cosines are wanted."""
+    rows = [
+        np.moveaxis(pieces[path], axis, 0).reshape(pieces[path].shape[axis], -1)
+        for path, axis in places
+    ]
+    units = np.concatenate(rows, axis=1)
+    if similarity == "inner product":
+        return units
+    lengths = np.linalg.norm(units, axis=1, keepdims=True)
+    return units / np.where(lengths > 0, lengths, 1)
+
+
+def _match_units(
+    units_a: Float[np.ndarray, "units weights"], units_b: Float[np.ndarray, "units weights"]
+) -> tuple[Int[np.ndarray, " units"], float]:
+    """The best order of B's units, and its total similarity."""
+    similarity = units_a @ units_b.T
+    in_order = np.arange(len(similarity))
+    best = assignment.solve_assignment(similarity)
+    total, unmoved = (assignment.total_similarity(similarity, p) for p in (best, in_order))
+    if total - unmoved > TIE * np.linalg.norm(units_a) * np.linalg.norm(units_b):
+        return best, total
+    return in_order, unmoved
+
+
+def _checked_order(spec: PermutationSpec, order: Sequence[str] | None) -> list[str]:
+    if order is None:
+        return sorted(spec.permutations, key=_natural)
+    if sorted(order) != sorted(spec.permutations):
+        raise ValueError(
+            f"Expected an order of all groups, {sorted(spec.permutations, key=_natural)}; "
+            f"got {list(order)}."
+        )
+    return list(order)
+
+
+def _natural(name: str) -> list[Any]:
+    """A key by which P_2 comes before P_10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+
+
+def _in_float64(params: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)

@@ -1,0 +1,104 @@
+"""Weights and activations together: what two units respond to, and how they are wired.
+
+Neither is always right. Where layers are narrow, weights of independently trained networks are so
+unlike that matching them is guesswork, while activations still say which units do the same job.
+But activations see one layer at a time, and so can disagree from layer to layer on a residual
+stream. Here both enter every assignment of the coordinate ascent (FIELD: MuDSC, CVPR 2024).
+"""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from jaxtyping import PyTree
+
+from rebasin_lab import datasets, pytrees
+from rebasin_lab.matching.activation import unit_similarities
+from rebasin_lab.matching.record import MatchingResult
+from rebasin_lab.matching.search import Effort, search
+from rebasin_lab.matching.similarity import UnitSimilarity
+from rebasin_lab.matching.weight import arrays_of, normalized
+from rebasin_lab.symmetry import PermutationSpec
+
+
+def combined_matching(
+    spec: PermutationSpec,
+    params_a: PyTree,
+    params_b: PyTree,
+    *,
+    seed: int = 0,
+    apply_fn: Callable,
+    data: datasets.Dataset | Iterable[Any],
+    activation_share: float = 0.5,
+    effort: Effort = "default",
+    similarity: str = "correlation",
+    where: str = "read",
+    batch_size: int = 500,
+    num_images: int | None = None,
+    on_batch: Callable[[], None] | None = None,
+) -> MatchingResult:
+    """Coordinate ascent on a mix of normalised weights and activations.
+
+    Args:
+        spec: which axes each permutation moves.
+        params_a: the reference.
+        params_b: the model to move; not changed.
+        seed: see `weight_matching`, like `effort`.
+        apply_fn: see `activation_matching`, like all that is not named here.
+        data: the training data.
+        activation_share: what activations count, in [0, 1]; weights count the rest.
+        effort: see `weight_matching`.
+        similarity: "correlation" or "second_moment".
+        where: "read" or "written".
+        batch_size: images per step.
+        num_images: only the first so many.
+        on_batch: called after each batch.
+
+    Returns:
+        Its objective is (1 - share) times the cosine of the normalised weights of the two models,
+        plus share times the mean similarity of paired units, each group counting alike.
+
+    Raises:
+        ValueError: as `activation_matching`, or for a share outside [0, 1].
+    """
+    if not 0 <= activation_share <= 1:
+        raise ValueError(f"Expected activation_share in [0, 1]; got {activation_share}.")
+    began = time.perf_counter()
+    pieces_spec, arrays_a, arrays_b = arrays_of(spec, params_a, params_b)
+    similarities = unit_similarities(
+        spec,
+        params_a,
+        params_b,
+        apply_fn=apply_fn,
+        data=data,
+        similarity=similarity,
+        where=where,
+        batch_size=batch_size,
+        num_images=num_images,
+        on_batch=on_batch,
+    )
+    arrays_a, arrays_b = (normalized(pieces_spec, arrays) for arrays in (arrays_a, arrays_b))
+    length = math.prod(math.sqrt(pytrees.inner_product(x, x)) for x in (arrays_a, arrays_b))
+    scale = np.float32((1 - activation_share) / length) if length else np.float32(1)
+    result = search(
+        pieces_spec,
+        {path: scale * array for path, array in arrays_a.items()},
+        arrays_b,
+        [
+            UnitSimilarity(
+                one.entries, one.matrix * (activation_share / (_num_units(one) * len(similarities)))
+            )
+            for one in similarities
+        ],
+        effort=effort,
+        seed=seed,
+        quantity="cosine of normalised weights and mean similarity of activations",
+    )
+    return dataclasses.replace(result, seconds=time.perf_counter() - began)
+
+
+def _num_units(similarity: UnitSimilarity) -> int:
+    return math.prod(similarity.matrix.shape[:-1])

@@ -1,0 +1,53 @@
+"""The product every matcher of weights spends its time on: all units of A with all units of B."""
+
+import math
+
+import numpy as np
+import scipy.linalg.blas
+from jaxtyping import Float32
+
+# Units whose values lie in slices at least this long are multiplied slice by slice, without a copy.
+_MIN_SLICE = 32
+
+
+def add_unit_products(
+    total: Float32[np.ndarray, "n n"],
+    a: Float32[np.ndarray, "..."],
+    b: Float32[np.ndarray, "..."],
+    axis: int,
+) -> None:
+    """Add <unit i of a, unit j of b> to total[i, j]; a unit is a slice across `axis`.
+
+    Done by BLAS in place: a temporary of n x n entries for every array would cost as much as the
+    product itself.
+
+    Args:
+        total: in C order; changed.
+        a: in C order.
+        b: in C order, of a's shape.
+        axis: along which the n units lie.
+    """
+    n = a.shape[axis]
+    before, after = math.prod(a.shape[:axis]), math.prod(a.shape[axis + 1 :])
+    if after == 1:
+        _add_product(total, a.reshape(before, n), b.reshape(before, n), units_first=False)
+    elif before == 1 or after < _MIN_SLICE:
+        rows_a, rows_b = (np.moveaxis(x, axis, 0).reshape(n, before * after) for x in (a, b))
+        _add_product(total, rows_a, rows_b, units_first=True)
+    else:
+        slices_a, slices_b = (x.reshape(before, n, after) for x in (a, b))
+        for rows_a, rows_b in zip(slices_a, slices_b, strict=True):
+            _add_product(total, rows_a, rows_b, units_first=True)
+
+
+def _add_product(total: np.ndarray, a: np.ndarray, b: np.ndarray, *, units_first: bool) -> None:
+    """Add a @ b.T if their rows are the units, else a.T @ b.
+
+    BLAS wants arrays in Fortran order, as which it sees the transposes.
+    """
+    if 0 in a.shape:
+        return
+    out = scipy.linalg.blas.sgemm(
+        1.0, b.T, a.T, 1.0, total.T, trans_a=units_first, trans_b=not units_first, overwrite_c=True
+    )
+    assert np.shares_memory(out, total), "BLAS worked on a copy: total is not in C order"

@@ -1,0 +1,101 @@
+"""Similarities between units that no other permutation changes, such as those of activations.
+
+Weights only say how alike two units are once the layers around them are lined up. What units
+respond to says it at once, so it can be added to every step of a search.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from rebasin_lab.symmetry import PermutationSpec, apply_permutation, axes
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class UnitSimilarity:
+    """How alike units of A and of B are; no other permutation changes it.
+
+    Attributes:
+        entries: names of the axes: ("P_0",), or ("h", "v[h]") for units counted row by row, or
+            ("#layer", "inner[#layer]") with a matrix for every slot of a "#" axis.
+        matrix: rows are units of A, columns units of B.
+    """
+
+    entries: tuple[str, ...]
+    matrix: Float[np.ndarray, "*slots n n"]
+
+    def total(self) -> float:
+        """The similarity of all units that face each other, in float64."""
+        return float(self.matrix.diagonal(axis1=-2, axis2=-1).sum(dtype=np.float64))
+
+
+def check_one_family(similarity: UnitSimilarity) -> None:
+    """Check that the groups of a similarity are one, or each varies along the ones before it.
+
+    Raises:
+        ValueError: if not: then it is no sum over pairs of units of one group.
+    """
+    moved = [axes.parse_group(name) for name in similarity.entries if not name.startswith("#")]
+    for index, group in enumerate(moved):
+        if missing := [above.base for above in moved[:index] if above.base not in group.parents]:
+            raise ValueError(
+                f"Expected units of one group, or of groups that vary along each other; those of "
+                f"{similarity.entries} show together, and '{group.key}' does not vary along "
+                f"{missing}. Give the groups on the left of such axes, such as heads, None in the "
+                "spec, or use the spec in which they vary."
+            )
+
+
+class GivenSimilarities:
+    """The given similarities of one search, their columns in the present order of B."""
+
+    def __init__(
+        self,
+        spec: PermutationSpec,
+        similarities: Sequence[UnitSimilarity],
+        sizes: Mapping[str, int],
+    ):
+        self._items = []
+        for similarity in similarities:
+            held = [name for name in similarity.entries if name.startswith("#")]
+            moved = [name for name in similarity.entries if not name.startswith("#")]
+            names = (*held, None, "*".join(moved))
+            own_sizes = {name: sizes[name] for name in similarity.entries}
+            columns = PermutationSpec({"matrix": names}, own_sizes)
+            matrix = np.array(similarity.matrix, np.float32)
+            columns.validate({"matrix": matrix})
+            self._items.append((similarity.entries, columns, matrix))
+
+    def move(self, moves: Mapping[str, np.ndarray]) -> None:
+        """Put the columns in a new order; moves of groups that are not here do nothing."""
+        for index, (names, columns, matrix) in enumerate(self._items):
+            own = {name: moves[name] for name in columns.permutations if name in moves}
+            if own:
+                matrix = apply_permutation(columns, own, {"matrix": matrix})["matrix"]
+                self._items[index] = (names, columns, matrix)
+
+    def of(self, name: str) -> list[UnitSimilarity]:
+        """Those about a group, or about a family by its root."""
+        root = {name, axes.parse_group(name).base}
+        return [
+            UnitSimilarity(names, matrix)
+            for names, columns, matrix in self._items
+            if any(
+                not root.isdisjoint({n, *columns.groups[n].parents}) for n in columns.permutations
+            )
+        ]
+
+    def matrices(self, name: str) -> list[np.ndarray]:
+        """Those about a group that has no family."""
+        return [similarity.matrix for similarity in self.of(name)]
+
+    def total(self) -> float:
+        """The similarity of all units that face each other, in float64."""
+        return sum(UnitSimilarity(names, matrix).total() for names, _, matrix in self._items)
+
+    def scale(self) -> float:
+        """About the largest that `total` could be."""
+        best = (np.abs(matrix).max(axis=-1) for _, _, matrix in self._items)
+        return float(sum(rows.sum(dtype=np.float64) for rows in best))
