@@ -23,7 +23,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float32
 
-from rebasin_lab import pytrees
 from rebasin_lab.matching import assignment, families, products
 from rebasin_lab.matching.similarity import GivenSimilarities, UnitSimilarity
 from rebasin_lab.symmetry import (
@@ -121,7 +120,7 @@ class Ascent:
 
     def objective(self) -> float:
         """<A, pi(B)>, and the given similarity of the units that face each other, in float64."""
-        return pytrees.inner_product(self.a, self.b) + self._given.total()
+        return self._inner_product(self.a, self.b) + self._given.total()
 
     def grow(self, names: set[str] | None = None) -> None:
         """Match each group once, outwards from what is fixed or not to be grown.
@@ -133,8 +132,8 @@ class Ascent:
         self.names = [name for name in self.names if name not in waiting]
         self.stay()
         while waiting:
-            # Scalars known about each unit. Counting them, rather than the share of all that is
-            # known or its norm, gave the best optima (README, Design choices).
+            # Counting what is known gave better optima than its share of all there is to know, or
+            # its norm (README, Design choices).
             name = max(waiting, key=self._num_known)
             waiting.remove(name)
             self.names.append(name)
@@ -170,7 +169,8 @@ class Ascent:
 
     def _best_of_group(self, name: str) -> tuple[Moves, float]:
         similarity = self._similarity[name]
-        tied = [place for place in self._places[name] if place.is_tied]
+        # A tied place says something only once its group is matched: it looks at it twice.
+        tied = [p for p in self._places[name] if p.is_tied and name in self._matched]
         given = self._given.matrices(name)
         if tied or given:
             similarity = similarity.copy()
@@ -187,22 +187,25 @@ class Ascent:
         gain = _gain(self._similarity[name], order) + sum(_gain(m, order) for m in given)
         for path in {place.path for place in tied}:
             moved = self._permuted(path, {name: order})
-            gain += pytrees.inner_product(self.a[path], moved) - pytrees.inner_product(
-                self.a[path], self.b[path]
-            )
+            gain += products.inner_product([self.a[path]], [moved])
+            gain -= products.inner_product([self.a[path]], [self.b[path]])
         return {name: order}, gain
 
     def _best_of_family(self, name: str) -> tuple[Moves, float]:
         started = time.perf_counter()
-        family = self._families[name]
-        paths = [place.path for place in self._places[name] if (name, place) in self._counted]
-        moves, gain = family.best_moves(
-            {path: self.a[path] for path in paths},
-            {path: self.b[path] for path in paths},
-            self._given.of(name),
-            self.sizes,
-            _match_insides,
-        )
+        family, given = self._families[name], self._given.of(name)
+        tied = {p.path for p in self._places[name] if p.is_tied and name in self._matched}
+        paths = [p.path for p in self._places[name] if (name, p) in self._counted] + sorted(tied)
+        arrays = [{path: leaves[path] for path in paths} for leaves in (self.a, self.b)]
+        moves, gain = family.best_moves(*arrays, given, self.sizes, _match_insides)
+        if tied:
+            # Only a linearisation was maximised: what has been won must be measured.
+            moved = family.moved(arrays[1], moves)
+            before, after = (
+                products.inner_product(arrays[0].values(), (b[path] for path in paths))
+                for b in (arrays[1], moved)
+            )
+            gain = after - before + self._given.gain(moves)
         self.cost.num_assignments += 1
         self.cost.assignment_seconds += time.perf_counter() - started
         return moves, gain
@@ -297,6 +300,8 @@ class Ascent:
     def _match(self, name: str) -> None:
         """Count every place whose other groups are all matched, now that this one is."""
         self._matched.add(name)
+        if any(place.is_tied for place in self._places[name]):
+            self._settled.discard(name)
         for path in dict.fromkeys(place.path for place in self._places[name]):
             for other, _ in self._beside(name, path):
                 self._count_ready(other)
@@ -333,8 +338,11 @@ class Ascent:
 
     def _places_of(self, name: str) -> list[Place]:
         if name in self._families:
-            paths = self._families[name].spec.axes
-            return [Place(path, None, frozenset(self._others(name, path))) for path in paths]
+            family = self._families[name]
+            return [
+                Place(path, None, frozenset(self._others(name, path)), family.is_tied(path))
+                for path in family.spec.axes
+            ]
         places = []
         for path, axis in self.spec.permutations[name]:
             is_tied = self.spec.axes[path].count(name) > 1
@@ -347,11 +355,11 @@ class Ascent:
 
     def _scale(self) -> float:
         """The largest the objective could be."""
-        norms = [
-            math.sqrt(sum(float(np.vdot(leaf, leaf)) for leaf in arrays.values()))
-            for arrays in (self.a, self.b)
-        ]
-        return norms[0] * norms[1] + self._given.scale()
+        squares = [self._inner_product(arrays, arrays) for arrays in (self.a, self.b)]
+        return math.sqrt(squares[0] * squares[1]) + self._given.scale()
+
+    def _inner_product(self, a: Arrays, b: Arrays) -> float:
+        return products.inner_product(a.values(), (b[path] for path in a))
 
 
 def _gain(similarity: np.ndarray, order: np.ndarray) -> float:

@@ -1,26 +1,44 @@
-"""The linear assignment step every matcher ends in; solved on the host by SciPy."""
+"""The linear assignment step every matcher ends in; solved on the host.
+
+By lapx, if it is installed (the extra [fast]), else by SciPy: both are exact, lapx takes about half
+the time on the similarities of unrelated networks.
+"""
 
 import numpy as np
 import scipy.optimize
 from jaxtyping import Float, Int
+
+try:
+    import lap
+except ImportError:
+    lap = None
 
 
 def solve_assignment(similarity: Float[np.ndarray, "n n"]) -> Int[np.ndarray, " n"]:
     """The permutation that maximises the total similarity between units of A and of B.
 
     The linear assignment problem of Ainsworth et al. 2022, Algorithm 1; exact. Subtracting the
-    extremes of rows, then of columns, changes no answer but leaves SciPy less to search.
+    extremes of rows, then of columns, changes no answer but leaves the solver less to search.
 
     Args:
         similarity: row i is a unit of A, column j a unit of B.
 
     Returns:
         `permutation` with `permutation[i] = j`: unit j of B goes to slot i.
+
+    Raises:
+        ValueError: if an entry is NaN or infinite.
     """
-    cost = similarity.max(axis=1, keepdims=True, initial=-np.inf) - similarity
-    cost -= cost.min(axis=0, initial=np.inf)
-    _, permutation = scipy.optimize.linear_sum_assignment(cost)
-    return permutation
+    if not similarity.size:
+        return np.arange(0)
+    cost = similarity.max(axis=1, keepdims=True) - similarity
+    least = cost.min(axis=0)
+    if not np.isfinite(least).all():
+        raise ValueError("Expected finite similarities; got NaN or infinite ones.")
+    cost -= least
+    if lap is not None:
+        return lap.lapjvs(cost, return_cost=False)[1].astype(np.int64)
+    return scipy.optimize.linear_sum_assignment(cost)[1]
 
 
 def total_similarity(

@@ -2,111 +2,98 @@
 
 Attention heads are the case in point: which head of B goes to which of A depends on how well their
 dimensions can be lined up, and that is another assignment for every pair of heads. For a group h of
-n units and d[h] of m units in each, n^2 assignments of size m give the similarity of the heads, and
-one of size n pairs them: exact, all else held (FIELD.md 3.10 calls it head-aware matching).
+n units and d[h] of m units in each, n^2 assignments of size m say how alike two heads can be made,
+and one of size n pairs them: exact, all else held.
 
 If one array holds two groups that vary along h, as a grouped convolution does with the inputs and
-the outputs of each group, the dimensions of a pair of units are a small matching problem of their
-own, and are matched as such.
+the outputs of each of its groups, every pair of units is a small matching problem of its own, see
+`subproblems`. A group that only varies along "#" axes, such as a layer of a stack, is a family too:
+one assignment for every slot.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rebasin_lab.matching import assignment
+from rebasin_lab.matching import assignment, subproblems
 from rebasin_lab.matching.similarity import UnitSimilarity
 from rebasin_lab.symmetry import PermutationSpec, apply_permutation, axes
 
-# Matches two small networks: (spec, arrays of A, of B, given similarities) -> the permutation, its
-# objective, and that of leaving all where it is.
-SubMatcher = Callable[
-    [PermutationSpec, dict, dict, Sequence[UnitSimilarity]], tuple[dict, float, float]
-]
+# name -> [*held axes, units of A and of B for each group above it, its units of A, of B]
+Scores = dict[str, np.ndarray]
+Moves = dict[str, np.ndarray]
 
 
 def nodes_of_groups(spec: PermutationSpec) -> dict[str, list[str]]:
-    """What each group is matched with: itself, or the root of each family it is in."""
-    bases = {group.base: key for key, group in spec.groups.items()}
+    """What each group is matched with: the root of each family it is in, or itself."""
+    keys = {group.base: key for key, group in spec.groups.items()}
     nodes = {}
     for key, group in spec.groups.items():
-        if group.is_fixed:
-            continue
-        roots = [bases[parent] for parent in group.parents if not parent.startswith("#")]
-        nodes[key] = [r for r in roots if not _moving_parents(spec.groups[r])] or [key]
+        if not group.is_fixed:
+            above = [keys[base] for base in _moving_parents(group)]
+            nodes[key] = [k for k in above if not _moving_parents(spec.groups[k])] or [key]
     return nodes
 
 
 def find_families(spec: PermutationSpec) -> dict[str, "Family"]:
     """Root -> family, for every group that varies or that others vary along."""
-    varying = {key for key, group in spec.groups.items() if group.parents}
     nodes = nodes_of_groups(spec)
-    return {
-        root: Family(spec, root) for root in dict.fromkeys(n for k in varying for n in nodes[k])
-    }
-
-
-def _moving_parents(group: axes.Group) -> list[str]:
-    return [parent for parent in group.parents if not parent.startswith("#")]
-
-
-def _held_name(name: str) -> str:
-    return name if name.startswith("#") else f"#{name}"
+    roots = dict.fromkeys(root for key in spec.dependents for root in nodes[key])
+    return {root: Family(spec, root) for root in roots}
 
 
 class Family:
-    """A root group and everything that varies along it, in a spec of plain axes.
+    """A root group and everything that varies along it, in a spec whose axes hold one name each.
 
-    Its own spec names the family's groups alone. All else its groups vary along is held, so in it
-    that is a "#" name, an axis that never moves.
+    Its own spec names the family's groups alone. Whatever else they vary along is held while the
+    family moves, so there it is a "#" name, an axis that never moves.
 
     Attributes:
-        name: the root.
-        keys: name in the family's spec -> name in the whole spec, root first.
+        keys: name in the family's spec -> name in the whole spec; the root first, a group after
+            all it varies along.
         spec: the arrays that hold any of its groups.
+        root: its name in the family's spec.
+        chains: for each group those it varies along, from the root on, and last itself.
+        held: for each group the "#" axes it varies along.
     """
 
-    def __init__(self, spec: PermutationSpec, name: str):
-        self.name = name
-        root = spec.groups[name]
+    def __init__(self, spec: PermutationSpec, root: str):
+        base = spec.groups[root].base
         members = {
-            key: group
-            for key, group in spec.groups.items()
-            if key == name or root.base in group.parents
+            key: group for key, group in spec.groups.items() if key == root or base in group.parents
         }
-        bases = {group.base for group in members.values()}
-        held = {p for group in members.values() for p in group.parents} - bases
+        inside = {group.base for group in members.values()}
+        held = {parent for group in members.values() for parent in group.parents} - inside
 
-        def renamed(group: axes.Group) -> axes.Group:
-            return axes.Group(
-                group.base, tuple(p if p in bases else _held_name(p) for p in group.parents)
-            )
-
-        def entry(name: str | None) -> str | None:
+        def own_name(name: str | None) -> str | None:
+            if name is None:
+                return None
+            group = spec.groups[name]
             if name in members:
-                return renamed(members[name]).key
-            group = spec.groups[name] if name is not None else None
-            return _held_name(group.base) if group is not None and group.base in held else None
+                parents = (p if p in inside else _held_name(p) for p in group.parents)
+                return axes.Group(group.base, tuple(parents)).key
+            return _held_name(group.base) if group.base in held else None
 
-        ordered = sorted(members, key=lambda key: (key != name, len(members[key].parents)))
-        self.keys = {renamed(members[key]).key: key for key in ordered}
-        keys_of = {group.base: key for key, group in spec.groups.items()}
-        self.held = {_held_name(parent): keys_of[parent] for parent in held}
         self.spec = PermutationSpec(
             {
-                path: tuple(entry(axis_name) for axis_name in names)
+                path: tuple(map(own_name, names))
                 for path, names in spec.axes.items()
                 if not members.keys().isdisjoint(names)
             }
         )
-        self.root = next(iter(self.keys))
-
-    def translate(self, similarity: UnitSimilarity) -> UnitSimilarity:
-        """A similarity of the whole spec in the names of the family's."""
-        own = {whole: name for name, whole in self.keys.items()}
-        names = tuple(own.get(name, name) for name in similarity.entries)
-        return UnitSimilarity(names, similarity.matrix)
+        ordered = sorted(members, key=lambda key: (key != root, len(members[key].parents)))
+        self.keys = {own_name(key): key for key in ordered}
+        self.root = own_name(root)
+        self._bases = {self.spec.groups[name].base: name for name in self.keys}
+        self._whole = self.keys | {
+            _held_name(group.base): key for key, group in spec.groups.items() if group.base in held
+        }
+        self.chains, self.held = {}, {}
+        for name in self.keys:
+            parents = self.spec.groups[name].parents
+            above = [key for key in self.keys if self.spec.groups[key].base in parents]
+            self.chains[name] = [*above, name]
+            self.held[name] = [parent for parent in parents if parent.startswith("#")]
 
     def best_moves(
         self,
@@ -114,224 +101,186 @@ class Family:
         arrays_b: Mapping[str, np.ndarray],
         similarities: Sequence[UnitSimilarity],
         sizes: Mapping[str, int],
-        submatch: SubMatcher,
-    ) -> tuple[dict[str, np.ndarray], float]:
+        submatch: subproblems.SubMatcher | None = None,
+    ) -> tuple[Moves, float]:
         """The moves that raise the objective most, all else held, and by how much.
 
         Args:
-            arrays_a: the arrays that count, or some of them.
+            arrays_a: those of the family's arrays that count.
             arrays_b: the same of B, permuted so far.
-            similarities: in the whole spec's names, columns permuted so far.
-            sizes: the number of units of each group and the lengths of "#" axes.
+            similarities: given in addition, columns permuted so far.
+            sizes: units of each group, lengths of "#" axes, in the whole spec's names.
+            submatch: needed if an array holds two groups that vary along one.
 
         Returns:
-            Name -> index array, relative to the present order of B; and the gain.
+            Name in the whole spec -> index array, relative to the present order of B; and the gain.
         """
-        sizes = {name: sizes[whole] for name, whole in self.keys.items()} | {
-            axis: sizes[held] for axis, held in self.held.items()
-        }
-        similarities = [self.translate(similarity) for similarity in similarities]
-        if all(self._is_chain(self.spec.axes[path]) for path in arrays_a):
-            moves, gain = self._by_assignments(arrays_a, arrays_b, similarities, sizes)
+        own_sizes = {name: sizes[whole] for name, whole in self._whole.items()}
+        own_names = {whole: name for name, whole in self._whole.items()}
+        given = [
+            UnitSimilarity(tuple(own_names[name] for name in one.entries), one.matrix)
+            for one in similarities
+        ]
+        places = [place for path in arrays_a for place in self._places(path)]
+        if all(self._is_chain(names) for _, names in places):
+            moves, gain = self._by_assignments(places, arrays_a, arrays_b, given, own_sizes)
         else:
-            moves, gain = self._by_submatching(arrays_a, arrays_b, similarities, sizes, submatch)
+            moves, gain = subproblems.best_moves(
+                self, arrays_a, arrays_b, given, own_sizes, submatch
+            )
         return {whole: moves[name] for name, whole in self.keys.items()}, gain
+
+    def is_tied(self, path: str) -> bool:
+        """Whether the root stands on two axes of an array: the objective is quadratic in it."""
+        return self.spec.axes[path].count(self.root) > 1
 
     def moved(
         self, arrays: Mapping[str, np.ndarray], moves: Mapping[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
-        """Arrays of the family after moves."""
+        """The family's arrays after moves, which are in the whole spec's names."""
         own = {name: moves[whole] for name, whole in self.keys.items()}
         return apply_permutation(self.spec, own, dict(arrays))
 
-    # Groups on their way down from the root, the group itself last; and the "#" axes it has.
-    def _chain(self, name: str) -> list[str]:
-        inside = {self.spec.groups[key].base: key for key in self.keys}
-        above = [inside[p] for p in self.spec.groups[name].parents if p in inside]
-        return [*sorted(above, key=lambda key: len(self.spec.groups[key].parents)), name]
+    def identity(self, sizes: Mapping[str, int]) -> Moves:
+        """No move, writable."""
+        return {
+            name: np.tile(np.arange(sizes[name]), (*self._lengths_above(name, sizes), 1))
+            if self.spec.groups[name].parents
+            else np.arange(sizes[name])
+            for name in self.keys
+        }
 
-    def _held_axes(self, name: str) -> list[str]:
-        return [p for p in self.spec.groups[name].parents if p.startswith("#")]
+    def _places(self, path: str) -> list[tuple[str, Sequence[str | None]]]:
+        """The axes of an array; of one the root is tied in, each of its axes by itself.
+
+        With the other axis left as it is, the objective is linearised there.
+        """
+        names = self.spec.axes[path]
+        if not self.is_tied(path):
+            return [(path, names)]
+        return [
+            (path, tuple(n if n != self.root or i == axis else None for i, n in enumerate(names)))
+            for axis, name in enumerate(names)
+            if name == self.root
+        ]
 
     def _is_chain(self, names: Sequence[str | None]) -> bool:
+        """Whether the groups on an array's axes are one group and all it varies along."""
         members = [name for name in names if name in self.keys]
-        deepest = max(members, key=lambda name: len(self._chain(name)))
-        return sorted(members) == sorted(self._chain(deepest))
+        return sorted(members) == sorted(self.chains[self._deepest(members)])
 
-    def _by_assignments(self, arrays_a, arrays_b, similarities, sizes):
+    def _deepest(self, names: Sequence[str | None]) -> str:
+        return max(
+            (name for name in names if name in self.keys), key=lambda name: len(self.chains[name])
+        )
+
+    def _by_assignments(
+        self,
+        places: Sequence[tuple[str, Sequence[str | None]]],
+        arrays_a: Mapping[str, np.ndarray],
+        arrays_b: Mapping[str, np.ndarray],
+        similarities: Sequence[UnitSimilarity],
+        sizes: Mapping[str, int],
+    ) -> tuple[Moves, float]:
         scores = {
             name: np.zeros(
-                [sizes[axis] for axis in self._held_axes(name)]
-                + [sizes[key] for key in self._chain(name) for _ in "ab"]
+                [sizes[axis] for axis in self.held[name]]
+                + [sizes[key] for key in self.chains[name] for _ in ("A", "B")]
             )
             for name in self.keys
         }
-        for path in arrays_a:
-            names = self.spec.axes[path]
-            a, b = (self._units_first(arrays[path], names) for arrays in (arrays_a, arrays_b))
-            deepest = max((n for n in names if n in self.keys), key=lambda n: len(self._chain(n)))
-            self._add(scores, deepest, self._chain(deepest), a @ b.swapaxes(1, 2))
+        for path, names in places:
+            name = self._deepest(names)
+            a, b = (self._units(name, names, arrays[path]) for arrays in (arrays_a, arrays_b))
+            self._add(scores, name, self.chains[name], a @ b.swapaxes(-1, -2))
         for similarity in similarities:
             chain = [name for name in similarity.entries if name in self.keys]
-            deepest = max(chain, key=lambda name: len(self._chain(name)))
-            self._add(scores, deepest, chain, similarity.matrix)
+            self._add(scores, self._deepest(chain), chain, similarity.matrix)
         moves = self._assign(scores, sizes)
-        gain = self._total(scores, moves, sizes) - self._total(scores, self._identity(sizes), sizes)
-        return moves, gain
+        still = self._total(scores, self.identity(sizes), sizes)
+        return moves, self._total(scores, moves, sizes) - still
 
-    def _units_first(self, array: np.ndarray, names: Sequence[str | None]) -> np.ndarray:
-        """An array as [held, units along the chain, rest]."""
-        deepest = max((n for n in names if n in self.keys), key=lambda n: len(self._chain(n)))
-        held, chain = self._held_axes(deepest), self._chain(deepest)
-        first = [names.index(name) for name in (*held, *chain)]
-        rest = [axis for axis in range(len(names)) if axis not in first]
+    def _units(self, name: str, names: Sequence[str | None], array: np.ndarray) -> np.ndarray:
+        """An array as [*held axes, units along the chain of a group, rest]."""
+        first = [names.index(key) for key in (*self.held[name], *self.chains[name])]
+        rest = [axis for axis in range(array.ndim) if axis not in first]
         array = array.transpose(*first, *rest)
-        num_held = int(np.prod(array.shape[: len(held)]))
-        num_units = int(np.prod(array.shape[len(held) : len(first)]))
-        return array.reshape(num_held, num_units, -1)
+        num_held, num_first = len(self.held[name]), len(first)
+        num_units = int(np.prod(array.shape[num_held:num_first]))
+        num_rest = int(np.prod(array.shape[num_first:]))
+        return array.reshape(*array.shape[:num_held], num_units, num_rest)
 
-    def _add(self, scores, name, chain, product) -> None:
-        """Add a product [held, units, units], units running along `chain`, to a group's scores."""
-        score, wanted = scores[name], self._chain(name)
-        num_held = len(self._held_axes(name))
+    def _add(self, scores: Scores, name: str, chain: list[str], product: np.ndarray) -> None:
+        """Add a product [*held axes, units of A, of B], units running along `chain`, to a score."""
+        score, num_held, wanted = scores[name], len(self.held[name]), self.chains[name]
         lengths = dict(zip(wanted, score.shape[num_held::2], strict=True))
         product = product.reshape(*score.shape[:num_held], *(lengths[key] for key in chain * 2))
-        sources = [num_held + chain.index(key) + half for key in wanted for half in (0, len(chain))]
-        score += product.transpose(*range(num_held), *sources)
+        pairs = [chain.index(key) + half for key in wanted for half in (0, len(chain))]
+        score += product.transpose(*range(num_held), *(num_held + axis for axis in pairs))
 
-    def _assign(self, scores, sizes) -> dict[str, np.ndarray]:
-        """The best order at every level, from the innermost groups out; then read off inwards."""
+    def _assign(self, scores: Scores, sizes: Mapping[str, int]) -> Moves:
+        """The best order at every level: solved from the innermost groups out, read off inwards."""
         totals = {name: score.copy() for name, score in scores.items()}
-        picks = {}
+        orders = {}
         for name in reversed(self.keys):
             total = totals[name]
-            best = np.empty(total.shape[:-2])
-            picks[name] = np.empty((*total.shape[:-2], total.shape[-1]), int)
+            orders[name], best = np.empty(total.shape[:-1], int), np.empty(total.shape[:-2])
             for place in np.ndindex(best.shape):
-                order = _best_order(total[place])
-                picks[name][place] = order
-                best[place] = assignment.total_similarity(total[place], order)
+                orders[name][place] = best_order(total[place])
+                best[place] = assignment.total_similarity(total[place], orders[name][place])
             if name != self.root:
-                parent = self._chain(name)[-2]
-                held, kept = self._held_axes(name), self._held_axes(parent)
-                summed = tuple(axis for axis, h in enumerate(held) if h not in kept)
-                left = [h for h in held if h in kept]
-                best = best.sum(axis=summed)
-                order = [left.index(h) for h in kept]
-                totals[parent] += best.transpose(*order, *range(len(kept), best.ndim))
-        moves: dict[str, np.ndarray] = {}
+                above = self.chains[name][-2]
+                totals[above] += self._summed(best, self.held[name], self.held[above])
+        moves: Moves = {}
         for name in self.keys:
-            moves[name] = picks[name][self._pairs(name, moves, sizes)]
+            moves[name] = orders[name][self._facing(name, moves, sizes)]
         return moves
 
-    def _pairs(self, name, moves, sizes) -> tuple[np.ndarray, ...]:
-        """Index of scores of a group: the slots of A above it, and the slots of B moved there."""
+    def _summed(self, values: np.ndarray, held: list[str], kept: list[str]) -> np.ndarray:
+        """Values per slot of the held axes, summed over those that the group above has not."""
+        values = values.sum(axis=tuple(i for i, axis in enumerate(held) if axis not in kept))
+        left = [axis for axis in held if axis in kept]
+        order = [left.index(axis) for axis in kept]
+        return values.transpose(*order, *range(len(kept), values.ndim))
+
+    def _facing(self, name: str, moves: Moves, sizes: Mapping[str, int]) -> tuple[np.ndarray, ...]:
+        """Index of a group's scores: every slot of A it stands in, and the slot of B moved there.
+
+        Each part is in the shape of the group's slots, as in a permutation.
+        """
         parents = self.spec.groups[name].parents
-        keys = {self.spec.groups[key].base: key for key in self.keys}
-        lengths = [sizes[keys.get(parent, parent)] for parent in parents]
+        lengths = self._lengths_above(name, sizes)
         slots = dict(zip(parents, np.indices(lengths), strict=True))
-        index = [slots[axis] for axis in self._held_axes(name)]
-        for above in self._chain(name)[:-1]:
+        index = [slots[axis] for axis in self.held[name]]
+        for above in self.chains[name][:-1]:
             group = self.spec.groups[above]
             slot = slots[group.base]
-            index += [slot, moves[above][(*(slots[p] for p in group.parents), slot)]]
+            index += [slot, moves[above][(*(slots[parent] for parent in group.parents), slot)]]
         return tuple(index)
 
-    def _total(self, scores, moves, sizes) -> float:
-        """The similarity of all that faces each other after these moves."""
+    def _total(self, scores: Scores, moves: Moves, sizes: Mapping[str, int]) -> float:
+        """The similarity of all units that face each other after these moves."""
         total = 0.0
         for name, score in scores.items():
-            index = tuple(i[..., None] for i in self._pairs(name, moves, sizes))
-            total += float(score[(*index, np.arange(score.shape[-1]), moves[name])].sum())
+            slots = (part[..., None] for part in self._facing(name, moves, sizes))
+            total += float(score[(*slots, np.arange(sizes[name]), moves[name])].sum())
         return total
 
-    def _identity(self, sizes) -> dict[str, np.ndarray]:
-        keys = {self.spec.groups[key].base: key for key in self.keys}
-        return {
-            name: np.broadcast_to(
-                np.arange(sizes[name]),
-                (*(sizes[keys.get(p, p)] for p in self.spec.groups[name].parents), sizes[name]),
-            )
-            for name in self.keys
-        }
-
-    def _by_submatching(self, arrays_a, arrays_b, similarities, sizes, submatch):
-        """The same with a matching problem of its own for every pair of the root's units."""
-        root = self.root
-        base, outer = self.spec.groups[root].base, self._held_axes(root)
-        paths = [path for path in arrays_a if root in self.spec.axes[path]]
-        inner = {
-            name: self._inside_name(name, {base, *outer})
-            for name in self.spec.groups
-            if name not in (root, *outer)
-        }
-        spec = PermutationSpec(
-            {
-                path: tuple(inner.get(n) for n in self.spec.axes[path] if n not in (root, *outer))
-                for path in paths
-            }
-        )
-        moves = {name: still.copy() for name, still in self._identity(sizes).items()}
-        gain = 0.0
-        for held in np.ndindex(*(sizes[axis] for axis in outer)):
-            at = dict(zip(outer, held, strict=True))
-            a, b = (
-                [self._slices(arrays, paths, {**at, root: unit}) for unit in range(sizes[root])]
-                for arrays in (arrays_a, arrays_b)
-            )
-            values, orders = np.zeros((sizes[root],) * 2), {}
-            for i, j in np.ndindex(values.shape):
-                given, constant = self._inside_similarities(similarities, at, i, j, sizes, inner)
-                orders[i, j], best, start = submatch(spec, a[i], b[j], given)
-                values[i, j] = best + constant
-                gain -= start + constant if i == j else 0.0
-            moves[root][held] = _best_order(values)
-            gain += assignment.total_similarity(values, moves[root][held])
-            for i, j in enumerate(moves[root][held].tolist()):
-                for name in list(self.keys)[1:]:
-                    parents = self.spec.groups[name].parents
-                    slots = {**at, base: i}
-                    index = tuple(slots.get(parent, slice(None)) for parent in parents)
-                    moves[name][index] = orders[i, j][inner[name]]
-        return moves, gain
-
-    def _inside_name(self, name: str, gone: set[str]) -> str:
-        """The name of a group once a unit of each of some groups it varies along is picked."""
-        group = self.spec.groups[name]
-        return axes.Group(group.base, tuple(p for p in group.parents if p not in gone)).key
-
-    def _slices(self, arrays, paths, slots: Mapping[str, int]) -> dict[str, np.ndarray]:
-        """Arrays with one position picked along each of the named axes."""
-        cut = {}
-        for path in paths:
-            index = tuple(slots.get(name, slice(None)) for name in self.spec.axes[path])
-            cut[path] = np.ascontiguousarray(arrays[path][index])
-        return cut
-
-    def _inside_similarities(self, similarities, at, i, j, sizes, inner):
-        """What is given about unit i of A and unit j of B: for their insides, and alone."""
-        found, constant = [], 0.0
-        for similarity in similarities:
-            held = [name for name in similarity.entries if name.startswith("#")]
-            chain = [name for name in similarity.entries if not name.startswith("#")]
-            lengths = [sizes[name] for name in chain]
-            kept = [name for name in similarity.entries if name not in (self.root, *at)]
-            matrix = similarity.matrix[tuple(at.get(name, slice(None)) for name in held)]
-            matrix = matrix.reshape(*matrix.shape[:-2], *lengths, *lengths)
-            num_kept_held = sum(name in kept for name in held)
-            rows = num_kept_held + chain.index(self.root)
-            matrix = matrix.take(j, rows + len(chain)).take(i, rows)
-            if all(name.startswith("#") for name in kept):
-                constant += float(matrix.sum(dtype=np.float64))
-                continue
-            size = math.prod(sizes[name] for name in chain if name != self.root)
-            matrix = matrix.reshape(*matrix.shape[:num_kept_held], size, size)
-            found.append(UnitSimilarity(tuple(inner[name] for name in kept), matrix))
-        return found, constant
+    def _lengths_above(self, name: str, sizes: Mapping[str, int]) -> list[int]:
+        parents = self.spec.groups[name].parents
+        return [sizes[self._bases.get(parent, parent)] for parent in parents]
 
 
-def _best_order(similarity: np.ndarray) -> np.ndarray:
+def best_order(similarity: np.ndarray) -> np.ndarray:
     """The best assignment; on a tie all stays where it is."""
     order = assignment.solve_assignment(similarity)
     best = assignment.total_similarity(similarity, order)
     return order if best > np.trace(similarity) + 1e-12 * abs(best) else np.arange(order.size)
+
+
+def _moving_parents(group: axes.Group) -> list[str]:
+    return [parent for parent in group.parents if not parent.startswith("#")]
+
+
+def _held_name(base: str) -> str:
+    return base if base.startswith("#") else f"#{base}"

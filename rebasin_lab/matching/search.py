@@ -1,19 +1,20 @@
 """Where to set out from, and how long to go on: the search around `ascent`.
 
 Coordinate ascent ends in a local optimum, and which one depends on where it starts. Grown outwards
-from what is fixed, it starts well: one start beats the best of ten runs of Algorithm 1 on most
-networks. More effort goes into *regrowing*: half of the groups, drawn at random, are forgotten and
-grown again around the other half, and the result is kept if it is better. Per second that found
-more than random restarts, swapping units of one group, or Frank-Wolfe steps on all groups at once.
+from what is fixed it starts well; most often one such start beats ten runs of Algorithm 1. More
+effort goes into *regrowing*: half of the groups, drawn at random, are forgotten and grown again
+around the others, and what comes of it is kept if it is better. On small residual networks that
+found more per second than fresh starts in random order, shuffling one group, or Frank-Wolfe steps
+on all groups at once.
 """
 
-import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import numpy as np
 
+from rebasin_lab.matching import products
 from rebasin_lab.matching.ascent import Arrays, Ascent, Cost
 from rebasin_lab.matching.record import MatchingResult, Start
 from rebasin_lab.matching.similarity import UnitSimilarity
@@ -21,22 +22,6 @@ from rebasin_lab.symmetry import Permutation, PermutationSpec
 
 Effort = Literal["fast", "default", "thorough"]
 NUM_REGROWTHS = 20  # of "thorough"
-
-
-@dataclasses.dataclass
-class _Climb:
-    """One ascent, from its start to where it ended."""
-
-    name: str
-    ascent: Ascent
-    history: list[float]
-    num_sweeps: int
-    converged: bool
-    seconds: float
-
-    @property
-    def start(self) -> Start:
-        return Start(self.name, self.history[-1], self.num_sweeps, self.seconds)
 
 
 def search(
@@ -52,56 +37,56 @@ def search(
     on_sweep: Callable[[float], None] | None = None,
     quantity: str = "inner product of weights",
 ) -> MatchingResult:
-    """Climb as far as the effort says; see `weight.weight_matching` for the arguments.
+    """Climb as far as the effort says; see `weight.weight_matching` for most arguments.
 
     Args:
         spec: of the arrays; every axis holds one name or None.
         arrays_a: by path, float32 in C order.
         arrays_b: likewise; not changed.
-        similarities: given in addition, see `UnitSimilarity`.
+        similarities: given in addition, see `similarity`.
         effort: "fast" stops after the first pass and one sweep.
-        seed: of what is drawn: visiting orders from a given start, and what is regrown.
-        start: set out from this permutation, not from what is fixed, and visit groups in random
-            order, as Algorithm 1 does.
+        seed: of all that is drawn: visiting orders from a given start, and what is regrown.
+        start: set out from this permutation and visit groups in random order.
         max_sweeps: passes over all groups from one start.
         on_sweep: called with the objective after every pass.
         quantity: for the record.
+
+    Raises:
+        ValueError: for an unknown effort or less than one sweep.
     """
     if effort not in get_args(Effort):
         raise ValueError(f"Expected effort among {get_args(Effort)}; got {effort!r}.")
     if max_sweeps < 1:
-        raise ValueError(f"Expected at least one sweep; got max_sweeps {max_sweeps}.")
-    began = time.perf_counter()
-    rng = np.random.default_rng(seed)
-    cost = Cost()
+        raise ValueError(f"Expected max_sweeps of at least 1; got {max_sweeps}.")
+    began, cost, rng = time.perf_counter(), Cost(), np.random.default_rng(seed)
 
-    def ascent(start: Permutation | None) -> Ascent:
-        return Ascent(spec, arrays_a, arrays_b, similarities, start=start, cost=cost)
-
-    def climb(name: str, start: Permutation | None, regrown: float = 0.0) -> _Climb:
-        return _climb(
-            name, ascent(start), rng, max_sweeps=max_sweeps, regrown=regrown, on_sweep=on_sweep
+    def climb(name: str, start: Permutation | None, *, regrown: float) -> _Climb:
+        ascent = Ascent(spec, arrays_a, arrays_b, similarities, start=start, cost=cost)
+        return _Climb(
+            name,
+            ascent,
+            rng,
+            min(max_sweeps, 2) if effort == "fast" else max_sweeps,
+            regrown=regrown,
+            on_sweep=on_sweep,
         )
 
-    if effort == "fast":
-        max_sweeps = min(max_sweeps, 2)
-    if start is not None:
-        best = climb("given", start)
-        climbs = [best]
-    else:
-        climbs = [climb("grown", None, regrown=1.0)]
-        if effort == "thorough" or climbs[0].history[1] < climbs[0].history[0]:
-            # Related models may lie as they should already: do not end below the identity.
-            climbs.append(climb("identity", None))
-        best = max(climbs, key=lambda c: c.history[-1])
-    history = best.history
-    if effort == "thorough" and len(best.ascent.names) > 1:
-        for _ in range(NUM_REGROWTHS):
-            tried = climb("regrown", best.ascent.order, regrown=0.5)
-            climbs.append(tried)
-            if tried.history[-1] > history[-1] + best.ascent.tolerance:
-                best = tried
-            history = [*history, max(history[-1], tried.history[-1])]
+    with products.blas_threads(_num_multiplications(spec, arrays_a)):
+        if start is not None:
+            climbs = [climb("given", start, regrown=0.0)]
+        else:
+            climbs = [climb("grown", None, regrown=1.0)]
+            if effort == "thorough" or climbs[0].fell:
+                # Related models may lie as they should: do not end below where they are.
+                climbs.append(climb("identity", None, regrown=0.0))
+        best = max(climbs[::-1], key=lambda each: each.history[-1])  # the identity, on a tie
+        # A growth may begin below the identity and end above: till then, that was the best known.
+        history = np.maximum.accumulate(best.history).tolist()
+        for _ in range(NUM_REGROWTHS if effort == "thorough" else 0):
+            climbs.append(climb("regrown", best.ascent.order, regrown=0.5))
+            if climbs[-1].history[-1] > history[-1] + best.ascent.tolerance:
+                best = climbs[-1]
+            history.append(max(history[-1], best.history[-1]))
     return MatchingResult(
         permutation={name: best.ascent.order[name] for name in spec.permutations},
         objective=tuple(history),
@@ -109,40 +94,63 @@ def search(
         num_sweeps=best.num_sweeps,
         seconds=time.perf_counter() - began,
         quantity=quantity,
-        starts=tuple(c.start for c in climbs),
+        starts=tuple(Start(c.name, c.history[-1], c.num_sweeps, c.seconds) for c in climbs),
         num_assignments=cost.num_assignments,
         assignment_seconds=cost.assignment_seconds,
         product_seconds=cost.product_seconds,
     )
 
 
-def _climb(
-    name: str,
-    ascent: Ascent,
-    rng: np.random.Generator,
-    *,
-    max_sweeps: int,
-    regrown: float,
-    on_sweep: Callable[[float], None] | None,
-) -> _Climb:
-    """Grow a share of the groups anew (none: stay), then sweep until nothing changes."""
-    began = time.perf_counter()
-    history, num_sweeps, converged = [ascent.objective()], 0, not ascent.names
-    if regrown:
-        num_grown = max(1, round(regrown * len(ascent.names))) if ascent.names else 0
-        ascent.grow(set(rng.permutation(ascent.names)[:num_grown].tolist()))
-        history.append(ascent.objective())
-        num_sweeps = 1
-    else:
-        ascent.stay()
-    while not converged and num_sweeps < max_sweeps:
-        num_sweeps += 1
-        names = ascent.names
-        if not regrown:
-            names = [names[index] for index in rng.permutation(len(names))]
-        gains = [ascent.improve(each) for each in names]
-        history.extend((history[-1] + np.cumsum(gains)).tolist())
-        converged = not any(gains)
-        if on_sweep is not None:
-            on_sweep(history[-1])
-    return _Climb(name, ascent, history, num_sweeps, converged, time.perf_counter() - began)
+class _Climb:
+    """One ascent from its start to where it ended.
+
+    Attributes:
+        fell: whether its first pass ended below where everything was before.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        ascent: Ascent,
+        rng: np.random.Generator,
+        max_sweeps: int,
+        *,
+        regrown: float,
+        on_sweep: Callable[[float], None] | None,
+    ):
+        began = time.perf_counter()
+        self.name, self.ascent = name, ascent
+        self.history, self.num_sweeps = [ascent.objective()], 0
+        num_grown = round(regrown * len(ascent.names))
+        if num_grown:
+            ascent.grow(set(rng.permutation(ascent.names)[:num_grown].tolist()))
+            self.history.append(ascent.objective())
+            self.num_sweeps = 1
+            if on_sweep is not None:
+                on_sweep(self.history[-1])
+        else:
+            ascent.stay()
+        self.fell = self.history[-1] < self.history[0]
+        self.converged = not ascent.names
+        while not self.converged and self.num_sweeps < max_sweeps:
+            names = ascent.names
+            # Algorithm 1 has no better order than a random one; a growth has its own.
+            order = range(len(names)) if num_grown else rng.permutation(len(names))
+            gains = [ascent.improve(names[index]) for index in order]
+            self.history.extend((self.history[-1] + np.cumsum(gains)).tolist())
+            self.num_sweeps += 1
+            self.converged = not any(gains)
+            if on_sweep is not None:
+                on_sweep(self.history[-1])
+        self.seconds = time.perf_counter() - began
+
+
+def _num_multiplications(spec: PermutationSpec, arrays: Arrays) -> float:
+    """Of all products between units, each multiplied out once."""
+    return float(
+        sum(
+            arrays[path].size * arrays[path].shape[axis]
+            for places in spec.permutations.values()
+            for path, axis in places
+        )
+    )

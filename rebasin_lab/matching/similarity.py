@@ -70,11 +70,18 @@ class GivenSimilarities:
 
     def move(self, moves: Mapping[str, np.ndarray]) -> None:
         """Put the columns in a new order; moves of groups that are not here do nothing."""
-        for index, (names, columns, matrix) in enumerate(self._items):
-            own = {name: moves[name] for name in columns.permutations if name in moves}
-            if own:
-                matrix = apply_permutation(columns, own, {"matrix": matrix})["matrix"]
-                self._items[index] = (names, columns, matrix)
+        self._items = [
+            (names, columns, _moved(columns, matrix, moves))
+            for names, columns, matrix in self._items
+        ]
+
+    def gain(self, moves: Mapping[str, np.ndarray]) -> float:
+        """How much moves would raise `total`."""
+        return sum(
+            UnitSimilarity(names, _moved(columns, matrix, moves)).total()
+            - UnitSimilarity(names, matrix).total()
+            for names, columns, matrix in self._items
+        )
 
     def of(self, name: str) -> list[UnitSimilarity]:
         """Those about a group, or about a family by its root."""
@@ -99,3 +106,10 @@ class GivenSimilarities:
         """About the largest that `total` could be."""
         best = (np.abs(matrix).max(axis=-1) for _, _, matrix in self._items)
         return float(sum(rows.sum(dtype=np.float64) for rows in best))
+
+
+def _moved(
+    columns: PermutationSpec, matrix: np.ndarray, moves: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    own = {name: moves[name] for name in columns.permutations if name in moves}
+    return apply_permutation(columns, own, {"matrix": matrix})["matrix"] if own else matrix

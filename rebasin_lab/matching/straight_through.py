@@ -113,7 +113,7 @@ def straight_through_matching(
     judged = np.sort(rng.permutation(num_images)[:num_eval_images])
     judge_images, judge_labels = images[judged], labels[judged]
     params_a, params_b = jax.device_put((params_a, params_b))
-    optimizer = optax.sgd(learning_rate, momentum=momentum)
+    optimizer = _sgd(learning_rate, momentum)
 
     def loss_of(permuted_b: PyTree) -> float:
         middle = _middle(params_a, permuted_b)
@@ -169,6 +169,11 @@ def straight_through_matching(
         assignment_seconds=sum(cost.assignment_seconds for cost in costs),
         product_seconds=sum(cost.product_seconds for cost in costs),
     )
+
+
+@functools.lru_cache(maxsize=32)  # one object per setting, so that a step is compiled once
+def _sgd(learning_rate: float, momentum: float) -> optax.GradientTransformation:
+    return optax.sgd(learning_rate, momentum=momentum)
 
 
 @functools.partial(jax.jit, static_argnames=("apply_fn", "optimizer"))

@@ -49,10 +49,9 @@ def weight_matching(
         seed: fixes the result; only "thorough" and a given `start` draw anything.
         effort: "fast" stops after the first pass and one sweep, "default" at a local optimum,
             "thorough" tries others: the identity, and growing half of the groups anew, 20 times.
-        normalize: compare weights after dividing each by the square root of the norms of the units
-            it connects, so that units with small weights count as much as others. The objective
-            is then that of the scaled weights. Better on some thin networks, see
-            `02_matching_methods`.
+        normalize: divide every weight by the geometric mean of the norms of the units it connects,
+            so that units with small weights count as much as others. The objective is then that of
+            the scaled weights. Better on some thin networks, see `02_matching_methods`.
         start: improve this permutation, visiting groups in random order.
         max_sweeps: passes over all groups before giving up on convergence.
         on_sweep: called with the objective after every pass, for progress.
@@ -118,30 +117,39 @@ def arrays_of(
 
 
 def normalized(spec: PermutationSpec, arrays: Arrays) -> Arrays:
-    """Arrays with every entry divided by the square root of the norm of each unit it belongs to.
+    """Arrays with every entry divided by the geometric mean of the norms of its units.
 
-    The norm of a unit is over all its weights, wherever its group stands. A unit without any weight
-    stays as it is. Units of groups that vary along others are told apart by slot.
+    A unit's norm is over all its weights, in every array its group stands in. So neither the size
+    of a unit nor that of a network matters. Units without any weight stay as they are; of groups
+    that vary along others, units in different slots are different units.
     """
     norms: dict[str, np.ndarray] = {}
-    for name in spec.permutations:
-        squares = 0.0
-        for path, axis in spec.permutations[name]:
+    for name, places in spec.permutations.items():
+        squares = np.float64(0)
+        for path, axis in places:
             kept = _slots_and_units(spec, path, name, axis)
             summed = tuple(i for i in range(arrays[path].ndim) if i not in kept)
             square = np.square(arrays[path], dtype=np.float64).sum(summed)
             squares = squares + np.transpose(square, np.argsort(np.argsort(kept)))
         norms[name] = np.where(squares > 0, np.sqrt(squares), 1.0)
-    scaled = {}
-    for path, array in arrays.items():
-        for axis, name in enumerate(spec.axes[path]):
-            if name in norms:
-                kept = _slots_and_units(spec, path, name, axis)
-                factor = np.transpose(norms[name], np.argsort(kept)) ** -0.5
-                others = tuple(i for i in range(array.ndim) if i not in kept)
-                array = array * np.expand_dims(factor.astype(np.float32), others)
-        scaled[path] = np.ascontiguousarray(array)
-    return scaled
+    return {
+        path: _divided(spec, path, array, norms)
+        if any(n in norms for n in spec.axes[path])
+        else array
+        for path, array in arrays.items()
+    }
+
+
+def _divided(
+    spec: PermutationSpec, path: str, array: np.ndarray, norms: dict[str, np.ndarray]
+) -> np.ndarray:
+    named = [(axis, name) for axis, name in enumerate(spec.axes[path]) if name in norms]
+    for axis, name in named:
+        kept = _slots_and_units(spec, path, name, axis)
+        factor = np.transpose(norms[name], np.argsort(kept)) ** (-1 / len(named))
+        others = tuple(i for i in range(array.ndim) if i not in kept)
+        array = array * np.expand_dims(factor.astype(np.float32), others)
+    return np.ascontiguousarray(array)
 
 
 def _slots_and_units(spec: PermutationSpec, path: str, name: str, axis: int) -> list[int]:
