@@ -165,7 +165,7 @@ class Ascent:
 
     def sweep(self) -> float:
         """Improve each group in turn; returns the gain, 0 if nothing is left to improve."""
-        return sum(self.improve(name) for name in self.names)
+        return math.fsum(self.improve(name) for name in self.names)
 
     def _best_of_group(self, name: str) -> tuple[Moves, float]:
         similarity = self._similarity[name]
@@ -184,7 +184,7 @@ class Ascent:
         if not tied:
             return {name: order}, _gain(similarity, order)
         # Only part of the objective is linear in this group.
-        gain = _gain(self._similarity[name], order) + sum(_gain(m, order) for m in given)
+        gain = math.fsum(_gain(m, order) for m in (self._similarity[name], *given))
         for path in {place.path for place in tied}:
             moved = self._permuted(path, {name: order})
             gain += products.inner_product([self.a[path]], [moved])

@@ -18,8 +18,8 @@ from jaxtyping import Float32
 # Units whose values lie in slices at least this long are multiplied slice by slice, without a copy.
 _MIN_SLICE = 32
 
-# A search with fewer multiplications than this is a matter of a tenth of a second on one core.
-_SMALL_SEARCH = 2e10
+# A search with fewer multiplications than this takes about a second on one core.
+_SMALL_SEARCH = 1e11
 _ROW = 4096  # float32 numbers summed in float32; rows are summed in float64
 
 

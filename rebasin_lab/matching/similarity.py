@@ -5,6 +5,7 @@ respond to says it at once, so it can be added to every step of a search.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -77,7 +78,7 @@ class GivenSimilarities:
 
     def gain(self, moves: Mapping[str, np.ndarray]) -> float:
         """How much moves would raise `total`."""
-        return sum(
+        return math.fsum(
             UnitSimilarity(names, _moved(columns, matrix, moves)).total()
             - UnitSimilarity(names, matrix).total()
             for names, columns, matrix in self._items
@@ -100,7 +101,7 @@ class GivenSimilarities:
 
     def total(self) -> float:
         """The similarity of all units that face each other, in float64."""
-        return sum(UnitSimilarity(names, matrix).total() for names, _, matrix in self._items)
+        return math.fsum(UnitSimilarity(names, m).total() for names, _, m in self._items)
 
     def scale(self) -> float:
         """About the largest that `total` could be."""

@@ -172,13 +172,14 @@ def draw_symmetry_counts(fig: Figure, numbers: Mapping[str, Any]) -> None:
 def draw_objective(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """<A, pi(B)>, visit by visit.
 
-    Numbers: `objectives`: name -> history; `visits_per_sweep`.
+    Numbers: `objectives`: name -> history; `visits_per_sweep`; `first_visit`: where in a history
+    the first sweep begins (0 if it is not there).
     """
     ax = fig.subplots()
     for name, history in numbers["objectives"].items():
         ax.plot(history, ".-", label=name)
     longest = max(map(len, numbers["objectives"].values()))
-    for sweep in range(0, longest, numbers["visits_per_sweep"]):
+    for sweep in range(numbers.get("first_visit", 0), longest, numbers["visits_per_sweep"]):
         ax.axvline(sweep, color="#cccccc", linewidth=0.6, zorder=0)
     ax.set(
         title="The objective of weight matching",
