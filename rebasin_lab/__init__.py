@@ -4,8 +4,8 @@
 
 The rooms, in reading order: `pytrees`, `datasets`, `models`, `evaluation`, `training`,
 `checkpoints`, `symmetry`, `matching`, `interpolation`, `counterexample`, `experiments`, `claims`,
-`plots`, `figures`, `runs`, `widgets`, `execution`, `runner`, `cli`. Each imports only from those before it, and from
-`paths` and `progress`, which import nothing of the lab.
+`plots`, `figures`, `runs`, `widgets`, `execution`, `runner`, `cli`. Each imports only from those
+before it, and from `paths` and `progress`, which import nothing of the lab.
 """
 
 from typing import Any

@@ -111,7 +111,7 @@ def test_measure_takes_one_number_or_several(measured):
 
 
 def test_unknown_claim_is_refused():
-    with pytest.raises(ValueError, match=r"a claim among \['fig1-midpoint'.*; got 'fig99'"):
+    with pytest.raises(ValueError, match=r"a claim among \['a11-steepest-descent'.*; got 'fig99'"):
         claims.measure("fig99", "quick", 1.0)
 
 

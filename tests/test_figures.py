@@ -29,6 +29,25 @@ GROUP = {"shape": [16], "kind": "single", "pinned": False, "num_leaves": 3}
 
 # A small record for every plot; a new plot gets a line here and inherits the laws.
 NUMBERS = {
+    "ascent_visit": {
+        "layers": [
+            {"name": f"layer {number}", "matrix": [[0.1, 1.0], [-0.5, 0.2]], "limit": 1.0}
+            for number in (1, 2)
+        ],
+        "visited": 1,
+        "best": [1, 0],
+        "gain": 0.2,
+        "visit": 1,
+        "objective": [0.3, 0.5, 0.7, 0.7],
+    },
+    "ascents": {
+        "searches": [
+            {"method": "weight", "visits": [0, 2, 3], "objective": [0.0, 3.0, 4.0]},
+            {"method": "algorithm_1", "visits": [0, 1, 2, 3], "objective": [0.0, 2.0, 3.5, 3.8]},
+        ],
+        "in_place": {"weight": [2], "algorithm_1": [5, 9]},
+        "chance": 2,
+    },
     "barriers": {"pairs": ["0, 1", "2, 3"], "naive": [1, 2], "permuted": [0.1, 0], "floor": 1e-4},
     "contour": {
         "x": [0.0, 0.5, 1.0],
@@ -37,6 +56,30 @@ NUMBERS = {
         "models": {"A": [0.0, 0.0], "B": [1.0, 0.0], "C": [0.1, 0.9]},
         "cap": 2.0,
     },
+    "decision_regions": {
+        "lambdas": [0.0, 0.5],
+        "truth": ["00", "10"],
+        "panels": {
+            "identity": [{"yes": ["00", "10"], "error": 0.0}, {"yes": ["01", "00"], "error": 0.5}]
+        },
+    },
+    "decision_walk": {
+        "lambdas": [0.1, 0.9],
+        "curves": {"identity": [0.25, 0.25], "swap both": [0.1, 0.2]},
+        "permutation": "swap both",
+        "lam": 0.3,
+        "error": 0.15,
+        "truth": ["00", "10"],
+        "yes": ["01", "10"],
+    },
+    "error_curves": {
+        "lambdas": [0.0, 1.0],
+        "measured": {"identity": [0.0, 0.0], "swap 2": [0.0, 0.1]},
+        "exact_lambdas": [0.1, 0.9],
+        "exact": {"identity": [0.25, 0.25], "swap 2": [0.2, 0.2]},
+        "squared_distances": {"identity": 20.0, "swap 2": 14.0},
+    },
+    "halfway": {"loss": [0.03, 0.02, 0.02]},
     "history": {"histories": {"A": HISTORY, "B": HISTORY}},
     "interpolation": {"curves": dict.fromkeys(METHODS, [CURVE, CURVE])},
     "line_position": {
@@ -45,7 +88,27 @@ NUMBERS = {
         "images": [IMAGE, IMAGE],
         "answers": dict.fromkeys(METHODS, [["3", True], ["5", False]]),
     },
+    "matchers": {
+        "methods": {
+            method: {"inner_products": [3.0, 2.0], "barriers": [0.1, 0.2]}
+            for method in ("weight", "activation", "steepest_descent")
+        },
+        "naive": [0.8, 0.9],
+    },
+    "method_lines": {"curves": {"naive": CURVE, "weight": CURVE, "activation": CURVE}},
     "objective": {"objectives": {"seeds 0, 1": [0.0, 3.0, 4.0]}, "visits_per_sweep": 2},
+    "similarity_views": {
+        "columns": ["before", "after"],
+        "rows": [
+            {"name": "weights", "images": [IMAGE, IMAGE]},
+            {"name": "activations", "images": [IMAGE, IMAGE]},
+        ],
+    },
+    "slopes": {
+        "lambdas": [0.0, 1.0],
+        "slopes": {"greedy": [1.0, 0.5], "weight matching": [1.0, 1.1]},
+    },
+    "sorted_barriers": {"barriers": {"naive": [0.2, 0.3], "best of four": [0.1, 0.0]}},
     "symmetry_counts": {
         "bars": [
             {"name": "atoms", "log10": 82, "kind": "other"},
@@ -66,6 +129,12 @@ NUMBERS = {
             GROUP | {"name": "P_2[P_1]", "shape": [4, 2], "kind": "varying", "rows": [1, 2]},
             GROUP | {"name": "P_3", "pinned": True, "rows": [2, 3]},
         ],
+    },
+    "two_tests": {
+        "points": [[-0.5, 0.5], [0.5, 0.5]],
+        "labels": [1, 0],
+        "columns": ["unit 1", "f"],
+        "rows": {"A": [IMAGE, IMAGE], "B": [IMAGE, IMAGE]},
     },
     "units": {"rows": {"A": [IMAGE, IMAGE], "B": [IMAGE, IMAGE]}, "slots": [3, 7]},
 }
@@ -128,6 +197,19 @@ def test_plot_draws_without_warnings_on_opaque_white(plot):
         ("objective", {"objectives": {"only the start": [1.0]}}),
         ("symmetry_group", {"rows": [{"name": "w", "fixed": True}], "groups": []}),
         ("symmetry_group", {"rows": [{"name": "scalar", "fixed": False}], "groups": []}),
+        ("sorted_barriers", {"barriers": {"naive": [], "best of four": []}}),
+        ("two_tests", {"rows": {"A": [[[0.0]]]}, "columns": ["dead"]}),
+        ("ascent_visit", {"visit": 2, "best": [0, 1], "gain": 0.0}),
+        (
+            "ascents",
+            {"searches": [{"method": "weight", "visits": [0, 2], "objective": [1.0, 1.0]}]},
+        ),
+        ("halfway", {"loss": [0.0, 0.0]}),
+        ("method_lines", {"curves": {"naive": CURVE}}),
+        (
+            "similarity_views",
+            {"columns": ["dead"], "rows": [{"name": "none", "images": [[[0.0]]]}]},
+        ),
     ],
     ids=[
         "one image",
@@ -138,6 +220,13 @@ def test_plot_draws_without_warnings_on_opaque_white(plot):
         "no update",
         "no group",
         "nothing to connect",
+        "no pair",
+        "a dead unit",
+        "last visit",
+        "nothing to climb",
+        "no loss",
+        "only the naive line",
+        "dead units only",
     ],
 )
 def test_smallest_records_draw_too(plot, changes):
@@ -234,7 +323,7 @@ def test_html_escapes_what_it_quotes():
 
 
 def test_unknown_plot_is_refused_and_nothing_written(tmp_path):
-    with pytest.raises(ValueError, match=r"a plot among \['barriers', .*\]; got 'pie'"):
+    with pytest.raises(ValueError, match=r"a plot among \['ascent_visit', .*\]; got 'pie'"):
         figures.save_figure(
             tmp_path, "pie", plot="pie", numbers={}, caption="", alt="", provenance=PROVENANCE
         )

@@ -18,6 +18,7 @@ NOT_REPRODUCED_AT_QUICK = {
     "fig2-mnist-below-both",
     "fig2-mnist-matched",
     "fig9-mnist-matched",
+    "section3-ste-best",
     "table1-resnet50",
 }
 

@@ -1,6 +1,6 @@
 """The picture of a symmetry group: layers in computing order, tied units on one line.
 
-And the pictures of the two small pairs of networks.
+And the pictures of the two small pairs of networks, and of how matchers compare.
 """
 
 import json
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 import rebasin_lab as rl
 from rebasin_lab import counterexample as toys
 from rebasin_lab import plots, pytrees
-from rebasin_lab.plots import counterexample, symmetry_group, symmetry_rows
+from rebasin_lab.plots import counterexample, matching, symmetry_group, symmetry_rows
 
 IMAGES = jax.ShapeDtypeStruct((2, 16, 16, 3), jnp.float32)
 
@@ -239,3 +239,76 @@ def test_slopes_are_drawn_from_zero():
     numbers = {"lambdas": [0.0, 1.0], "slopes": {"greedy": [1.0, 1.1], "naive": [1.0, 1.1]}}
     (ax,) = drawn("slopes", numbers).axes
     assert ax.get_ylim()[0] == 0
+
+
+def test_every_matcher_has_a_look_of_its_own():
+    assert set(rl.MATCHERS) <= matching.LOOKS.keys()
+    looks = [(look.colour, look.marker, look.is_open) for look in matching.LOOKS.values()]
+    assert len(set(looks)) == len(looks)
+    assert len({look.label for look in matching.LOOKS.values()}) == len(looks)
+
+
+def test_stages_of_one_method_share_a_scale_of_colours():
+    rows = [
+        {"name": "weights", "images": [[[0.1, -0.2]], [[0.4, 0.0]]]},
+        {"name": "activations", "images": [[[0.9, 0.0]], [[0.1, 0.0]]]},
+    ]
+    fig = drawn("similarity_views", {"columns": ["before", "after"], "rows": rows})
+    limits = [ax.images[0].get_clim() for ax in fig.axes[:4]]
+    assert limits == [(-0.4, 0.4)] * 2 + [(-0.9, 0.9)] * 2
+
+
+def test_visit_marks_what_is_paired_and_what_would_be_best():
+    layer = {"name": "layer", "matrix": [[0.0, 1.0], [1.0, 0.0]], "limit": 1.0}
+    numbers = {"layers": [layer] * 3, "visited": 1, "best": [1, 0], "visit": 2, "gain": 2.0}
+    fig = drawn("ascent_visit", numbers | {"objective": [0.0, 0.5, 1.0, 3.0]})
+    first, visited, last, curve = fig.axes
+    assert [len(ax.lines) for ax in (first, visited, last)] == [1, 2, 1]
+    now, best = visited.lines
+    assert list(now.get_xdata()) == list(now.get_ydata()) == [0, 1]
+    assert (list(best.get_xdata()), list(best.get_ydata())) == ([1, 0], [0, 1])
+    # The thick step of the curve is this visit's gain.
+    assert list(curve.lines[2].get_xdata()) == [2, 3]
+    assert list(curve.lines[2].get_ydata()) == [1.0, 3.0]
+
+
+def test_searches_of_one_method_have_one_entry_in_the_legend():
+    search = {"method": "algorithm_1", "visits": [0, 1], "objective": [0.0, 90.0]}
+    grown = {"method": "weight", "visits": [0, 3], "objective": [0.0, 100.0]}
+    numbers = {"in_place": {"weight": [1], "algorithm_1": [4, 6]}, "chance": 3}
+    ax, place_ax = drawn("ascents", numbers | {"searches": [grown, search, search]}).axes
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["weight matching", "Algorithm 1"]
+    assert ax.get_ylim() == pytest.approx((80, 101))  # the last fifth
+    assert [list(line.get_xdata()) for line in place_ax.lines] == [[1], [4, 6], [3, 3]]
+
+
+def test_estimator_starts_where_weight_matching_is():
+    (ax,) = drawn("halfway", {"loss": [0.03, 0.03, 0.01]}).axes
+    curve, level, start = ax.lines
+    assert list(curve.get_ydata()) == [0.03, 0.03, 0.01]
+    assert set(level.get_ydata()) == {0.03}
+    assert (list(start.get_xdata()), list(start.get_ydata())) == ([0], [0.03])
+
+
+def test_naive_line_leaves_the_panel_and_matched_lines_do_not():
+    def curve(middle):
+        loss = [0.2, middle, 0.2]
+        return {"lambdas": [0.0, 0.5, 1.0], "train_loss": loss, "test_loss": loss}
+
+    fig = drawn("method_lines", {"curves": {"naive": curve(9.0), "weight": curve(0.3)}})
+    for ax in fig.axes:
+        low, high = ax.get_ylim()
+        assert low <= 0.2
+        assert 0.3 < high < 9
+
+
+def test_matchers_are_marked_where_they_were_measured():
+    values = {"inner_products": [10.0, 20.0], "barriers": [0.1, 0.2]}
+    fig = drawn("matchers", {"methods": {"weight": values}, "naive": [0.5, 1.5]})
+    [ax] = fig.axes
+    marks, naive = ax.lines
+    assert list(marks.get_xdata()) == values["inner_products"]
+    assert list(marks.get_ydata()) == values["barriers"]
+    assert set(naive.get_ydata()) == {1.0}
+    assert ax.get_yscale() == "log"

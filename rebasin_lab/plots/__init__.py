@@ -3,9 +3,9 @@
 Nothing is saved here. Each function takes a `Figure` and the JSON-ready numbers that `figures`
 keeps beside the picture, so that any figure can be drawn again from its file. `PLOTS` names them.
 Colours are Okabe and Ito's, told apart by colour-blind readers, and never alone: a line style, a
-width or a marker says the same. `results` draws what experiments measured, `counterexample` two
-small pairs of networks, `symmetry_group` the symmetries of a network, which `symmetry_rows` lays
-out.
+width or a marker says the same. `results` draws what experiments measured, `matching` how matchers
+compare, `counterexample` two small pairs of networks, `symmetry_group` the symmetries of a network,
+which `symmetry_rows` lays out.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,6 +21,14 @@ from rebasin_lab.plots.counterexample import (
     draw_sorted_barriers,
     draw_two_tests,
 )
+from rebasin_lab.plots.matching import (
+    draw_ascent_visit,
+    draw_ascents,
+    draw_halfway,
+    draw_matchers,
+    draw_method_lines,
+    draw_similarity_views,
+)
 from rebasin_lab.plots.results import (
     draw_barriers,
     draw_contour,
@@ -34,15 +42,21 @@ from rebasin_lab.plots.results import (
 from rebasin_lab.plots.symmetry_group import draw_symmetry_group, symmetry_picture
 
 PLOTS: dict[str, Callable[[Figure, Mapping[str, Any]], None]] = {
+    "ascent_visit": draw_ascent_visit,
+    "ascents": draw_ascents,
     "barriers": draw_barriers,
     "contour": draw_contour,
     "decision_regions": draw_decision_regions,
     "decision_walk": draw_decision_walk,
     "error_curves": draw_error_curves,
+    "halfway": draw_halfway,
     "history": draw_history,
     "interpolation": draw_interpolation,
     "line_position": draw_line_position,
+    "matchers": draw_matchers,
+    "method_lines": draw_method_lines,
     "objective": draw_objective,
+    "similarity_views": draw_similarity_views,
     "slopes": draw_slopes,
     "sorted_barriers": draw_sorted_barriers,
     "symmetry_counts": draw_symmetry_counts,

@@ -1,0 +1,260 @@
+"""Drawing what matchers see, how they climb, and what their answers are worth.
+
+Every matcher keeps one colour and one marker. Weight matching in all its forms is green, an open
+marker for less than the whole of it; what only serves as a control has no colour of its own.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from rebasin_lab.plots.results import COLOURS
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """How a method is drawn."""
+
+    label: str
+    colour: str
+    marker: str
+    is_open: bool = False
+
+    @property
+    def face(self) -> str:
+        """What its markers are filled with."""
+        return "none" if self.is_open else self.colour
+
+
+LOOKS = {
+    "weight": Look("weight matching", COLOURS["weight matching"], "^"),
+    "activation": Look("activation matching", "#56B4E9", "*"),
+    "straight_through": Look("straight-through", "#E69F00", "p"),
+    "combined": Look("weights and activations", "#000000", "D"),
+    "algorithm_1": Look("Algorithm 1", COLOURS["weight matching"], "^", is_open=True),
+    "one_sweep": Look("one sweep of it", COLOURS["weight matching"], "v", is_open=True),
+    "greedy": Look("greedy", "#CC79A7", "s"),
+    "steepest_descent": Look("steepest descent", "#000000", "x"),
+    "random": Look("random", COLOURS["naive"], "o", is_open=True),
+    "naive": Look("naive", COLOURS["naive"], "o"),
+}
+CHANGE = COLOURS["weight matching"]  # what a visit is about to change
+# Marks stay legible on dark cells.
+HALO = [patheffects.withStroke(linewidth=3, foreground="white")]
+
+
+def draw_similarity_views(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """How alike some units of A and of B look to several methods, at several stages.
+
+    Numbers: `columns`: stages; `rows`: list of {"name", "images"}, one matrix per stage, rows of
+    which are units of A.
+    """
+    axes = fig.subplots(len(numbers["rows"]), len(numbers["columns"]), squeeze=False)
+    for row_axes, row in zip(axes, numbers["rows"], strict=True):
+        limit = max(np.abs(image).max() for image in row["images"])
+        for ax, image in zip(row_axes, row["images"], strict=True):
+            shown = _show_matrix(ax, image, limit)
+        row_axes[0].set_ylabel("units of A")
+        fig.colorbar(shown, ax=row_axes, label=row["name"])
+    for ax, name in zip(axes[0], numbers["columns"], strict=True):
+        ax.set_title(name)
+    for ax in axes[-1]:
+        ax.set_xlabel("units of B")
+
+
+def draw_ascent_visit(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """One visit of Algorithm 1: the similarities of all layers, and the best pairing of one.
+
+    Numbers: `layers`: list of {"name", "matrix", "limit"}, rows are units of A and columns those of
+    B in their present order; `visited`: which of them; `best`: for each row its column; `gain`;
+    `visit`: how many came before; `objective`: before the first visit and after each of all.
+    """
+    layers, visited, objective = numbers["layers"], numbers["visited"], numbers["objective"]
+    *axes, curve_ax = fig.subplots(1, len(layers) + 1, width_ratios=[*[1] * len(layers), 1.25])
+    slots = np.arange(len(numbers["best"]))
+    for index, (ax, layer) in enumerate(zip(axes, layers, strict=True)):
+        is_visited = index == visited
+        _show_matrix(ax, layer["matrix"], layer["limit"])
+        marks = {"markerfacecolor": "none", "path_effects": HALO}
+        ax.plot(slots, slots, "o", color="black", markersize=5, label="paired now", **marks)
+        if is_visited:
+            best = {"color": CHANGE, "markersize": 11, "markeredgewidth": 1.8}
+            ax.plot(numbers["best"], slots, "s", label="best pairing", **best, **marks)
+            ax.spines[:].set(color="black", linewidth=2)
+        text = f"{layer['name']}\n{'visited' if is_visited else ''}"
+        ax.set_title(text, fontweight="bold" if is_visited else "normal")
+        ax.set_xlabel("units of B")
+    axes[0].set_ylabel("units of A")
+    visit = numbers["visit"]
+    curve_ax.plot(objective, color="#bbbbbb", linewidth=1)
+    curve_ax.plot(objective[: visit + 1], color="black")
+    step = slice(visit, visit + 2)
+    curve_ax.plot(range(len(objective))[step], objective[step], color=CHANGE, linewidth=3)
+    curve_ax.plot(visit, objective[visit], "o", color="black")
+    curve_ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    curve_ax.set(title=f"inner product\nthis visit: +{numbers['gain']:.3f}", xlabel="visits")
+    _legend_below(fig, axes[visited], ncols=2)
+
+
+def draw_ascents(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """The objective of several searches, visit by visit, and how many units never moved.
+
+    Numbers: `searches`: list of {"method", "visits", "objective"}; `in_place`: method -> a number
+    of units per search; `chance`: how many are to be expected of a random permutation.
+    """
+    ax, place_ax = fig.subplots(1, 2, width_ratios=[1.7, 1])
+    for search in numbers["searches"]:
+        look = LOOKS[search["method"]]
+        is_whole = not look.is_open
+        ax.plot(
+            search["visits"],
+            search["objective"],
+            "-" if is_whole else "--",
+            marker=look.marker,
+            markersize=6 if is_whole else 3,
+            markerfacecolor=look.face,
+            color=look.colour,
+            linewidth=2 if is_whole else 0.8,
+            zorder=3 if is_whole else 2,
+            label=look.label,
+        )
+    highest = max(max(search["objective"]) for search in numbers["searches"])
+    lowest = min(search["objective"][0] for search in numbers["searches"])
+    # The first sweep is the bulk of the climb; what tells searches apart is its last fifth.
+    if highest > lowest:
+        ax.set_ylim(highest - 0.2 * (highest - lowest), highest + 0.01 * (highest - lowest))
+    ax.set(title="The last fifth of the climb", xlabel="visits of a layer")
+    ax.set_ylabel("inner product ⟨A, π(B)⟩")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(*_once(ax), loc="lower right")
+    rows = np.arange(len(numbers["in_place"]))[::-1]
+    for row, (method, counts) in zip(rows, numbers["in_place"].items(), strict=True):
+        look = LOOKS[method]
+        marks = {"color": look.colour, "markerfacecolor": look.face, "clip_on": False}
+        place_ax.plot(counts, [row] * len(counts), look.marker, markersize=8, **marks)
+    place_ax.axvline(numbers["chance"], color="#999999", linestyle=":", linewidth=1)
+    place_ax.set_yticks(rows, [LOOKS[method].label for method in numbers["in_place"]])
+    place_ax.set(ylim=(-0.6, rows[0] + 0.6), xlabel="units (dotted: chance)")
+    place_ax.set_xlim(left=0)
+    place_ax.set_title("Units left in their slots")
+
+
+def draw_halfway(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """The lowest loss half-way that the straight-through estimator has met, epoch by epoch.
+
+    Numbers: `loss`: of weight matching, then of the best so far after every epoch, in nats.
+    """
+    ax = fig.subplots()
+    loss, look = numbers["loss"], LOOKS["straight_through"]
+    start = LOOKS["weight"]
+    ax.plot(loss, color=look.colour, drawstyle="steps-post", label=look.label)
+    ax.axhline(loss[0], color=start.colour, linestyle="--", linewidth=1)
+    ax.plot(0, loss[0], start.marker, color=start.colour, markersize=9, label=start.label)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    ax.set(
+        title="Half-way between A and π(B)", xlabel="epochs", ylabel="best train loss so far (nats)"
+    )
+    ax.margins(y=0.2)
+    ax.set_ylim(bottom=0)
+    ax.legend(loc="lower left")
+
+
+def draw_method_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """The loss on the line from A to pi(B), for each method's pi, as far as matched lines go.
+
+    Numbers: `curves`: method -> one `InterpolationCurve.as_numbers()`; one of "naive" leaves the
+    panel at its top.
+    """
+    axes = fig.subplots(1, 2)
+    for ax, split in zip(axes, ("train", "test"), strict=True):
+        losses_in_view, lowest = [], np.inf
+        for method, curve in numbers["curves"].items():
+            look, losses = LOOKS[method], curve[f"{split}_loss"]
+            ax.plot(
+                curve["lambdas"],
+                losses,
+                marker=look.marker,
+                markersize=6,
+                markerfacecolor=look.face,
+                color=look.colour,
+                linewidth=1.2,
+                label=look.label,
+            )
+            # Without any matched line, the naive one fills the panel.
+            lowest = min(lowest, *losses)
+            if method != "naive" or len(numbers["curves"]) == 1:
+                losses_in_view += losses
+        margin = 0.15 * (max(losses_in_view) - lowest)
+        ax.set_ylim(max(0, lowest - margin), max(losses_in_view) + margin)
+        ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["Model A", "", "0.5", "", "Model B"])
+        ax.set(title=f"{split.capitalize()} loss", xlim=(-0.02, 1.02))
+    axes[0].set_ylabel("cross-entropy (nats)")
+    _legend_below(fig, axes[0], ncols=4)
+
+
+def draw_matchers(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """Barriers of all matchers, against the inner product they reach.
+
+    Numbers: `methods`: method -> {"inner_products", "barriers"}, one per pair; `naive`: naive
+    barriers, in nats like all of them.
+    """
+    ax = fig.subplots()
+    for method, values in numbers["methods"].items():
+        look = LOOKS[method]
+        ax.plot(
+            values["inner_products"],
+            values["barriers"],
+            look.marker,
+            color=look.colour,
+            markerfacecolor=look.face,
+            markersize=10 if look.marker == "*" else 7,
+            label=look.label,
+        )
+    naive = np.mean(numbers["naive"])
+    ax.axhline(naive, color=LOOKS["naive"].colour, linestyle=":", linewidth=1)
+    ax.annotate(
+        "naive, mean",
+        (0.5, naive),
+        (0, -3),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        ha="center",
+        va="top",
+        fontsize=8,
+    )
+    ax.set(
+        title="Nearest is not best",
+        xlabel="inner product ⟨A, π(B)⟩",
+        ylabel="train loss barrier (nats)",
+        yscale="log",
+    )
+    _legend_below(fig, ax, ncols=3)
+
+
+def _show_matrix(ax: Axes, matrix: Any, limit: float) -> Any:
+    """A matrix in colours symmetric about zero, without ticks."""
+    ax.grid(visible=False)
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(True)
+    ax.spines[:].set(color="#999999", linewidth=0.8)
+    # An image of zeros would have no scale.
+    return ax.imshow(matrix, cmap="PuOr_r", vmin=-limit or -1, vmax=limit or 1)
+
+
+def _once(ax: Axes) -> tuple[list, list]:
+    """Handles and labels for a legend, each label once."""
+    by_label = {
+        label: handle for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
+    }
+    return list(by_label.values()), list(by_label)
+
+
+def _legend_below(fig: Figure, ax: Axes, *, ncols: int) -> None:
+    handles, labels = _once(ax)
+    fig.legend(handles, labels, loc="outside lower center", ncols=ncols)
