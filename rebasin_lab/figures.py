@@ -128,8 +128,21 @@ def render(record: Mapping[str, Any], kind: str) -> bytes:
     with _drawing, matplotlib.style.context(STYLE_FILE, after_reset=True):
         fig = Figure(figsize=tuple(record["size_inches"]), layout="constrained")
         plots.PLOTS[record["plot"]](fig, record["numbers"])
+        _settle_layout(fig)
         fig.savefig(buffer, format=kind, dpi=PNG_DPI, metadata=metadata)
     return buffer.getvalue()
+
+
+def _settle_layout(fig: Figure) -> None:
+    """Lay the figure out once, to six digits.
+
+    The solver behind the layout adds in an order of its own, so places differ in their last digits
+    from one drawing to the next, and with them the bytes of an SVG.
+    """
+    fig.draw_without_rendering()
+    fig.set_layout_engine("none")
+    for ax in fig.axes:
+        ax.set_position([round(value, 6) for value in ax.get_position(original=True).bounds])
 
 
 def _as_json(record: Mapping[str, Any]) -> str:

@@ -60,7 +60,15 @@ def draw_two_tests(fig: Figure, numbers: Mapping[str, Any]) -> None:
     right.suptitle("The output of every unit", x=0.04, ha="left", fontsize=10)
     rows = numbers["rows"]
     limit = max(np.abs(images).max() for images in rows.values())
-    axes = right.subplots(len(rows), len(numbers["columns"]), squeeze=False)
+    grid = right.add_gridspec(
+        len(rows) + 1, len(numbers["columns"]), height_ratios=[*(1 for _ in rows), 0.06]
+    )
+    axes = np.array(
+        [
+            [right.add_subplot(grid[row, column]) for column in range(len(numbers["columns"]))]
+            for row in range(len(rows))
+        ]
+    )
     for row_axes, (name, images) in zip(axes, rows.items(), strict=True):
         for ax, image in zip(row_axes, images, strict=True):
             shown = _show(ax, image, cmap="PuOr_r", vmin=-limit, vmax=limit)
@@ -69,7 +77,9 @@ def draw_two_tests(fig: Figure, numbers: Mapping[str, Any]) -> None:
         )
     for ax, column in zip(axes[0], numbers["columns"], strict=True):
         ax.set_title(column, loc="center", fontsize=9)
-    right.colorbar(shown, ax=axes, location="bottom", aspect=40, shrink=0.6, label="output")
+    right.colorbar(
+        shown, cax=right.add_subplot(grid[-1, :]), orientation="horizontal", label="output"
+    )
 
 
 def draw_error_curves(fig: Figure, numbers: Mapping[str, Any]) -> None:
