@@ -1,0 +1,178 @@
+"""The straight-through estimator: it keeps what has the lowest loss half-way, by value."""
+
+import jax
+import numpy as np
+import pytest
+
+import rebasin_lab as rl
+from oracles import assert_same_permutation
+from rebasin_lab import evaluation
+from rebasin_lab.matching import straight_through_matching
+
+SPEC = rl.mlp_permutation_spec(2)
+SHORT = {"num_epochs": 3, "batch_size": 50, "match_every": 2, "learning_rate": 0.1}
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_data):
+    """A small MLP and two trained networks."""
+    model = rl.build_model("mlp", dataset=tiny_data, width=8, num_hidden_layers=2)
+    config = rl.TrainConfig(batch_size=20, num_epochs=30)
+    return model, *(rl.train(model, tiny_data, config, seed=seed).params for seed in range(2))
+
+
+@pytest.fixture(scope="module")
+def run(trained, tiny_data):
+    """The matcher on the two networks."""
+    model, params_a, params_b = trained
+
+    def run(**options):
+        options = {"apply_fn": model.apply, "data": tiny_data} | SHORT | options
+        return straight_through_matching(SPEC, params_a, params_b, **options)
+
+    return run
+
+
+def loss_half_way(trained, permutation, images, labels):
+    model, params_a, params_b = trained
+    middle = jax.tree.map(
+        lambda a, b: 0.5 * a + 0.5 * b, params_a, rl.apply_permutation(SPEC, permutation, params_b)
+    )
+    return evaluation.evaluate(model.apply, middle, images, labels).loss
+
+
+@pytest.mark.parametrize("match_every", [1, 2])
+def test_best_permutation_is_kept_by_value(trained, run, tiny_data, match_every):
+    result = run(match_every=match_every)
+    images, labels = tiny_data.train_images, tiny_data.train_labels
+    loss = loss_half_way(trained, result.permutation, images, labels)
+    # float32 sums of 200 losses in another order.
+    assert -result.objective[-1] == pytest.approx(loss, rel=1e-5)
+    assert result.objective[-1] == max(result.objective)
+
+
+def test_it_ends_no_worse_than_weight_matching_and_the_identity(trained, run, tiny_data):
+    _, params_a, params_b = trained
+    images, labels = tiny_data.train_images, tiny_data.train_labels
+    identity = rl.identity_permutation(SPEC, params_b)
+    matched = rl.match("weight", SPEC, params_a, params_b).permutation
+    losses = [loss_half_way(trained, order, images, labels) for order in (identity, matched)]
+    result = run()
+    np.testing.assert_allclose(-np.array(result.objective[:2]), [losses[0], min(losses)], rtol=1e-5)
+    assert np.diff(result.objective).min() >= 0
+    assert -result.objective[-1] < losses[1]  # here training has found a better one
+    assert len(result.objective) == 2 + SHORT["num_epochs"]
+
+
+def test_it_is_algorithm_2_written_out(trained, run, tiny_data):
+    model, params_a, params_b = trained
+    images, labels = tiny_data.train_images, tiny_data.train_labels
+    rng = np.random.default_rng(0)
+    rng.permutation(200)  # the judged images: all of them here
+
+    @jax.jit
+    def gradient(params, batch_images, batch_labels):
+        def loss(params):
+            middle = jax.tree.map(lambda a, b: 0.5 * a + 0.5 * b, params_a, params)
+            return evaluation.cross_entropy(model.apply(middle, batch_images), batch_labels)
+
+        return jax.grad(loss)(params)
+
+    free, velocity = params_a, jax.tree.map(np.zeros_like, params_a)
+    order, losses, step = rl.match("weight", SPEC, free, params_b).permutation, [], 0
+    num_changes, told = 0, []
+    for _ in range(SHORT["num_epochs"]):
+        for batch in rng.permutation(200).reshape(-1, 50):
+            if step and step % 2 == 0:
+                # From where it is, and not from the identity (PAPER 4.3: warm start).
+                options = {"start": order, "seed": step}
+                before, order = (
+                    order,
+                    rl.match("weight", SPEC, free, params_b, **options).permutation,
+                )
+                num_changes += any(np.any(before[name] != order[name]) for name in order)
+            losses.append(loss_half_way(trained, order, images, labels))
+            slope = gradient(
+                rl.apply_permutation(SPEC, order, params_b), images[batch], labels[batch]
+            )
+            velocity = jax.tree.map(lambda v, g: 0.9 * v + g, velocity, slope)
+            free = jax.tree.map(lambda w, v: w - 1.0 * v, free, velocity)
+            step += 1
+    assert -run(learning_rate=1.0, on_epoch=told.append).objective[-1] == pytest.approx(
+        min(losses), rel=1e-4
+    )
+    assert told[-1].num_changes == num_changes > 1
+
+
+def test_only_the_judged_images_decide(trained, run, tiny_data):
+    judged = np.sort(np.random.default_rng(5).permutation(200)[:30])
+    result = run(seed=5, num_eval_images=30)
+    images, labels = tiny_data.train_images[judged], tiny_data.train_labels[judged]
+    loss = loss_half_way(trained, result.permutation, images, labels)
+    assert -result.objective[-1] == pytest.approx(loss, rel=1e-5)
+
+
+def test_epochs_are_told(run):
+    told = []
+    result = run(on_epoch=told.append)
+    assert [(state.epoch, state.num_epochs) for state in told] == [(1, 3), (2, 3), (3, 3)]
+    np.testing.assert_array_equal([-state.loss for state in told], result.objective[2:])
+    changes = [state.num_changes for state in told]
+    assert changes == sorted(changes)
+    assert result.num_sweeps == 3
+    assert result.converged == (result.objective[-1] == result.objective[-2])
+
+
+def test_patience_stops_early(run):
+    # So small a rate moves no weight past another: nothing is ever better.
+    result = run(num_epochs=9, patience=2, learning_rate=1e-9)
+    assert (result.num_sweeps, result.converged) == (2, True)
+    assert run(num_epochs=3, patience=0, learning_rate=1e-9).num_sweeps == 3
+
+
+def test_seed_fixes_the_result(run):
+    first, again, other = (run(seed=seed, num_eval_images=50) for seed in (0, 0, 1))
+    assert_same_permutation(first.permutation, again.permutation)
+    assert first.objective == again.objective != other.objective
+
+
+def test_a_batch_is_at_most_all_images(run):
+    assert len(run(num_epochs=1, batch_size=1000).objective) == 3
+
+
+def test_step_is_compiled_once_for_all_runs(trained, tiny_data):
+    model, params_a, params_b = trained
+    calls = []
+
+    def apply_fn(params, images):
+        calls.append(0)
+        return model.apply(params, images)
+
+    options = {"apply_fn": apply_fn, "data": tiny_data} | SHORT
+    straight_through_matching(SPEC, params_a, params_b, **options)
+    num_traced = len(calls)
+    straight_through_matching(SPEC, params_b, params_a, seed=1, **options)
+    assert len(calls) == num_traced
+
+
+REFUSED = {
+    "num_epochs": (0, "num_epochs of at least 1; got 0"),
+    "batch_size": (0, "batch_size of at least 1; got 0"),
+    "match_every": (0, "match_every of at least 1; got 0"),
+    "num_eval_images": (0, "num_eval_images of at least 1; got 0"),
+    "patience": (-1, "patience of at least 0 .* got -1"),
+    "learning_rate": (0.0, "a learning rate above 0; got .* 0.0"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_mistake_is_refused(name, run):
+    value, message = REFUSED[name]
+    with pytest.raises(ValueError, match=message):
+        run(**{name: value})
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_weights_that_stop_being_finite_are_told(run):
+    with pytest.raises(FloatingPointError, match="before step 2. Lower the learning rate"):
+        run(learning_rate=1e300)
