@@ -31,35 +31,33 @@ def split_into_pieces(
     sizes = spec.all_sizes(params)
     leaves, names, arrays = pytrees.flatten(params), {}, {}
     for path, whole in spec.entries.items():
-        for index, (entries, piece) in enumerate(_cut(whole, leaves[path], sizes)):
-            names[f"{path}#{index}"] = _piece_names(entries)
+        for index, (entries, piece) in enumerate(cut(whole, leaves[path], sizes)):
+            names[f"{path}#{index}"] = piece_names(entries)
             arrays[f"{path}#{index}"] = piece
     return PermutationSpec(names), arrays
 
 
-def _cut(
-    entries: axes.Entries, array: Any, sizes: dict[str, int]
-) -> list[tuple[axes.Entries, Any]]:
-    """The pieces of one array; it splits or reshapes its first such axis and goes on from there."""
+def cut(entries: axes.Entries, array: Any, sizes: dict[str, int]) -> list[tuple[axes.Entries, Any]]:
+    """The pieces of one array and the entries of their axes, none of them a product or a sum."""
     for axis, entry in enumerate(entries):
         before, after = entries[:axis], entries[axis + 1 :]
         if isinstance(entry, axes.Product):
             lengths = [axes.total_size(factor, sizes) for factor in entry.factors]
             shape = (*array.shape[:axis], *lengths, *array.shape[axis + 1 :])
-            return _cut((*before, *entry.factors, *after), array.reshape(shape), sizes)
+            return cut((*before, *entry.factors, *after), array.reshape(shape), sizes)
         if isinstance(entry, axes.Sum):
             pieces, start = [], 0
             for term in entry.terms:
                 stop = start + axes.total_size(term, sizes)
                 block = array[(slice(None),) * axis + (slice(start, stop),)]
-                pieces += _cut((*before, term, *after), block, sizes)
+                pieces += cut((*before, term, *after), block, sizes)
                 start = stop
             return pieces
     return [(entries, array)]
 
 
-def _piece_names(entries: axes.Entries) -> tuple[str | None, ...]:
-    """Names of the groups on the axes; a "#" name only if something varies along it."""
+def piece_names(entries: axes.Entries) -> tuple[str | None, ...]:
+    """Names of the groups on the axes of a piece; a "#" name only if something varies along it."""
     parents = {parent for entry in entries for g in axes.groups_in(entry) for parent in g.parents}
     return tuple(
         entry.key

@@ -61,7 +61,7 @@ class Activations:
         seen = replay.tapped(plan.closed, jax.tree.leaves((params, *inputs)), taps)
         found = {}
         for number, site in enumerate(plan.sites):
-            cut = pieces._cut(site.entries, seen[number], plan.sizes)
+            cut = pieces.cut(site.entries, seen[number], plan.sizes)
             found |= {site.piece_name(index): cut[index][1] for index in site.pieces}
         return found
 

@@ -86,7 +86,7 @@ def make_plan(
             be traced with these inputs.
     """
     sizes = spec.all_sizes(params)
-    closed = infer._trace(apply_fn, params, inputs)
+    closed = infer.trace(apply_fn, params, inputs)
     leaves = pytrees.flatten(params)
     reading, parameters, records = _read(closed, leaves)
     naming = Naming(reading, parameters, spec, sizes)
@@ -139,7 +139,7 @@ def _read(
             for path, leaf in leaves.items()
         }
         inputs = [
-            infer._fixed_input(reading, number, variable.aval)
+            infer.fixed_input(reading, number, variable.aval)
             for number, variable in enumerate(closed.jaxpr.invars[len(leaves) :])
         ]
         for result in reading.run(closed, [*parameters.values(), *inputs]):
@@ -231,9 +231,9 @@ class _Found:
         shape = [axes.total_size(entry, self.sizes) for entry in entries]
         # Cutting only slices and reshapes, so this stand-in takes no memory.
         stand_in = np.broadcast_to(np.float32(0), shape)
-        parts = pieces._cut(entries, stand_in, self.sizes)
+        parts = pieces.cut(entries, stand_in, self.sizes)
         kept = {
-            number: pieces._piece_names(part_entries)
+            number: pieces.piece_names(part_entries)
             for number, (part_entries, part) in enumerate(parts)
             if _shows_units(part_entries, part.shape)
         }

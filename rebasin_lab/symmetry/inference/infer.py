@@ -54,7 +54,7 @@ def infer_permutation_spec(
                 f"Expected every parameter to be an array; '{path}' is a {type(leaf).__name__}. "
                 "Take the arrays out of the model first and close over the rest."
             )
-    closed = _trace(apply_fn, params, example_inputs)
+    closed = trace(apply_fn, params, example_inputs)
     cuts: frozenset = frozenset()
     for _ in range(MAX_READINGS):
         reading, parameters = _read(closed, leaves, cuts)
@@ -64,7 +64,12 @@ def infer_permutation_spec(
     return _Result(reading, parameters).spec()
 
 
-def _trace(apply_fn: Callable, params: PyTree, example_inputs: Sequence[Any]) -> core.ClosedJaxpr:
+def trace(apply_fn: Callable, params: PyTree, example_inputs: Sequence[Any]) -> core.ClosedJaxpr:
+    """The jaxpr of a function of parameters and inputs; shapes are enough.
+
+    Raises:
+        ValueError: if it cannot be traced with these arguments.
+    """
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)
     try:
         return jax.make_jaxpr(apply_fn)(shapes, *example_inputs)
@@ -104,7 +109,7 @@ def _read(
         for path, leaf in leaves.items()
     }
     inputs = [
-        _fixed_input(reading, number, variable.aval)
+        fixed_input(reading, number, variable.aval)
         for number, variable in enumerate(closed.jaxpr.invars[len(leaves) :])
     ]
     results = reading.run(closed, [*parameters.values(), *inputs])
@@ -115,7 +120,8 @@ def _read(
     return reading, parameters
 
 
-def _fixed_input(reading: Interpreter, number: int, aval: Any) -> Array:
+def fixed_input(reading: Interpreter, number: int, aval: Any) -> Array:
+    """An input of the function, none of whose axes may move."""
     name = f"input {number}" if number else "the input"
     return Array(
         tuple(
