@@ -173,6 +173,9 @@ def _match(
     history = [float(sum(one.total() for one in similarities))]
     for node in dict.fromkeys(root for roots in nodes.values() for root in roots):
         about = [one for one in similarities if node in nodes[one.entries[-1]]]
+        if not about:  # a single unit, which `check_seen` lets pass
+            history.append(history[-1])
+            continue
         largest = sum(float(np.abs(one.matrix).max(-1).sum()) for one in about)
         if node in found:
             moves, gain = found[node].best_moves({}, {}, about, sizes, None)
