@@ -51,16 +51,32 @@ def all_orders(spec, params, names):
         yield still | dict(zip(names, orders, strict=True))
 
 
+def moved(names, array, permutation):
+    """An array of one name or None per axis in another order: the definition, and fast."""
+    axis_of = {name.split("[")[0]: axis for axis, name in enumerate(names) if name is not None}
+    index = []
+    for axis, name in enumerate(names):
+        parents, order = [], np.arange(array.shape[axis])
+        if name is not None and not name.startswith("#"):
+            parents = [
+                axis_of[base] for base in name[:-1].split("[")[1:] for base in base.split(",")
+            ]
+            order = permutation[name]
+        # new[i, j] = old[h[i], d[i, j]]: d stands along its parents' axes and its own.
+        along = [*parents, axis]
+        shape = [n if i in along else 1 for i, n in enumerate(array.shape)]
+        index.append(np.transpose(order, np.argsort(along)).reshape(shape))
+    return array[tuple(index)]
+
+
 def given_total(similarities, permutation, sizes):
     """The similarity of all units that face each other once B is permuted."""
     total = 0.0
     for one in similarities:
         held = [name for name in one.entries if name.startswith("#")]
-        units = "*".join(name for name in one.entries if not name.startswith("#"))
-        columns = rl.PermutationSpec(
-            {"m": (*held, None, units)}, {n: sizes[n] for n in one.entries}
-        )
-        own = {name: permutation[name] for name in columns.permutations}
-        moved = rl.apply_permutation(columns, own, {"m": one.matrix})["m"]
-        total += float(np.trace(moved, axis1=-2, axis2=-1).sum(dtype=np.float64))
+        units = [name for name in one.entries if not name.startswith("#")]
+        own, whole = [sizes[name] for name in units], one.matrix.shape
+        matrix = one.matrix.reshape(*whole[:-1], *own)
+        matrix = moved([*held, None, *units], matrix, permutation).reshape(whole)
+        total += float(np.trace(matrix, axis1=-2, axis2=-1).sum(dtype=np.float64))
     return total

@@ -21,17 +21,14 @@ WRITTEN = {"where": "written"}
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 def test_planted_permutation_is_recovered(architecture, similarity, tiny_data):
-    spec, options = architecture.spec, WRITTEN | {"data": tiny_data, "similarity": similarity}
-    for seed in range(2):
-        params_a = architecture.init_numpy(seed)
-        params_b, expected = plant(spec, params_a, seed)
-        result = activation_matching(
-            spec, params_a, params_b, apply_fn=architecture.apply_fn, **options
-        )
-        assert_same_permutation(result.permutation, expected)
-        assert np.diff(result.objective).min() >= 0
-        # One step for each group, or for each family of those that vary along one.
-        assert result.num_assignments == len(result.objective) - 1 <= len(expected)
+    spec, params_a = architecture.spec, architecture.init_numpy(0)
+    params_b, expected = plant(spec, params_a)
+    options = WRITTEN | {"apply_fn": architecture.apply_fn, "data": tiny_data}
+    result = activation_matching(spec, params_a, params_b, similarity=similarity, **options)
+    assert_same_permutation(result.permutation, expected)
+    assert np.diff(result.objective).min() >= 0
+    # One step for each group, or for each family of those that vary along one.
+    assert result.num_assignments == len(result.objective) - 1 <= len(expected)
 
 
 def test_planted_permutation_of_a_resnet_is_recovered():

@@ -20,7 +20,7 @@ CLIMBING = ("weight", "algorithm_1", "one_sweep")  # their objective is <A, pi(B
 
 # These compile the gradient of every network, but move it no differently than "weight" does.
 LONG = ("straight_through", "steepest_descent")
-LONG_ON = ("mlp-2x24", "residual", "attention", "grouped-convolution")
+LONG_ON = ("residual", "attention")
 
 every = pytest.mark.parametrize("method", sorted(rl.MATCHERS))
 climbing = pytest.mark.parametrize("method", CLIMBING)
@@ -238,7 +238,7 @@ def test_objective_is_the_inner_product_before_and_after(method, architecture, p
 @pytest.mark.parametrize("noise", [False, True])
 def test_planted_permutation_is_recovered_on_every_architecture(architecture, noise):
     spec = architecture.spec
-    for seed in range(10):
+    for seed in range(7):
         params_a, other = architecture.init_numpy(seed), architecture.init_numpy(1000 + seed)
         near_a = rl.lerp(np.float32(0.5), params_a, other) if noise else params_a
         params_b, planted = plant(spec, near_a, seed)

@@ -213,17 +213,16 @@ def test_sweeps_are_counted_told_and_limited(method, architecture, pair):
         assert told[-1] == result.objective[-1]
 
 
-def test_start_is_improved_and_never_made_worse(architecture, pair):
+def test_start_is_improved_and_never_made_worse(architecture, pair, seed):
     spec, (params_a, params_b) = architecture.spec, pair
-    for seed in range(2):
-        start = rl.random_permutation(spec, params_b, seed=seed)
-        result = rl.match("weight", spec, params_a, params_b, start=start, seed=seed)
-        first = objective(spec, start, params_a, params_b)
-        assert result.objective[0] == pytest.approx(first, rel=0, abs=1e-6 * norms(*pair))
-        assert result.objective[-1] > result.objective[0]
-        again = rl.match("weight", spec, params_a, params_b, start=result.permutation)
-        assert_same_permutation(again.permutation, result.permutation)
-        assert (again.converged, again.num_sweeps) == (True, 1)
+    start = rl.random_permutation(spec, params_b, seed=seed)
+    result = rl.match("weight", spec, params_a, params_b, start=start, seed=seed)
+    first = objective(spec, start, params_a, params_b)
+    assert result.objective[0] == pytest.approx(first, rel=0, abs=1e-6 * norms(*pair))
+    assert result.objective[-1] > result.objective[0]
+    again = rl.match("weight", spec, params_a, params_b, start=result.permutation)
+    assert_same_permutation(again.permutation, result.permutation)
+    assert (again.converged, again.num_sweeps) == (True, 1)
 
 
 def test_start_of_another_network_is_refused(mlp):
@@ -232,9 +231,9 @@ def test_start_of_another_network_is_refused(mlp):
         rl.match("weight", mlp.spec, params, params, start={"P_0": np.arange(16)})
 
 
-def test_effort_and_sweeps_that_make_no_sense_are_refused(mlp):
+def test_less_than_one_sweep_is_refused(mlp):
     params = mlp.init_numpy(0)
-    with pytest.raises(ValueError, match=r"max_sweeps.* 0"):
+    with pytest.raises(ValueError, match="max_sweeps of at least 1; got 0"):
         rl.match("weight", mlp.spec, params, params, max_sweeps=0)
 
 
