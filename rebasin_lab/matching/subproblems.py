@@ -37,7 +37,7 @@ def best_moves(
 ) -> tuple[dict[str, np.ndarray], float]:
     """As `families.Family.best_moves` for such a family, all in the names of its own spec."""
     root, outer = family.root, family.held[family.root]
-    pair = _Pair(family, arrays_a)
+    pair = _Pair(family, arrays_a, sizes)
     moves, gain = family.identity(sizes), 0.0
     # A root that varies along "#" axes itself is paired slot by slot.
     for slots in itertools.product(*(range(sizes[axis]) for axis in outer)):
@@ -67,7 +67,7 @@ class _Pair:
         names: name in the family's spec -> name in this one, for all that is left.
     """
 
-    def __init__(self, family: Any, arrays: Arrays):
+    def __init__(self, family: Any, arrays: Arrays, sizes: Mapping[str, int]):
         self.family = family
         self.gone = [family.root, *family.held[family.root]]
         self.paths = [path for path in arrays if family.root in family.spec.axes[path]]
@@ -77,12 +77,18 @@ class _Pair:
             for name, group in family.spec.groups.items()
             if name not in self.gone
         }
+        names = {path: family.spec.axes[path] for path in self.paths}
+        self._zeros = {}
+        for name in self.names:
+            if not name.startswith("#") and all(name not in held for held in names.values()):
+                # In no array that counts yet: it stands in one of zeros.
+                left = [n for n in (*family.held[name], *family.chains[name]) if n not in self.gone]
+                names[f"zeros/{name}"] = left
+                self._zeros[f"zeros/{name}"] = np.zeros([sizes[n] for n in left], np.float32)
         self.spec = PermutationSpec(
             {
-                path: tuple(
-                    self.names.get(name) for name in family.spec.axes[path] if name not in self.gone
-                )
-                for path in self.paths
+                path: tuple(self.names.get(name) for name in held if name not in self.gone)
+                for path, held in names.items()
             }
         )
 
@@ -92,7 +98,7 @@ class _Pair:
         for path in self.paths:
             index = tuple(at.get(name, slice(None)) for name in self.family.spec.axes[path])
             cut[path] = np.array(arrays[path][index], order="C")  # no axis may be left
-        return cut
+        return cut | self._zeros
 
     def given(
         self,

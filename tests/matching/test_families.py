@@ -253,6 +253,10 @@ NETWORKS = {
         {"k": ("g", "h", "d[g,h]", None), "left": ("g", None), "right": ("h", None)},
         {"g": 4, "h": 5, "d[g,h]": 6},
     ),
+    "convolution beside a stream": (  # while growing, the kernel counts before the rest does
+        {"kernel": ("g", "c[g]", "o[g]", None), "write": ("g", "e[g]", "s"), "read": ("s", None)},
+        {"g": 3, "c[g]": 4, "o[g]": 5, "e[g]": 6, "s": 8},
+    ),
     "stacked recurrences": (
         {"W": ("#l", "u[#l]", "u[#l]"), "in": ("#l", None, "u[#l]")},
         {"#l": 3, "u[#l]": 12},
