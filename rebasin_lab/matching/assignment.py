@@ -31,11 +31,10 @@ def solve_assignment(similarity: Float[np.ndarray, "n n"]) -> Int[np.ndarray, " 
     """
     if not similarity.size:
         return np.arange(0)
-    cost = similarity.max(axis=1, keepdims=True) - similarity
-    least = cost.min(axis=0)
-    if not np.isfinite(least).all():
+    if not np.isfinite(similarity).all():
         raise ValueError("Expected finite similarities; got NaN or infinite ones.")
-    cost -= least
+    cost = similarity.max(axis=1, keepdims=True) - similarity
+    cost -= cost.min(axis=0)
     if lap is not None:
         return lap.lapjvs(cost, return_cost=False)[1].astype(np.int64)
     return scipy.optimize.linear_sum_assignment(cost)[1]
