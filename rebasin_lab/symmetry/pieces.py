@@ -26,15 +26,29 @@ def split_into_pieces(
 
     Raises:
         ValueError: as `PermutationSpec.validate`; or if a group varies along one that then stands
-            on two axes of a piece, as in ("h", "h*d[h]"), where names alone do not say which.
+            on two axes of a piece, as in ("h*d[h]", "h*d[h]"): names alone do not say which.
     """
     sizes = spec.all_sizes(params)
     leaves, names, arrays = pytrees.flatten(params), {}, {}
     for path, whole in spec.entries.items():
         for index, (entries, piece) in enumerate(cut(whole, leaves[path], sizes)):
+            _check_parents_once(path, whole, entries)
             names[f"{path}#{index}"] = piece_names(entries)
             arrays[f"{path}#{index}"] = piece
     return PermutationSpec(names), arrays
+
+
+def _check_parents_once(path: str, whole: axes.Entries, entries: axes.Entries) -> None:
+    bases = [entry.base for entry in entries if isinstance(entry, axes.Group)]
+    for entry in entries:
+        for parent in entry.parents if isinstance(entry, axes.Group) else ():
+            if bases.count(parent) > 1:
+                texts = tuple(None if e is None else axes.format_entry(e) for e in whole)
+                raise ValueError(
+                    f"Expected '{parent}', along which '{entry.key}' varies, on one axis of each "
+                    f"part of '{path}'; got {texts}, which can be permuted but not cut into parts "
+                    "as matching needs. Match with spec.shared(): one order in all slots."
+                )
 
 
 def cut(entries: axes.Entries, array: Any, sizes: dict[str, int]) -> list[tuple[axes.Entries, Any]]:

@@ -269,6 +269,14 @@ def test_pieces_are_moved_as_the_array_is(case):
         np.testing.assert_array_equal(permuted[path], expected[path], err_msg=path)
 
 
+def test_pieces_that_names_cannot_tell_apart_are_refused():
+    axes = {"mix": ("h*d[h]", "h*d[h]"), "read": ("h*d[h]", None)}
+    spec, params = rl.PermutationSpec(axes, {"h": 2}), {"mix": np.eye(6), "read": np.ones((6, 3))}
+    with pytest.raises(ValueError, match=r"'h', .* on one axis .* 'mix'; got .* spec\.shared\(\)"):
+        rl.match("weight", spec, params, params)
+    assert rl.match("weight", spec.shared(), params, params).objective[-1] == 24
+
+
 def test_heads_move_with_their_dimensions():
     spec = rl.PermutationSpec({"w": ("h*d[h]",)}, {"h": 2})
     permutation = {"h": np.array([1, 0]), "d[h]": np.array([[2, 0, 1], [0, 1, 2]])}
