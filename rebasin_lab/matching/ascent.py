@@ -36,7 +36,7 @@ from rebasin_lab.symmetry import (
 # A gain below this fraction of ||A|| ||B|| is rounding in float32 products, not progress.
 RELATIVE_TOLERANCE = 1e-7
 # Every update adds its rounding to a similarity: after so many it is multiplied out anew.
-MAX_UPDATES = 50
+MAX_UPDATES = 200
 
 Arrays = Mapping[str, Float32[np.ndarray, "..."]]
 Moves = Mapping[str, np.ndarray]  # group -> index array, relative to B as permuted so far
@@ -237,12 +237,17 @@ class Ascent:
         if names.count(name) > 1:
             self._replace(name, path, self._permuted(path, {name: order}))
             return
-        axis, old = names.index(name), self.b[path]
+        axis, a, old = names.index(name), self.a[path], self.b[path]
         new = old.take(order[slots], axis)
+        is_whole = slots.size == order.size
         if self._is_counted_beside(name, path):
-            change = new - old.take(slots, axis)
-            self._update(name, path, self.a[path].take(slots, axis), change)
-        if slots.size == order.size:
+            if is_whole:
+                self._update(name, path, a, new - old)
+            else:
+                change = old.take(slots, axis)
+                np.subtract(new, change, out=change)
+                self._update(name, path, a.take(slots, axis), change)
+        if is_whole:
             self.b[path] = new
         else:
             if path not in self._own:
