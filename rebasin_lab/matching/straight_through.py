@@ -12,8 +12,10 @@ at all, so projecting only every few steps changes little and costs a fraction.
 
 import dataclasses
 import functools
+import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,7 +26,6 @@ from rebasin_lab import datasets, evaluation, pytrees
 from rebasin_lab.matching.record import MatchingResult
 from rebasin_lab.matching.weight import weight_matching
 from rebasin_lab.symmetry import (
-    Permutation,
     PermutationSpec,
     apply_permutation,
     identity_permutation,
@@ -92,83 +93,101 @@ def straight_through_matching(
         ValueError: for a count below 1 (0 for patience), or a learning rate that is not positive.
         FloatingPointError: if the free weights stop being finite.
     """
-    counts = {
-        "num_epochs": num_epochs,
-        "batch_size": batch_size,
-        "match_every": match_every,
-        "num_eval_images": num_eval_images,
-    }
-    for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"Expected {name} of at least 1; got {value}.")
+    _check_counts(
+        num_epochs=num_epochs,
+        batch_size=batch_size,
+        match_every=match_every,
+        num_eval_images=num_eval_images,
+    )
     if patience < 0 or not learning_rate > 0:
         raise ValueError(
             f"Expected patience of at least 0 and a learning rate above 0; got {patience} and "
             f"{learning_rate}."
         )
-    began = time.perf_counter()
-    rng = np.random.default_rng(seed)
-    num_images = len(data.train_labels)
+    began, rng = time.perf_counter(), np.random.default_rng(seed)
     images, labels = jax.device_put((data.train_images, data.train_labels))
-    judged = np.sort(rng.permutation(num_images)[:num_eval_images])
-    judge_images, judge_labels = images[judged], labels[judged]
     params_a, params_b = jax.device_put((params_a, params_b))
+    num_images = len(labels)
+    judged = np.sort(rng.permutation(num_images)[:num_eval_images])
+    judge = functools.partial(
+        _loss_half_way, apply_fn, params_a, images=images[judged], labels=labels[judged]
+    )
+    projection = _Projection(spec, params_b, judge)
+    history = [-projection.best_loss]
+    projection.project(params_a)
+    history.append(-projection.best_loss)
     optimizer = _sgd(learning_rate, momentum)
-
-    def loss_of(permuted_b: PyTree) -> float:
-        middle = _middle(params_a, permuted_b)
-        return evaluation.evaluate(apply_fn, middle, judge_images, judge_labels).loss
-
-    def permuted(permutation: Permutation) -> PyTree:
-        return jax.device_put(apply_permutation(spec, permutation, params_b))
-
-    best = identity_permutation(spec, params_b)
-    best_loss = loss_of(params_b)
-    matched = weight_matching(spec, params_a, params_b)
-    current, permuted_b = matched.permutation, permuted(matched.permutation)
-    history = [-best_loss]
-    loss = loss_of(permuted_b)
-    if loss < best_loss:
-        best, best_loss = current, loss
-    history.append(-best_loss)
     free, opt_state = params_a, optimizer.init(params_a)
     size = min(batch_size, num_images)
-    step, num_changes, last_gain = 0, 0, 0
-    costs = [matched]
-    epoch = 0
+    step = last_gain = epoch = num_changes = 0
     for epoch in range(1, num_epochs + 1):
         order = rng.permutation(num_images)[: num_images // size * size]
         for batch in order.reshape(-1, size):
             if step and step % match_every == 0:
                 _check_finite(free, step)
-                projected = weight_matching(spec, free, params_b, seed=step, start=current)
-                costs.append(projected)
-                if _differs(projected.permutation, current):
-                    num_changes += 1
-                    current, permuted_b = projected.permutation, permuted(projected.permutation)
-                    loss = loss_of(permuted_b)
-                    if loss < best_loss:
-                        best, best_loss, last_gain = current, loss, epoch
+                best_loss = projection.best_loss
+                num_changes += projection.project(free, seed=step, start=projection.order)
+                last_gain = epoch if projection.best_loss < best_loss else last_gain
             free, opt_state = _step(
-                apply_fn, optimizer, free, opt_state, params_a, permuted_b, images, labels, batch
+                apply_fn,
+                optimizer,
+                free,
+                opt_state,
+                params_a,
+                projection.params,
+                images,
+                labels,
+                batch,
             )
             step += 1
-        history.append(-best_loss)
+        history.append(-projection.best_loss)
         if on_epoch is not None:
-            on_epoch(StraightThroughState(epoch, num_epochs, best_loss, num_changes))
+            on_epoch(StraightThroughState(epoch, num_epochs, projection.best_loss, num_changes))
         if patience and epoch - last_gain >= patience:
             break
+    matchings = projection.matchings
     return MatchingResult(
-        permutation=best,
+        permutation=projection.best,
         objective=tuple(history),
         converged=last_gain < epoch,
         num_sweeps=epoch,
         seconds=time.perf_counter() - began,
         quantity="minus the loss half-way",
-        num_assignments=sum(cost.num_assignments for cost in costs),
-        assignment_seconds=sum(cost.assignment_seconds for cost in costs),
-        product_seconds=sum(cost.product_seconds for cost in costs),
+        num_assignments=sum(each.num_assignments for each in matchings),
+        assignment_seconds=math.fsum(each.assignment_seconds for each in matchings),
+        product_seconds=math.fsum(each.product_seconds for each in matchings),
     )
+
+
+class _Projection:
+    """B permuted to be closest to the free weights, and the best such permutation so far.
+
+    Attributes:
+        order: the present permutation of B; the identity until the first projection.
+        params: B so permuted.
+        best: that with the lowest loss half-way, of all that have been the present one.
+        best_loss: its loss.
+        matchings: records of all projections.
+    """
+
+    def __init__(self, spec: PermutationSpec, params_b: PyTree, judge: Callable[[PyTree], float]):
+        self._spec, self._params_b, self._judge = spec, params_b, judge
+        self.order = self.best = identity_permutation(spec, params_b)
+        self.params, self.best_loss = params_b, judge(params_b)
+        self.matchings: list[MatchingResult] = []
+
+    def project(self, free: PyTree, **options: Any) -> bool:
+        """Match B to the free weights; returns whether that is another permutation than before."""
+        found = weight_matching(self._spec, free, self._params_b, **options)
+        self.matchings.append(found)
+        if all(np.array_equal(found.permutation[name], self.order[name]) for name in self.order):
+            return False
+        self.order = found.permutation
+        self.params = jax.device_put(apply_permutation(self._spec, self.order, self._params_b))
+        loss = self._judge(self.params)
+        if loss < self.best_loss:
+            self.best, self.best_loss = self.order, loss
+        return True
 
 
 @functools.lru_cache(maxsize=32)  # one object per setting, so that a step is compiled once
@@ -198,12 +217,25 @@ def _step(
     return optax.apply_updates(free, updates), opt_state
 
 
+def _loss_half_way(
+    apply_fn: Callable,
+    params_a: PyTree,
+    params_b: PyTree,
+    *,
+    images: Float[Array, "n h w c"],
+    labels: Int[Array, " n"],
+) -> float:
+    return evaluation.evaluate(apply_fn, _middle(params_a, params_b), images, labels).loss
+
+
 def _middle(params_a: PyTree, params_b: PyTree) -> PyTree:
     return pytrees.lerp(0.5, params_a, params_b)
 
 
-def _differs(one: Permutation, other: Permutation) -> bool:
-    return any(not np.array_equal(indices, other[name]) for name, indices in one.items())
+def _check_counts(**counts: int) -> None:
+    for name, value in counts.items():
+        if value < 1:
+            raise ValueError(f"Expected {name} of at least 1; got {value}.")
 
 
 def _check_finite(params: PyTree, step: int) -> None:
