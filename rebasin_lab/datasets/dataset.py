@@ -44,30 +44,36 @@ class Dataset:
         height, width, channels = self.train_images.shape[1:]
         return height, width, channels
 
-    def subset(self, indices: Integer[np.ndarray, " subset"]) -> "Dataset":
+    def subset(
+        self,
+        indices: Integer[np.ndarray, " subset"],
+        test_indices: Integer[np.ndarray, " test_subset"] | None = None,
+    ) -> "Dataset":
         """The same data set with its train split cut down to `indices`, in that order.
 
-        The test split stays whole. Title and digest change, so that neither a caption nor a
-        stored record can pass for the whole set's.
+        The test split stays whole, unless it is cut down, too. Title and digest change, so that
+        neither a caption nor a stored record can pass for the whole set's.
         """
-        indices, num_train = np.asarray(indices), len(self.train_labels)
-        if indices.ndim != 1 or not indices.size or indices.dtype.kind not in "iu":
-            raise ValueError(
-                f"Expected indices to be a list of integers, one or more; "
-                f"got {indices.dtype} of shape {indices.shape}."
-            )
-        if indices.min() < 0 or indices.max() >= num_train:
-            raise ValueError(
-                f"Expected indices into the {num_train:,} training examples of {self.title}; "
-                f"got {indices.min()} to {indices.max()}."
-            )
-        return dataclasses.replace(
+        indices = _checked(indices, len(self.train_labels), "training", self.title)
+        cut = dataclasses.replace(
             self,
-            title=f"{self.title} [{indices.size:,} of {num_train:,}]",
+            title=f"{self.title} [{indices.size:,} of {len(self.train_labels):,}]",
             train_images=_read_only(self.train_images[indices]),
             train_labels=_read_only(self.train_labels[indices]),
             digest=hashlib.sha256(
                 self.digest.encode() + indices.astype("<i8").tobytes()
+            ).hexdigest(),
+        )
+        if test_indices is None:
+            return cut
+        kept = _checked(test_indices, len(self.test_labels), "test", self.title)
+        return dataclasses.replace(
+            cut,
+            title=f"{cut.title[:-1]}, test {kept.size:,} of {len(self.test_labels):,}]",
+            test_images=_read_only(self.test_images[kept]),
+            test_labels=_read_only(self.test_labels[kept]),
+            digest=hashlib.sha256(
+                cut.digest.encode() + b"test" + kept.astype("<i8").tobytes()
             ).hexdigest(),
         )
 
@@ -92,6 +98,21 @@ class Dataset:
             test_images=_read_only(_block_means(self.test_images, factor)),
             digest=hashlib.sha256(f"{self.digest} / {factor}".encode()).hexdigest(),
         )
+
+
+def _checked(indices: np.ndarray, num_examples: int, split: str, title: str) -> np.ndarray:
+    indices = np.asarray(indices)
+    if indices.ndim != 1 or not indices.size or indices.dtype.kind not in "iu":
+        raise ValueError(
+            f"Expected indices to be a list of integers, one or more; "
+            f"got {indices.dtype} of shape {indices.shape}."
+        )
+    if indices.min() < 0 or indices.max() >= num_examples:
+        raise ValueError(
+            f"Expected indices into the {num_examples:,} {split} examples of {title}; "
+            f"got {indices.min()} to {indices.max()}."
+        )
+    return indices
 
 
 def _block_means(

@@ -90,6 +90,27 @@ def test_subset_restricts_training_alone():
     assert part.title == "Tiny [3 of 12]"
 
 
+def test_subset_restricts_tests_too_if_asked():
+    data = build()
+    part = data.subset(np.array([5, 0, 7]), np.array([2, 1]))
+    np.testing.assert_array_equal(part.test_images, data.test_images[[2, 1]])
+    np.testing.assert_array_equal(part.test_labels, data.test_labels[[2, 1]])
+    np.testing.assert_array_equal(part.train_images, data.train_images[[5, 0, 7]])
+    num_test = len(data.test_labels)
+    assert part.title == f"Tiny [3 of 12, test 2 of {num_test}]"
+    digests = {
+        cut.digest
+        for cut in (
+            part,
+            data.subset(np.array([5, 0, 7])),
+            data.subset(np.array([5, 0, 7]), np.array([1, 2])),
+        )
+    }
+    assert len(digests) == 3
+    with pytest.raises(ValueError, match=f"{num_test} test examples of Tiny; got 0 to {num_test}"):
+        data.subset(np.array([5]), np.array([0, num_test]))
+
+
 def test_subset_digest_follows_from_digest_and_indices():
     data = build()
     digest = data.subset(np.array([5, 0])).digest
