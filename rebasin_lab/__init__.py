@@ -3,13 +3,14 @@
     import rebasin_lab as rl
 
 The rooms, in reading order: `pytrees`, `datasets`, `models`, `evaluation`, `training`,
-`checkpoints`, `symmetry`, `matching`, `interpolation`, `counterexample`, `experiments`, `claims`,
-`plots`, `figures`, `runs`, `widgets`, `execution`, `runner`, `cli`. Each imports only from those
-before it, and from `paths` and `progress`, which import nothing of the lab.
+`checkpoints`, `symmetry`, `matching`, `interpolation`, `comparison`, `counterexample`,
+`experiments`, `claims`, `plots`, `figures`, `runs`, `widgets`, `execution`, `runner`, `cli`. Each
+imports only from those before it, and from `paths` and `progress`, which import nothing of the lab.
 """
 
 from typing import Any
 
+from rebasin_lab.comparison import Comparison, compare_matchers, comparison_table
 from rebasin_lab.datasets import Dataset, label_biased_split, load_dataset, random_halves
 from rebasin_lab.evaluation import evaluate
 from rebasin_lab.experiments import Experiment, Profile, get_profile, trained
@@ -42,6 +43,7 @@ _LAB_NAMES = {"open_run": "runs", "explore": "widgets", "picture": "widgets"}
 
 __all__ = [
     "MATCHERS",
+    "Comparison",
     "Dataset",
     "Experiment",
     "InterpolationCurve",
@@ -54,6 +56,8 @@ __all__ = [
     "TrainingResult",
     "apply_permutation",
     "build_model",
+    "compare_matchers",
+    "comparison_table",
     "compose_permutations",
     "distance",
     "evaluate",

@@ -26,6 +26,7 @@ ROOMS = (
     "symmetry",
     "matching",
     "interpolation",
+    "comparison",
     "counterexample",
     "experiments",
     "claims",

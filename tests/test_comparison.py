@@ -1,0 +1,97 @@
+"""Matchers side by side: every number is that of the calls a reader would write."""
+
+import numpy as np
+import pytest
+
+import rebasin_lab as rl
+from rebasin_lab import matching, pytrees
+
+SPEC = rl.mlp_permutation_spec(2)
+SHORT = {"straight_through": {"num_epochs": 1, "batch_size": 50}}
+
+
+@pytest.fixture(scope="module")
+def pair(tiny_data):
+    """A small MLP and two trained networks."""
+    model = rl.build_model("mlp", dataset=tiny_data, width=8, num_hidden_layers=2)
+    config = rl.TrainConfig(batch_size=20, num_epochs=5)
+    return model, *(rl.train(model, tiny_data, config, seed=seed).params for seed in range(2))
+
+
+@pytest.fixture(scope="module")
+def compare(pair, tiny_data):
+    """`compare_matchers` on the pair."""
+    model, params_a, params_b = pair
+
+    def compare(**options):
+        options = {"apply_fn": model.apply, "data": tiny_data, "num_lambdas": 3} | options
+        return rl.compare_matchers(SPEC, params_a, params_b, **options)
+
+    return compare
+
+
+def test_numbers_are_those_of_each_method(pair, compare, tiny_data):
+    model, params_a, params_b = pair
+    told = []
+    methods = dict.fromkeys(("naive", *rl.MATCHERS), {}) | SHORT
+    compared = compare(methods=methods, on_method=told.append)
+    assert [*compared] == told == ["naive", *rl.MATCHERS]
+    for method, one in compared.items():
+        moved = params_b
+        if method != "naive":
+            own = {"apply_fn": model.apply, "data": tiny_data} | SHORT.get(method, {})
+            own = own if method in matching.NEED_DATA else {}
+            permutation = rl.match(method, SPEC, params_a, params_b, **own).permutation
+            for name, order in permutation.items():
+                np.testing.assert_array_equal(one.result.permutation[name], order, err_msg=method)
+            moved = rl.apply_permutation(SPEC, permutation, params_b)
+        curve = rl.interpolation_curve(model.apply, params_a, moved, tiny_data, num_lambdas=3)
+        assert one.curve.as_numbers() == curve.as_numbers()
+        assert one.inner_product == pytrees.inner_product(params_a, moved)
+        assert one.distance == rl.distance(params_a, moved)
+        assert one.train_barrier == rl.loss_barrier(curve, split="train")
+        assert one.test_barrier == rl.loss_barrier(curve, split="test")
+    assert compared["naive"].result is None
+
+
+def test_what_is_found_is_not_matched_again(pair, compare):
+    _, params_a, params_b = pair
+    found = rl.match("random", SPEC, params_a, params_b, seed=7)
+    compared = compare(methods=["weight"], found={"weight": found})
+    assert compared["weight"].result is found
+
+
+def test_lines_can_be_evaluated_on_other_images(compare, tiny_data):
+    fewer = tiny_data.subset(np.arange(50))
+    one = compare(methods=["activation"], evaluated_on=fewer)["activation"]
+    other = compare(methods=["activation"])["activation"]
+    assert one.curve.train_loss[0] != other.curve.train_loss[0]
+    assert one.result.objective == other.result.objective
+
+
+def test_unknown_method_is_refused(compare):
+    with pytest.raises(ValueError, match=r"a matcher among .* got 'nearest'"):
+        compare(methods=["nearest"])
+
+
+def test_a_variant_goes_by_its_own_name(pair, compare):
+    _, params_a, params_b = pair
+    methods = {"weight": {}, "normalized": {"method": "weight", "normalize": True}}
+    compared = compare(methods=methods)
+    expected = rl.match("weight", SPEC, params_a, params_b, normalize=True)
+    assert compared["normalized"].result.objective == expected.objective
+    assert compared["weight"].result.quantity != expected.quantity
+
+
+def test_table_holds_means_and_each_barrier(compare):
+    pairs = [compare(methods=["naive", "random"], seed=seed) for seed in (1, 2)]
+    header, naive, random, ends = rl.comparison_table(pairs).splitlines()
+    assert header.split()[:3] == ["seconds", "<A,π(B)>", "distance"]
+    assert naive.split()[:2] == ["naive", "-"]
+    barriers = [one["random"].train_barrier for one in pairs]
+    shown = [f"{value:.4f}" for value in (np.mean(barriers), *barriers)]
+    assert random.split()[-3:] == shown
+    accuracy = np.mean([one["random"].curve.test_accuracy[1] for one in pairs])
+    assert f" {100 * accuracy:.1f} % " in random
+    curve = pairs[0]["naive"].curve
+    assert ends.split()[2] == f"{50 * (curve.test_accuracy[0] + curve.test_accuracy[-1]):.1f}"
