@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import numpy as np
 from jaxtyping import PyTree
 
 from rebasin_lab import checkpoints, datasets, models, paths, progress, training
@@ -146,6 +147,132 @@ class Experiment:
     def build_model(self, data: datasets.Dataset) -> models.Model:
         """The architecture, for the images and classes of its data set."""
         return models.build_model(self.architecture, dataset=data, **dict(self.options))
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvolutionalFamily:
+    """The convolutional networks of a profile, one architecture in several widths."""
+
+    dataset: str
+    num_images: int  # of the training split, from the first on; 0 is all
+    shrink: int  # images are made so many times smaller each way
+    architecture: str
+    widths: tuple[int, ...]  # multiples of the narrowest
+    train: training.TrainConfig
+    straight_through_epochs: int  # of the straight-through estimator
+    num_matched: int  # training images that matchers look at; 0 is all
+    num_evaluated: int  # images of each split that lines are evaluated on; 0 is all
+
+    def load_dataset(self) -> datasets.Dataset:
+        """The images it is trained on."""
+        data = datasets.load_dataset(self.dataset)
+        data = _first(data, self.num_images or None, None)
+        return data.shrunk(self.shrink) if self.shrink > 1 else data
+
+    def matched_on(self, data: datasets.Dataset) -> datasets.Dataset:
+        """The images that matchers look at."""
+        return _first(data, self.num_matched or None, None)
+
+    def evaluated_on(self, data: datasets.Dataset) -> datasets.Dataset:
+        """The images that lines are evaluated on."""
+        return _first(data, *[self.num_evaluated or None] * 2)
+
+    def experiment(self, *, width: int, seed: int) -> Experiment:
+        """One of its networks."""
+        return Experiment(
+            dataset=self.dataset,
+            seed=seed,
+            train=self.train,
+            architecture=self.architecture,
+            options=(("width_multiplier", width),),
+        )
+
+    @property
+    def networks(self) -> str:
+        """What is trained, in a phrase."""
+        widths = ", ".join(map(str, self.widths))
+        return (
+            f"{self.architecture} of width {widths}, {self.train.num_epochs} epochs of "
+            f"{self.train.optimizer.upper()}, batch {self.train.batch_size}"
+        )
+
+
+def _first(data: datasets.Dataset, num_train: int | None, num_test: int | None) -> datasets.Dataset:
+    """The first images of each split, of which there may be fewer; None is all."""
+    train, test = (
+        np.arange(len(labels))[:num]
+        for labels, num in ((data.train_labels, num_train), (data.test_labels, num_test))
+    )
+    if len(test) < len(data.test_labels):
+        return data.subset(train, test)
+    return data.subset(train) if len(train) < len(data.train_labels) else data
+
+
+# A convolutional network takes minutes on a CPU, too long for "quick".
+CONVOLUTIONAL = {
+    "laptop": ConvolutionalFamily(
+        dataset="cifar10",
+        num_images=20_000,
+        shrink=2,
+        architecture="resnet8",
+        widths=(1, 2, 4),
+        straight_through_epochs=10,
+        num_matched=5_000,
+        num_evaluated=2_000,
+        train=training.TrainConfig(
+            optimizer="sgd",
+            learning_rate=0.1,
+            schedule="warmup_cosine",
+            warmup_steps=100,
+            weight_decay=5e-4,
+            batch_size=100,
+            num_epochs=5,
+        ),
+    ),
+    "paper": ConvolutionalFamily(  # Ainsworth et al. 2022, A.3, without its augmentation
+        dataset="cifar10",
+        num_images=0,
+        shrink=1,
+        architecture="resnet20",
+        widths=(1, 4, 16),
+        straight_through_epochs=250,
+        num_matched=0,
+        num_evaluated=0,
+        train=training.TrainConfig(
+            optimizer="sgd",
+            learning_rate=0.1,
+            schedule="warmup_cosine",
+            warmup_steps=500,
+            weight_decay=5e-4,
+            batch_size=100,
+            num_epochs=250,
+        ),
+    ),
+}
+
+
+def get_convolutional_family(
+    profile: str, *, dataset: str = "", width: int = 0, num_images: int = 0, num_epochs: int = 0
+) -> ConvolutionalFamily | None:
+    """The convolutional networks of a profile; None if it has none.
+
+    Args:
+        profile: its name.
+        dataset: to train on; like all that follows, 0 or "" is the profile's own.
+        width: the only one.
+        num_images: to train on.
+        num_epochs: to train for.
+    """
+    if profile not in CONVOLUTIONAL:
+        return None
+    family = CONVOLUTIONAL[profile]
+    return dataclasses.replace(
+        family,
+        dataset=dataset or family.dataset,
+        widths=(width,) if width else family.widths,
+        num_images=num_images or family.num_images,
+        train=dataclasses.replace(family.train, num_epochs=num_epochs or family.train.num_epochs),
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from rebasin_lab import checkpoints, experiments, training
+from rebasin_lab import checkpoints, experiments, pytrees, training
 
 TRAIN = training.TrainConfig(batch_size=100, num_epochs=6)
 EXPERIMENT = experiments.Experiment(
@@ -188,3 +188,30 @@ def test_every_profile_is_fit_to_train_and_interpolate(name):
     assert profile.num_lambdas % 2 == 1, "the middle of the line must be on the grid"
     assert profile.num_pairs >= 3, "claims are tested on several pairs"
     experiments.Experiment.of_profile(profile, seed=0)
+
+
+@pytest.mark.parametrize("name", experiments.CONVOLUTIONAL)
+def test_every_convolutional_family_can_be_built(name, tiny_data):
+    family = experiments.get_convolutional_family(name)
+    for width in family.widths:
+        model = family.experiment(width=width, seed=0).build_model(tiny_data)
+        shapes = jax.eval_shape(model.init, jax.random.key(0))
+        assert pytrees.num_parameters(shapes) > 1e4 * width**2
+        assert f", {family.train.num_epochs} epochs of SGD" in family.networks
+
+
+def test_a_convolutional_family_takes_single_overrides(monkeypatch, tiny_data):
+    monkeypatch.setattr(experiments.datasets, "load_dataset", lambda name: tiny_data)
+    assert experiments.get_convolutional_family("quick") is None
+    laptop = experiments.get_convolutional_family("laptop")
+    assert laptop == experiments.CONVOLUTIONAL["laptop"]
+    family = experiments.get_convolutional_family(
+        "laptop", dataset="tiny", width=3, num_images=20, num_epochs=2
+    )
+    assert (family.dataset, family.widths, family.train.num_epochs) == ("tiny", (3,), 2)
+    data = family.load_dataset()
+    assert len(data.train_labels) == 20
+    assert data.image_shape[0] * 2 == tiny_data.image_shape[0]
+    assert family.matched_on(data) is data
+    few = dataclasses.replace(family, num_evaluated=5).evaluated_on(data)
+    assert (len(few.train_labels), len(few.test_labels)) == (5, 5)
