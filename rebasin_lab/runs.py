@@ -69,13 +69,33 @@ class Run:
         seeds: Sequence[int] = (),
         claim_ids: Sequence[str] = (),
         size: tuple[float, float] = (8.0, 3.4),
+        family: experiments.ConvolutionalFamily | None = None,
+        data: datasets.Dataset | None = None,
+        trained: Sequence[experiments.Trained] = (),
     ) -> None:
-        """Save a figure with its numbers and show it; the caption gains what was run."""
-        profile = self.profile
+        """Save a figure with its numbers and show it; the caption gains what was run.
+
+        Args:
+            name: of its files.
+            plot: a name in `figures.PLOTS`.
+            numbers: all that is drawn.
+            caption: what it shows.
+            alt: the same for those who cannot see it.
+            seeds: of the networks in it.
+            claim_ids: claims it belongs to.
+            size: inches.
+            family: what its networks are, if not the profile's MLPs; then `data` and `trained`, in
+                place of the profile's, too.
+            data: their data set.
+            trained: the networks themselves.
+        """
+        profile, source = self.profile, family or self.profile
+        data = data or self.data
+        trained = trained or [self.networks[seed] for seed in seeds]
         ran = f"{profile.name} profile{', changed' if profile.changed else ''}"
         if seeds:
-            ran += f": {self.data.title}, {profile.networks}, seeds {', '.join(map(str, seeds))}"
-        versions = [self.networks[seed].versions for seed in seeds]
+            ran += f": {data.title}, {source.networks}, seeds {', '.join(map(str, seeds))}"
+        versions = [network.versions for network in trained]
         path = figures.save_figure(
             self.figures_dir / self.notebook,
             name,
@@ -86,9 +106,9 @@ class Run:
             provenance=figures.Provenance(
                 notebook=self.notebook,
                 profile=profile.name,
-                dataset=figures.describe_dataset(self.data),
+                dataset=figures.describe_dataset(data),
                 seeds=list(seeds),
-                settings=dataclasses.asdict(profile),
+                settings=dataclasses.asdict(source),
                 trained_with=[v for i, v in enumerate(versions) if v not in versions[:i]],
                 claims=list(claim_ids),
             ),

@@ -95,6 +95,12 @@ NUMBERS = {
         },
         "naive": [0.8, 0.9],
     },
+    "matchers_by_width": {
+        "widths": [1, 2],
+        "barriers": {
+            method: [[0.3, 0.2], [0.1, 0.2]] for method in ("naive", "weight", "combined")
+        },
+    },
     "method_lines": {"curves": {"naive": CURVE, "weight": CURVE, "activation": CURVE}},
     "objective": {"objectives": {"seeds 0, 1": [0.0, 3.0, 4.0]}, "visits_per_sweep": 2},
     "similarity_views": {

@@ -312,3 +312,17 @@ def test_matchers_are_marked_where_they_were_measured():
     assert list(marks.get_ydata()) == values["barriers"]
     assert set(naive.get_ydata()) == {1.0}
     assert ax.get_yscale() == "log"
+
+
+def test_barriers_of_each_width_are_marked_in_their_panel():
+    barriers = {"naive": [[0.9, 0.7], [0.5, 0.6]], "weight": [[0.3, 0.2], [0.1, 0.1]]}
+    fig = drawn("matchers_by_width", {"widths": [1, 4], "barriers": barriers})
+    assert [ax.get_title() for ax in fig.axes] == ["width 1", "width 4"]
+    for index, ax in enumerate(fig.axes):
+        marks, means = ax.lines[::2], ax.lines[1::2]
+        for row, values in enumerate(barriers.values()):
+            assert list(marks[row].get_xdata()) == values[index]
+            assert set(marks[row].get_ydata()) == {row}
+            assert means[row].get_xdata()[0] == pytest.approx(np.mean(values[index]))
+    labels = [label.get_text() for label in fig.axes[0].get_yticklabels()]
+    assert labels == ["naive", "weight matching"]

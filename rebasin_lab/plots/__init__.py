@@ -26,6 +26,7 @@ from rebasin_lab.plots.matching import (
     draw_ascents,
     draw_halfway,
     draw_matchers,
+    draw_matchers_by_width,
     draw_method_lines,
     draw_similarity_views,
 )
@@ -54,6 +55,7 @@ PLOTS: dict[str, Callable[[Figure, Mapping[str, Any]], None]] = {
     "interpolation": draw_interpolation,
     "line_position": draw_line_position,
     "matchers": draw_matchers,
+    "matchers_by_width": draw_matchers_by_width,
     "method_lines": draw_method_lines,
     "objective": draw_objective,
     "similarity_views": draw_similarity_views,

@@ -39,6 +39,7 @@ LOOKS = {
     "combined": Look("weights and activations", "#000000", "D"),
     "algorithm_1": Look("Algorithm 1", COLOURS["weight matching"], "^", is_open=True),
     "one_sweep": Look("one sweep of it", COLOURS["weight matching"], "v", is_open=True),
+    "normalized": Look("weights, normalised", COLOURS["weight matching"], "<"),
     "greedy": Look("greedy", "#CC79A7", "s"),
     "steepest_descent": Look("steepest descent", "#000000", "x"),
     "random": Look("random", COLOURS["naive"], "o", is_open=True),
@@ -235,6 +236,34 @@ def draw_matchers(fig: Figure, numbers: Mapping[str, Any]) -> None:
         yscale="log",
     )
     _legend_below(fig, ax, ncols=3)
+
+
+def draw_matchers_by_width(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """Barriers of all matchers on networks of several widths: a row each, a panel for each width.
+
+    Numbers: `widths`; `barriers`: method -> one list for each width, of train barriers in nats,
+    one for each pair.
+    """
+    methods = list(numbers["barriers"])
+    axes = fig.subplots(1, len(numbers["widths"]), sharey=True, squeeze=False)[0]
+    for index, (ax, width) in enumerate(zip(axes, numbers["widths"], strict=True)):
+        for row, method in enumerate(methods):
+            look, values = LOOKS[method], numbers["barriers"][method][index]
+            ax.plot(
+                values,
+                [row] * len(values),
+                look.marker,
+                color=look.colour,
+                markerfacecolor=look.face,
+                markersize=9 if look.marker == "*" else 6,
+                alpha=0.8,
+            )
+            ax.plot([np.mean(values)] * 2, [row - 0.35, row + 0.35], color=look.colour, linewidth=2)
+        ax.set(title=f"width {width}", xlabel="train loss barrier (nats)")
+        ax.set_xlim(left=0)
+        ax.grid(axis="x", alpha=0.3)
+    axes[0].set_yticks(range(len(methods)), [LOOKS[method].label for method in methods])
+    axes[0].invert_yaxis()
 
 
 def _show_matrix(ax: Axes, matrix: Any, limit: float) -> Any:
