@@ -139,6 +139,8 @@ def test_the_large_profiles_run_through_on_small_data(profile, tmp_path, monkeyp
     """So that the first run on a GPU does not fail on a typo."""
     monkeypatch.setenv("REBASIN_RUNS", str(tmp_path / "runs"))
     small = {"dataset": "digits8x8", "width": 16, "num_epochs": 1, "num_pairs": 1}
+    small |= {"straight_through_epochs": 1, "convolutional_width": 1}
+    small |= {"convolutional_images": 200, "convolutional_epochs": 1}
     plan = runner.plan_run(profile=profile, parameters=small)
     with (tmp_path / "out.txt").open("w") as out:
         status = runner.reproduce(plan, out=out)
