@@ -1,5 +1,7 @@
 """Weight matching: against Algorithm 1 written naively, and what its options promise."""
 
+import tracemalloc
+
 import jax
 import numpy as np
 import pytest
@@ -319,3 +321,28 @@ def test_attention_is_matched_by_normalised_weights():
     params_b, planted = plant(spec, params_a)
     result = rl.match("weight", spec, params_a, params_b, normalize=True)
     assert_same_permutation(result.permutation, planted)
+
+
+def test_peak_memory_is_at_most_three_times_the_two_models():
+    spec, rng = rl.mlp_permutation_spec(3), np.random.default_rng(0)
+    widths = [784, 512, 512, 512, 10]
+    pair = [
+        {
+            "layers": {
+                i: {
+                    "kernel": rng.standard_normal(shape, np.float32),
+                    "bias": rng.standard_normal(shape[1], np.float32),
+                }
+                for i, shape in enumerate(zip(widths[:-1], widths[1:], strict=True))
+            }
+        }
+        for _ in range(2)
+    ]
+    two_models = sum(leaf.nbytes for leaf in jax.tree.leaves(pair))
+    tracemalloc.start()
+    try:
+        rl.match("weight", spec, *pair)
+        _, beside_them = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert two_models + beside_them <= 3 * two_models
