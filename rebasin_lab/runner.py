@@ -150,7 +150,7 @@ def reproduce(plan: Plan, *, out: io.TextIOBase = sys.stdout) -> int:
         if outcome.error:
             break
     measured = _measured(plan, outcomes)
-    results = claims.scoreboard(plan.profile.name, measured, changed=plan.profile.changed)
+    results = claims.scoreboard(plan.profile.name, measured, changed=bool(plan.parameters))
     _write_scoreboard(plan, outcomes, results)
     print("\n" + format_scoreboard(results, plan.title), file=out)
     print("\n" + _where_things_are(plan), file=out)

@@ -31,6 +31,7 @@ class Run:
         run_dir: where this run keeps its claims.
         figures_dir: where figures go.
         interactive: False when nobody watches.
+        changed: whether any setting is not the profile's own: then no claim is judged.
         networks: networks used so far, by seed.
         results: claims measured so far.
     """
@@ -42,6 +43,7 @@ class Run:
     run_dir: Path
     figures_dir: Path
     interactive: bool
+    changed: bool = False
     networks: dict[int, experiments.Trained] = dataclasses.field(default_factory=dict)
     results: dict[str, claims.ClaimResult] = dataclasses.field(default_factory=dict)
 
@@ -92,7 +94,7 @@ class Run:
         profile, source = self.profile, family or self.profile
         data = data or self.data
         trained = trained or [self.networks[seed] for seed in seeds]
-        ran = f"{profile.name} profile{', changed' if profile.changed else ''}"
+        ran = f"{profile.name} profile{', changed' if self.changed else ''}"
         if seeds:
             ran += f": {data.title}, {source.networks}, seeds {', '.join(map(str, seeds))}"
         versions = [network.versions for network in trained]
@@ -119,7 +121,7 @@ class Run:
 
     def check(self, claim_id: str, measured: float | Iterable[float]) -> claims.ClaimResult:
         """Hold measured numbers against a claim of the paper, and keep the result."""
-        result = claims.measure(claim_id, self.profile.name, measured, changed=self.profile.changed)
+        result = claims.measure(claim_id, self.profile.name, measured, changed=self.changed)
         if result.claim.notebook != self.notebook:
             raise ValueError(
                 f"Expected '{claim_id}' to be tested in {result.claim.notebook}, as claims.py "
@@ -152,6 +154,7 @@ def open_run(
     run_dir: str = "",
     figures_dir: str = "",
     interactive: bool = True,
+    changed: bool = False,
     **overrides: Any,
 ) -> Run:
     """Open a notebook's run and say what it runs on.
@@ -162,6 +165,7 @@ def open_run(
         run_dir: where to keep results; "" is a folder for interactive work.
         figures_dir: where to keep figures; "" is a folder of the run.
         interactive: False when run headlessly.
+        changed: whether settings of the notebook's own are not as it has them.
         **overrides: fields of the profile to replace; 0 and "" leave a field as it is.
 
     Raises:
@@ -180,6 +184,7 @@ def open_run(
         run_dir=folder,
         figures_dir=Path(figures_dir) if figures_dir else folder / "figures",
         interactive=interactive,
+        changed=changed or chosen.changed,
     )
     display(HTML(_banner(run)))
     return run

@@ -47,6 +47,14 @@ def test_a_check_is_kept_for_the_scoreboard(run):
     assert stored == {"fig2-mnist-naive": [0.5, 0.6]}
 
 
+def test_settings_of_the_notebooks_own_leave_claims_unjudged(run):
+    opened = runs.open_run("04_loss_landscapes", interactive=False)
+    assert not opened.changed
+    assert opened.check("fig2-mnist-naive", [0.5, 0.6]).status != "not tested: settings changed"
+    opened = runs.open_run("04_loss_landscapes", interactive=False, changed=True)
+    assert opened.check("fig2-mnist-naive", [0.5, 0.6]).status == "not tested: settings changed"
+
+
 def test_a_claim_of_another_notebook_is_refused(run):
     opened, _ = run
     with pytest.raises(ValueError, match="'table1-mlp' to be tested in 01_permutation_symmetries"):
