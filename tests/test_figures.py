@@ -90,7 +90,7 @@ NUMBERS = {
     },
     "matchers": {
         "methods": {
-            method: {"inner_products": [3.0, 2.0], "barriers": [0.1, 0.2]}
+            method: {"cosines": [0.3, 0.2], "barriers": [0.1, 0.2]}
             for method in ("weight", "activation", "steepest_descent")
         },
         "naive": [0.8, 0.9],

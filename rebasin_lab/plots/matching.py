@@ -58,11 +58,11 @@ def draw_similarity_views(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """
     axes = fig.subplots(len(numbers["rows"]), len(numbers["columns"]), squeeze=False)
     for row_axes, row in zip(axes, numbers["rows"], strict=True):
-        limit = max(np.abs(image).max() for image in row["images"])
+        limit = np.percentile(np.abs(row["images"]), 99)  # else one entry can outshine all others
         for ax, image in zip(row_axes, row["images"], strict=True):
             shown = _show_matrix(ax, image, limit)
         row_axes[0].set_ylabel("units of A")
-        fig.colorbar(shown, ax=row_axes, label=row["name"])
+        fig.colorbar(shown, ax=row_axes, label=row["name"], extend="both")
     for ax, name in zip(axes[0], numbers["columns"], strict=True):
         ax.set_title(name)
     for ax in axes[-1]:
@@ -161,8 +161,7 @@ def draw_halfway(fig: Figure, numbers: Mapping[str, Any]) -> None:
     ax.set(
         title="Half-way between A and π(B)", xlabel="epochs", ylabel="best train loss so far (nats)"
     )
-    ax.margins(y=0.2)
-    ax.set_ylim(bottom=0)
+    ax.set_ylim(0, 1.15 * max(numbers["loss"]))
     ax.legend(loc="lower left")
 
 
@@ -200,16 +199,16 @@ def draw_method_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
 
 
 def draw_matchers(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """Barriers of all matchers, against the inner product they reach.
+    """Barriers of all matchers, against the cosine between A and pi(B).
 
-    Numbers: `methods`: method -> {"inner_products", "barriers"}, one per pair; `naive`: naive
-    barriers, in nats like all of them.
+    Numbers: `methods`: method -> {"cosines", "barriers"}, one per pair; `naive`: naive barriers, in
+    nats like all of them.
     """
     ax = fig.subplots()
     for method, values in numbers["methods"].items():
         look = LOOKS[method]
         ax.plot(
-            values["inner_products"],
+            values["cosines"],
             values["barriers"],
             look.marker,
             color=look.colour,
@@ -230,8 +229,8 @@ def draw_matchers(fig: Figure, numbers: Mapping[str, Any]) -> None:
         fontsize=8,
     )
     ax.set(
-        title="Nearest is not best",
-        xlabel="inner product ⟨A, π(B)⟩",
+        title="Nearer, and lower?",
+        xlabel="cosine between A and π(B)",
         ylabel="train loss barrier (nats)",
         yscale="log",
     )
