@@ -161,7 +161,8 @@ def draw_slopes(fig: Figure, numbers: Mapping[str, Any]) -> None:
         colour, marker, style = METHODS[method]
         ax.plot(numbers["lambdas"], slopes, style, marker=marker, color=colour, label=method)
     _label_line_ends(ax)
-    ax.set(title="The function between two linear networks", ylabel="slope of f", ylim=(0, 1.1))
+    ax.set(title="The function between two linear networks", ylabel="slope of f")
+    ax.set_ylim(0, 1.1 * max(map(max, numbers["slopes"].values())))
     ax.legend(loc="lower right")
 
 
@@ -221,7 +222,7 @@ def _outcome_legend(fig: Figure) -> None:
         Patch(facecolor=colour, edgecolor="#999999", label=name)
         for name, colour in OUTCOMES.items()
     ]
-    outline = Patch(facecolor="none", edgecolor="black", label="yes is right")
+    outline = Patch(facecolor="none", edgecolor="black", label="outlined: where yes is right")
     fig.legend(handles=[*handles, outline], loc="outside lower center", ncols=5)
 
 
