@@ -162,7 +162,7 @@ def draw_slopes(fig: Figure, numbers: Mapping[str, Any]) -> None:
         ax.plot(numbers["lambdas"], slopes, style, marker=marker, color=colour, label=method)
     _label_line_ends(ax)
     ax.set(title="The function between two linear networks", ylabel="slope of f")
-    ax.set_ylim(0, 1.1 * max(map(max, numbers["slopes"].values())))
+    ax.set_ylim(bottom=0)
     ax.legend(loc="lower right")
 
 

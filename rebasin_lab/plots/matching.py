@@ -161,7 +161,7 @@ def draw_halfway(fig: Figure, numbers: Mapping[str, Any]) -> None:
     ax.set(
         title="Half-way between A and π(B)", xlabel="epochs", ylabel="best train loss so far (nats)"
     )
-    ax.set_ylim(0, 1.15 * max(numbers["loss"]))
+    ax.set_ylim(0, 1.15 * max(loss) or 1.0)
     ax.legend(loc="lower left")
 
 
