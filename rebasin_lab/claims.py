@@ -311,7 +311,8 @@ _CLAIMS = (
         id="a72-weight-matching",
         section="A.7.2",
         statement="Weight matching finds both swaps there, in any order of layers.",
-        paper="proved",
+        paper="both, in any order",
+        # The slope alone would not tell: one sweep may leave the first layer and have it, too.
         quantity="fraction of seeds that pick both swaps",
         notebook="03_counterexample",
         bounds=_everywhere("equal to", 1.0),

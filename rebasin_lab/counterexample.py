@@ -183,6 +183,25 @@ def error_curve(
     )
 
 
+def squared_change(
+    params_a: PyTree,
+    params_b: PyTree,
+    lambdas: Float[np.ndarray, " n"],
+    points: Float[np.ndarray, "m 2"],
+) -> Float[np.ndarray, " n"]:
+    """The mean of (f - f_A)^2 on the line from A to B: what the error, a matter of sign, misses.
+
+    Args:
+        params_a: float64 arrays, as those of a `Pair`.
+        params_b: permute it first.
+        lambdas: in [0, 1].
+        points: `grid_points` or `random_points`.
+    """
+    start = apply_fn(params_a, points)
+    line = [pytrees.lerp(lam, params_a, params_b) for lam in lambdas]
+    return np.array([((apply_fn(params, points) - start) ** 2).mean() for params in line])
+
+
 def closed_form_error(name: str, lambdas: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """The exact error on the line from A to the permuted B of `opposite_tests`.
 

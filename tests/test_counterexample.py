@@ -86,6 +86,35 @@ def test_weight_matching_picks_the_nearest_whatever_the_order(seed):
     assert result.objective[-1] == 6
 
 
+@pytest.mark.parametrize("method", ["algorithm_1", "one_sweep", "greedy"])
+@pytest.mark.parametrize("seed", range(4))
+def test_every_matcher_of_weights_picks_the_nearest(method, seed):
+    result = rl.match(method, PAIR.spec, PAIR.params_a, PAIR.params_b, seed=seed)
+    assert counterexample.name_of(result.permutation) == "swap both"
+
+
+@given(st.floats(1e-3, 1 - 1e-3))
+def test_where_both_units_of_layer_2_are_silent_depends_on_the_swap_of_layer_1(lam):
+    for name in NAMES:
+        network = rl.lerp(lam, PAIR.params_a, PAIR.permuted_b(name))
+        silent = counterexample.hidden_units(network, GRID)[1] <= counterexample.ROUNDING
+        if name in ("identity", "swap 2"):
+            assert not silent.any(axis=0).all()  # one of the two never is
+        else:
+            assert silent.all(axis=1)[counterexample.true_labels(GRID)].all()
+
+
+def test_squared_change_has_the_values_worked_out_by_hand():
+    lambdas = np.linspace(0, 1, 25)
+    for name, expected in zip(NAMES, [11 / 24, 1 / 12, 11 / 24, 1 / 12], strict=True):
+        end = PAIR.permuted_b(name)
+        curve = counterexample.squared_change(PAIR.params_a, end, lambdas, GRID)
+        assert curve[[0, -1]].tolist() == [0, 0]
+        # A mean over the centres of n x n cells is right to about 1 / n^2.
+        assert curve.max() == pytest.approx(expected, abs=2 / 200**2)
+        assert curve.argmax() == 12
+
+
 def test_closed_forms_have_the_values_worked_out_by_hand():
     lambdas = np.array([0, 1, 4, 8, 12, 23, 24]) / 24
     for name, expected in {
@@ -174,11 +203,24 @@ def test_slopes_of_the_linear_pair(epsilon):
     assert middles["swap 2"] == pytest.approx(1 + epsilon / 2)
 
 
+@pytest.mark.parametrize("method", ["weight", "algorithm_1"])
+@pytest.mark.parametrize("epsilon", [0.01, 0.5])
 @pytest.mark.parametrize("seed", range(6))
-def test_weight_matching_swaps_both_layers_of_the_linear_pair(seed):
-    pair = counterexample.linear_pair(0.01)
-    result = rl.match("weight", pair.spec, pair.params_a, pair.params_b, seed=seed)
+def test_weight_matching_swaps_both_layers_of_the_linear_pair(seed, epsilon, method):
+    pair = counterexample.linear_pair(epsilon)
+    result = rl.match(method, pair.spec, pair.params_a, pair.params_b, seed=seed)
     assert counterexample.name_of(result.permutation) == "swap both"
+
+
+def test_one_sweep_swaps_both_layers_of_the_linear_pair_only_in_one_order_of_visits():
+    pair = counterexample.linear_pair(0.01)
+    results = [
+        rl.match("one_sweep", pair.spec, pair.params_a, pair.params_b, seed=seed)
+        for seed in range(10)
+    ]
+    names = {counterexample.name_of(result.permutation) for result in results}
+    # The slope in the middle is the same for both: it is the permutation that tells.
+    assert names == {"swap 2", "swap both"}
 
 
 def test_names_are_found_back():

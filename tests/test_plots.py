@@ -194,6 +194,15 @@ def test_square_shows_what_is_said_against_what_is_right():
     assert (ax.get_title(), ax.get_ylabel(), ax.get_xlabel()) == ("0.50", "swap 1", "λ = 0")
 
 
+def test_outline_of_the_quadrant_is_no_fifth_colour_in_the_legend():
+    numbers = {"lambdas": [0.0], "truth": ["1"], "panels": {"swap 1": [{"yes": ["1"], "error": 0}]}}
+    (legend,) = drawn("decision_regions", numbers).legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == [*counterexample.OUTCOMES, "outlined: where yes is right"]
+    assert len(legend.get_patches()) == len(counterexample.OUTCOMES)
+    assert legend.get_lines()[0].get_markerfacecolor() == "none"
+
+
 def test_marks_lie_on_the_lines_they_are_compared_with():
     lambdas = np.linspace(0, 1, 5)
     errors = {name: toys.closed_form_error(name, lambdas).tolist() for name in toys.PERMUTATIONS}
@@ -231,14 +240,20 @@ def test_units_of_two_networks_share_one_scale_of_colours():
         "columns": ["unit 1", "f"],
         "rows": {"A": [[[0.0, 2.0]], [[-1.0, 0.0]]], "B": [[[0.0, 1.0]], [[-1.0, 0.0]]]},
     }
-    images = [ax.images[0] for ax in drawn("two_tests", numbers).axes if ax.images]
-    assert {image.get_clim() for image in images} == {(-2.0, 2.0)}
+    axes = [ax for ax in drawn("two_tests", numbers).axes if ax.images]
+    assert {ax.images[0].get_clim() for ax in axes} == {(-2.0, 2.0)}
+    # x1 below the last row; x2 right of the last column, since rows are named on the left.
+    assert [ax.get_xlabel() for ax in axes] == ["", "", "x1", "x1"]
+    assert [ax.get_ylabel() for ax in axes] == ["A", "x2", "B", "x2"]
 
 
-def test_slopes_are_drawn_from_zero():
-    numbers = {"lambdas": [0.0, 1.0], "slopes": {"greedy": [1.0, 1.1], "naive": [1.0, 1.1]}}
+@pytest.mark.parametrize("highest", [1.1, 1.5])
+def test_slopes_are_drawn_from_zero_to_above_the_highest(highest):
+    numbers = {"lambdas": [0.0, 1.0], "slopes": {"greedy": [1.0, highest], "naive": [1.0, 1.1]}}
     (ax,) = drawn("slopes", numbers).axes
-    assert ax.get_ylim()[0] == 0
+    low, high = ax.get_ylim()
+    assert low == 0
+    assert high > highest
 
 
 def test_every_matcher_has_a_look_of_its_own():

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
@@ -57,7 +58,7 @@ def draw_two_tests(fig: Figure, numbers: Mapping[str, Any]) -> None:
     _frame(ax)
     ax.set(title="The task", xlabel="x1", ylabel="x2", xticks=[-1, 0, 1], yticks=[-1, 0, 1])
     left.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, markerscale=2)
-    right.suptitle("The output of every unit", x=0.04, ha="left", fontsize=10)
+    right.suptitle("The output of every unit, over the same square", x=0.04, ha="left", fontsize=10)
     rows = numbers["rows"]
     limit = max(np.abs(images).max() for images in rows.values())
     grid = right.add_gridspec(
@@ -77,6 +78,11 @@ def draw_two_tests(fig: Figure, numbers: Mapping[str, Any]) -> None:
         )
     for ax, column in zip(axes[0], numbers["columns"], strict=True):
         ax.set_title(column, loc="center", fontsize=9)
+    for ax in axes[-1]:
+        ax.set_xlabel("x1", fontsize=9, labelpad=2)
+    for ax in axes[:, -1]:
+        ax.set_ylabel("x2", fontsize=9, labelpad=2)
+        ax.yaxis.set_label_position("right")
     right.colorbar(
         shown, cax=right.add_subplot(grid[-1, :]), orientation="horizontal", label="output"
     )
@@ -110,7 +116,7 @@ def draw_error_curves(fig: Figure, numbers: Mapping[str, Any]) -> None:
 
 
 def draw_decision_regions(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """Where the network says yes, along the line to each permutation of B; with its error.
+    """Where the network says yes, along the line to each permutation of B, under its exact error.
 
     Numbers: `lambdas`; `truth`: where yes is right; `panels`: permutation -> for every lambda
     {"yes", "error"}.
@@ -126,6 +132,8 @@ def draw_decision_regions(fig: Figure, numbers: Mapping[str, Any]) -> None:
         )
     for ax, lam in zip(axes[-1], numbers["lambdas"], strict=True):
         ax.set_xlabel(f"λ = {lam:.2g}")
+    title = "x1 to the right, x2 upwards; above each square its exact error"
+    fig.suptitle(title, x=0.01, ha="left", fontsize=10)
     _outcome_legend(fig)
 
 
@@ -222,7 +230,12 @@ def _outcome_legend(fig: Figure) -> None:
         Patch(facecolor=colour, edgecolor="#999999", label=name)
         for name, colour in OUTCOMES.items()
     ]
-    outline = Patch(facecolor="none", edgecolor="black", label="outlined: where yes is right")
+    # Not another box among boxes: it is drawn over them.
+    label = "outlined: where yes is right"
+    outline = Line2D(
+        [], [], linestyle="none", marker="s", markersize=10, color="black", label=label
+    )
+    outline.set(markerfacecolor="none", markeredgewidth=1.2)
     fig.legend(handles=[*handles, outline], loc="outside lower center", ncols=5)
 
 
