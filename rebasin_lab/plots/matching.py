@@ -244,7 +244,7 @@ def draw_matchers_by_width(fig: Figure, numbers: Mapping[str, Any]) -> None:
     one for each pair.
     """
     methods = list(numbers["barriers"])
-    axes = fig.subplots(1, len(numbers["widths"]), sharey=True, squeeze=False)[0]
+    axes = fig.subplots(1, len(numbers["widths"]), sharex=True, sharey=True, squeeze=False)[0]
     for index, (ax, width) in enumerate(zip(axes, numbers["widths"], strict=True)):
         for row, method in enumerate(methods):
             look, values = LOOKS[method], numbers["barriers"][method][index]
@@ -259,7 +259,7 @@ def draw_matchers_by_width(fig: Figure, numbers: Mapping[str, Any]) -> None:
             )
             ax.plot([np.mean(values)] * 2, [row - 0.35, row + 0.35], color=look.colour, linewidth=2)
         ax.set(title=f"width {width}", xlabel="train loss barrier (nats)")
-        ax.set_xlim(left=0)
+        ax.set_xscale("log", nonpositive="clip")  # what makes it worse, does so by far
         ax.grid(axis="x", alpha=0.3)
     axes[0].set_yticks(range(len(methods)), [LOOKS[method].label for method in methods])
     axes[0].invert_yaxis()
