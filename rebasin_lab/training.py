@@ -36,7 +36,8 @@ class TrainConfig:
     optimizer: str = "adam"  # or "adamw" or "sgd"
     learning_rate: float = 1e-3  # the peak, where there is a schedule
     schedule: str = "constant"  # or "warmup_cosine"
-    warmup_steps: int = 0  # of warmup_cosine: linear from 1e-6 to the peak, then cosine to 0
+    # Of warmup_cosine: linear from 1e-6 to the peak, then cosine to 0; at most half of all steps.
+    warmup_steps: int = 0
     momentum: float = 0.9  # of sgd
     weight_decay: float = 0.0  # sgd: L2 added to the gradient, as in the paper; adamw: decoupled
     batch_size: int = 500
@@ -143,11 +144,12 @@ def make_optimizer(config: TrainConfig, steps_per_epoch: int) -> optax.GradientT
     """
     rate = config.learning_rate
     if config.schedule == "warmup_cosine":
+        num_steps = config.num_epochs * steps_per_epoch
         rate = optax.warmup_cosine_decay_schedule(
             init_value=1e-6,
             peak_value=config.learning_rate,
-            warmup_steps=config.warmup_steps,
-            decay_steps=config.num_epochs * steps_per_epoch,
+            warmup_steps=min(config.warmup_steps, num_steps // 2),  # a trial run may be short
+            decay_steps=num_steps,
         )
     if config.optimizer == "sgd":
         return optax.chain(

@@ -119,6 +119,26 @@ def test_warmup_cosine_is_the_papers_schedule():
     np.testing.assert_allclose(rates, np.where(steps < 10, warmup, cosine), rtol=1e-4, atol=1e-8)
 
 
+@pytest.mark.parametrize("num_epochs", [1, 2])
+def test_a_short_run_warms_up_for_half_of_its_steps(num_epochs):
+    config = TrainConfig(
+        optimizer="sgd",
+        learning_rate=1.0,
+        schedule="warmup_cosine",
+        warmup_steps=100,
+        num_epochs=num_epochs,
+        momentum=0.0,
+    )
+    optimizer = training.make_optimizer(config, steps_per_epoch=2)
+    params, rates = jnp.zeros(()), []
+    state = optimizer.init(params)
+    for _ in range(2 * num_epochs):
+        update, state = optimizer.update(jnp.ones(()), state, params)
+        rates.append(-float(update))
+    assert np.argmax(rates) == num_epochs
+    assert max(rates) == pytest.approx(1.0)
+
+
 def test_sgd_weight_decay_is_l2_through_the_momentum():
     config = TrainConfig(optimizer="sgd", learning_rate=0.1, weight_decay=0.5, momentum=0.9)
     optimizer = training.make_optimizer(config, steps_per_epoch=1)
