@@ -6,7 +6,8 @@ and an error message all say `layers/0/kernel`. Trees are any pytree of arrays; 
 produces are plain nested dicts, with integer keys for list entries (`nnx.to_pure_dict`).
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -58,19 +59,20 @@ def lerp(lam: Any, params_a: PyTree, params_b: PyTree) -> PyTree:
 
 
 def inner_product(params_a: PyTree, params_b: PyTree) -> float:
-    """The sum over all leaves of a * b, in float64."""
-    pairs = zip(jax.tree.leaves(params_a), jax.tree.leaves(params_b), strict=True)
-    return float(
-        sum(np.vdot(np.asarray(a, np.float64), np.asarray(b, np.float64)) for a, b in pairs)
-    )
+    """The sum over all leaves of a * b, in float64; leaves go by their path."""
+    return float(sum(np.vdot(a, b) for a, b in _paired(params_a, params_b)))
 
 
 def distance(params_a: PyTree, params_b: PyTree) -> float:
     """The Euclidean distance between two models, over all parameters, in float64."""
-    difference = jax.tree.map(
-        lambda a, b: np.asarray(a, np.float64) - np.asarray(b, np.float64), params_a, params_b
-    )
-    return float(np.sqrt(inner_product(difference, difference)))
+    return math.sqrt(math.fsum(np.square(a - b).sum() for a, b in _paired(params_a, params_b)))
+
+
+def _paired(params_a: PyTree, params_b: PyTree) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    flat_a, flat_b = flatten(params_a), flatten(params_b)
+    if flat_a.keys() != flat_b.keys():
+        check_same_shapes(params_a, params_b)
+    return ((np.asarray(flat_a[p], np.float64), np.asarray(flat_b[p], np.float64)) for p in flat_a)
 
 
 def num_parameters(params: PyTree) -> int:
@@ -103,12 +105,17 @@ def check_same_shapes(params_a: PyTree, params_b: PyTree) -> None:
 
 
 def check_finite(params: PyTree, name: str) -> None:
-    """Check that a model holds no NaN and no infinity.
+    """Check that a model holds real numbers, no NaN and no infinity.
 
     Raises:
-        ValueError: naming the first such leaf and how many of its entries are affected.
+        ValueError: naming the first leaf that does, and how many of its entries are affected.
     """
     for path, leaf in flatten(params).items():
+        if np.iscomplexobj(leaf):
+            raise ValueError(
+                f"Expected real parameters; {name} '{path}' is complex. Write real and imaginary "
+                "parts as two arrays, both with the same axes in the spec."
+            )
         # One that sums to a finite number holds no other; finite ones whose sum is not are counted.
         with np.errstate(over="ignore", invalid="ignore"):
             if np.isfinite(np.sum(np.asarray(leaf))):

@@ -6,9 +6,10 @@ and `families`, what is matched; `ascent`, the loop; `search`, where it starts a
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 from jaxtyping import PyTree
 
 from rebasin_lab import pytrees
@@ -24,7 +25,7 @@ from rebasin_lab.matching.combined import combined_matching
 from rebasin_lab.matching.record import MatchingResult, Start
 from rebasin_lab.matching.straight_through import straight_through_matching
 from rebasin_lab.matching.weight import algorithm_1, weight_matching
-from rebasin_lab.symmetry import PermutationSpec
+from rebasin_lab.symmetry import Permutation, PermutationSpec
 
 __all__ = [
     "MATCHERS",
@@ -67,7 +68,7 @@ def match(
     params_a: PyTree,
     params_b: PyTree,
     *,
-    seed: int = 0,
+    seed: int | np.integer = 0,
     **options: Any,
 ) -> MatchingResult:
     """Find the permutation of B that lines it up with A.
@@ -90,11 +91,25 @@ def match(
     if method not in MATCHERS:
         raise ValueError(f"Expected a matcher among {list(MATCHERS)}; got {method!r}.")
     _check_options(method, options)
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"Expected seed to be an integer of at least 0; got {seed!r}.")
+    if options.get("start") is not None:
+        options["start"] = _as_permutation(options["start"])
     pytrees.check_same_shapes(params_a, params_b)
     spec.validate(params_a)
     pytrees.check_finite(params_a, "params_a")
     pytrees.check_finite(params_b, "params_b")
-    return MATCHERS[method](spec, params_a, params_b, seed=seed, **options)
+    return MATCHERS[method](spec, params_a, params_b, seed=int(seed), **options)
+
+
+def _as_permutation(start: Mapping[str, Any]) -> Permutation:
+    arrays = {name: np.array(order) for name, order in start.items()}
+    if wrong := [name for name, order in arrays.items() if order.dtype.kind not in "iu"]:
+        raise ValueError(
+            f"Expected start to hold integers, for each slot the unit that goes there; got "
+            f"{arrays[wrong[0]].dtype} for '{wrong[0]}'."
+        )
+    return {name: order.astype(np.int64) for name, order in arrays.items()}
 
 
 def _check_options(method: str, options: dict[str, Any]) -> None:

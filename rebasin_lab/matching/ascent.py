@@ -335,7 +335,7 @@ class Ascent:
     def _num_known(self, name: str) -> float:
         """Scalars that count, for each unit."""
         counted = [self.a[p.path].size for p in self._places[name] if (name, p) in self._counted]
-        return sum(counted) / self.sizes[name]
+        return sum(counted) / max(1, self.sizes[name])
 
     def _permuted(self, path: str, moves: Moves) -> np.ndarray:
         names = [name if name in moves else None for name in self.spec.axes[path]]
@@ -359,8 +359,12 @@ class Ascent:
         return [node for node in nodes if node != name]
 
     def _scale(self) -> float:
-        """The largest the objective could be."""
-        squares = [self._inner_product(arrays, arrays) for arrays in (self.a, self.b)]
+        """The largest that what moves can add to the objective."""
+        paths = {place.path for places in self._places.values() for place in places}
+        squares = [
+            products.inner_product(moving, moving)
+            for moving in ([arrays[path] for path in paths] for arrays in (self.a, self.b))
+        ]
         return math.sqrt(squares[0] * squares[1]) + self._given.scale()
 
     def _inner_product(self, a: Arrays, b: Arrays) -> float:

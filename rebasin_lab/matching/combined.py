@@ -20,7 +20,7 @@ from rebasin_lab.matching.activation import unit_similarities
 from rebasin_lab.matching.record import MatchingResult
 from rebasin_lab.matching.search import Effort, search
 from rebasin_lab.matching.similarity import UnitSimilarity
-from rebasin_lab.matching.weight import arrays_of, normalized
+from rebasin_lab.matching.weight import arrays_of, moving, normalized
 from rebasin_lab.symmetry import PermutationSpec
 
 
@@ -58,7 +58,7 @@ def combined_matching(
         on_batch: called after each batch.
 
     Returns:
-        Its objective is (1 - share) times the cosine of the normalised weights of the two models,
+        Its objective is (1 - share) times the cosine of the normalised weights that move,
         plus share times the mean similarity of paired units, each group counting alike.
 
     Raises:
@@ -80,7 +80,11 @@ def combined_matching(
         num_images=num_images,
         on_batch=on_batch,
     )
-    arrays_a, arrays_b = (normalized(pieces_spec, arrays) for arrays in (arrays_a, arrays_b))
+    # What nobody moves, such as a counter of steps, must not weigh against what is moved.
+    arrays_a, arrays_b = (
+        moving(pieces_spec, normalized(pieces_spec, arrays)) for arrays in (arrays_a, arrays_b)
+    )
+    pieces_spec = PermutationSpec({path: pieces_spec.axes[path] for path in arrays_a})
     length = math.prod(math.sqrt(pytrees.inner_product(x, x)) for x in (arrays_a, arrays_b))
     scale = np.float32((1 - activation_share) / length) if length else np.float32(1)
     result = search(

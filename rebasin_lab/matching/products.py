@@ -8,7 +8,8 @@ whole keeps to one thread (`blas_threads`).
 import contextlib
 import functools
 import math
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import scipy.linalg.blas
@@ -23,11 +24,21 @@ _SMALL_SEARCH = 1e11
 _ROW = 4096  # float32 numbers summed in float32; rows are summed in float64
 
 
-def blas_threads(num_multiplications: float) -> contextlib.AbstractContextManager:
+@contextlib.contextmanager
+def blas_threads(num_multiplications: float) -> Iterator[None]:
     """Keeps BLAS to one thread while inside, if the products there are small as a whole."""
-    if num_multiplications > _SMALL_SEARCH:
-        return contextlib.nullcontext()
-    return _controller().limit(limits=1, user_api="blas")
+    # The limit is one of the whole process: of searches side by side, the first sets and lifts it.
+    if num_multiplications > _SMALL_SEARCH or not _limiting.acquire(blocking=False):
+        yield
+        return
+    try:
+        with _controller().limit(limits=1, user_api="blas"):
+            yield
+    finally:
+        _limiting.release()
+
+
+_limiting = threading.Lock()
 
 
 @functools.cache

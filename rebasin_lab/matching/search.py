@@ -60,32 +60,36 @@ def search(
         raise ValueError(f"Expected max_sweeps of at least 1; got {max_sweeps}.")
     began, cost, rng = time.perf_counter(), Cost(), np.random.default_rng(seed)
 
+    starts: list[Start] = []
+
     def climb(name: str, start: Permutation | None, *, regrown: float) -> _Climb:
         ascent = Ascent(spec, arrays_a, arrays_b, similarities, start=start, cost=cost)
-        return _Climb(
-            name,
+        done = _Climb(
             ascent,
             rng,
             min(max_sweeps, 2) if effort == "fast" else max_sweeps,
             regrown=regrown,
             on_sweep=on_sweep,
         )
+        starts.append(Start(name, done.history[-1], done.num_sweeps, done.seconds))
+        return done
 
     with products.blas_threads(_num_multiplications(spec, arrays_a)):
         if start is not None:
-            climbs = [climb("given", start, regrown=0.0)]
+            best = climb("given", start, regrown=0.0)
         else:
-            climbs = [climb("grown", None, regrown=1.0)]
-            if effort == "thorough" or climbs[0].fell:
+            best = climb("grown", None, regrown=1.0)
+            if effort == "thorough" or best.fell:
                 # Related models may lie as they should: do not end below where they are.
-                climbs.append(climb("identity", None, regrown=0.0))
-        best = max(climbs[::-1], key=lambda each: each.history[-1])  # the identity, on a tie
+                still = climb("identity", None, regrown=0.0)
+                best = still if still.history[-1] >= best.history[-1] else best
         # A growth may begin below the identity and end above: till then, that was the best known.
         history = np.maximum.accumulate(best.history).tolist()
         for _ in range(NUM_REGROWTHS if effort == "thorough" else 0):
-            climbs.append(climb("regrown", best.ascent.order, regrown=0.5))
-            if climbs[-1].history[-1] > history[-1] + best.ascent.tolerance:
-                best = climbs[-1]
+            other = climb("regrown", best.ascent.order, regrown=0.5)
+            if other.history[-1] > history[-1] + best.ascent.tolerance:
+                best = other
+            del other  # else two more copies of B would be kept
             history.append(max(history[-1], best.history[-1]))
     return MatchingResult(
         permutation={name: best.ascent.order[name] for name in spec.permutations},
@@ -94,7 +98,7 @@ def search(
         num_sweeps=best.num_sweeps,
         seconds=time.perf_counter() - began,
         quantity=quantity,
-        starts=tuple(Start(c.name, c.history[-1], c.num_sweeps, c.seconds) for c in climbs),
+        starts=tuple(starts),
         num_assignments=cost.num_assignments,
         assignment_seconds=cost.assignment_seconds,
         product_seconds=cost.product_seconds,
@@ -110,7 +114,6 @@ class _Climb:
 
     def __init__(
         self,
-        name: str,
         ascent: Ascent,
         rng: np.random.Generator,
         max_sweeps: int,
@@ -119,7 +122,7 @@ class _Climb:
         on_sweep: Callable[[float], None] | None,
     ):
         began = time.perf_counter()
-        self.name, self.ascent = name, ascent
+        self.ascent = ascent
         self.history, self.num_sweeps = [ascent.objective()], 0
         num_grown = round(regrown * len(ascent.names))
         if num_grown:

@@ -79,7 +79,8 @@ def straight_through_matching(
         batch_size: images per step, all of them if there are fewer.
         learning_rate: of SGD.
         momentum: of SGD.
-        match_every: steps from one projection to the next; the paper's is 1.
+        match_every: steps from one projection to the next, of which an epoch ends with one, too;
+            the paper's is 1.
         num_eval_images: training images, drawn once, on which permutations are compared.
         patience: stop after so many epochs without a better permutation; 0 never does.
         on_epoch: called after every epoch.
@@ -91,7 +92,7 @@ def straight_through_matching(
 
     Raises:
         ValueError: for a count below 1 (0 for patience), or a learning rate that is not positive.
-        FloatingPointError: if the free weights stop being finite.
+        FloatingPointError: if the free weights stop being finite, or no loss half-way is.
     """
     _check_counts(
         num_epochs=num_epochs,
@@ -121,13 +122,8 @@ def straight_through_matching(
     size = min(batch_size, num_images)
     step = last_gain = epoch = num_changes = 0
     for epoch in range(1, num_epochs + 1):
-        order = rng.permutation(num_images)[: num_images // size * size]
-        for batch in order.reshape(-1, size):
-            if step and step % match_every == 0:
-                _check_finite(free, step)
-                best_loss = projection.best_loss
-                num_changes += projection.project(free, seed=step, start=projection.order)
-                last_gain = epoch if projection.best_loss < best_loss else last_gain
+        batches = rng.permutation(num_images)[: num_images // size * size].reshape(-1, size)
+        for index, batch in enumerate(batches, 1):
             free, opt_state = _step(
                 apply_fn,
                 optimizer,
@@ -140,11 +136,21 @@ def straight_through_matching(
                 batch,
             )
             step += 1
+            if step % match_every == 0 or index == len(batches):
+                _check_finite(free, step)
+                best_loss = projection.best_loss
+                num_changes += projection.project(free, seed=step, start=projection.order)
+                last_gain = epoch if projection.best_loss < best_loss else last_gain
         history.append(-projection.best_loss)
         if on_epoch is not None:
             on_epoch(StraightThroughState(epoch, num_epochs, projection.best_loss, num_changes))
         if patience and epoch - last_gain >= patience:
             break
+    if not math.isfinite(projection.best_loss):
+        raise FloatingPointError(
+            "Expected a finite loss half-way for some permutation; the loss half-way is not finite "
+            "for any that was met. Look for NaN in the data, or in what the network computes."
+        )
     matchings = projection.matchings
     return MatchingResult(
         permutation=projection.best,
@@ -225,7 +231,8 @@ def _loss_half_way(
     images: Float[Array, "n h w c"],
     labels: Int[Array, " n"],
 ) -> float:
-    return evaluation.evaluate(apply_fn, _middle(params_a, params_b), images, labels).loss
+    loss = evaluation.evaluate(apply_fn, _middle(params_a, params_b), images, labels).loss
+    return loss if math.isfinite(loss) else math.inf  # of two, NaN would count as the lower
 
 
 def _middle(params_a: PyTree, params_b: PyTree) -> PyTree:
@@ -241,5 +248,6 @@ def _check_counts(**counts: int) -> None:
 def _check_finite(params: PyTree, step: int) -> None:
     if not all(bool(np.isfinite(np.asarray(leaf)).all()) for leaf in jax.tree.leaves(params)):
         raise FloatingPointError(
-            f"The free weights stopped being finite before step {step}. Lower the learning rate."
+            f"The free weights are not finite any more after step {step}. Lower the learning rate, "
+            "or look for NaN in the data."
         )

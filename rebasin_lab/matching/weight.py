@@ -112,8 +112,14 @@ def arrays_of(
     split = []
     for params in (params_a, params_b):
         pieces_spec, pieces = split_into_pieces(spec, jax.tree.map(np.asarray, params))
-        split.append({path: np.ascontiguousarray(p, np.float32) for path, p in pieces.items()})
+        split.append({path: np.asarray(p, np.float32, order="C") for path, p in pieces.items()})
     return pieces_spec, *split
+
+
+def moving(spec: PermutationSpec, arrays: Arrays) -> Arrays:
+    """The arrays that any permutation moves."""
+    paths = {path for places in spec.permutations.values() for path, _ in places}
+    return {path: array for path, array in arrays.items() if path in paths}
 
 
 def normalized(spec: PermutationSpec, arrays: Arrays) -> Arrays:
@@ -149,7 +155,7 @@ def _divided(
         factor = np.transpose(norms[name], np.argsort(kept)) ** (-1 / len(named))
         others = tuple(i for i in range(array.ndim) if i not in kept)
         array = array * np.expand_dims(factor.astype(np.float32), others)
-    return np.ascontiguousarray(array)
+    return np.asarray(array, order="C")
 
 
 def _slots_and_units(spec: PermutationSpec, path: str, name: str, axis: int) -> list[int]:

@@ -1,0 +1,184 @@
+"""Odd input that once went wrong: leaves that do not move, threads, orders of keys, short runs."""
+
+import threading
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import pytest
+import threadpoolctl
+
+import rebasin_lab as rl
+from oracles import assert_same_permutation, objective, plant
+from rebasin_lab import matching, pytrees
+from rebasin_lab.matching import products, straight_through_matching
+
+SPEC = rl.mlp_permutation_spec(2)
+
+
+def draw(seed, widths=(8, 16, 16, 10)):
+    rng = np.random.default_rng(seed)
+    layers = {
+        i: {
+            "kernel": rng.standard_normal(shape).astype(np.float32),
+            "bias": rng.standard_normal(shape[1]).astype(np.float32),
+        }
+        for i, shape in enumerate(zip(widths[:-1], widths[1:], strict=True))
+    }
+    return {"layers": layers}
+
+
+def apply_fn(params, images):
+    x = images.reshape(len(images), -1)[:, :8]
+    *hidden, last = (params["layers"][i] for i in range(3))
+    for layer in hidden:
+        x = jax.nn.relu(x @ layer["kernel"] + layer["bias"][None])
+    return x @ last["kernel"] + last["bias"][None]
+
+
+@pytest.mark.parametrize("method", rl.MATCHERS)
+def test_a_scalar_leaf_stays_where_it_is(method, tiny_data):
+    def with_step(params):
+        return {**params, "step": np.float32(3)}
+
+    spec = rl.PermutationSpec({**SPEC.axes, "step": ()})
+    options = {"apply_fn": apply_fn, "data": tiny_data} if method in matching.NEED_DATA else {}
+    options |= {"num_epochs": 1} if method == "straight_through" else {}
+    result = rl.match(method, spec, with_step(draw(0)), with_step(draw(1)), **options)
+    assert result.permutation.keys() == SPEC.permutations.keys()
+
+
+@pytest.mark.parametrize("method", ["weight", "algorithm_1", "combined"])
+def test_what_nobody_moves_does_not_decide_what_counts_as_progress(method, tiny_data):
+    def with_counter(params, count):
+        return {**params, "counter": np.float32([count])}
+
+    spec = rl.PermutationSpec({**SPEC.axes, "counter": (None,)})
+    params_b, planted = plant(SPEC, draw(0), seed=3)
+    # The share 0 leaves only weights; a permuted copy has the largest cosine there is.
+    options = {"apply_fn": apply_fn, "data": tiny_data, "activation_share": 0.0}
+    options = options if method == "combined" else {}
+    pair = with_counter(draw(0), 1e8), with_counter(params_b, 2e8)
+    assert_same_permutation(rl.match(method, spec, *pair, **options).permutation, planted)
+
+
+def test_complex_weights_are_refused():
+    params = jax.tree.map(lambda leaf: leaf * 1j, draw(0))
+    with pytest.raises(ValueError, match="real .* 'layers/0/bias' .* complex"):
+        rl.match("weight", SPEC, params, params)
+
+
+def test_keys_of_another_type_are_matched_by_path():
+    def renamed(params):
+        return {"layers": {str(key): value for key, value in params["layers"].items()}}
+
+    sizes = [6] * 13  # in text "10" comes before "2"
+    spec = rl.mlp_permutation_spec(11)
+    params_a, params_b = draw(0, sizes), draw(1, sizes)
+    for method in ("weight", "random"):
+        expected = rl.match(method, spec, params_a, params_b)
+        result = rl.match(method, spec, params_a, renamed(params_b))
+        assert result.objective == pytest.approx(expected.objective)
+    assert rl.distance(params_a, renamed(params_b)) == pytest.approx(
+        rl.distance(params_a, params_b)
+    )
+
+
+@pytest.mark.parametrize("seed", [None, 1.5, -1])
+def test_a_seed_that_fixes_nothing_is_refused(seed):
+    # Under run-time checks jaxtyping refuses some first, and names the same argument.
+    with pytest.raises((ValueError, jaxtyping.TypeCheckError), match="seed"):
+        rl.match("algorithm_1", SPEC, draw(0), draw(1), seed=seed)
+    assert rl.match("algorithm_1", SPEC, draw(0), draw(1), seed=np.int64(3)).converged
+
+
+@pytest.mark.parametrize("kind", [list, jnp.asarray, lambda order: order.astype(np.uint8)])
+def test_a_start_may_be_any_kind_of_integers(kind):
+    start = rl.random_permutation(SPEC, draw(0), seed=0)
+    expected = rl.match("weight", SPEC, draw(0), draw(1), start=start)
+    given = {name: kind(order) for name, order in start.items()}
+    result = rl.match("weight", SPEC, draw(0), draw(1), start=given)
+    assert_same_permutation(result.permutation, expected.permutation)
+    assert all(order.dtype == np.int64 for order in result.permutation.values())
+
+
+def test_a_start_that_is_no_permutation_is_refused():
+    start = rl.identity_permutation(SPEC, draw(0)) | {"P_1": np.zeros(16, int)}
+    with pytest.raises(ValueError, match="P_1"):
+        rl.match("weight", SPEC, draw(0), draw(1), start=start)
+
+
+def test_a_group_of_no_units_is_no_trouble():
+    spec = rl.PermutationSpec({"w": (None, "p"), "v": ("p", "q"), "u": ("q", None)})
+    params = {"w": np.ones((3, 0)), "v": np.ones((0, 4)), "u": np.eye(4)}
+    assert rl.match("weight", spec, params, params).permutation["p"].size == 0
+
+
+def test_thorough_keeps_one_search_in_memory():
+    spec = rl.mlp_permutation_spec(3)
+    pair = [draw(seed, (64, 256, 256, 256, 10)) for seed in range(2)]
+    two_models = sum(leaf.nbytes for leaf in jax.tree.leaves(pair))
+    tracemalloc.start()
+    try:
+        rl.match("weight", spec, *pair, effort="thorough")
+        _, beside_them = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # The best so far and the one at work; each holds B and a square matrix for every layer.
+    assert beside_them <= 4 * two_models
+
+
+def test_threads_of_blas_are_what_they_were_after_searches_side_by_side():
+    def num_threads():
+        pools = threadpoolctl.threadpool_info()
+        return sorted(pool["num_threads"] for pool in pools if pool["user_api"] == "blas")
+
+    before, inside = num_threads(), threading.Barrier(4)
+
+    def search(_):
+        with products.blas_threads(1.0):
+            inside.wait(timeout=30)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(search, range(4)))
+    assert num_threads() == before
+    with products.blas_threads(1.0):
+        assert set(num_threads()) == {1}
+    assert num_threads() == before
+
+
+@pytest.mark.parametrize("match_every", [7, 1000])
+def test_all_training_of_the_estimator_is_projected(match_every, tiny_data):
+    told = []
+    options = {"apply_fn": apply_fn, "data": tiny_data, "batch_size": 50, "learning_rate": 1.0}
+    straight_through_matching(
+        SPEC,
+        draw(0),
+        draw(1),
+        num_epochs=3,
+        match_every=match_every,
+        on_epoch=told.append,
+        **options,
+    )
+    assert told[0].num_changes > 0
+
+
+def test_a_loss_that_is_nowhere_finite_is_told(tiny_data):
+    def broken(params, images):
+        return apply_fn(params, images) * jnp.nan
+
+    with pytest.raises(FloatingPointError, match="not finite .* data"):
+        straight_through_matching(
+            SPEC, draw(0), draw(1), apply_fn=broken, data=tiny_data, num_epochs=1, batch_size=200
+        )
+
+
+def test_inner_products_go_by_path():
+    one, other = {2: np.ones(3), 10: np.zeros(3)}, {"2": np.ones(3), "10": np.zeros(3)}
+    assert pytrees.inner_product(one, other) == 3
+    spec = rl.PermutationSpec({"w": ("p", None)})
+    params = {"w": np.eye(3)}
+    assert objective(spec, {"p": np.arange(3)}, params, params) == 3
