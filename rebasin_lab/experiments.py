@@ -166,16 +166,16 @@ class ConvolutionalFamily:
     def load_dataset(self) -> datasets.Dataset:
         """The images it is trained on."""
         data = datasets.load_dataset(self.dataset)
-        data = _first(data, self.num_images or None, None)
+        data = _first(data, self.num_images)
         return data.shrunk(self.shrink) if self.shrink > 1 else data
 
     def matched_on(self, data: datasets.Dataset) -> datasets.Dataset:
         """The images that matchers look at."""
-        return _first(data, self.num_matched or None, None)
+        return _first(data, self.num_matched)
 
     def evaluated_on(self, data: datasets.Dataset) -> datasets.Dataset:
         """The images that lines are evaluated on."""
-        return _first(data, *[self.num_evaluated or None] * 2)
+        return _first(data, self.num_evaluated, self.num_evaluated)
 
     def experiment(self, *, width: int, seed: int) -> Experiment:
         """One of its networks."""
@@ -197,16 +197,27 @@ class ConvolutionalFamily:
         )
 
 
-def _first(data: datasets.Dataset, num_train: int | None, num_test: int | None) -> datasets.Dataset:
-    """The first images of each split, of which there may be fewer; None is all."""
+def _first(data: datasets.Dataset, num_train: int, num_test: int = 0) -> datasets.Dataset:
+    """The first images of each split, of which there may be fewer; 0 is all."""
     train, test = (
-        np.arange(len(labels))[:num]
+        np.arange(len(labels))[: num or None]
         for labels, num in ((data.train_labels, num_train), (data.test_labels, num_test))
     )
     if len(test) < len(data.test_labels):
         return data.subset(train, test)
     return data.subset(train) if len(train) < len(data.train_labels) else data
 
+
+# Ainsworth et al. 2022, A.3, without its augmentation.
+_SGD = training.TrainConfig(
+    optimizer="sgd",
+    learning_rate=0.1,
+    schedule="warmup_cosine",
+    warmup_steps=500,
+    weight_decay=5e-4,
+    batch_size=100,
+    num_epochs=250,
+)
 
 # A convolutional network takes minutes on a CPU, too long for "quick".
 CONVOLUTIONAL = {
@@ -219,17 +230,9 @@ CONVOLUTIONAL = {
         straight_through_epochs=10,
         num_matched=5_000,
         num_evaluated=2_000,
-        train=training.TrainConfig(
-            optimizer="sgd",
-            learning_rate=0.1,
-            schedule="warmup_cosine",
-            warmup_steps=100,
-            weight_decay=5e-4,
-            batch_size=100,
-            num_epochs=5,
-        ),
+        train=dataclasses.replace(_SGD, warmup_steps=100, num_epochs=5),
     ),
-    "paper": ConvolutionalFamily(  # Ainsworth et al. 2022, A.3, without its augmentation
+    "paper": ConvolutionalFamily(
         dataset="cifar10",
         num_images=0,
         shrink=1,
@@ -238,15 +241,7 @@ CONVOLUTIONAL = {
         straight_through_epochs=250,
         num_matched=0,
         num_evaluated=0,
-        train=training.TrainConfig(
-            optimizer="sgd",
-            learning_rate=0.1,
-            schedule="warmup_cosine",
-            warmup_steps=500,
-            weight_decay=5e-4,
-            batch_size=100,
-            num_epochs=250,
-        ),
+        train=_SGD,
     ),
 }
 
