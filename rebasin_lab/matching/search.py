@@ -81,15 +81,18 @@ def search(
             best = climb("grown", None, regrown=1.0)
             if effort == "thorough" or best.fell:
                 # Related models may lie as they should: do not end below where they are.
-                still = climb("identity", None, regrown=0.0)
-                best = still if still.history[-1] >= best.history[-1] else best
+                best = max(
+                    climb("identity", None, regrown=0.0),  # preferred on a tie
+                    best,
+                    key=lambda each: each.history[-1],
+                )
         # A growth may begin below the identity and end above: till then, that was the best known.
         history = np.maximum.accumulate(best.history).tolist()
         for _ in range(NUM_REGROWTHS if effort == "thorough" else 0):
             other = climb("regrown", best.ascent.order, regrown=0.5)
             if other.history[-1] > history[-1] + best.ascent.tolerance:
                 best = other
-            del other  # else two more copies of B would be kept
+            del other  # else it would be kept in memory beside the next one
             history.append(max(history[-1], best.history[-1]))
     return MatchingResult(
         permutation={name: best.ascent.order[name] for name in spec.permutations},
