@@ -72,6 +72,14 @@ def tiny_data() -> dataset.Dataset:
     return TINY_DATA
 
 
+@pytest.fixture(scope="session")
+def trained_pair(tiny_data):
+    """A small MLP, and two networks that have learned `tiny_data`."""
+    model = rl.build_model("mlp", dataset=tiny_data, width=8, num_hidden_layers=2)
+    config = rl.TrainConfig(batch_size=20, num_epochs=30)
+    return model, *(rl.train(model, tiny_data, config, seed=seed).params for seed in range(2))
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Architecture:
     """A network on the images of `tiny_data`, with a spec known to be right."""

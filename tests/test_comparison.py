@@ -11,17 +11,9 @@ SHORT = {"straight_through": {"num_epochs": 1, "batch_size": 50}}
 
 
 @pytest.fixture(scope="module")
-def pair(tiny_data):
-    """A small MLP and two trained networks."""
-    model = rl.build_model("mlp", dataset=tiny_data, width=8, num_hidden_layers=2)
-    config = rl.TrainConfig(batch_size=20, num_epochs=5)
-    return model, *(rl.train(model, tiny_data, config, seed=seed).params for seed in range(2))
-
-
-@pytest.fixture(scope="module")
-def compare(pair, tiny_data):
+def compare(trained_pair, tiny_data):
     """`compare_matchers` on the pair."""
-    model, params_a, params_b = pair
+    model, params_a, params_b = trained_pair
 
     def compare(**options):
         options = {"apply_fn": model.apply, "data": tiny_data, "num_lambdas": 3} | options
@@ -30,8 +22,8 @@ def compare(pair, tiny_data):
     return compare
 
 
-def test_numbers_are_those_of_each_method(pair, compare, tiny_data):
-    model, params_a, params_b = pair
+def test_numbers_are_those_of_each_method(trained_pair, compare, tiny_data):
+    model, params_a, params_b = trained_pair
     told = []
     methods = dict.fromkeys(("naive", *rl.MATCHERS), {}) | SHORT
     compared = compare(methods=methods, on_method=told.append)
@@ -54,8 +46,8 @@ def test_numbers_are_those_of_each_method(pair, compare, tiny_data):
     assert compared["naive"].result is None
 
 
-def test_what_is_found_is_not_matched_again(pair, compare):
-    _, params_a, params_b = pair
+def test_what_is_found_is_not_matched_again(trained_pair, compare):
+    _, params_a, params_b = trained_pair
     found = rl.match("random", SPEC, params_a, params_b, seed=7)
     compared = compare(methods=["weight"], found={"weight": found})
     assert compared["weight"].result is found
@@ -74,8 +66,8 @@ def test_unknown_method_is_refused(compare):
         compare(methods=["nearest"])
 
 
-def test_a_variant_goes_by_its_own_name(pair, compare):
-    _, params_a, params_b = pair
+def test_a_variant_goes_by_its_own_name(trained_pair, compare):
+    _, params_a, params_b = trained_pair
     methods = {"weight": {}, "normalized": {"method": "weight", "normalize": True}}
     compared = compare(methods=methods)
     expected = rl.match("weight", SPEC, params_a, params_b, normalize=True)

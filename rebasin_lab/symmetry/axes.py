@@ -152,6 +152,11 @@ def format_entry(
             return "+".join(format_entry(term, write_group) for term in entry.terms)
 
 
+def format_entries(entries: Entries) -> tuple[str | None, ...]:
+    """The axes of one array as a spec shows them: None or a text each."""
+    return tuple(None if entry is None else format_entry(entry) for entry in entries)
+
+
 class _Reader:
     """Recursive descent over the tokens of one entry."""
 

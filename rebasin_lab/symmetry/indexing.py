@@ -65,17 +65,13 @@ def check_parents(path: str, entries: axes.Entries) -> None:
                 raise ValueError(
                     f"Expected '{path}' to hold '{parent}', along which '{group.key}' varies, "
                     f"exactly once outside sums or once in the same product as '{group.key}'; got "
-                    f"{_texts(entries)}."
+                    f"{axes.format_entries(entries)}."
                 )
             if any(parents.get(name) != at for name, at in found[place][1].items()):
                 raise ValueError(
                     f"Expected '{group.key}' and its parent '{found[place][0].key}' to vary along "
-                    f"the same axes of '{path}'; got {_texts(entries)}."
+                    f"the same axes of '{path}'; got {axes.format_entries(entries)}."
                 )
-
-
-def _texts(entries: axes.Entries) -> tuple[str | None, ...]:
-    return tuple(None if entry is None else axes.format_entry(entry) for entry in entries)
 
 
 def _resolve(entry: axes.Entry | None, place: tuple[int, ...], outer: Mapping) -> dict:

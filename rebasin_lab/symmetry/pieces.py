@@ -43,11 +43,11 @@ def _check_parents_once(path: str, whole: axes.Entries, entries: axes.Entries) -
     for entry in entries:
         for parent in entry.parents if isinstance(entry, axes.Group) else ():
             if bases.count(parent) > 1:
-                texts = tuple(None if e is None else axes.format_entry(e) for e in whole)
                 raise ValueError(
                     f"Expected '{parent}', along which '{entry.key}' varies, on one axis of each "
-                    f"part of '{path}'; got {texts}, which can be permuted but not cut into parts "
-                    "as matching needs. Match with spec.shared(): one order in all slots."
+                    f"part of '{path}'; got {axes.format_entries(whole)}, which can be permuted "
+                    "but not cut into parts as matching needs. Match with spec.shared(): one order "
+                    "in all slots."
                 )
 
 

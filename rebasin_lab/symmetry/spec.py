@@ -252,10 +252,7 @@ class PermutationSpec:
 
 
 def _names(entries: Mapping[str, axes.Entries]) -> dict[str, AxisNames]:
-    return {
-        path: tuple(None if entry is None else axes.format_entry(entry) for entry in leaf)
-        for path, leaf in entries.items()
-    }
+    return {path: axes.format_entries(leaf) for path, leaf in entries.items()}
 
 
 def _parsed(path: str, names: Sequence[str | None]) -> axes.Entries:

@@ -244,14 +244,6 @@ def test_greedy_refuses_groups_that_vary_with_a_way_out():
 # --- steepest descent ---------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def trained(tiny_data):
-    """A small MLP and two trained networks."""
-    model = rl.build_model("mlp", dataset=tiny_data, width=16, num_hidden_layers=2)
-    config = rl.TrainConfig(batch_size=20, num_epochs=2)
-    return model, *(rl.train(model, tiny_data, config, seed=seed).params for seed in range(2))
-
-
 def full_gradient(model, params, data):
     def loss(params):
         return evaluation.cross_entropy(
@@ -266,8 +258,8 @@ def slope_at_a(gradient, params_a, end):
 
 
 @pytest.mark.parametrize("batch_size", [64, 1000])
-def test_gradient_is_that_of_all_images_at_once(trained, tiny_data, batch_size):
-    model, params, _ = trained
+def test_gradient_is_that_of_all_images_at_once(trained_pair, tiny_data, batch_size):
+    model, params, _ = trained_pair
     found = baselines.train_loss_gradient(model.apply, params, tiny_data, batch_size=batch_size)
     expected = full_gradient(model, params, tiny_data)
     size = np.sqrt(pytrees.inner_product(expected, expected))
@@ -275,8 +267,8 @@ def test_gradient_is_that_of_all_images_at_once(trained, tiny_data, batch_size):
     assert rl.distance(found, expected) < 1e-5 * size  # float32 sums in another order
 
 
-def test_slope_is_lower_than_that_of_other_matchers(trained, tiny_data):
-    model, params_a, params_b = trained
+def test_slope_is_lower_than_that_of_other_matchers(trained_pair, tiny_data):
+    model, params_a, params_b = trained_pair
     spec, gradient = rl.mlp_permutation_spec(2), full_gradient(model, params_a, tiny_data)
     steepest = baselines.steepest_descent_matching(
         spec, params_a, params_b, apply_fn=model.apply, data=tiny_data
@@ -297,8 +289,8 @@ def test_slope_is_lower_than_that_of_other_matchers(trained, tiny_data):
     assert np.diff(steepest.objective).min() >= 0
 
 
-def test_slope_is_how_the_loss_begins(trained, tiny_data):
-    model, params_a, params_b = trained
+def test_slope_is_how_the_loss_begins(trained_pair, tiny_data):
+    model, params_a, params_b = trained_pair
     result = baselines.steepest_descent_matching(
         rl.mlp_permutation_spec(2), params_a, params_b, apply_fn=model.apply, data=tiny_data
     )
@@ -334,8 +326,8 @@ def test_one_hidden_layer_goes_down_as_steeply_as_any_of_24_orders(tiny_data):
     assert tuple(result.permutation["P_0"]) == min(slopes, key=slopes.get)
 
 
-def test_a_gradient_that_is_not_finite_is_refused(trained, tiny_data):
-    model, params_a, params_b = trained
+def test_a_gradient_that_is_not_finite_is_refused(trained_pair, tiny_data):
+    model, params_a, params_b = trained_pair
     huge = jax.tree.map(lambda leaf: leaf * np.float32(1e25), params_a)
     with pytest.raises(ValueError, match="the gradient of the train loss at params_a 'layers/"):
         baselines.steepest_descent_matching(
@@ -343,7 +335,7 @@ def test_a_gradient_that_is_not_finite_is_refused(trained, tiny_data):
         )
 
 
-def test_an_empty_batch_is_refused(trained, tiny_data):
-    model, params, _ = trained
+def test_an_empty_batch_is_refused(trained_pair, tiny_data):
+    model, params, _ = trained_pair
     with pytest.raises(ValueError, match="a batch size of at least 1; got 0"):
         baselines.train_loss_gradient(model.apply, params, tiny_data, batch_size=0)

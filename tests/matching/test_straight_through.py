@@ -14,17 +14,9 @@ SHORT = {"num_epochs": 3, "batch_size": 50, "match_every": 2, "learning_rate": 0
 
 
 @pytest.fixture(scope="module")
-def trained(tiny_data):
-    """A small MLP and two trained networks."""
-    model = rl.build_model("mlp", dataset=tiny_data, width=8, num_hidden_layers=2)
-    config = rl.TrainConfig(batch_size=20, num_epochs=30)
-    return model, *(rl.train(model, tiny_data, config, seed=seed).params for seed in range(2))
-
-
-@pytest.fixture(scope="module")
-def run(trained, tiny_data):
+def run(trained_pair, tiny_data):
     """The matcher on the two networks."""
-    model, params_a, params_b = trained
+    model, params_a, params_b = trained_pair
 
     def run(**options):
         options = {"apply_fn": model.apply, "data": tiny_data} | SHORT | options
@@ -33,8 +25,8 @@ def run(trained, tiny_data):
     return run
 
 
-def loss_half_way(trained, permutation, images, labels):
-    model, params_a, params_b = trained
+def loss_half_way(trained_pair, permutation, images, labels):
+    model, params_a, params_b = trained_pair
     middle = jax.tree.map(
         lambda a, b: 0.5 * a + 0.5 * b, params_a, rl.apply_permutation(SPEC, permutation, params_b)
     )
@@ -42,21 +34,21 @@ def loss_half_way(trained, permutation, images, labels):
 
 
 @pytest.mark.parametrize("match_every", [1, 2])
-def test_best_permutation_is_kept_by_value(trained, run, tiny_data, match_every):
+def test_best_permutation_is_kept_by_value(trained_pair, run, tiny_data, match_every):
     result = run(match_every=match_every)
     images, labels = tiny_data.train_images, tiny_data.train_labels
-    loss = loss_half_way(trained, result.permutation, images, labels)
+    loss = loss_half_way(trained_pair, result.permutation, images, labels)
     # float32 sums of 200 losses in another order.
     assert -result.objective[-1] == pytest.approx(loss, rel=1e-5)
     assert result.objective[-1] == max(result.objective)
 
 
-def test_it_ends_no_worse_than_weight_matching_and_the_identity(trained, run, tiny_data):
-    _, params_a, params_b = trained
+def test_it_ends_no_worse_than_weight_matching_and_the_identity(trained_pair, run, tiny_data):
+    _, params_a, params_b = trained_pair
     images, labels = tiny_data.train_images, tiny_data.train_labels
     identity = rl.identity_permutation(SPEC, params_b)
     matched = rl.match("weight", SPEC, params_a, params_b).permutation
-    losses = [loss_half_way(trained, order, images, labels) for order in (identity, matched)]
+    losses = [loss_half_way(trained_pair, order, images, labels) for order in (identity, matched)]
     result = run()
     np.testing.assert_allclose(-np.array(result.objective[:2]), [losses[0], min(losses)], rtol=1e-5)
     assert np.diff(result.objective).min() >= 0
@@ -64,8 +56,8 @@ def test_it_ends_no_worse_than_weight_matching_and_the_identity(trained, run, ti
     assert len(result.objective) == 2 + SHORT["num_epochs"]
 
 
-def test_it_is_algorithm_2_written_out(trained, run, tiny_data):
-    model, params_a, params_b = trained
+def test_it_is_algorithm_2_written_out(trained_pair, run, tiny_data):
+    model, params_a, params_b = trained_pair
     images, labels = tiny_data.train_images, tiny_data.train_labels
     rng = np.random.default_rng(0)
     rng.permutation(200)  # the judged images: all of them here
@@ -83,7 +75,7 @@ def test_it_is_algorithm_2_written_out(trained, run, tiny_data):
     num_changes, told = 0, []
     for _ in range(SHORT["num_epochs"]):
         for batch in rng.permutation(200).reshape(-1, 50):
-            losses.append(loss_half_way(trained, order, images, labels))
+            losses.append(loss_half_way(trained_pair, order, images, labels))
             slope = gradient(
                 rl.apply_permutation(SPEC, order, params_b), images[batch], labels[batch]
             )
@@ -98,18 +90,18 @@ def test_it_is_algorithm_2_written_out(trained, run, tiny_data):
                     rl.match("weight", SPEC, free, params_b, **options).permutation,
                 )
                 num_changes += any(np.any(before[name] != order[name]) for name in order)
-    losses.append(loss_half_way(trained, order, images, labels))
+    losses.append(loss_half_way(trained_pair, order, images, labels))
     assert -run(learning_rate=1.0, on_epoch=told.append).objective[-1] == pytest.approx(
         min(losses), rel=1e-4
     )
     assert told[-1].num_changes == num_changes > 1
 
 
-def test_only_the_judged_images_decide(trained, run, tiny_data):
+def test_only_the_judged_images_decide(trained_pair, run, tiny_data):
     judged = np.sort(np.random.default_rng(5).permutation(200)[:30])
     result = run(seed=5, num_eval_images=30)
     images, labels = tiny_data.train_images[judged], tiny_data.train_labels[judged]
-    loss = loss_half_way(trained, result.permutation, images, labels)
+    loss = loss_half_way(trained_pair, result.permutation, images, labels)
     assert -result.objective[-1] == pytest.approx(loss, rel=1e-5)
 
 
@@ -141,8 +133,8 @@ def test_a_batch_is_at_most_all_images(run):
     assert len(run(num_epochs=1, batch_size=1000).objective) == 3
 
 
-def test_step_is_compiled_once_for_all_runs(trained, tiny_data):
-    model, params_a, params_b = trained
+def test_step_is_compiled_once_for_all_runs(trained_pair, tiny_data):
+    model, params_a, params_b = trained_pair
     calls = []
 
     def apply_fn(params, images):
