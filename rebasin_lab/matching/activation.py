@@ -8,6 +8,7 @@ another, so layers are matched independently, all from one pass over the data.
 
 import functools
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -32,9 +33,6 @@ SIMILARITIES: dict[str, Callable[[statistics.CrossStatistics], np.ndarray]] = {
     "correlation": statistics.CrossStatistics.correlation,
     "second_moment": statistics.CrossStatistics.second_moment,
 }
-
-# A gain below this fraction of the largest total there could be is rounding of float32 products.
-RELATIVE_TOLERANCE = 1e-7
 
 
 def unit_similarities(
@@ -176,14 +174,14 @@ def _match(
         if not about:  # a single unit, which `check_seen` lets pass
             history.append(history[-1])
             continue
-        largest = sum(float(np.abs(one.matrix).max(-1).sum()) for one in about)
+        largest = math.fsum(one.scale() for one in about)
         if node in found:
             moves, gain = found[node].best_moves({}, {}, about, sizes, None)
         else:
             matrix = sum(one.matrix for one in about)
             moves = {node: assignment.solve_assignment(matrix)}
             gain = assignment.total_similarity(matrix, moves[node]) - float(np.trace(matrix))
-        if gain > RELATIVE_TOLERANCE * largest:
+        if gain > assignment.FLOAT32_TIE * largest:
             permutation |= moves
             history.append(history[-1] + gain)
         else:

@@ -33,8 +33,6 @@ from rebasin_lab.symmetry import (
     permute_axes,
 )
 
-# A gain below this fraction of ||A|| ||B|| is rounding in float32 products, not progress.
-RELATIVE_TOLERANCE = 1e-7
 # Every update adds its rounding to a similarity: after so many it is multiplied out anew.
 MAX_UPDATES = 200
 
@@ -76,7 +74,7 @@ class Ascent:
         order: the permutation so far, of every group.
         b: B, permuted by it.
         cost: what the search has cost.
-        tolerance: smaller gains are rounding.
+        tolerances: for each name, the gain below which it is rounding.
     """
 
     def __init__(
@@ -110,7 +108,7 @@ class Ascent:
             for name in self.names
             if name not in self._families
         }
-        self.tolerance = RELATIVE_TOLERANCE * self._scale()
+        self.tolerances = {name: self._tolerance(name) for name in self.names}
         self._counted: set[tuple[str, Place]] = set()
         self._num_updates = dict.fromkeys(self.names, 0)
         self._matched: set[str] = set()
@@ -156,7 +154,7 @@ class Ascent:
             moves, gain = self._best_of_family(name)
         else:
             moves, gain = self._best_of_group(name)
-        if gain <= self.tolerance:
+        if gain <= self.tolerances[name]:
             return 0.0
         self._move(name, moves)
         if any(place.is_tied for place in self._places[name]):
@@ -358,14 +356,15 @@ class Ascent:
         nodes = (node for n in self.spec.axes[path] for node in self._nodes.get(n, ()))
         return [node for node in nodes if node != name]
 
-    def _scale(self) -> float:
-        """The largest that what moves can add to the objective."""
-        paths = {place.path for places in self._places.values() for place in places}
+    def _tolerance(self, name: str) -> float:
+        """What rounding can make of the similarities of one group."""
+        paths = {place.path for place in self._places[name]}
         squares = [
-            products.inner_product(moving, moving)
-            for moving in ([arrays[path] for path in paths] for arrays in (self.a, self.b))
+            math.fsum(products.inner_product([x[path]], [x[path]]) for path in paths)
+            for x in (self.a, self.b)
         ]
-        return math.sqrt(squares[0] * squares[1]) + self._given.scale()
+        scale = math.sqrt(squares[0] * squares[1]) + self._given.scale(name)
+        return assignment.FLOAT32_TIE * scale
 
     def _inner_product(self, a: Arrays, b: Arrays) -> float:
         return products.inner_product(a.values(), (b[path] for path in a))

@@ -13,6 +13,11 @@ try:
 except ImportError:
     lap = None
 
+# Below this fraction of the largest total there could be, a gain is rounding and no progress: of
+# similarities multiplied in float32, and of those in float64, with room for thousands of products.
+FLOAT32_TIE = 1e-7
+FLOAT64_TIE = 1e-12
+
 
 def solve_assignment(similarity: Float[np.ndarray, "n n"]) -> Int[np.ndarray, " n"]:
     """The permutation that maximises the total similarity between units of A and of B.

@@ -30,10 +30,6 @@ from rebasin_lab.symmetry import (
     split_into_pieces,
 )
 
-# A larger total similarity is no progress below this fraction of the largest possible: float64
-# rounding, with room for sums over thousands of weights.
-TIE = 1e-12
-
 
 def random_matching(
     spec: PermutationSpec, params_a: PyTree, params_b: PyTree, *, seed: int = 0
@@ -289,7 +285,7 @@ def _match_units(
     in_order = np.arange(len(similarity))
     best = assignment.solve_assignment(similarity)
     total, unmoved = (assignment.total_similarity(similarity, p) for p in (best, in_order))
-    if total - unmoved > TIE * np.linalg.norm(units_a) * np.linalg.norm(units_b):
+    if total - unmoved > assignment.FLOAT64_TIE * np.linalg.norm(units_a) * np.linalg.norm(units_b):
         return best, total
     return in_order, unmoved
 

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import PyTree
 
-from rebasin_lab import datasets, pytrees
+from rebasin_lab import datasets
 from rebasin_lab.matching.activation import unit_similarities
+from rebasin_lab.matching.conditioning import weight_problem
 from rebasin_lab.matching.record import MatchingResult
 from rebasin_lab.matching.search import Effort, search
 from rebasin_lab.matching.similarity import UnitSimilarity
-from rebasin_lab.matching.weight import arrays_of, moving, normalized
 from rebasin_lab.symmetry import PermutationSpec
 
 
@@ -67,7 +67,7 @@ def combined_matching(
     if not 0 <= activation_share <= 1:
         raise ValueError(f"Expected activation_share in [0, 1]; got {activation_share}.")
     began = time.perf_counter()
-    pieces_spec, arrays_a, arrays_b = arrays_of(spec, params_a, params_b)
+    problem = weight_problem(spec, params_a, params_b, normalize=True)
     similarities = unit_similarities(
         spec,
         params_a,
@@ -80,17 +80,12 @@ def combined_matching(
         num_images=num_images,
         on_batch=on_batch,
     )
-    # What nobody moves, such as a counter of steps, must not weigh against what is moved.
-    arrays_a, arrays_b = (
-        moving(pieces_spec, normalized(pieces_spec, arrays)) for arrays in (arrays_a, arrays_b)
-    )
-    pieces_spec = PermutationSpec({path: pieces_spec.axes[path] for path in arrays_a})
-    length = math.prod(math.sqrt(pytrees.inner_product(x, x)) for x in (arrays_a, arrays_b))
+    length = math.prod(problem.lengths)
     scale = np.float32((1 - activation_share) / length) if length else np.float32(1)
     result = search(
-        pieces_spec,
-        {path: scale * array for path, array in arrays_a.items()},
-        arrays_b,
+        problem.spec,
+        {path: scale * array for path, array in problem.a.items()},
+        problem.b,
         [
             UnitSimilarity(
                 one.entries, one.matrix * (activation_share / (_num_units(one) * len(similarities)))
@@ -100,6 +95,7 @@ def combined_matching(
         effort=effort,
         seed=seed,
         quantity="cosine of normalised weights and mean similarity of activations",
+        restore=lambda value: value + float(scale) * problem.offset,
     )
     return dataclasses.replace(result, seconds=time.perf_counter() - began)
 

@@ -275,7 +275,8 @@ def best_order(similarity: np.ndarray) -> np.ndarray:
     """The best assignment; on a tie all stays where it is."""
     order = assignment.solve_assignment(similarity)
     best = assignment.total_similarity(similarity, order)
-    return order if best > np.trace(similarity) + 1e-12 * abs(best) else np.arange(order.size)
+    least = np.trace(similarity) + assignment.FLOAT64_TIE * abs(best)
+    return order if best > least else np.arange(order.size)
 
 
 def _moving_parents(group: axes.Group) -> list[str]:

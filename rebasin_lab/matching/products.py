@@ -21,7 +21,7 @@ _MIN_SLICE = 32
 
 # A search with fewer multiplications than this takes about a second on one core.
 _SMALL_SEARCH = 1e11
-_ROW = 4096  # float32 numbers summed in float32; rows are summed in float64
+_ROW = 256  # float32 numbers summed in float32; rows are summed in float64
 
 
 @contextlib.contextmanager
@@ -49,15 +49,16 @@ def _controller() -> threadpoolctl.ThreadpoolController:
 def inner_product(
     a: Iterable[Float32[np.ndarray, "..."]], b: Iterable[Float32[np.ndarray, "..."]]
 ) -> float:
-    """The sum of all a * b, to about 1e-9 of the norms: four times as fast as all in float64."""
+    """The sum of all a * b, to about 1e-8 of the norms: four times as fast as all in float64."""
     return math.fsum(_inner_product(x, y) for x, y in zip(a, b, strict=True))
 
 
 def _inner_product(a: np.ndarray, b: np.ndarray) -> float:
     a, b = a.ravel(), b.ravel()
     whole = a.size // _ROW * _ROW
+    rest = float(np.vdot(a[whole:].astype(np.float64), b[whole:].astype(np.float64)))
     rows = np.einsum("ij,ij->i", a[:whole].reshape(-1, _ROW), b[:whole].reshape(-1, _ROW))
-    return float(rows.sum(dtype=np.float64)) + float(np.vdot(a[whole:], b[whole:]))
+    return float(rows.sum(dtype=np.float64)) + rest
 
 
 def add_unit_products(

@@ -36,6 +36,7 @@ def search(
     max_sweeps: int = 100,
     on_sweep: Callable[[float], None] | None = None,
     quantity: str = "inner product of weights",
+    restore: Callable[[float], float] = float,
 ) -> MatchingResult:
     """Climb as far as the effort says; see `weight.weight_matching` for most arguments.
 
@@ -50,6 +51,7 @@ def search(
         max_sweeps: passes over all groups from one start.
         on_sweep: called with the objective after every pass.
         quantity: for the record.
+        restore: from what is climbed here to what is recorded, an increasing function.
 
     Raises:
         ValueError: for an unknown effort or less than one sweep.
@@ -69,9 +71,9 @@ def search(
             rng,
             min(max_sweeps, 2) if effort == "fast" else max_sweeps,
             regrown=regrown,
-            on_sweep=on_sweep,
+            on_sweep=None if on_sweep is None else lambda value: on_sweep(restore(value)),
         )
-        starts.append(Start(name, done.history[-1], done.num_sweeps, done.seconds))
+        starts.append(Start(name, restore(done.history[-1]), done.num_sweeps, done.seconds))
         return done
 
     with products.blas_threads(_num_multiplications(spec, arrays_a)):
@@ -88,15 +90,17 @@ def search(
                 )
         # A growth may begin below the identity and end above: till then, that was the best known.
         history = np.maximum.accumulate(best.history).tolist()
-        for _ in range(NUM_REGROWTHS if effort == "thorough" else 0):
+        tie = max(best.ascent.tolerances.values(), default=0.0)
+        is_alone = len(best.ascent.names) < 2  # then half of the groups is none
+        for _ in range(NUM_REGROWTHS if effort == "thorough" and not is_alone else 0):
             other = climb("regrown", best.ascent.order, regrown=0.5)
-            if other.history[-1] > history[-1] + best.ascent.tolerance:
+            if other.history[-1] > history[-1] + tie:
                 best = other
             del other  # else it would be kept in memory beside the next one
             history.append(max(history[-1], best.history[-1]))
     return MatchingResult(
         permutation={name: best.ascent.order[name] for name in spec.permutations},
-        objective=tuple(history),
+        objective=tuple(map(restore, history)),
         converged=best.converged,
         num_sweeps=best.num_sweeps,
         seconds=time.perf_counter() - began,

@@ -31,6 +31,10 @@ class UnitSimilarity:
         """The similarity of all units that face each other, in float64."""
         return float(self.matrix.diagonal(axis1=-2, axis2=-1).sum(dtype=np.float64))
 
+    def scale(self) -> float:
+        """About the largest that `total` could be in another order."""
+        return float(np.abs(self.matrix).max(axis=-1, initial=0).sum(dtype=np.float64))
+
 
 def check_one_family(similarity: UnitSimilarity) -> None:
     """Check that the groups of a similarity are one, or each varies along the ones before it.
@@ -103,10 +107,9 @@ class GivenSimilarities:
         """The similarity of all units that face each other, in float64."""
         return math.fsum(UnitSimilarity(names, m).total() for names, _, m in self._items)
 
-    def scale(self) -> float:
-        """About the largest that `total` could be."""
-        best = (np.abs(matrix).max(axis=-1) for _, _, matrix in self._items)
-        return float(sum(rows.sum(dtype=np.float64) for rows in best))
+    def scale(self, name: str) -> float:
+        """About the largest that the total of those about a group, or a family, could be."""
+        return math.fsum(one.scale() for one in self.of(name))
 
 
 def _moved(

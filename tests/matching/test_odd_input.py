@@ -65,6 +65,53 @@ def test_what_nobody_moves_does_not_decide_what_counts_as_progress(method, tiny_
     assert_same_permutation(rl.match(method, spec, *pair, **options).permutation, planted)
 
 
+@pytest.mark.parametrize("method", ["weight", "algorithm_1"])
+def test_a_mean_that_all_weights_share_does_not_hide_their_order(method):
+    def raised(params):
+        return jax.tree.map(lambda leaf: leaf + np.float32(1000), params)
+
+    params_a, params_b = raised(draw(0)), raised(draw(1))
+    result = rl.match(method, SPEC, params_a, params_b)
+    gains = np.diff(
+        [
+            objective(SPEC, order, params_a, params_b)
+            for order in (rl.identity_permutation(SPEC, params_b), result.permutation)
+        ]
+    )
+    # As without the mean, which adds the same to every order.
+    without = rl.match(method, SPEC, draw(0), draw(1)).objective
+    assert gains > 0.9 * (without[-1] - without[0])
+    assert result.objective[-1] == pytest.approx(
+        objective(SPEC, result.permutation, params_a, params_b), rel=1e-12
+    )
+    moved, planted = plant(SPEC, params_a, seed=3)
+    assert_same_permutation(rl.match(method, SPEC, params_a, moved).permutation, planted)
+
+
+def test_one_large_leaf_does_not_decide_what_is_progress_elsewhere():
+    spec = rl.PermutationSpec({**SPEC.axes, "variance": ("P_0",)})
+    variance = np.random.default_rng(0).uniform(0, 1e6, 16).astype(np.float32)
+    params_a = {**draw(0), "variance": variance}
+    params_b, planted = plant(spec, params_a, seed=3)
+    assert_same_permutation(rl.match("weight", spec, params_a, params_b).permutation, planted)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize(("scale_a", "scale_b"), [(1e30, 1e30), (1e-30, 1e-30), (1e25, 1.0)])
+def test_networks_of_an_extreme_scale_are_matched_like_others(scale_a, scale_b, normalize):
+    def scaled(params, scale):
+        return jax.tree.map(lambda leaf: leaf.astype(np.float64) * scale, params)
+
+    expected = rl.match("weight", SPEC, draw(0), draw(1), normalize=normalize)
+    pair = scaled(draw(0), scale_a), scaled(draw(1), scale_b)
+    result = rl.match("weight", SPEC, *pair, normalize=normalize)
+    assert_same_permutation(result.permutation, expected.permutation)
+    if not normalize:
+        np.testing.assert_allclose(
+            np.divide(result.objective, scale_a * scale_b), expected.objective, rtol=1e-5
+        )
+
+
 def test_complex_weights_are_refused():
     params = jax.tree.map(lambda leaf: leaf * 1j, draw(0))
     with pytest.raises(ValueError, match="real .* 'layers/0/bias' .* complex"):

@@ -187,7 +187,9 @@ def test_thorough_says_where_it_set_out_from(mlp):
     pair = mlp.init_numpy(0), mlp.init_numpy(1)
     result = rl.match("weight", mlp.spec, *pair, effort="thorough")
     assert [start.name for start in result.starts] == ["grown", "identity", *["regrown"] * 20]
-    assert max(start.objective for start in result.starts) == result.objective[-1]
+    best = max(start.objective for start in result.starts)
+    # Of two that end alike up to rounding, the first is kept.
+    assert result.objective[-1] == pytest.approx(best, rel=1e-7)
     assert sum(start.seconds for start in result.starts) < result.seconds
     [only] = rl.match("weight", mlp.spec, *pair).starts
     assert (only.name, only.objective) == ("grown", result.starts[0].objective)
