@@ -76,21 +76,19 @@ def compare_matchers(
         on_method: called with each method's name when it is done, for progress.
 
     Raises:
-        ValueError: as `match` and `interpolation_curve`.
+        ValueError: as `match` and `interpolation_curve`; before any work, if it is about names and
+            options.
     """
-    if not isinstance(methods, Mapping):
-        methods = dict.fromkeys(methods, {})
+    found = found or {}
+    calls = _calls(methods, {"apply_fn": apply_fn, "data": data})
+    if unknown := [name for name in found if name not in calls]:
+        raise ValueError(f"Expected records of {list(calls)}; got {unknown}.")
     comparisons = {}
-    for name, options in methods.items():
-        result, moved = None, params_b
-        if name != "naive":
-            result = (found or {}).get(name)
-            if result is None:
-                own = {"method": name, **options}
-                if own["method"] in matching.NEED_DATA:
-                    own = {"apply_fn": apply_fn, "data": data, **own}
-                method = own.pop("method")
-                result = matching.match(method, spec, params_a, params_b, seed=seed, **own)
+    for name, (method, options) in calls.items():
+        result, moved = found.get(name), params_b
+        if method != "naive" and result is None:
+            result = matching.match(method, spec, params_a, params_b, **({"seed": seed} | options))
+        if result is not None:
             moved = apply_permutation(spec, result.permutation, params_b)
         comparisons[name] = Comparison(
             params_b=moved,
@@ -106,25 +104,62 @@ def compare_matchers(
     return comparisons
 
 
+def _calls(
+    methods: Sequence[str] | Mapping[str, Mapping[str, Any]], with_data: Mapping[str, Any]
+) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Name -> the matcher and its options, all checked."""
+    if isinstance(methods, str):
+        raise ValueError(f"Expected a list of matchers; got {methods!r}. Write [{methods!r}].")
+    if not isinstance(methods, Mapping):
+        methods = dict.fromkeys(methods, {})
+    calls = {}
+    for name, given in methods.items():
+        options = {"method": name} | given
+        method = options.pop("method")
+        if method in matching.NEED_DATA:
+            options = {**with_data, **options}
+        if method != "naive":
+            checked = {option: value for option, value in options.items() if option != "seed"}
+            matching.check_options(method, checked)
+        elif options:
+            raise ValueError(
+                f"Expected no options for 'naive', which moves nothing; got {options}."
+            )
+        calls[name] = method, options
+    return calls
+
+
 def comparison_table(compared: Sequence[Mapping[str, Comparison]]) -> str:
     """Several pairs in one text table: means over them, and each train barrier (nats).
 
+    The test accuracy is that half-way, "-" if the lines have no point there.
+
     Args:
         compared: for each pair what `compare_matchers` returned; the same names for each.
+
+    Raises:
+        ValueError: for no pairs, one that is not in a list, or pairs with other names.
     """
-    rows = [["", "seconds", "<A,π(B)>", "distance", "test accuracy", "train barrier", "of each"]]
+    if isinstance(compared, Mapping) or not compared:
+        raise ValueError("Expected a list of what compare_matchers returned; write [compared].")
+    if wrong := [list(one) for one in compared if one.keys() != compared[0].keys()]:
+        raise ValueError(f"Expected the names of the first, {list(compared[0])}; got {wrong[0]}.")
+    columns = ("seconds", "<A,π(B)>", "distance", "half-way accuracy", "train barrier", "of each")
+    rows = [["", *columns]]
     for name in compared[0]:
         of = [one[name] for one in compared]
         seconds = [one.result.seconds for one in of if one.result]
         barriers = [one.train_barrier for one in of]
-        halfway = [np.interp(0.5, one.curve.lambdas, one.curve.test_accuracy) for one in of]
+        halfway = np.concatenate(
+            [one.curve.test_accuracy[np.isclose(one.curve.lambdas, 0.5)] for one in of]
+        )
         rows.append(
             [
                 name,
                 f"{np.mean(seconds):.2f}" if seconds else "-",
                 f"{np.mean([one.inner_product for one in of]):.1f}",
                 f"{np.mean([one.distance for one in of]):.2f}",
-                f"{100 * np.mean(halfway):.1f} %",
+                f"{100 * np.mean(halfway):.1f} %" if halfway.size else "-",
                 f"{np.mean(barriers):.4f}",
                 " ".join(f"{barrier:.4f}" for barrier in barriers),
             ]

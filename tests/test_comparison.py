@@ -1,5 +1,6 @@
 """Matchers side by side: every number is that of the calls a reader would write."""
 
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -61,9 +62,36 @@ def test_lines_can_be_evaluated_on_other_images(compare, tiny_data):
     assert one.result.objective == other.result.objective
 
 
-def test_unknown_method_is_refused(compare):
-    with pytest.raises(ValueError, match=r"a matcher among .* got 'nearest'"):
-        compare(methods=["nearest"])
+@pytest.mark.parametrize(
+    ("methods", "problem"),
+    [
+        (["naive", "nearest"], r"a matcher among .* got 'nearest'"),
+        ("weight", r"Write \['weight'\]"),
+        ({"naive": {"effort": "fast"}}, "no options for 'naive'"),
+        ({"naive": {}, "weight": {"efort": "fast"}}, r"options of .* got \['efort'\]"),
+    ],
+)
+def test_wrong_names_and_options_are_told_before_any_work(compare, methods, problem):
+    done = []
+    with pytest.raises(ValueError, match=problem):
+        compare(methods=methods, on_method=done.append)
+    assert not done
+
+
+def test_a_record_of_something_else_is_refused(trained_pair, compare):
+    _, params_a, params_b = trained_pair
+    found = {"wieght": rl.match("random", SPEC, params_a, params_b)}
+    with pytest.raises(ValueError, match="'wieght'"):
+        compare(methods=["weight"], found=found)
+
+
+def test_a_method_may_have_a_seed_of_its_own(compare):
+    methods = {"random": {"seed": 3}, "other": {"method": "random"}, "plain": {"method": "naive"}}
+    compared = compare(methods=methods, seed=4)
+    other = compare(methods=["random"], seed=3)
+    assert compared["random"].inner_product == other["random"].inner_product
+    assert compared["other"].inner_product != other["random"].inner_product
+    assert compared["plain"].result is None
 
 
 def test_a_variant_goes_by_its_own_name(trained_pair, compare):
@@ -87,3 +115,18 @@ def test_table_holds_means_and_each_barrier(compare):
     assert f" {100 * accuracy:.1f} % " in random
     curve = pairs[0]["naive"].curve
     assert ends.split()[2] == f"{50 * (curve.test_accuracy[0] + curve.test_accuracy[-1]):.1f}"
+
+
+def test_table_of_an_even_number_of_points_shows_no_middle(compare):
+    compared = compare(methods=["naive"], num_lambdas=4)
+    row = rl.comparison_table([compared]).splitlines()[1].split()
+    assert row[:2] == ["naive", "-"]
+    assert row[4] == "-"
+
+
+def test_table_of_what_is_no_list_of_pairs_is_refused(compare):
+    compared = compare(methods=["naive"])
+    for wrong in (compared, [], [compared, {}]):
+        # Under run-time checks jaxtyping refuses the first.
+        with pytest.raises((ValueError, jaxtyping.TypeCheckError), match="Expected|compared"):
+            rl.comparison_table(wrong)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import PyTree
 
-from rebasin_lab import pytrees
+from rebasin_lab import datasets, pytrees
 from rebasin_lab.matching.activation import activation_matching
 from rebasin_lab.matching.assignment import solve_assignment
 from rebasin_lab.matching.baselines import (
@@ -30,10 +30,12 @@ from rebasin_lab.symmetry import Permutation, PermutationSpec
 __all__ = [
     "MATCHERS",
     "NEED_DATA",
+    "NEED_GRADIENTS",
     "MatchingResult",
     "Start",
     "activation_matching",
     "algorithm_1",
+    "check_options",
     "combined_matching",
     "greedy_matching",
     "match",
@@ -60,6 +62,8 @@ MATCHERS: dict[str, Callable[..., MatchingResult]] = {
 
 # These look at data: they take `apply_fn` and `data`.
 NEED_DATA = ("activation", "combined", "straight_through", "steepest_descent")
+# And these at the loss: `data` must be a data set, and every parameter a float.
+NEED_GRADIENTS = ("straight_through", "steepest_descent")
 
 
 def match(
@@ -88,31 +92,31 @@ def match(
         ValueError: for an unknown method, missing or unknown options, models of different shapes,
             a spec that does not fit, or parameters that are not finite.
     """
-    if method not in MATCHERS:
-        raise ValueError(f"Expected a matcher among {list(MATCHERS)}; got {method!r}.")
-    _check_options(method, options)
+    check_options(method, options)
     if not isinstance(seed, int | np.integer) or seed < 0:
         raise ValueError(f"Expected seed to be an integer of at least 0; got {seed!r}.")
     if options.get("start") is not None:
         options["start"] = _as_permutation(options["start"])
+    for name, params in {"params_a": params_a, "params_b": params_b}.items():
+        pytrees.check_arrays(params, name)
     pytrees.check_same_shapes(params_a, params_b)
     spec.validate(params_a)
-    pytrees.check_finite(params_a, "params_a")
-    pytrees.check_finite(params_b, "params_b")
+    for name, params in {"params_a": params_a, "params_b": params_b}.items():
+        pytrees.check_finite(params, name)
+        if method in NEED_GRADIENTS:
+            pytrees.check_floats(params, name)
     return MATCHERS[method](spec, params_a, params_b, seed=int(seed), **options)
 
 
-def _as_permutation(start: Mapping[str, Any]) -> Permutation:
-    arrays = {name: np.array(order) for name, order in start.items()}
-    if wrong := [name for name, order in arrays.items() if order.dtype.kind not in "iu"]:
-        raise ValueError(
-            f"Expected start to hold integers, for each slot the unit that goes there; got "
-            f"{arrays[wrong[0]].dtype} for '{wrong[0]}'."
-        )
-    return {name: order.astype(np.int64) for name, order in arrays.items()}
+def check_options(method: str, options: Mapping[str, Any]) -> None:
+    """Check what can be checked of a call of `match` before any work.
 
-
-def _check_options(method: str, options: dict[str, Any]) -> None:
+    Raises:
+        ValueError: for an unknown method, missing or unknown options, or data and a function of
+            the wrong kind.
+    """
+    if method not in MATCHERS:
+        raise ValueError(f"Expected a matcher among {list(MATCHERS)}; got {method!r}.")
     known = {
         name: parameter
         for name, parameter in inspect.signature(MATCHERS[method]).parameters.items()
@@ -129,3 +133,32 @@ def _check_options(method: str, options: dict[str, Any]) -> None:
             f"{' and '.join(missing)} missing. Write match('{method}', spec, params_a, params_b, "
             "apply_fn=model.apply, data=data)."
         )
+    if method in NEED_DATA:
+        _check_function(options["apply_fn"])
+    if method in NEED_GRADIENTS and not isinstance(options["data"], datasets.Dataset):
+        raise ValueError(
+            f"Expected a data set for the matcher '{method}', which needs labels; got "
+            f"{type(options['data']).__name__}. Take one from load_dataset, or build a Dataset."
+        )
+
+
+def _check_function(apply_fn: Any) -> None:
+    if not callable(apply_fn):
+        raise ValueError(f"Expected apply_fn to be a function; got {apply_fn!r}.")
+    try:
+        hash(apply_fn)
+    except TypeError as error:
+        raise ValueError(
+            f"Expected apply_fn to be hashable, as functions and bound methods are; got a "
+            f"{type(apply_fn).__name__}. Write lambda params, images: ... around it."
+        ) from error
+
+
+def _as_permutation(start: Mapping[str, Any]) -> Permutation:
+    arrays = {name: np.array(order) for name, order in start.items()}
+    if wrong := [name for name, order in arrays.items() if order.dtype.kind not in "iu"]:
+        raise ValueError(
+            f"Expected start to hold integers, for each slot the unit that goes there; got "
+            f"{arrays[wrong[0]].dtype} for '{wrong[0]}'."
+        )
+    return {name: order.astype(np.int64) for name, order in arrays.items()}
