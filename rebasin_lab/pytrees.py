@@ -104,6 +104,39 @@ def check_same_shapes(params_a: PyTree, params_b: PyTree) -> None:
             )
 
 
+def check_arrays(params: PyTree, name: str) -> None:
+    """Check that every leaf is an array of numbers.
+
+    Raises:
+        ValueError: naming the first leaf that is not, and what to do.
+    """
+    for path, leaf in flatten(params).items():
+        if not hasattr(leaf, "dtype"):
+            raise ValueError(
+                f"Expected every leaf to be an array; {name} '{path}' is a {type(leaf).__name__}. "
+                "Write np.asarray(...) around a number, and leave out what is no parameter."
+            )
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended):
+            raise ValueError(
+                f"Expected every leaf to hold numbers; {name} '{path}' is of type {leaf.dtype}. "
+                "Leave it out: it is no parameter."
+            )
+
+
+def check_floats(params: PyTree, name: str) -> None:
+    """Check that every leaf can be differentiated by.
+
+    Raises:
+        ValueError: naming the first leaf that cannot, and what to do.
+    """
+    for path, leaf in flatten(params).items():
+        if not jax.numpy.issubdtype(leaf.dtype, jax.numpy.floating):
+            raise ValueError(
+                f"Expected floating-point parameters, to take a gradient; {name} '{path}' is "
+                f"{leaf.dtype}. Leave it out and let apply_fn put it back, or make it a float."
+            )
+
+
 def check_finite(params: PyTree, name: str) -> None:
     """Check that a model holds real numbers, no NaN and no infinity.
 

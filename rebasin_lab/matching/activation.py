@@ -193,6 +193,11 @@ def _batches(
     data: datasets.Dataset | Iterable[Any], batch_size: int, num_images: int | None
 ) -> Iterator[Any]:
     if not isinstance(data, datasets.Dataset):
+        if isinstance(data, str) or not isinstance(data, Iterable):
+            raise ValueError(
+                f"Expected a data set or batches of inputs; got {data!r}. Load one with "
+                "load_dataset, or write [images] for a single batch."
+            )
         if hasattr(data, "shape"):
             raise ValueError(
                 f"Expected a data set or batches of inputs; got one array of shape {data.shape}. "

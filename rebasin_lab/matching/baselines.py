@@ -115,8 +115,8 @@ def greedy_matching(
             their "inner product": the assignment then has the least distance.
 
     Returns:
-        Its objective is 0, then after each group the total similarity of all units so far. That is
-        not <A, pi(B)>.
+        Its objective is 0, then after each group what all moves so far have gained in similarity,
+        each given those before it. That is not <A, pi(B)>.
 
     Raises:
         ValueError: if a group varies along another, `order` is not all groups, or for another
@@ -145,8 +145,8 @@ def greedy_matching(
         }
         if places:
             units = (_units(pieces, places, similarity) for pieces in (pieces_a, moved_b))
-            current[name], total = _match_units(*units)
-            history.append(history[-1] + total)
+            current[name], gain = _match_units(*units)
+            history.append(history[-1] + gain)
         else:
             history.append(history[-1])
     return MatchingResult(
@@ -155,6 +155,7 @@ def greedy_matching(
         converged=True,
         num_sweeps=1,
         seconds=time.perf_counter() - start,
+        quantity=f"{similarity} of incoming weights gained",
     )
 
 
@@ -280,14 +281,15 @@ def _units(
 def _match_units(
     units_a: Float[np.ndarray, "units weights"], units_b: Float[np.ndarray, "units weights"]
 ) -> tuple[Int[np.ndarray, " units"], float]:
-    """The best order of B's units, and its total similarity."""
+    """The best order of B's units, and how much more similar it is than none."""
     similarity = units_a @ units_b.T
     in_order = np.arange(len(similarity))
     best = assignment.solve_assignment(similarity)
     total, unmoved = (assignment.total_similarity(similarity, p) for p in (best, in_order))
-    if total - unmoved > assignment.FLOAT64_TIE * np.linalg.norm(units_a) * np.linalg.norm(units_b):
-        return best, total
-    return in_order, unmoved
+    gain = total - unmoved
+    if gain > assignment.FLOAT64_TIE * np.linalg.norm(units_a) * np.linalg.norm(units_b):
+        return best, gain
+    return in_order, 0.0
 
 
 def _checked_order(spec: PermutationSpec, order: Sequence[str] | None) -> list[str]:

@@ -34,7 +34,6 @@ def combined_matching(
     data: datasets.Dataset | Iterable[Any],
     activation_share: float = 0.5,
     effort: Effort = "default",
-    similarity: str = "correlation",
     where: str = "read",
     batch_size: int = 500,
     num_images: int | None = None,
@@ -51,7 +50,6 @@ def combined_matching(
         data: the training data.
         activation_share: what activations count, in [0, 1]; weights count the rest.
         effort: see `weight_matching`.
-        similarity: "correlation" or "second_moment".
         where: "read" or "written".
         batch_size: images per step.
         num_images: only the first so many.
@@ -59,7 +57,7 @@ def combined_matching(
 
     Returns:
         Its objective is (1 - share) times the cosine of the normalised weights that move,
-        plus share times the mean similarity of paired units, each group counting alike.
+        plus share times the mean correlation of paired units, each group counting alike.
 
     Raises:
         ValueError: as `activation_matching`, or for a share outside [0, 1].
@@ -74,7 +72,6 @@ def combined_matching(
         params_b,
         apply_fn=apply_fn,
         data=data,
-        similarity=similarity,
         where=where,
         batch_size=batch_size,
         num_images=num_images,
@@ -94,7 +91,7 @@ def combined_matching(
         ],
         effort=effort,
         seed=seed,
-        quantity="cosine of normalised weights and mean similarity of activations",
+        quantity="cosine of normalised weights and mean correlation of activations",
         restore=lambda value: value + float(scale) * problem.offset,
     )
     return dataclasses.replace(result, seconds=time.perf_counter() - began)

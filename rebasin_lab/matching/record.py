@@ -28,18 +28,20 @@ class MatchingResult:
 
     Attributes:
         permutation: apply it to B to line it up with A.
-        objective: what the matcher climbs, from the identity to its answer; it never falls. What
-            it is, `quantity` says. For "inner product of weights", <A, pi(B)>: the larger, the
-            closer, as ||A - pi(B)||^2 = ||A||^2 + ||B||^2 - 2 <A, pi(B)>. A matcher of weights
-            writes down its start, the end of its first pass, and then every visit of a group,
-            whether it changed or not.
+        objective: what the matcher climbs, from the identity to its answer; it never falls (but of
+            "random", which does not look). What it is, `quantity` says. For "inner product of
+            weights", <A, pi(B)>: the larger, the closer, as
+            ||A - pi(B)||^2 = ||A||^2 + ||B||^2 - 2 <A, pi(B)>. A matcher of weights writes down
+            its start, the end of its first pass, and then every visit of a group, whether it
+            changed or not.
         converged: whether a whole sweep changed nothing, before the sweeps ran out; for a matcher
             that solves each group once, always.
         num_sweeps: passes over all groups, the last one without a change.
         seconds: wall time.
         quantity: what the objective is, in words.
         starts: where the search set out from, in order; empty for a matcher that does not search.
-        num_assignments: assignment problems solved, in all starts.
+        num_assignments: assignment problems solved, in all starts; all that a group and those
+            which vary along it take count as one.
         assignment_seconds: wall time spent on them.
         product_seconds: wall time spent multiplying and moving weights.
     """

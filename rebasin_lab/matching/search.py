@@ -46,7 +46,7 @@ def search(
         arrays_b: likewise; not changed.
         similarities: given in addition, see `similarity`.
         effort: "fast" stops after the first pass and one sweep.
-        seed: of all that is drawn: visiting orders from a given start, and what is regrown.
+        seed: of all that is drawn: visiting orders, but after a growth, and what is regrown.
         start: set out from this permutation and visit groups in random order.
         max_sweeps: passes over all groups from one start.
         on_sweep: called with the objective after every pass.
@@ -78,7 +78,8 @@ def search(
 
     with products.blas_threads(_num_multiplications(spec, arrays_a)):
         if start is not None:
-            best = climb("given", start, regrown=0.0)
+            is_still = all((order == np.arange(order.shape[-1])).all() for order in start.values())
+            best = climb("identity" if is_still else "given", start, regrown=0.0)
         else:
             best = climb("grown", None, regrown=1.0)
             if effort == "thorough" or best.fell:

@@ -39,9 +39,11 @@ def weight_matching(
         spec: which axes each permutation moves.
         params_a: the reference.
         params_b: the model to move; not changed.
-        seed: fixes the result; only "thorough" and a given `start` draw anything.
+        seed: fixes the result. A growth draws nothing; a given `start` and "thorough" do, and so
+            does the ascent from the identity that follows a growth whose first pass fell.
         effort: "fast" stops after the first pass and one sweep, "default" at a local optimum,
-            "thorough" tries others: the identity, and growing half of the groups anew, 20 times.
+            "thorough" tries others: the identity, and growing half of the groups anew, 20 times
+            (not if there is but one group).
         normalize: divide every weight by the geometric mean of the norms of the units it connects,
             so that units with small weights count as much as others. The objective is then that of
             the scaled weights. Better on some thin networks, see `02_matching_methods`.

@@ -118,6 +118,45 @@ def test_complex_weights_are_refused():
         rl.match("weight", SPEC, params, params)
 
 
+@pytest.mark.parametrize("leaf", [1.5, jax.random.key(0)])
+def test_a_leaf_that_holds_no_numbers_is_named(leaf):
+    spec = rl.PermutationSpec({**SPEC.axes, "extra": ()})
+    params = {**draw(0), "extra": leaf}
+    with pytest.raises(ValueError, match="every leaf .* 'extra'"):
+        rl.match("weight", spec, params, params)
+
+
+@pytest.mark.parametrize("method", matching.NEED_GRADIENTS)
+def test_what_has_no_gradient_is_named(method, tiny_data):
+    spec = rl.PermutationSpec({**SPEC.axes, "step": ()})
+    params = {**draw(0), "step": np.int32(3)}
+    with pytest.raises(ValueError, match="gradient; params_a 'step' is int32"):
+        rl.match(method, spec, params, params, apply_fn=apply_fn, data=tiny_data)
+
+
+@pytest.mark.parametrize("method", matching.NEED_GRADIENTS)
+def test_images_without_labels_are_refused_where_a_loss_is_needed(method, tiny_data):
+    with pytest.raises(ValueError, match="a data set for .* labels; got list"):
+        rl.match(method, SPEC, draw(0), draw(1), apply_fn=apply_fn, data=[tiny_data.train_images])
+
+
+@pytest.mark.parametrize("data", [None, 5, "mnist"])
+def test_what_is_no_data_is_refused(data):
+    with pytest.raises((ValueError, jaxtyping.TypeCheckError), match="data"):
+        rl.match("activation", SPEC, draw(0), draw(1), apply_fn=apply_fn, data=data)
+
+
+@pytest.mark.parametrize("method", matching.NEED_DATA)
+def test_a_function_that_cannot_be_hashed_is_refused(method, tiny_data):
+    class Unhashable:
+        __hash__ = None
+        __call__ = staticmethod(apply_fn)
+
+    for wrong, problem in ((Unhashable(), "hashable"), (None, "a function")):
+        with pytest.raises(ValueError, match=f"Expected apply_fn to be {problem}"):
+            rl.match(method, SPEC, draw(0), draw(1), apply_fn=wrong, data=tiny_data)
+
+
 def test_keys_of_another_type_are_matched_by_path():
     def renamed(params):
         return {"layers": {str(key): value for key, value in params["layers"].items()}}
@@ -162,6 +201,21 @@ def test_a_group_of_no_units_is_no_trouble():
     spec = rl.PermutationSpec({"w": (None, "p"), "v": ("p", "q"), "u": ("q", None)})
     params = {"w": np.ones((3, 0)), "v": np.ones((0, 4)), "u": np.eye(4)}
     assert rl.match("weight", spec, params, params).permutation["p"].size == 0
+
+
+def test_greedy_gains_where_all_cosines_are_negative():
+    params_a = jax.tree.map(lambda leaf: abs(leaf) + 1, draw(0))
+    params_b = jax.tree.map(lambda leaf: -abs(leaf) - 1, draw(1))
+    objective = rl.match("greedy", SPEC, params_a, params_b).objective
+    assert objective[0] == 0
+    assert all(np.diff(objective) > 0)
+
+
+def test_thorough_does_no_work_in_vain_on_a_single_group():
+    spec = rl.mlp_permutation_spec(1)
+    pair = [draw(seed, (8, 16, 10)) for seed in range(2)]
+    assert len(rl.match("weight", spec, *pair, effort="thorough").starts) == 2
+    assert rl.match("algorithm_1", spec, *pair).starts[0].name == "identity"
 
 
 def test_thorough_keeps_one_search_in_memory():
