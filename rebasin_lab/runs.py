@@ -134,16 +134,20 @@ class Run:
         )
         return result
 
-    def show_claims(self) -> None:
-        """Show this notebook's claims as a table: what the paper says, what was measured."""
+    def show_claims(self, measured_on: str = "") -> None:
+        """Show this notebook's claims as a table: what the paper says, what was measured.
+
+        Args:
+            measured_on: what they were measured on; the profile's data and networks by default.
+        """
         missing = [
             claim.id
             for claim in claims.CLAIMS.values()
             if claim.notebook == self.notebook and claim.id not in self.results
         ]
         assert not missing, missing
-        profile = self.profile
-        title = f"{profile.name} profile: {self.data.title}, {profile.networks}"
+        measured_on = measured_on or f"{self.data.title}, {self.profile.networks}"
+        title = f"{self.profile.name} profile: {measured_on}"
         display(HTML(_claims_table(self.results.values(), title)))
 
 
