@@ -61,7 +61,7 @@ def weight_problem(
         params_a: the reference.
         params_b: the model to move; not changed. Nothing is copied that is float32 already, of a
             usual scale, and without a large mean.
-        normalize: divide by the norms of units first, see `normalized`.
+        normalize: divide by the norms of units first, see `_normalized`.
     """
     pieces_spec, *pair = _pieces(spec, params_a, params_b)
     moved = {path for places in pieces_spec.permutations.values() for path, _ in places}
@@ -69,7 +69,7 @@ def weight_problem(
     pair = [{path: x for path, x in pieces.items() if path in moved} for pieces in pair]
     pieces_spec = PermutationSpec({path: pieces_spec.axes[path] for path in pair[0]})
     if normalize:
-        pair = [normalized(pieces_spec, pieces) for pieces in pair]
+        pair = [_normalized(pieces_spec, pieces) for pieces in pair]
     exponents = [_exponent(pieces) for pieces in pair]
     pair = [_as_float32(pieces, e) for pieces, e in zip(pair, exponents, strict=True)]
     lengths = tuple(math.sqrt(products.inner_product(x.values(), x.values())) for x in pair)
@@ -135,8 +135,8 @@ def _without_large_means(
     )
 
 
-def normalized(spec: PermutationSpec, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Arrays with every entry divided by the geometric mean of the norms of its units.
+def _normalized(spec: PermutationSpec, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Every entry divided by the geometric mean of the norms of its units.
 
     A unit's norm is over all its weights, in every array its group stands in. So neither the size
     of a unit nor that of a network matters. Units without any weight stay as they are; of groups
@@ -151,12 +151,7 @@ def normalized(spec: PermutationSpec, arrays: Mapping[str, np.ndarray]) -> dict[
             square = np.square(arrays[path], dtype=np.float64).sum(summed)
             squares = squares + np.transpose(square, np.argsort(np.argsort(kept)))
         norms[name] = np.where(squares > 0, np.sqrt(squares), 1.0)
-    return {
-        path: _divided(spec, path, array, norms)
-        if any(n in norms for n in spec.axes[path])
-        else array
-        for path, array in arrays.items()
-    }
+    return {path: _divided(spec, path, array, norms) for path, array in arrays.items()}
 
 
 def _divided(
