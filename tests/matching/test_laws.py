@@ -158,7 +158,7 @@ def test_network_without_hidden_layers_has_nothing_to_match(method, tiny_data):
 
 
 @pytest.fixture
-def refusing(method, monkeypatch):
+def refusing(method, monkeypatch, tiny_data):
     """`rl.match` of the method, with its options, which fails if the matcher is called at all."""
     matcher = rl.MATCHERS[method]
 
@@ -167,7 +167,7 @@ def refusing(method, monkeypatch):
         pytest.fail("the mistake was not found in time")
 
     monkeypatch.setitem(rl.MATCHERS, method, unreachable)
-    return functools.partial(rl.match, method, **options_of(method, apply_mlp, None))
+    return functools.partial(rl.match, method, **options_of(method, apply_mlp, tiny_data))
 
 
 @every
