@@ -9,9 +9,10 @@ import scipy.optimize
 from jaxtyping import Float, Int
 
 try:
-    import lap
+    from lap import lapjvs
 except ImportError:
-    lap = None
+    lapjvs = None
+SOLVER = "SciPy" if lapjvs is None else "lapx"  # they may choose differently between equals
 
 # Below this fraction of the largest total there could be, a gain is rounding and no progress: of
 # similarities multiplied in float32, and of those in float64, with room for thousands of products.
@@ -40,8 +41,8 @@ def solve_assignment(similarity: Float[np.ndarray, "n n"]) -> Int[np.ndarray, " 
         raise ValueError("Expected finite similarities; got NaN or infinite ones.")
     cost = similarity.max(axis=1, keepdims=True) - similarity
     cost -= cost.min(axis=0)
-    if lap is not None:
-        return lap.lapjvs(cost, return_cost=False)[1].astype(np.int64)
+    if lapjvs is not None:
+        return lapjvs(cost, return_cost=False)[1].astype(np.int64)
     return scipy.optimize.linear_sum_assignment(cost)[1]
 
 

@@ -25,7 +25,7 @@ def only(solver):
         pytest.importorskip("lap")
     with pytest.MonkeyPatch.context() as patch:
         if solver == "SciPy":
-            patch.setattr(assignment, "lap", None)
+            patch.setattr(assignment, "lapjvs", None)
         yield
 
 
