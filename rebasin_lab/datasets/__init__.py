@@ -4,11 +4,20 @@ The first room of the experiment after `pytrees`: everything later trains or eva
 `Dataset`, whose images are float32 in [0, 1] and laid out [num, height, width, channels]. Inside
 the room data flows one way: `sources` finds, fetches and verifies files, `formats` turns bytes
 into uint8 `Split`s, `dataset` scales them and takes their digest; `registry` is the table of what
-exists, and `splits` draws the subsets the paper trains on.
+exists, `splits` draws the subsets the paper trains on, and `views` names them.
 """
 
 from rebasin_lab.datasets.dataset import Dataset
 from rebasin_lab.datasets.registry import dataset_names, load_dataset
 from rebasin_lab.datasets.splits import label_biased_split, random_halves
+from rebasin_lab.datasets.views import View, load_view
 
-__all__ = ["Dataset", "dataset_names", "label_biased_split", "load_dataset", "random_halves"]
+__all__ = [
+    "Dataset",
+    "View",
+    "dataset_names",
+    "label_biased_split",
+    "load_dataset",
+    "load_view",
+    "random_halves",
+]

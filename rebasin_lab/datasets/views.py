@@ -1,0 +1,66 @@
+"""Parts of a data set, by recipes small enough to store and to send to another process."""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from rebasin_lab.datasets.dataset import Dataset
+from rebasin_lab.datasets.registry import load_dataset
+from rebasin_lab.datasets.splits import label_biased_split, random_halves
+
+PARTS = ("all", "biased a", "biased b", "random half")
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """Which training examples of a data set are used, and at what size; by default all as it is.
+
+    Applied in the order of its fields. The test split stays whole.
+
+    Attributes:
+        num_train: the first so many training examples; 0 is all.
+        part: "all"; "biased a" or "biased b", the two parts of `label_biased_split` with the
+            paper's seed; or "random half", the first of `random_halves`.
+        part_seed: of "random half".
+        shrink: images so many times smaller each way.
+    """
+
+    num_train: int = 0
+    part: str = "all"
+    part_seed: int = 0
+    shrink: int = 1
+
+    def __post_init__(self):
+        if self.part not in PARTS:
+            raise ValueError(f"Expected a part among {PARTS}; got {self.part!r}.")
+        if self.num_train < 0 or self.shrink < 1:
+            raise ValueError(
+                f"Expected num_train of at least 0 and shrink of at least 1; got {self.num_train} "
+                f"and {self.shrink}."
+            )
+
+    def of(self, data: Dataset) -> Dataset:
+        """The data set, so cut down; the very same object if nothing is cut."""
+        if 0 < self.num_train < len(data.train_labels):
+            data = data.subset(np.arange(self.num_train))
+        if self.part != "all":
+            data = data.subset(self._indices(data))
+        return data.shrunk(self.shrink) if self.shrink > 1 else data
+
+    def _indices(self, data: Dataset) -> np.ndarray:
+        if self.part == "random half":
+            return random_halves(len(data.train_labels), seed=self.part_seed)[0]
+        halves = label_biased_split(data.train_labels, data.num_classes)
+        return halves[self.part == "biased b"]
+
+
+@functools.lru_cache(maxsize=8)  # the networks of one notebook share a few
+def load_view(name: str, view: View) -> Dataset:
+    """A view of the data set with this name, see `load_dataset`.
+
+    Raises:
+        ValueError: for an unknown name, or a view it does not have.
+        FileNotFoundError: if it is not to be had.
+    """
+    return view.of(load_dataset(name) if view == View() else load_view(name, View()))
