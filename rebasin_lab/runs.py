@@ -49,7 +49,7 @@ class Run:
 
     def trained(self, seed: int) -> experiments.Trained:
         """The profile's network with this seed: restored if stored, else trained."""
-        experiment = experiments.Experiment.of_profile(self.profile, seed=seed)
+        experiment = self.profile.experiment(seed=seed)
         self.networks[seed] = experiments.trained(
             experiment, data=self.data, style=self.progress_style
         )
@@ -178,7 +178,7 @@ def open_run(
     """
     chosen = experiments.get_profile(profile, **overrides)
     data = datasets.load_dataset(chosen.dataset)
-    model = experiments.Experiment.of_profile(chosen, seed=0).build_model(data)
+    model = chosen.experiment(seed=0).build_model(data)
     folder = Path(run_dir) if run_dir else paths.runs_dir() / "interactive"
     run = Run(
         notebook=notebook,

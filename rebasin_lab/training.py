@@ -132,9 +132,14 @@ def initial_state(
     model: models.Model, data: datasets.Dataset, config: TrainConfig, *, seed: int
 ) -> TrainState:
     """The state before the first epoch."""
-    params = model.init(_named_key(seed, "init"))
+    params = initial_params(model, seed=seed)
     opt_state = make_optimizer(config, _steps_per_epoch(data, config)).init(params)
     return TrainState(params, opt_state, 0, {field: [] for field in HISTORY_FIELDS})
+
+
+def initial_params(model: models.Model, *, seed: int) -> PyTree:
+    """The parameters a training with this seed starts from."""
+    return model.init(_named_key(seed, "init"))
 
 
 def make_optimizer(config: TrainConfig, steps_per_epoch: int) -> optax.GradientTransformation:

@@ -17,7 +17,7 @@ import pytest
 
 import rebasin_lab as rl
 from rebasin_lab import pytrees
-from rebasin_lab.datasets import dataset, formats
+from rebasin_lab.datasets import dataset, formats, views
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -41,6 +41,12 @@ def pytest_runtest_makereport(item):
 @pytest.fixture(autouse=True)
 def _runs_go_to_a_temporary_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("REBASIN_RUNS", str(tmp_path / "runs"))
+
+
+@pytest.fixture(autouse=True)
+def _data_is_loaded_anew():
+    """Tests put other data sets, and other folders of them, in place of the real ones."""
+    views.load_view.cache_clear()
 
 
 def make_tiny_data() -> dataset.Dataset:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from rebasin_lab import checkpoints, experiments, pytrees, training
+from rebasin_lab.datasets import View, views
 
 TRAIN = training.TrainConfig(batch_size=100, num_epochs=6)
 EXPERIMENT = experiments.Experiment(
@@ -58,6 +59,21 @@ def test_every_field_of_an_experiment_has_its_own_network(store):
     half = data.subset(np.arange(700))
     names.append(experiments.digest(experiments.describe(EXPERIMENT, half)))
     assert len(set(names)) == len(changes) + 2
+
+
+def test_stored_networks_keep_their_names(monkeypatch):
+    """A change here orphans every network users have stored; a new field need not change it.
+
+    If all networks are to be trained anew, raise training.RECIPE_VERSION instead.
+    """
+    from rebasin_lab import datasets
+
+    monkeypatch.setattr(training, "RECIPE_VERSION", 1)
+    data = datasets.load_dataset("digits8x8")
+    name = experiments.digest(experiments.describe(EXPERIMENT, data))
+    assert name == "b81e76e36c532681669a4a0f", "leave a new field out at its old value"
+    augmented = dataclasses.replace(EXPERIMENT, train=dataclasses.replace(TRAIN, augment=True))
+    assert experiments.digest(experiments.describe(augmented, data)) != name
 
 
 def test_another_recipe_has_another_name(monkeypatch, tiny_data):
@@ -187,7 +203,7 @@ def test_every_profile_is_fit_to_train_and_interpolate(name):
     profile = experiments.PROFILES[name]
     assert profile.num_lambdas % 2 == 1, "the middle of the line must be on the grid"
     assert profile.num_pairs >= 3, "claims are tested on several pairs"
-    experiments.Experiment.of_profile(profile, seed=0)
+    profile.experiment(seed=0)
 
 
 @pytest.mark.parametrize("name", experiments.CONVOLUTIONAL)
@@ -201,7 +217,7 @@ def test_every_convolutional_family_can_be_built(name, tiny_data):
 
 
 def test_a_convolutional_family_takes_single_overrides(monkeypatch, tiny_data):
-    monkeypatch.setattr(experiments.datasets, "load_dataset", lambda name: tiny_data)
+    monkeypatch.setattr(views, "load_dataset", lambda name: tiny_data)
     assert experiments.get_convolutional_family("quick") is None
     laptop = experiments.get_convolutional_family("laptop")
     assert laptop == experiments.CONVOLUTIONAL["laptop"]
@@ -215,3 +231,59 @@ def test_a_convolutional_family_takes_single_overrides(monkeypatch, tiny_data):
     assert family.matched_on(data) is data
     few = dataclasses.replace(family, num_evaluated=5).evaluated_on(data)
     assert (len(few.train_labels), len(few.test_labels)) == (5, 5)
+
+
+# --- snapshots and views ------------------------------------------------------------------------
+
+WATCHED = dataclasses.replace(EXPERIMENT, snapshot_epochs=(1, 3))
+
+
+def test_parameters_of_snapshots_are_those_of_shorter_trainings(store):
+    network = trained(store, WATCHED)
+    for epoch in (1, 3):
+        shorter = dataclasses.replace(
+            EXPERIMENT, train=dataclasses.replace(TRAIN, num_epochs=epoch)
+        )
+        assert same_bits(network.params_after(epoch), trained(store, shorter).params)
+    assert same_bits(network.params_after(6), network.params)
+    first = training.initial_params(network.model, seed=0)
+    assert same_bits(network.params_after(0), first)
+    with pytest.raises(ValueError, match=r"are kept, \[0, 1, 3, 6\]; got 2"):
+        network.params_after(2)
+
+
+def test_snapshots_do_not_make_another_network(store):
+    plain, watched = trained(store), trained(store, WATCHED)
+    assert plain.path == watched.path
+    assert same_bits(plain.params, watched.params)
+    # Trained again, for the sake of the snapshots; then everything is there.
+    assert watched.origin == "trained"
+    assert trained(store, WATCHED).origin == "restored"
+    assert trained(store).origin == "restored"
+
+
+def test_a_killed_training_keeps_the_snapshots_it_had(store, monkeypatch):
+    save = checkpoints.save
+
+    def dying(path, *args):
+        if ".epoch3" in path.name:
+            raise KeyboardInterrupt
+        save(path, *args)
+
+    monkeypatch.setattr(checkpoints, "save", dying)
+    with pytest.raises(KeyboardInterrupt):
+        trained(store, WATCHED)
+    monkeypatch.setattr(checkpoints, "save", save)
+    network = trained(store, WATCHED)
+    assert network.origin == "resumed"
+    assert same_bits(network.params, trained(store).params)
+    assert network.params_after(3) is not None
+
+
+def test_a_view_is_what_the_network_sees(store):
+    half = dataclasses.replace(EXPERIMENT, view=View(num_train=300))
+    network = trained(store, half)
+    by_hand = experiments.trained(EXPERIMENT, data=half.load_dataset(), store=store, style="silent")
+    assert by_hand.origin == "restored"
+    assert network.path == by_hand.path == experiments.path_of(half, store=store)
+    assert network.path != trained(store).path

@@ -27,9 +27,8 @@ def test_opening_says_what_it_runs_on(run):
     assert all(text in shown[0] for text in ("quick", "Tiny", "8 units", "cpu", "jax"))
 
 
-def test_a_network_is_trained_once_and_remembered(run, monkeypatch):
+def test_a_network_is_trained_once_and_remembered(run):
     opened, _ = run
-    monkeypatch.setattr(experiments.datasets, "load_dataset", lambda name: opened.data)
     opened = runs.dataclasses.replace(
         opened, profile=runs.dataclasses.replace(opened.profile, batch_size=20)
     )

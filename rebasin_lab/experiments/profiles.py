@@ -1,26 +1,12 @@
-"""Profiles, and the networks they ask for: restored when stored, trained when not.
-
-`trained(experiment)` is the only way notebooks get networks. The store is keyed by a digest of all
-that determines the result: the config, the data's own digest and the version of the training
-recipe. A training writes its state after every epoch, so that a killed one goes on where it was, to
-the same final bits. A damaged file is named in a warning and made again.
-"""
+"""Profiles: the sizes of everything, from a minute on a laptop to the paper's own on a GPU."""
 
 import dataclasses
-import hashlib
-import importlib.metadata
-import json
-import warnings
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import jax
 import numpy as np
-from jaxtyping import PyTree
 
-from rebasin_lab import checkpoints, datasets, models, paths, progress, training
-
-PACKAGES = ("rebasin_lab", "jax", "flax", "optax", "numpy", "scipy", "matplotlib")
+from rebasin_lab import datasets, training
+from rebasin_lab.experiments.experiment import Experiment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,11 +24,27 @@ class Profile:
     num_lambdas: int  # points on the line between two models, ends included
     contour_resolution: int  # points along each side of the loss contour
     contour_images: int  # test images per point of the contour
+    snapshot_epochs: tuple[int, ...]  # after which parameters are kept, to watch barriers fall
 
     @property
     def changed(self) -> bool:
         """Whether single fields were replaced."""
         return self != PROFILES[self.name]
+
+    def experiment(self, *, seed: int, width: int = 0) -> Experiment:
+        """Its MLP with a seed, of the profile's own width if that is 0."""
+        train = training.TrainConfig(
+            learning_rate=self.learning_rate,
+            batch_size=self.batch_size,
+            num_epochs=self.num_epochs,
+        )
+        return Experiment(
+            dataset=self.dataset,
+            seed=seed,
+            train=train,
+            options=(("num_hidden_layers", self.num_hidden_layers), ("width", width or self.width)),
+            snapshot_epochs=tuple(e for e in self.snapshot_epochs if e < self.num_epochs),
+        )
 
     @property
     def networks(self) -> str:
@@ -68,6 +70,7 @@ PROFILES = {
             num_lambdas=13,
             contour_resolution=21,
             contour_images=400,
+            snapshot_epochs=(1, 2, 3, 5, 10, 20),
         ),
         Profile(
             name="laptop",  # the real data set, fewer epochs than the paper
@@ -81,6 +84,7 @@ PROFILES = {
             num_lambdas=25,
             contour_resolution=25,
             contour_images=2_000,
+            snapshot_epochs=(1, 2, 3, 5, 8, 12, 20),
         ),
         Profile(
             name="paper",  # Ainsworth et al. 2022, A.3; a contour of 45 x 45 points for their 2048
@@ -94,6 +98,7 @@ PROFILES = {
             num_lambdas=25,
             contour_resolution=45,
             contour_images=10_000,
+            snapshot_epochs=tuple(range(1, 26)),
         ),
     )
 }
@@ -121,35 +126,6 @@ def get_profile(name: str, **overrides: Any) -> Profile:
 
 
 @dataclasses.dataclass(frozen=True)
-class Experiment:
-    """One network: everything that determines its parameters."""
-
-    dataset: str
-    seed: int
-    train: training.TrainConfig
-    architecture: str = "mlp"
-    options: tuple[tuple[str, int], ...] = (("num_hidden_layers", 3), ("width", 512))
-
-    @classmethod
-    def of_profile(cls, profile: Profile, *, seed: int) -> "Experiment":
-        """The MLP of a profile."""
-        return cls(
-            dataset=profile.dataset,
-            seed=seed,
-            train=training.TrainConfig(
-                learning_rate=profile.learning_rate,
-                batch_size=profile.batch_size,
-                num_epochs=profile.num_epochs,
-            ),
-            options=(("num_hidden_layers", profile.num_hidden_layers), ("width", profile.width)),
-        )
-
-    def build_model(self, data: datasets.Dataset) -> models.Model:
-        """The architecture, for the images and classes of its data set."""
-        return models.build_model(self.architecture, dataset=data, **dict(self.options))
-
-
-@dataclasses.dataclass(frozen=True)
 class ConvolutionalFamily:
     """The convolutional networks of a profile, one architecture in several widths."""
 
@@ -163,11 +139,14 @@ class ConvolutionalFamily:
     num_matched: int  # training images that matchers look at; 0 is all
     num_evaluated: int  # images of each split that lines are evaluated on; 0 is all
 
+    @property
+    def view(self) -> datasets.View:
+        """The part of the data set it is trained on."""
+        return datasets.View(num_train=self.num_images, shrink=self.shrink)
+
     def load_dataset(self) -> datasets.Dataset:
         """The images it is trained on."""
-        data = datasets.load_dataset(self.dataset)
-        data = _first(data, self.num_images)
-        return data.shrunk(self.shrink) if self.shrink > 1 else data
+        return datasets.load_view(self.dataset, self.view)
 
     def matched_on(self, data: datasets.Dataset) -> datasets.Dataset:
         """The images that matchers look at."""
@@ -185,6 +164,7 @@ class ConvolutionalFamily:
             train=self.train,
             architecture=self.architecture,
             options=(("width_multiplier", width),),
+            view=self.view,
         )
 
     @property
@@ -268,155 +248,3 @@ def get_convolutional_family(
         num_images=num_images or family.num_images,
         train=dataclasses.replace(family.train, num_epochs=num_epochs or family.train.num_epochs),
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class Trained:
-    """A network from the store.
-
-    Attributes:
-        model: its architecture.
-        params: its parameters, plain nested dicts.
-        history: per epoch, see `training.TrainingResult`.
-        origin: whether it was "restored" whole, "resumed" in the middle, or "trained".
-        versions: of the packages it was trained with.
-        path: its file.
-    """
-
-    model: models.Model
-    params: PyTree
-    history: dict[str, list[float]]
-    origin: Literal["restored", "resumed", "trained"]
-    versions: dict[str, str]
-    path: Path
-
-
-def trained(
-    experiment: Experiment,
-    *,
-    data: datasets.Dataset | None = None,
-    store: Path | None = None,
-    style: progress.Style = "auto",
-) -> Trained:
-    """The network of an experiment: from the store if it is there, else trained and stored.
-
-    Args:
-        experiment: what to train.
-        data: its data set, if already loaded.
-        store: the folder of checkpoints.
-        style: how to show progress.
-
-    Raises:
-        CheckpointError: if the file under this experiment's name holds another one.
-    """
-    data = data or datasets.load_dataset(experiment.dataset)
-    model = experiment.build_model(data)
-    config = describe(experiment, data)
-    final = (store or paths.checkpoints_dir()) / f"{digest(config)}.safetensors"
-    partial = final.with_suffix(".partial.safetensors")
-    template = jax.eval_shape(
-        lambda: training.initial_state(model, data, experiment.train, seed=experiment.seed)
-    )
-    if found := _load_unless(
-        checkpoints.DamagedCheckpointError,
-        final,
-        template.params,
-        config,
-        then="The network is trained again.",
-    ):
-        params, metadata = found
-        partial.unlink(missing_ok=True)
-        params = jax.device_put(params)
-        return Trained(model, params, metadata["history"], "restored", metadata["versions"], final)
-    state = _partial_state(partial, template, config)
-    result = _train(experiment, model, data, config, state, partial, style)
-    versions = package_versions()
-    metadata = {"config": config, "history": result.history, "versions": versions}
-    checkpoints.save(final, result.params, metadata)
-    partial.unlink(missing_ok=True)
-    origin = "resumed" if state else "trained"
-    return Trained(model, result.params, result.history, origin, versions, final)
-
-
-def describe(experiment: Experiment, data: datasets.Dataset) -> dict[str, Any]:
-    """All that determines a network, JSON-ready."""
-    return {
-        **dataclasses.asdict(experiment),
-        "options": dict(experiment.options),
-        "data_digest": data.digest,
-        "recipe": training.RECIPE_VERSION,
-    }
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of the packages that decide a number or a picture."""
-    return {name: importlib.metadata.version(name) for name in PACKAGES}
-
-
-def digest(config: dict[str, Any]) -> str:
-    """The name of a network in the store."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:24]
-
-
-def _train(
-    experiment: Experiment,
-    model: models.Model,
-    data: datasets.Dataset,
-    config: dict[str, Any],
-    state: training.TrainState | None,
-    partial: Path,
-    style: progress.Style,
-) -> training.TrainingResult:
-    total = experiment.train.num_epochs
-    description = f"training {data.title} {model.architecture}, seed {experiment.seed}"
-    done = state.epoch if state else 0
-    with progress.progress_bar(total, description, done=done, style=style) as bar:
-
-        def on_epoch(state: training.TrainState) -> None:
-            if state.epoch < total:
-                tree = {"params": state.params, "opt_state": state.opt_state}
-                metadata = {"config": config, "history": state.history, "epoch": state.epoch}
-                checkpoints.save(partial, tree, metadata)
-            accuracy = f"test accuracy {state.history['test_accuracy'][-1]:.3f}"
-            bar.set_postfix_str(accuracy, refresh=False)
-            bar.update(1)
-
-        return training.train(
-            model, data, experiment.train, seed=experiment.seed, state=state, on_epoch=on_epoch
-        )
-
-
-def _partial_state(
-    partial: Path, template: training.TrainState, config: dict[str, Any]
-) -> training.TrainState | None:
-    tree = {"params": template.params, "opt_state": template.opt_state}
-    # Damaged, or left by another version of optax or Flax: an unfinished training is not worth
-    # stopping for.
-    found = _load_unless(
-        checkpoints.CheckpointError, partial, tree, config, then="The training starts over."
-    )
-    if found is None:
-        return None
-    tree, metadata = found
-    tree = jax.device_put(tree)
-    return training.TrainState(
-        tree["params"], tree["opt_state"], metadata["epoch"], metadata["history"]
-    )
-
-
-def _load_unless(
-    forgiven: type[checkpoints.CheckpointError],
-    path: Path,
-    like: PyTree,
-    config: dict[str, Any],
-    *,
-    then: str,
-) -> tuple[PyTree, dict[str, Any]] | None:
-    """What a file holds; None if there is none, or, with a warning, for a forgiven error."""
-    try:
-        return checkpoints.load(path, like=like, config=config)
-    except FileNotFoundError:
-        return None
-    except forgiven as error:
-        warnings.warn(f"{error} {then}", stacklevel=3)
-        return None

@@ -1,0 +1,244 @@
+"""Networks that are restored when stored, trained when not.
+
+`trained(experiment)` is the only way notebooks get networks. The store is keyed by a digest of all
+that determines the result: the config, the data's own digest and the version of the training
+recipe. A training writes its state after every epoch, so that a killed one goes on where it was, to
+the same final bits. A damaged file is named in a warning and made again.
+"""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+from jaxtyping import PyTree
+
+from rebasin_lab import checkpoints, datasets, models, paths, progress, training
+from rebasin_lab.experiments.experiment import Experiment
+
+PACKAGES = ("rebasin_lab", "jax", "flax", "optax", "numpy", "scipy", "matplotlib")
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A network from the store.
+
+    Attributes:
+        model: its architecture.
+        params: its parameters, plain nested dicts.
+        history: per epoch, see `training.TrainingResult`.
+        origin: whether it was "restored" whole, "resumed" in the middle, or "trained".
+        versions: of the packages it was trained with.
+        path: its file.
+        experiment: what it was asked for by.
+    """
+
+    model: models.Model
+    params: PyTree
+    history: dict[str, list[float]]
+    origin: Literal["restored", "resumed", "trained"]
+    versions: dict[str, str]
+    path: Path
+    experiment: Experiment
+
+    def params_after(self, epoch: int) -> PyTree:
+        """Its parameters after so many epochs: 0, one of its snapshots, or the last.
+
+        Raises:
+            ValueError: for an epoch that was not kept.
+        """
+        experiment = self.experiment
+        if epoch == experiment.train.num_epochs:
+            return self.params
+        if epoch == 0:
+            return training.initial_params(self.model, seed=experiment.seed)
+        if epoch not in experiment.snapshot_epochs:
+            kept = [0, *experiment.snapshot_epochs, experiment.train.num_epochs]
+            raise ValueError(f"Expected an epoch whose parameters are kept, {kept}; got {epoch}.")
+        params, _ = checkpoints.load(_snapshot_path(self.path, epoch), like=self.params)
+        return jax.device_put(params)
+
+
+def trained(
+    experiment: Experiment,
+    *,
+    data: datasets.Dataset | None = None,
+    store: Path | None = None,
+    style: progress.Style = "auto",
+) -> Trained:
+    """The network of an experiment: from the store if it is there, else trained and stored.
+
+    Args:
+        experiment: what to train.
+        data: its data set, if already loaded.
+        store: the folder of checkpoints.
+        style: how to show progress.
+
+    Raises:
+        CheckpointError: if the file under this experiment's name holds another one.
+    """
+    data = data or experiment.load_dataset()
+    model = experiment.build_model(data)
+    config = describe(experiment, data)
+    final = path_of(experiment, data=data, store=store)
+    partial = final.with_suffix(".partial.safetensors")
+    template = jax.eval_shape(
+        lambda: training.initial_state(model, data, experiment.train, seed=experiment.seed)
+    )
+    snapshots = [_snapshot_path(final, epoch) for epoch in experiment.snapshot_epochs]
+    found = _load_unless(
+        checkpoints.DamagedCheckpointError,
+        final,
+        template.params,
+        config,
+        then="The network is trained again.",
+    )
+    if found and all(path.exists() for path in snapshots):
+        params, metadata = found
+        partial.unlink(missing_ok=True)
+        return Trained(
+            model,
+            jax.device_put(params),
+            metadata["history"],
+            "restored",
+            metadata["versions"],
+            final,
+            experiment,
+        )
+    state = _partial_state(partial, template, config)
+    if state and not all(
+        path.exists()
+        for path, epoch in zip(snapshots, experiment.snapshot_epochs, strict=True)
+        if epoch <= state.epoch
+    ):
+        state = None  # begun when nobody wanted these
+    result = _train(experiment, model, data, config, state, final, style)
+    versions = package_versions()
+    metadata = {"config": config, "history": result.history, "versions": versions}
+    checkpoints.save(final, result.params, metadata)
+    partial.unlink(missing_ok=True)
+    origin = "resumed" if state else "trained"
+    return Trained(model, result.params, result.history, origin, versions, final, experiment)
+
+
+def path_of(
+    experiment: Experiment, *, data: datasets.Dataset | None = None, store: Path | None = None
+) -> Path:
+    """The file in which the network of an experiment is kept, whether it is there or not."""
+    config = describe(experiment, data or experiment.load_dataset())
+    return (store or paths.checkpoints_dir()) / f"{digest(config)}.safetensors"
+
+
+def is_stored(
+    experiment: Experiment, *, data: datasets.Dataset | None = None, store: Path | None = None
+) -> bool:
+    """Whether an experiment's network is there, with all of its snapshots."""
+    final = path_of(experiment, data=data, store=store)
+    kept = [final, *(_snapshot_path(final, epoch) for epoch in experiment.snapshot_epochs)]
+    return all(path.exists() for path in kept)
+
+
+def describe(experiment: Experiment, data: datasets.Dataset) -> dict[str, Any]:
+    """All that determines a network, JSON-ready; the data's digest says which part it saw."""
+    # A field younger than the first stored networks is left out at the value that changes nothing,
+    # so that those keep their names.
+    younger = {"augment": False}
+    train = {
+        name: value
+        for name, value in dataclasses.asdict(experiment.train).items()
+        if name not in younger or value != younger[name]
+    }
+    return {
+        "dataset": experiment.dataset,
+        "seed": experiment.seed,
+        "train": train,
+        "architecture": experiment.architecture,
+        "options": dict(experiment.options),
+        "data_digest": data.digest,
+        "recipe": training.RECIPE_VERSION,
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that decide a number or a picture."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def digest(config: dict[str, Any]) -> str:
+    """The name of a network in the store."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _train(
+    experiment: Experiment,
+    model: models.Model,
+    data: datasets.Dataset,
+    config: dict[str, Any],
+    state: training.TrainState | None,
+    final: Path,
+    style: progress.Style,
+) -> training.TrainingResult:
+    total = experiment.train.num_epochs
+    description = f"training {data.title} {model.architecture}, seed {experiment.seed}"
+    done = state.epoch if state else 0
+    with progress.progress_bar(total, description, done=done, style=style) as bar:
+
+        def on_epoch(state: training.TrainState) -> None:
+            if state.epoch in experiment.snapshot_epochs:
+                metadata = {"config": config, "epoch": state.epoch}
+                checkpoints.save(_snapshot_path(final, state.epoch), state.params, metadata)
+            if state.epoch < total:
+                tree = {"params": state.params, "opt_state": state.opt_state}
+                metadata = {"config": config, "history": state.history, "epoch": state.epoch}
+                checkpoints.save(final.with_suffix(".partial.safetensors"), tree, metadata)
+            accuracy = f"test accuracy {state.history['test_accuracy'][-1]:.3f}"
+            bar.set_postfix_str(accuracy, refresh=False)
+            bar.update(1)
+
+        return training.train(
+            model, data, experiment.train, seed=experiment.seed, state=state, on_epoch=on_epoch
+        )
+
+
+def _snapshot_path(final: Path, epoch: int) -> Path:
+    return final.with_suffix(f".epoch{epoch}.safetensors")
+
+
+def _partial_state(
+    partial: Path, template: training.TrainState, config: dict[str, Any]
+) -> training.TrainState | None:
+    tree = {"params": template.params, "opt_state": template.opt_state}
+    # Damaged, or left by another version of optax or Flax: an unfinished training is not worth
+    # stopping for.
+    found = _load_unless(
+        checkpoints.CheckpointError, partial, tree, config, then="The training starts over."
+    )
+    if found is None:
+        return None
+    tree, metadata = found
+    tree = jax.device_put(tree)
+    return training.TrainState(
+        tree["params"], tree["opt_state"], metadata["epoch"], metadata["history"]
+    )
+
+
+def _load_unless(
+    forgiven: type[checkpoints.CheckpointError],
+    path: Path,
+    like: PyTree,
+    config: dict[str, Any],
+    *,
+    then: str,
+) -> tuple[PyTree, dict[str, Any]] | None:
+    """What a file holds; None if there is none, or, with a warning, for a forgiven error."""
+    try:
+        return checkpoints.load(path, like=like, config=config)
+    except FileNotFoundError:
+        return None
+    except forgiven as error:
+        warnings.warn(f"{error} {then}", stacklevel=3)
+        return None
