@@ -1,0 +1,154 @@
+"""Training many networks: a grid of experiments through any executor, one process or a cluster.
+
+`train_all` takes any `concurrent.futures.Executor`. By default that is a pool of spawned processes
+on this machine; `dask.distributed.Client(...).get_executor()` makes the same sweep run on a cluster
+(its workers must see the folder of the store). Networks travel through the store, not through the
+executor: a job is a small recipe, and what it returns is a number.
+"""
+
+import concurrent.futures
+import multiprocessing
+import os
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor, Future
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from rebasin_lab import experiments, paths, progress
+from rebasin_lab.experiments import Experiment, Trained
+
+
+class SweepError(RuntimeError):
+    """Some networks of a sweep could not be trained; the others are in the store."""
+
+
+def train_all(
+    wanted: Sequence[Experiment],
+    *,
+    num_jobs: int = 1,
+    executor: Executor | None = None,
+    store: Path | None = None,
+    style: progress.Style = "auto",
+) -> list[Trained]:
+    """The networks of many experiments, those that are not stored yet trained first.
+
+    Args:
+        wanted: what to train; one that is listed twice is trained once.
+        num_jobs: processes to train in, each on its share of the cores. With 1 (and no executor)
+            everything happens here, one network after the other.
+        executor: where to train instead; it is not shut down.
+        store: the folder of checkpoints, which all processes must see.
+        style: how to show progress.
+
+    Returns:
+        One network for each experiment, in order.
+
+    Raises:
+        SweepError: if trainings failed, naming each and why. The rest is trained and stored, so
+            the same call goes on from there.
+        ValueError: for less than one job.
+    """
+    if num_jobs < 1:
+        raise ValueError(f"Expected num_jobs of at least 1; got {num_jobs}.")
+    store = store or paths.checkpoints_dir()
+    missing = missing_from(wanted, store=store)
+    if missing and (executor is not None or num_jobs > 1):
+        _train_elsewhere(missing, num_jobs, executor, store, style)
+    return [experiments.trained(each, store=store, style=style) for each in wanted]
+
+
+def missing_from(wanted: Iterable[Experiment], *, store: Path | None = None) -> list[Experiment]:
+    """Those experiments, each once, whose networks are not stored yet."""
+    return [each for each in dict.fromkeys(wanted) if not experiments.is_stored(each, store=store)]
+
+
+def _train_elsewhere(
+    missing: Sequence[Experiment],
+    num_jobs: int,
+    executor: Executor | None,
+    store: Path,
+    style: progress.Style,
+) -> None:
+    total = sum(each.train.num_epochs for each in missing)
+    description = f"training {len(missing)} networks"
+    with progress.progress_bar(total, description, style=style) as bar:
+
+        def on_done(experiment: Experiment) -> None:
+            bar.set_postfix_str(experiment.title, refresh=False)
+            bar.update(experiment.train.num_epochs)
+
+        if executor is not None:
+            failed = _submit(missing, executor, store, on_done)
+        else:
+            failed = _in_own_processes(missing, num_jobs, store, on_done)
+    if failed:
+        reasons = "; ".join(
+            f"{experiment.title} ({type(error).__name__}: {error})"
+            for experiment, error in failed.items()
+        )
+        raise SweepError(
+            f"{len(failed)} of {len(missing)} networks could not be trained: {reasons}. The others "
+            "are stored; the same call trains only what is missing."
+        )
+
+
+def _in_own_processes(missing, num_jobs, store, on_done) -> dict[Experiment, BaseException]:
+    """As `_submit`; what was under way when a process died has a second try, one at a time."""
+    num_threads = max(1, (os.cpu_count() or 1) // num_jobs)
+
+    def pool(size: int) -> Executor:
+        return concurrent.futures.ProcessPoolExecutor(
+            min(size, len(missing)),
+            mp_context=multiprocessing.get_context("spawn"),  # JAX does not survive a fork
+            initializer=_limit_threads,
+            initargs=(num_threads,),
+        )
+
+    with pool(num_jobs) as executor:
+        failed = _submit(missing, executor, store, on_done)
+    # One process that dies takes the pool with it, and all that was waiting there.
+    for experiment in [e for e, error in failed.items() if isinstance(error, BrokenProcessPool)]:
+        del failed[experiment]
+        with pool(1) as executor:
+            failed |= _submit([experiment], executor, store, on_done)
+    return failed
+
+
+def _submit(missing, executor, store, on_done) -> dict[Experiment, BaseException]:
+    """Train everything there; returns what failed, and why."""
+    failed: dict[Experiment, BaseException] = {}
+    futures: dict[Future, Experiment] = {}
+    for experiment in missing:
+        futures[executor.submit(_job, experiment, str(store))] = experiment
+    try:
+        for future in concurrent.futures.as_completed(futures):
+            if error := future.exception():
+                failed[futures[future]] = error
+            else:
+                on_done(futures[future])
+    except BaseException:  # an interrupt: what has not begun must not begin
+        for future in futures:
+            future.cancel()
+        raise
+    return failed
+
+
+def train_here(experiment: Experiment, store: str) -> float:
+    """The job: train one network into the store; returns the seconds it took."""
+    start = time.perf_counter()
+    experiments.trained(experiment, store=Path(store), style="silent")
+    return time.perf_counter() - start
+
+
+_job = train_here  # a test puts one that dies in its place
+
+
+def _limit_threads(num_threads: int) -> None:
+    # Read when JAX first computes something, which in a new process is later than this.
+    os.environ["OMP_NUM_THREADS"] = str(num_threads)
+    if num_threads == 1:
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
+    # Several processes share a GPU: none may take most of its memory at once.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")

@@ -1,0 +1,105 @@
+"""Sweeps: the same networks wherever they are trained, and nothing lost when one job fails."""
+
+import concurrent.futures
+import dataclasses
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from rebasin_lab import experiments, sweeps, training
+from rebasin_lab.datasets import View
+
+TRAIN = training.TrainConfig(batch_size=50, num_epochs=2)
+SMALL = experiments.Experiment(
+    dataset="digits8x8",
+    seed=0,
+    train=TRAIN,
+    options=(("num_hidden_layers", 1), ("width", 8)),
+    view=View(num_train=200),
+)
+GRID = [dataclasses.replace(SMALL, seed=seed) for seed in range(3)]
+DIVERGES = dataclasses.replace(
+    SMALL, train=dataclasses.replace(TRAIN, learning_rate=1e30, optimizer="sgd")
+)
+
+
+class Here(concurrent.futures.Executor):
+    """Runs what is submitted at once, in this process."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        future = concurrent.futures.Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
+
+def assert_same_networks(left, right):
+    for one, other in zip(left, right, strict=True):
+        assert one.experiment == other.experiment
+        for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(other.params), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_networks_come_in_the_order_asked_for_and_only_once(tmp_path):
+    networks = sweeps.train_all([GRID[1], GRID[0], GRID[1]], store=tmp_path, style="silent")
+    assert [network.experiment.seed for network in networks] == [1, 0, 1]
+    assert len(list(tmp_path.iterdir())) == 2
+    assert sweeps.missing_from(GRID, store=tmp_path) == [GRID[2]]
+
+
+def test_an_executor_trains_what_a_loop_trains(tmp_path):
+    here = sweeps.train_all(GRID, store=tmp_path / "a", style="silent")
+    there = sweeps.train_all(GRID, store=tmp_path / "b", executor=Here(), style="silent")
+    assert_same_networks(here, there)
+    assert {network.origin for network in there} == {"restored"}
+
+
+@pytest.mark.slow
+def test_processes_train_what_a_loop_trains(tmp_path):
+    here = sweeps.train_all(GRID, store=tmp_path / "a", style="silent")
+    there = sweeps.train_all(GRID, store=tmp_path / "b", num_jobs=2, style="silent")
+    assert_same_networks(here, there)
+
+
+def test_one_failing_job_is_named_and_the_others_are_kept(tmp_path):
+    with pytest.raises(sweeps.SweepError, match=r"1 of 3 .*seed 0 \(FloatingPointError: .*rate"):
+        sweeps.train_all([DIVERGES, *GRID[1:]], store=tmp_path, executor=Here(), style="silent")
+    assert sweeps.missing_from(GRID[1:], store=tmp_path) == []
+
+
+def test_what_is_stored_is_not_trained_again(tmp_path):
+    sweeps.train_all(GRID, store=tmp_path, style="silent")
+
+    class Nowhere(concurrent.futures.Executor):
+        def submit(self, fn, /, *args, **kwargs):
+            pytest.fail("trained again")
+
+    networks = sweeps.train_all(GRID, store=tmp_path, executor=Nowhere(), style="silent")
+    assert {network.origin for network in networks} == {"restored"}
+
+
+def die_once(experiment, store):
+    """Kill this very process, the first time that seed 1 is asked for."""
+    marker = os.path.join(store, "died")
+    if experiment.seed == 1 and not os.path.exists(marker):
+        open(marker, "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return sweeps.train_here(experiment, store)
+
+
+@pytest.mark.slow
+def test_a_killed_process_costs_nobody_a_network(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweeps, "_job", die_once)
+    networks = sweeps.train_all(GRID, store=tmp_path, num_jobs=2, style="silent")
+    assert (tmp_path / "died").exists()
+    assert [network.experiment for network in networks] == GRID
+
+
+def test_less_than_one_job_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="num_jobs of at least 1"):
+        sweeps.train_all(GRID, store=tmp_path, num_jobs=0)
