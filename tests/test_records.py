@@ -1,0 +1,164 @@
+"""Records: the same result without the work, and never another call's."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+import rebasin_lab as rl
+from rebasin_lab import checkpoints, interpolation, matching, paths, pytrees, records
+
+SPEC = rl.mlp_permutation_spec(2)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Counts the calls of the functions under test that do work."""
+    counted = []
+    evaluate = interpolation.evaluation.evaluate
+
+    def counting(*args):
+        counted.append(args)
+        return evaluate(*args)
+
+    monkeypatch.setattr(interpolation.evaluation, "evaluate", counting)
+    return counted
+
+
+def same(one, other):
+    """Equal, field by field and bit by bit."""
+    assert type(one) is type(other)
+    fields, others = vars(one), vars(other)
+    assert fields.keys() == others.keys()
+    for name, value in fields.items():
+        np.testing.assert_equal(value, others[name], err_msg=name)
+
+
+def test_a_curve_is_computed_once(trained_pair, tiny_data, calls):
+    model, params_a, params_b = trained_pair
+    line = (model.apply, params_a, params_b, tiny_data)
+    expected = rl.interpolation_curve(*line, num_lambdas=3)
+    first = records.remembered(rl.interpolation_curve, *line, num_lambdas=3)
+    del calls[:]
+    again = records.remembered(rl.interpolation_curve, *line, num_lambdas=3)
+    assert not calls
+    same(first, expected)
+    same(again, expected)
+
+
+def test_a_matching_comes_back_whole(trained_pair, tiny_data):
+    model, params_a, params_b = trained_pair
+    for options in ({}, {"effort": "thorough"}):
+        call = ("weight", SPEC, params_a, params_b)
+        first = records.remembered(rl.match, *call, **options)
+        again = records.remembered(rl.match, *call, **options)
+        same(again, first)  # its seconds, too: they are those of the first call
+        assert isinstance(again, matching.MatchingResult)
+        assert all(isinstance(start, matching.Start) for start in again.starts)
+        permuted = rl.apply_permutation(SPEC, again.permutation, params_b)
+        assert pytrees.inner_product(params_a, permuted) == pytest.approx(again.objective[-1])
+
+
+def changed_calls(trained_pair, data):
+    model, params_a, params_b = trained_pair
+    nudged = jax.tree.map(np.array, params_b)
+    nudged["layers"][1]["bias"][3] += 1e-6
+    other_model = rl.build_model("mlp", dataset=data, width=9, num_hidden_layers=2)
+    return {
+        "a weight": ((model.apply, params_a, nudged, data), {}),
+        "another data set": ((model.apply, params_a, params_b, data.subset(np.arange(150))), {}),
+        "the order": ((model.apply, params_b, params_a, data), {}),
+        "an option": ((model.apply, params_a, params_b, data), {"num_lambdas": 5}),
+        "the network": ((other_model.apply, params_a, params_b, data), {}),
+    }
+
+
+@pytest.mark.parametrize(
+    "what", ["a weight", "another data set", "the order", "an option", "the network"]
+)
+def test_anything_that_changes_is_another_call(what, trained_pair, tiny_data):
+    model, params_a, params_b = trained_pair
+    args, options = changed_calls(trained_pair, tiny_data)[what]
+    line = (model.apply, params_a, params_b, tiny_data)
+    texts = [
+        list(records._described([list(call), {"num_lambdas": 3} | extra]))
+        for call, extra in ((line, {}), (args, options))
+    ]
+    assert texts[0] != texts[1]
+
+
+def test_an_equal_copy_is_the_same_call(trained_pair, tiny_data, calls):
+    model, params_a, params_b = trained_pair
+    line = (model.apply, params_a, params_b, tiny_data)
+    records.remembered(rl.interpolation_curve, *line, num_lambdas=2, on_point=lambda: None)
+    del calls[:]
+    copies = [jax.tree.map(np.array, params) for params in (params_a, params_b)]
+    other = rl.build_model("mlp", dataset=tiny_data, width=8, num_hidden_layers=2)
+    records.remembered(rl.interpolation_curve, other.apply, *copies, tiny_data, num_lambdas=2)
+    assert not calls
+
+
+def test_other_code_is_another_call(monkeypatch, trained_pair, tiny_data, calls):
+    model, params_a, params_b = trained_pair
+    line = (model.apply, params_a, params_b, tiny_data)
+    records.remembered(rl.interpolation_curve, *line, num_lambdas=2)
+    del calls[:]
+    monkeypatch.setattr(records, "_code_digest", lambda: "edited")
+    records.remembered(rl.interpolation_curve, *line, num_lambdas=2)
+    assert calls
+
+
+def test_a_damaged_record_is_computed_again(trained_pair, tiny_data, calls):
+    model, params_a, params_b = trained_pair
+    line = (model.apply, params_a, params_b, tiny_data)
+    expected = records.remembered(rl.interpolation_curve, *line, num_lambdas=2)
+    (path,) = records.records_dir().iterdir()
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.warns(UserWarning, match="damaged .* computed again"):
+        same(records.remembered(rl.interpolation_curve, *line, num_lambdas=2), expected)
+    del calls[:]
+    records.remembered(rl.interpolation_curve, *line, num_lambdas=2)
+    assert not calls
+
+
+def test_a_record_that_cannot_be_written_costs_no_result(monkeypatch, trained_pair, tiny_data):
+    def full(path, content):
+        raise OSError("Could not write: the disk is full.")
+
+    monkeypatch.setattr(paths, "write_atomically", full)
+    model, params_a, params_b = trained_pair
+    with pytest.warns(UserWarning, match="full.* not kept"):
+        curve = records.remembered(
+            rl.interpolation_curve, model.apply, params_a, params_b, tiny_data, num_lambdas=2
+        )
+    assert curve.train_loss.shape == (2,)
+
+
+def test_what_cannot_be_told_apart_is_refused(trained_pair, tiny_data):
+    model, params_a, params_b = trained_pair
+    line = (params_a, params_b, tiny_data)
+    for apply_fn in (lambda params, images: images, object()):
+        with pytest.raises(ValueError, match="Expected"):
+            records.remembered(rl.interpolation_curve, apply_fn, *line)
+    with pytest.raises(ValueError, match="modules"):
+        records.remembered(lambda: 1)
+
+
+def test_a_record_names_nothing_but_the_labs_records(tmp_path):
+    for name in ("pathlib:Path", "rebasin_lab.checkpoints:save"):
+        with pytest.raises(checkpoints.CheckpointError, match="record of the lab"):
+            records._decoded({"dataclass": name, "fields": {}}, {})
+
+
+@dataclasses.dataclass
+class Other:
+    """Nothing the lab knows."""
+
+    value: complex
+
+
+def test_a_result_of_another_kind_is_refused():
+    for value in (1j, {(1, 2): 3}, Other(1j), {1, 2}):
+        with pytest.raises(ValueError, match="Expected a result"):
+            records._encoded(value, {})
