@@ -12,7 +12,12 @@ import numpy as np
 from jaxtyping import PyTree
 
 from rebasin_lab import datasets, interpolation, matching, pytrees
-from rebasin_lab.symmetry import PermutationSpec, apply_permutation
+from rebasin_lab.symmetry import (
+    Permutation,
+    PermutationSpec,
+    apply_permutation,
+    identity_permutation,
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -20,14 +25,14 @@ class Comparison:
     """One matcher's answer for one pair.
 
     Attributes:
-        params_b: B as it was permuted.
-        curve: the line from A to it.
+        permutation: of B.
+        curve: the line from A to B so permuted.
         inner_product: <A, pi(B)>, over all parameters.
         distance: ||A - pi(B)||, likewise.
         result: the matcher's record; None for "naive".
     """
 
-    params_b: PyTree
+    permutation: Permutation
     curve: interpolation.InterpolationCurve
     inner_product: float
     distance: float
@@ -85,13 +90,14 @@ def compare_matchers(
         raise ValueError(f"Expected records of {list(calls)}; got {unknown}.")
     comparisons = {}
     for name, (method, options) in calls.items():
-        result, moved = found.get(name), params_b
+        result, permutation = found.get(name), identity_permutation(spec, params_b)
         if method != "naive" and result is None:
             result = matching.match(method, spec, params_a, params_b, **({"seed": seed} | options))
         if result is not None:
-            moved = apply_permutation(spec, result.permutation, params_b)
+            permutation = result.permutation
+        moved = apply_permutation(spec, permutation, params_b)
         comparisons[name] = Comparison(
-            params_b=moved,
+            permutation=permutation,
             curve=interpolation.interpolation_curve(
                 apply_fn, params_a, moved, evaluated_on or data, num_lambdas=num_lambdas
             ),
