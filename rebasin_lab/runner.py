@@ -14,7 +14,7 @@ import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import papermill
 import yaml
@@ -162,13 +162,7 @@ def reproduce(plan: Plan, *, out: io.TextIOBase = sys.stdout) -> int:
 def format_scoreboard(results: Iterable[claims.ClaimResult], title: str) -> str:
     """The scoreboard as text: claim, paper's number, measured, tolerance, status."""
     results = list(results)
-    statuses = [result.status for result in results]
-    tally = ", ".join(
-        f"{statuses.count(status)} {status}"
-        for status in get_args(claims.Status)
-        if status in statuses
-    )
-    lines = [*textwrap.wrap(f"Scoreboard, {title}", 100), tally, ""]
+    lines = [*textwrap.wrap(f"Scoreboard, {title}", 100), claims.tally(results), ""]
     for result in results:
         claim = result.claim
         mark = {"reproduced": "[yes]", "not reproduced": "[NO] "}.get(result.status, "[--] ")

@@ -1,0 +1,102 @@
+"""Claims about lines and planes between networks (section 5.1)."""
+
+from rebasin_lab.claims.claim import Bound, Claim, everywhere
+
+CLAIMS: tuple[Claim, ...] = (
+    Claim(
+        id="lemma2-terminates",
+        section="3.2, Lemma 2",
+        statement="Weight matching ends by itself.",
+        paper="terminates",
+        quantity="sweeps until one changes nothing, of at most 100 (more: not converged)",
+        notebook="04_loss_landscapes",
+        bounds=everywhere("below", 100.0),
+    ),
+    Claim(
+        id="weight-matching-seconds",
+        section="A.5",
+        statement="Matching two MLPs of 3x512 units takes seconds.",
+        paper="3 s (V100)",
+        quantity="seconds of weight matching",
+        notebook="04_loss_landscapes",
+        bounds=everywhere("at most", 3.0),
+    ),
+    Claim(
+        id="fig1-midpoint",
+        section="5.1, Fig. 1",
+        statement="The middle between A and pi(B) lies in the basin, the middle to B does not.",
+        paper="shown",
+        quantity="test loss at the permuted middle / at the naive middle",
+        notebook="04_loss_landscapes",
+        bounds=everywhere("below", 0.5),
+    ),
+    Claim(
+        id="fig2-mnist-naive",
+        section="5.1, Fig. 2",
+        statement="Two MLPs trained on MNIST are separated by a loss barrier.",
+        paper="0.87 at epoch 100, 1.24 at 25",
+        quantity="naive train loss barrier (nats)",
+        notebook="04_loss_landscapes",
+        bounds={
+            "quick": Bound("at least", 0.3),
+            "laptop": Bound("at least", 0.5),
+            "paper": Bound("at least", 0.5),
+        },
+    ),
+    Claim(
+        id="fig2-mnist-matched",
+        section="5.1, Fig. 2",
+        statement="Weight matching takes the barrier away.",
+        paper="0.00 at epoch 100, 0.01 at 25",
+        quantity="permuted train loss barrier (nats)",
+        notebook="04_loss_landscapes",
+        # Zero within the resolution of the paper's plot; with ends that differ a little the
+        # definition's minimum is half their difference, not zero.
+        bounds=everywhere("at most", 0.02),
+    ),
+    Claim(
+        id="fig2-mnist-ratio",
+        section="5.1, Fig. 2",
+        statement="The permuted barrier is a small fraction of the naive one.",
+        paper="near 0",
+        quantity="permuted / naive train loss barrier",
+        notebook="04_loss_landscapes",
+        bounds=everywhere("below", 0.1),
+    ),
+    Claim(
+        id="fig2-mnist-middle",
+        section="5.1, Fig. 2",
+        statement="After matching, the test loss does not rise in the middle of the line.",
+        paper="0.09, ends 0.12 and 0.16",
+        quantity="permuted test loss, middle minus mean of the ends (nats)",
+        notebook="04_loss_landscapes",
+        bounds=everywhere("at most", 0.0),
+    ),
+    Claim(
+        id="fig2-mnist-below-both",
+        section="5.1, Fig. 2",
+        statement="After matching, the middle has a lower test loss than either end.",
+        paper="0.09, ends 0.12 and 0.16",
+        quantity="permuted test loss, middle minus lower end (nats)",
+        notebook="04_loss_landscapes",
+        bounds=everywhere("below", 0.0),
+    ),
+    Claim(
+        id="fig9-mnist-naive",
+        section="5.1, Fig. 9",
+        statement="Without matching, the middle of the line is much less accurate than its ends.",
+        paper="18 at epoch 100",
+        quantity="drop of test accuracy at the naive middle (points)",
+        notebook="04_loss_landscapes",
+        bounds=everywhere("at least", 5.0),
+    ),
+    Claim(
+        id="fig9-mnist-matched",
+        section="5.1, Fig. 9",
+        statement="After matching, the middle of the line is as accurate as its ends.",
+        paper="0",
+        quantity="drop of test accuracy at the permuted middle (points)",
+        notebook="04_loss_landscapes",
+        bounds=everywhere("at most", 1.0),
+    ),
+)
