@@ -1,6 +1,7 @@
 """The picture of a symmetry group: layers in computing order, tied units on one line.
 
-And the pictures of the two small pairs of networks, and of how matchers compare.
+And the pictures of the two small pairs of networks, of how matchers compare, and of what merged
+networks are worth.
 """
 
 import json
@@ -10,11 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 import rebasin_lab as rl
 from rebasin_lab import counterexample as toys
 from rebasin_lab import plots, pytrees
-from rebasin_lab.plots import counterexample, matching, symmetry_group, symmetry_rows
+from rebasin_lab.plots import (
+    calibration,
+    counterexample,
+    matching,
+    symmetry_group,
+    symmetry_rows,
+)
 
 IMAGES = jax.ShapeDtypeStruct((2, 16, 16, 3), jnp.float32)
 
@@ -345,3 +353,94 @@ def test_barriers_of_each_width_are_marked_in_their_panel():
             assert means[row].get_xdata()[0] == pytest.approx(np.mean(values[index]))
     labels = [label.get_text() for label in fig.axes[0].get_yticklabels()]
     assert labels == ["naive", "weight matching"]
+
+
+def test_names_that_can_meet_in_a_figure_look_different():
+    names = ["A", "B", "single", "naive", "MergeMany", "ensemble", "all data", *"pqrs"]
+    looks = calibration.looks_of([*names, "A", "p"])
+    assert list(looks) == names
+    assert len(set(looks.values())) == len(names)
+    # Without colours too: by marker and line style.
+    assert len({look[1:] for look in looks.values()}) == len(names)
+
+
+def test_reliability_skips_empty_bins_and_names_the_error():
+    curve = {"confidence": [0.1, None, 0.9], "frequency": [0.2, None, 0.7], "count": [9, 0, 90]}
+    panel = {"title": "test", "curves": {"A": curve, "ensemble": curve}}
+    errors = {"A": 0.1234, "ensemble": 0.02}
+    fig = drawn("reliability", {"panels": [panel | {"ece": errors}, panel | {"ece": errors}]})
+    assert len(fig.axes) == 4
+    diagonal, *curves = fig.axes[0].lines
+    assert list(diagonal.get_xdata()) == list(diagonal.get_ydata()) == [0, 1]
+    for line in curves:
+        assert (list(line.get_xdata()), list(line.get_ydata())) == ([0.1, 0.9], [0.2, 0.7])
+    assert fig.axes[1].patches[0].get_data().values.tolist() == [9, 0, 90]
+    assert fig.axes[1].get_ylim() == fig.axes[3].get_ylim()  # panels can be compared
+    labels = [text.get_text() for text in fig.subfigs[0].legends[0].get_texts()]
+    assert labels == ["A: 0.12", "ensemble: 0.020"]
+
+
+@pytest.mark.parametrize(
+    "names", [["A", "B"], ["ensemble", "weight matching", "trained on all data"]]
+)
+def test_legend_of_reliability_stays_in_its_panel(names):
+    curve = {"confidence": [0.1, 0.9], "frequency": [0.2, 0.7], "count": [9, 90]}
+    panel = {
+        "title": "",
+        "curves": dict.fromkeys(names, curve),
+        "ece": dict.fromkeys(names, 0.0012),
+    }
+    fig = Figure(figsize=(8, 5), layout="constrained")
+    plots.PLOTS["reliability"](fig, {"panels": [panel, panel]})
+    fig.draw_without_rendering()
+    for part in fig.subfigs:
+        legend = part.legends[0].get_window_extent()
+        assert part.bbox.x0 <= legend.x0 < legend.x1 <= part.bbox.x1
+
+
+@pytest.mark.parametrize(("limit", "top"), [(None, 9.0), (2.0, 2.0), (0.5, 1.0)])
+def test_curves_leave_the_panel_at_the_limit_and_levels_do_not(limit, top):
+    curves = {"naive": [0.4, 9.0, 0.4], "weight matching": [0.4, 0.3, 0.4]}
+    numbers = {"lambdas": [0.0, 0.5, 1.0], "curves": curves, "levels": {"all": 0.2, "A": 1.0}}
+    (ax,) = drawn("loss_lines_with_levels", numbers | {"ylabel": "nats", "limit": limit}).axes
+    assert [line.get_label() for line in ax.lines[:2]] == list(curves)
+    assert list(ax.lines[0].get_ydata()) == curves["naive"]
+    assert [line.get_ydata()[0] for line in ax.lines[2:]] == [0.2, 1.0]
+    margin = 0.05 * (top - 0.2)
+    assert ax.get_ylim() == pytest.approx((0.2 - margin, top + margin))
+
+
+def test_names_of_neighbouring_levels_do_not_touch():
+    levels = {"trained on all of the data": 1.0, "B": 1.01, "A": 1.02, "chance": 2.0}
+    numbers = {"lambdas": [0.0, 1.0], "curves": {"naive": [1.0, 2.0]}, "levels": levels}
+    fig = Figure(figsize=(6, 3.6), layout="constrained")
+    plots.PLOTS["loss_lines_with_levels"](fig, numbers | {"ylabel": "nats", "limit": None})
+    fig.draw_without_rendering()
+    # Of the names, without the lines that lead to them.
+    boxes = [Text.get_window_extent(text) for text in fig.axes[0].texts]
+    assert [text.get_text() for text in fig.axes[0].texts][1:] == ["B", "A", "chance"]
+    for lower, upper in zip(boxes, boxes[1:], strict=False):
+        assert lower.y1 < upper.y0
+    assert all(0 <= box.x0 < box.x1 <= fig.bbox.width for box in boxes)
+
+
+def test_networks_are_marked_beside_their_mean():
+    values = {"single": [0.1, 0.3], "MergeMany": [0.05]}
+    group = {"title": "loss", "values": values, "lower_is_better": True}
+    wide = group | {"values": values | {"naive mean": [2.0]}, "lower_is_better": False}
+    near, far = drawn("merged_bars", {"groups": [group, wide]}).axes
+    assert (near.get_yscale(), far.get_yscale()) == ("linear", "log")
+    bars, marks = near.lines[::2], near.lines[1::2]
+    assert [bar.get_ydata()[0] for bar in bars] == pytest.approx([0.2, 0.05])
+    assert [list(mark.get_ydata()) for mark in marks] == list(values.values())
+    assert [list(mark.get_xdata()) for mark in marks] == [[-0.25, 0.25], [1]]
+    assert [text.get_text() for text in far.texts] == ["0.2", "0.05", "2"]
+    assert [label.get_text() for label in far.get_xticklabels()] == [*wide["values"]]
+    for ax, better in ((near, "lower"), (far, "higher")):
+        assert ax.get_title() == f"loss\n{better} is better; means:"
+
+
+def test_values_of_zero_are_not_put_on_a_logarithmic_axis():
+    group = {"title": "loss", "values": {"single": [0.0], "naive": [2.0]}, "lower_is_better": True}
+    (ax,) = drawn("merged_bars", {"groups": [group]}).axes
+    assert ax.get_yscale() == "linear"

@@ -4,8 +4,8 @@ Nothing is saved here. Each function takes a `Figure` and the JSON-ready numbers
 keeps beside the picture, so that any figure can be drawn again from its file. `PLOTS` names them.
 Colours are Okabe and Ito's, told apart by colour-blind readers, and never alone: a line style, a
 width or a marker says the same. `results` draws what experiments measured, `matching` how matchers
-compare, `counterexample` two small pairs of networks, `symmetry_group` the symmetries of a network,
-which `symmetry_rows` lays out.
+compare, `calibration` what merged networks are worth, `counterexample` two small pairs of networks,
+`symmetry_group` the symmetries of a network, which `symmetry_rows` lays out.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,6 +13,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from rebasin_lab.plots.calibration import (
+    draw_loss_lines_with_levels,
+    draw_merged_bars,
+    draw_reliability,
+)
 from rebasin_lab.plots.counterexample import (
     draw_decision_regions,
     draw_decision_walk,
@@ -54,10 +59,13 @@ PLOTS: dict[str, Callable[[Figure, Mapping[str, Any]], None]] = {
     "history": draw_history,
     "interpolation": draw_interpolation,
     "line_position": draw_line_position,
+    "loss_lines_with_levels": draw_loss_lines_with_levels,
     "matchers": draw_matchers,
     "matchers_by_width": draw_matchers_by_width,
+    "merged_bars": draw_merged_bars,
     "method_lines": draw_method_lines,
     "objective": draw_objective,
+    "reliability": draw_reliability,
     "similarity_views": draw_similarity_views,
     "slopes": draw_slopes,
     "sorted_barriers": draw_sorted_barriers,
