@@ -114,6 +114,8 @@ def plan_run(
     chosen = experiments.get_profile(
         profile, **{name: value for name, value in parameters.items() if name in fields}
     )
+    if parameters.get("trial"):
+        chosen = experiments.trial_profile(chosen)
     data = datasets.load_dataset(chosen.dataset, progress=True)
     suffix = "-changed" if parameters else "-partial" if only else ""
     run_dir = paths.runs_dir() / (run_name or profile + suffix)

@@ -16,7 +16,17 @@ from typing import Any
 import jax
 from IPython.display import HTML, display
 
-from rebasin_lab import claims, datasets, experiments, figures, models, paths, progress, pytrees
+from rebasin_lab import (
+    claims,
+    datasets,
+    experiments,
+    figures,
+    models,
+    paths,
+    progress,
+    pytrees,
+    sweeps,
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,6 +42,8 @@ class Run:
         figures_dir: where figures go.
         interactive: False when nobody watches.
         changed: whether any setting is not the profile's own: then no claim is judged.
+        trial: whether everything is cut down to a few steps on tiny data.
+        num_jobs: processes that train at once.
         networks: networks used so far, by seed.
         results: claims measured so far.
     """
@@ -44,6 +56,8 @@ class Run:
     figures_dir: Path
     interactive: bool
     changed: bool = False
+    trial: bool = False
+    num_jobs: int = 1
     networks: dict[int, experiments.Trained] = dataclasses.field(default_factory=dict)
     results: dict[str, claims.ClaimResult] = dataclasses.field(default_factory=dict)
 
@@ -54,6 +68,10 @@ class Run:
             experiment, data=self.data, style=self.progress_style
         )
         return self.networks[seed]
+
+    def train_all(self, wanted: Sequence[experiments.Experiment]) -> list[experiments.Trained]:
+        """The networks of many experiments, those that are not stored yet trained first."""
+        return sweeps.train_all(wanted, num_jobs=self.num_jobs, style=self.progress_style)
 
     @property
     def progress_style(self) -> progress.Style:
@@ -71,7 +89,7 @@ class Run:
         seeds: Sequence[int] = (),
         claim_ids: Sequence[str] = (),
         size: tuple[float, float] = (8.0, 3.4),
-        family: experiments.ConvolutionalFamily | None = None,
+        family: experiments.ConvolutionalFamily | experiments.Experiment | None = None,
         data: datasets.Dataset | None = None,
         trained: Sequence[experiments.Trained] = (),
     ) -> None:
@@ -140,15 +158,20 @@ class Run:
         Args:
             measured_on: what they were measured on; the profile's data and networks by default.
         """
+        own = [claim for claim in claims.CLAIMS.values() if claim.notebook == self.notebook]
         missing = [
             claim.id
-            for claim in claims.CLAIMS.values()
-            if claim.notebook == self.notebook and claim.id not in self.results
+            for claim in own
+            if claim.id not in self.results and self.profile.name in claim.bounds
         ]
         assert not missing, missing
+        results = [
+            self.results.get(claim.id, claims.ClaimResult(claim, self.profile.name))
+            for claim in own
+        ]
         measured_on = measured_on or f"{self.data.title}, {self.profile.networks}"
         title = f"{self.profile.name} profile: {measured_on}"
-        display(HTML(_claims_table(self.results.values(), title)))
+        display(HTML(_claims_table(results, title)))
 
 
 def open_run(
@@ -159,6 +182,8 @@ def open_run(
     figures_dir: str = "",
     interactive: bool = True,
     changed: bool = False,
+    trial: bool = False,
+    num_jobs: int = 1,
     **overrides: Any,
 ) -> Run:
     """Open a notebook's run and say what it runs on.
@@ -170,6 +195,8 @@ def open_run(
         figures_dir: where to keep figures; "" is a folder of the run.
         interactive: False when run headlessly.
         changed: whether settings of the notebook's own are not as it has them.
+        trial: cut everything down to a few steps on tiny data, to see that it runs through.
+        num_jobs: processes that train at once; no influence on any number.
         **overrides: fields of the profile to replace; 0 and "" leave a field as it is.
 
     Raises:
@@ -177,6 +204,7 @@ def open_run(
         FileNotFoundError: if the profile's data set is not to be had.
     """
     chosen = experiments.get_profile(profile, **overrides)
+    chosen = experiments.trial_profile(chosen) if trial else chosen
     data = datasets.load_dataset(chosen.dataset)
     model = chosen.experiment(seed=0).build_model(data)
     folder = Path(run_dir) if run_dir else paths.runs_dir() / "interactive"
@@ -189,6 +217,8 @@ def open_run(
         figures_dir=Path(figures_dir) if figures_dir else folder / "figures",
         interactive=interactive,
         changed=changed or chosen.changed,
+        trial=trial,
+        num_jobs=num_jobs,
     )
     display(HTML(_banner(run)))
     return run

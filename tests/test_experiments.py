@@ -220,7 +220,7 @@ def test_a_convolutional_family_takes_single_overrides(monkeypatch, tiny_data):
     monkeypatch.setattr(views, "load_dataset", lambda name: tiny_data)
     assert experiments.get_convolutional_family("quick") is None
     laptop = experiments.get_convolutional_family("laptop")
-    assert laptop == experiments.CONVOLUTIONAL["laptop"]
+    assert laptop == experiments.CONVOLUTIONAL["laptop"]["resnet"]
     family = experiments.get_convolutional_family(
         "laptop", dataset="tiny", width=3, num_images=20, num_epochs=2
     )

@@ -128,7 +128,8 @@ class TestSource:
     def test_it_tests_exactly_its_claims(self, path):
         source = "\n".join(cell["source"] for cell in nbformat.read(path, as_version=4).cells)
         used = set(re.findall(r"run\.check\(\s*\"([\w-]+)", source))
-        assert used == {c.id for c in claims.CLAIMS.values() if c.notebook == path.stem}
+        own = [claim for claim in claims.CLAIMS.values() if claim.notebook == path.stem]
+        assert used == {claim.id for claim in own if not claim.untestable}
 
 
 def test_every_claim_names_a_notebook_that_exists():
@@ -140,10 +141,7 @@ def test_every_claim_names_a_notebook_that_exists():
 def test_the_large_profiles_run_through_on_small_data(profile, tmp_path, monkeypatch):
     """So that the first run on a GPU does not fail on a typo."""
     monkeypatch.setenv("REBASIN_RUNS", str(tmp_path / "runs"))
-    small = {"dataset": "digits8x8", "width": 16, "num_epochs": 1, "num_pairs": 1}
-    small |= {"straight_through_epochs": 1, "convolutional_width": 1}
-    small |= {"convolutional_images": 200, "convolutional_epochs": 1}
-    plan = runner.plan_run(profile=profile, parameters=small)
+    plan = runner.plan_run(profile=profile, parameters={"trial": True})
     with (tmp_path / "out.txt").open("w") as out:
         status = runner.reproduce(plan, out=out)
     text = (tmp_path / "out.txt").read_text()

@@ -6,12 +6,18 @@ about, `store` keeps them.
 
 from rebasin_lab.experiments.experiment import Experiment
 from rebasin_lab.experiments.profiles import (
+    BATCH_NORM,
+    CIFAR_MLP,
     CONVOLUTIONAL,
     PROFILES,
+    SPLIT_DATA,
     ConvolutionalFamily,
     Profile,
     get_convolutional_family,
     get_profile,
+    trial_experiment,
+    trial_family,
+    trial_profile,
 )
 from rebasin_lab.experiments.store import (
     PACKAGES,
@@ -25,9 +31,12 @@ from rebasin_lab.experiments.store import (
 )
 
 __all__ = [
+    "BATCH_NORM",
+    "CIFAR_MLP",
     "CONVOLUTIONAL",
     "PACKAGES",
     "PROFILES",
+    "SPLIT_DATA",
     "ConvolutionalFamily",
     "Experiment",
     "Profile",
@@ -40,4 +49,7 @@ __all__ = [
     "package_versions",
     "path_of",
     "trained",
+    "trial_experiment",
+    "trial_family",
+    "trial_profile",
 ]

@@ -1,6 +1,7 @@
 """One network, by everything that determines it."""
 
 import dataclasses
+from typing import Any
 
 from rebasin_lab import datasets, models, training
 
@@ -23,15 +24,45 @@ class Experiment:
     seed: int
     train: training.TrainConfig
     architecture: str = "mlp"
-    options: tuple[tuple[str, int], ...] = (("num_hidden_layers", 3), ("width", 512))
+    options: tuple[tuple[str, int | float], ...] = (("num_hidden_layers", 3), ("width", 512))
     view: datasets.View = datasets.View()
     snapshot_epochs: tuple[int, ...] = ()
+
+    def seeded(self, seed: int) -> "Experiment":
+        """The same with another seed."""
+        return dataclasses.replace(self, seed=seed)
+
+    def sized(self, **sizes: int | float) -> "Experiment":
+        """The same with other sizes of the architecture."""
+        return dataclasses.replace(self, options=tuple((dict(self.options) | sizes).items()))
+
+    def seeing(self, **fields: Any) -> "Experiment":
+        """The same with other fields of its view: another part of the data, say."""
+        return dataclasses.replace(self, view=dataclasses.replace(self.view, **fields))
+
+    def without_snapshots(self) -> "Experiment":
+        """The same, of which only the end is kept."""
+        return dataclasses.replace(self, snapshot_epochs=())
+
+    def trained_with(self, **fields: Any) -> "Experiment":
+        """The same with other fields of its training."""
+        return dataclasses.replace(self, train=dataclasses.replace(self.train, **fields))
 
     @property
     def title(self) -> str:
         """Its network in a phrase."""
         sizes = ", ".join(f"{name.replace('_', ' ')} {size}" for name, size in self.options)
         return f"{self.dataset} {self.architecture} ({sizes}), seed {self.seed}"
+
+    @property
+    def networks(self) -> str:
+        """What is trained, in a phrase for captions: all but the data and the seed."""
+        sizes = ", ".join(f"{name.replace('_', ' ')} {size}" for name, size in self.options)
+        train, augmented = self.train, ", augmented" if self.train.augment else ""
+        return (
+            f"{self.architecture} ({sizes}), {train.num_epochs} epochs of {train.optimizer} at "
+            f"{train.learning_rate:g}, batch {train.batch_size}{augmented}"
+        )
 
     def load_dataset(self) -> datasets.Dataset:
         """Its images."""

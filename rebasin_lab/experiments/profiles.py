@@ -25,6 +25,10 @@ class Profile:
     contour_resolution: int  # points along each side of the loss contour
     contour_images: int  # test images per point of the contour
     snapshot_epochs: tuple[int, ...]  # after which parameters are kept, to watch barriers fall
+    mlp_widths: tuple[int, ...]  # of a sweep, the profile's own width among them
+    thin_width: int  # units per hidden layer where failures are looked for
+    num_merged: int  # networks of Table 3
+    num_halves: int  # networks of Fig. 13, each on a random half of the images
 
     @property
     def changed(self) -> bool:
@@ -71,6 +75,10 @@ PROFILES = {
             contour_resolution=21,
             contour_images=400,
             snapshot_epochs=(1, 2, 3, 5, 10, 20),
+            mlp_widths=(16, 32, 64, 128, 256, 512),
+            thin_width=128,
+            num_merged=5,
+            num_halves=8,
         ),
         Profile(
             name="laptop",  # the real data set, fewer epochs than the paper
@@ -78,13 +86,17 @@ PROFILES = {
             width=512,
             num_hidden_layers=3,
             batch_size=500,
-            num_epochs=30,
+            num_epochs=60,
             learning_rate=1e-3,
             num_pairs=3,
             num_lambdas=25,
             contour_resolution=25,
             contour_images=2_000,
-            snapshot_epochs=(1, 2, 3, 5, 8, 12, 20),
+            snapshot_epochs=(1, 2, 3, 5, 8, 12, 20, 30),
+            mlp_widths=(16, 32, 64, 128, 256, 512),
+            thin_width=128,
+            num_merged=5,
+            num_halves=8,
         ),
         Profile(
             name="paper",  # Ainsworth et al. 2022, A.3; a contour of 45 x 45 points for their 2048
@@ -99,6 +111,10 @@ PROFILES = {
             contour_resolution=45,
             contour_images=10_000,
             snapshot_epochs=tuple(range(1, 26)),
+            mlp_widths=(16, 32, 64, 128, 256, 512, 1024, 2048),
+            thin_width=512,
+            num_merged=5,
+            num_halves=32,
         ),
     )
 }
@@ -133,7 +149,7 @@ class ConvolutionalFamily:
     num_images: int  # of the training split, from the first on; 0 is all
     shrink: int  # images are made so many times smaller each way
     architecture: str
-    widths: tuple[int, ...]  # multiples of the narrowest
+    widths: tuple[int | float, ...]  # multiples of the published width
     train: training.TrainConfig
     straight_through_epochs: int  # of the straight-through estimator
     num_matched: int  # training images that matchers look at; 0 is all
@@ -156,7 +172,7 @@ class ConvolutionalFamily:
         """The images that lines are evaluated on."""
         return _first(data, self.num_evaluated, self.num_evaluated)
 
-    def experiment(self, *, width: int, seed: int) -> Experiment:
+    def experiment(self, *, width: int | float, seed: int) -> Experiment:
         """One of its networks."""
         return Experiment(
             dataset=self.dataset,
@@ -170,7 +186,7 @@ class ConvolutionalFamily:
     @property
     def networks(self) -> str:
         """What is trained, in a phrase."""
-        widths = ", ".join(map(str, self.widths))
+        widths = ", ".join(f"{width:g}" for width in self.widths)
         return (
             f"{self.architecture} of width {widths}, {self.train.num_epochs} epochs of "
             f"{self.train.optimizer.upper()}, batch {self.train.batch_size}"
@@ -188,7 +204,7 @@ def _first(data: datasets.Dataset, num_train: int, num_test: int = 0) -> dataset
     return data.subset(train) if len(train) < len(data.train_labels) else data
 
 
-# Ainsworth et al. 2022, A.3, without its augmentation.
+# Ainsworth et al. 2022, A.3: warm-up over one epoch, then one cosine; L2 on every weight.
 _SGD = training.TrainConfig(
     optimizer="sgd",
     learning_rate=0.1,
@@ -197,42 +213,127 @@ _SGD = training.TrainConfig(
     weight_decay=5e-4,
     batch_size=100,
     num_epochs=250,
+    augment=True,
+)
+# What a CPU can do: fewer images, pixels and epochs, and no augmentation, which so short a training
+# does not repay.
+_SHORT_SGD = dataclasses.replace(_SGD, warmup_steps=100, num_epochs=5, augment=False)
+
+_LAPTOP_RESNET = ConvolutionalFamily(
+    dataset="cifar10",
+    num_images=20_000,
+    shrink=2,
+    architecture="resnet8",
+    widths=(0.5, 1, 2, 4),
+    straight_through_epochs=4,
+    num_matched=5_000,
+    num_evaluated=2_000,
+    train=_SHORT_SGD,
+)
+_PAPER_RESNET = ConvolutionalFamily(
+    dataset="cifar10",
+    num_images=0,
+    shrink=1,
+    architecture="resnet20",
+    widths=(1, 2, 4, 8, 16, 32),
+    straight_through_epochs=250,
+    num_matched=0,
+    num_evaluated=0,
+    # The authors' script warms up over five epochs, their text says one (PAPER.md A.3).
+    train=dataclasses.replace(_SGD, warmup_steps=2_500),
 )
 
 # A convolutional network takes minutes on a CPU, too long for "quick".
 CONVOLUTIONAL = {
-    "laptop": ConvolutionalFamily(
-        dataset="cifar10",
-        num_images=20_000,
-        shrink=2,
-        architecture="resnet8",
-        widths=(1, 2, 4),
-        straight_through_epochs=10,
-        num_matched=5_000,
-        num_evaluated=2_000,
-        train=dataclasses.replace(_SGD, warmup_steps=100, num_epochs=5),
-    ),
-    "paper": ConvolutionalFamily(
-        dataset="cifar10",
-        num_images=0,
-        shrink=1,
+    "laptop": {
+        "resnet": _LAPTOP_RESNET,
+        "vgg": dataclasses.replace(
+            _LAPTOP_RESNET,
+            architecture="vgg16",
+            num_images=10_000,
+            widths=(1 / 16, 1 / 8, 1 / 4),
+            straight_through_epochs=1,
+        ),
+    },
+    "paper": {
+        "resnet": _PAPER_RESNET,
+        "vgg": dataclasses.replace(
+            _PAPER_RESNET,
+            architecture="vgg16",
+            widths=(1 / 8, 1 / 4, 1 / 2, 1, 2, 4),
+            train=dataclasses.replace(_SGD, num_epochs=100),
+        ),
+    },
+}
+
+
+def _cifar_mlp(batch_size: int, num_epochs: int, *, augment: bool) -> Experiment:
+    """The MLP on CIFAR-10 (Adam at 1e-3; the authors augment it like the others)."""
+    train = training.TrainConfig(batch_size=batch_size, num_epochs=num_epochs, augment=augment)
+    return Experiment(dataset="cifar10", seed=0, train=train)
+
+
+# The second data set of Fig. 2 and 3.
+CIFAR_MLP = {
+    "laptop": _cifar_mlp(500, 20, augment=False),
+    "paper": _cifar_mlp(100, 100, augment=True),
+}
+
+# Section 5.4, of which the two parts of the data are views.
+SPLIT_DATA = {
+    "quick": PROFILES["quick"].experiment(seed=0).without_snapshots(),
+    "laptop": CIFAR_MLP["laptop"],
+    "paper": Experiment(
+        dataset="cifar100",
+        seed=0,
         architecture="resnet20",
-        widths=(1, 4, 16),
-        straight_through_epochs=250,
-        num_matched=0,
-        num_evaluated=0,
-        train=_SGD,
+        options=(("width_multiplier", 32),),
+        train=dataclasses.replace(_SGD, warmup_steps=2_500),
+    ),
+}
+
+# Section A.4: a network with BatchNorm.
+BATCH_NORM = {
+    "quick": Experiment(
+        dataset="mnist5k",
+        seed=0,
+        architecture="resnet8_bn",
+        options=(("width_multiplier", 1),),
+        train=dataclasses.replace(_SHORT_SGD, warmup_steps=20),
+        view=datasets.View(shrink=2),
+    ),
+    "laptop": Experiment(
+        dataset="cifar10",
+        seed=0,
+        architecture="resnet8_bn",
+        options=(("width_multiplier", 2),),
+        train=_SHORT_SGD,
+        view=datasets.View(num_train=20_000, shrink=2),
+    ),
+    "paper": Experiment(
+        dataset="cifar10",
+        seed=0,
+        architecture="resnet20_bn",
+        options=(("width_multiplier", 4),),
+        train=dataclasses.replace(_SGD, warmup_steps=2_500),
     ),
 }
 
 
 def get_convolutional_family(
-    profile: str, *, dataset: str = "", width: int = 0, num_images: int = 0, num_epochs: int = 0
+    profile: str,
+    kind: str = "resnet",
+    *,
+    dataset: str = "",
+    width: int | float = 0,
+    num_images: int = 0,
+    num_epochs: int = 0,
 ) -> ConvolutionalFamily | None:
     """The convolutional networks of a profile; None if it has none.
 
     Args:
         profile: its name.
+        kind: "resnet" or "vgg".
         dataset: to train on; like all that follows, 0 or "" is the profile's own.
         width: the only one.
         num_images: to train on.
@@ -240,11 +341,59 @@ def get_convolutional_family(
     """
     if profile not in CONVOLUTIONAL:
         return None
-    family = CONVOLUTIONAL[profile]
+    family = CONVOLUTIONAL[profile][kind]
     return dataclasses.replace(
         family,
         dataset=dataset or family.dataset,
         widths=(width,) if width else family.widths,
         num_images=num_images or family.num_images,
         train=dataclasses.replace(family.train, num_epochs=num_epochs or family.train.num_epochs),
+    )
+
+
+# Fields of any profile, so small that a run takes minutes: to see that all of it runs through.
+_TRIAL = {
+    "dataset": "digits8x8",
+    "width": 16,
+    "batch_size": 100,
+    "num_epochs": 2,
+    "num_pairs": 1,
+    "num_lambdas": 3,
+    "contour_resolution": 3,
+    "contour_images": 50,
+    "snapshot_epochs": (1,),
+    "mlp_widths": (4, 16),
+    "thin_width": 8,
+    "num_merged": 3,
+    "num_halves": 3,
+}
+
+
+def trial_profile(profile: Profile) -> Profile:
+    """A profile cut down to a few steps on tiny data."""
+    return dataclasses.replace(profile, **_TRIAL)
+
+
+def trial_experiment(experiment: Experiment) -> Experiment:
+    """An experiment cut down to a few steps on tiny data, its code paths kept."""
+    sizes = {
+        name: min(size, {"width": 16, "width_multiplier": 0.5}.get(name, size))
+        for name, size in experiment.options
+    }
+    small = dataclasses.replace(experiment, dataset="digits8x8").sized(**sizes)
+    return small.seeing(num_train=200, shrink=1).trained_with(batch_size=50, num_epochs=2)
+
+
+def trial_family(family: ConvolutionalFamily) -> ConvolutionalFamily:
+    """A family cut down likewise, to two widths."""
+    return dataclasses.replace(
+        family,
+        dataset="digits8x8",
+        num_images=200,
+        shrink=1,
+        widths=family.widths[:2],
+        straight_through_epochs=1,
+        num_matched=100,
+        num_evaluated=100,
+        train=dataclasses.replace(family.train, batch_size=50, num_epochs=1),
     )
