@@ -146,16 +146,15 @@ def _encoded(value: Any, arrays: dict[str, np.ndarray]) -> Any:
             name = str(len(arrays))
             arrays[name] = np.asarray(value)
             return {"array": name}
+        case tuple() if hasattr(value, "_fields"):
+            return {"record": _class_name(value), "fields": _encoded(value._asdict(), arrays)}
         case list() | tuple():
             return {type(value).__name__: [_encoded(item, arrays) for item in value]}
         case Mapping() if all(isinstance(key, str | int) for key in value):
             return {"mapping": [[key, _encoded(item, arrays)] for key, item in value.items()]}
         case _ if dataclasses.is_dataclass(value):
             fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-            return {
-                "dataclass": f"{type(value).__module__}:{type(value).__qualname__}",
-                "fields": {name: _encoded(item, arrays) for name, item in fields.items()},
-            }
+            return {"record": _class_name(value), "fields": _encoded(fields, arrays)}
     raise ValueError(f"Expected a result of arrays, numbers and texts; got {type(value).__name__}.")
 
 
@@ -169,16 +168,23 @@ def _decoded(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
             return tuple(_decoded(item, arrays) for item in items)
         case {"mapping": items}:
             return {key: _decoded(item, arrays) for key, item in items}
-        case {"dataclass": name, "fields": fields}:
-            return _dataclass(name)(**{n: _decoded(item, arrays) for n, item in fields.items()})
+        case {"record": name, "fields": fields}:
+            return _record_class(name)(**_decoded(fields, arrays))
     return value
 
 
-def _dataclass(name: str) -> type:
+def _class_name(value: Any) -> str:
+    return f"{type(value).__module__}:{type(value).__qualname__}"
+
+
+def _record_class(name: str) -> type:
+    """The dataclass or named tuple of the lab with this name: a file names nothing else."""
     module, _, qualname = name.partition(":")
     found = None
-    if module.split(".")[0] == "rebasin_lab":  # a record names nothing else
+    if module.split(".")[0] == "rebasin_lab":
         found = getattr(importlib.import_module(module), qualname, None)
-    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
+    if not (
+        isinstance(found, type) and (dataclasses.is_dataclass(found) or found.__base__ is tuple)
+    ):
         raise checkpoints.CheckpointError(f"Expected a record of the lab's; it holds a '{name}'.")
     return found

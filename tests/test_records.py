@@ -60,6 +60,15 @@ def test_a_matching_comes_back_whole(trained_pair, tiny_data):
         assert pytrees.inner_product(params_a, permuted) == pytest.approx(again.objective[-1])
 
 
+def test_a_named_tuple_keeps_its_names(trained_pair, tiny_data):
+    model, params, _ = trained_pair
+    call = (model.apply, params, tiny_data.test_images, tiny_data.test_labels)
+    for _ in range(2):
+        metrics = records.remembered(rl.evaluate, *call)
+        assert metrics == rl.evaluate(*call)
+        assert metrics.loss == metrics[0]
+
+
 def changed_calls(trained_pair, data):
     model, params_a, params_b = trained_pair
     nudged = jax.tree.map(np.array, params_b)
@@ -148,7 +157,7 @@ def test_what_cannot_be_told_apart_is_refused(trained_pair, tiny_data):
 def test_a_record_names_nothing_but_the_labs_records(tmp_path):
     for name in ("pathlib:Path", "rebasin_lab.checkpoints:save"):
         with pytest.raises(checkpoints.CheckpointError, match="record of the lab"):
-            records._decoded({"dataclass": name, "fields": {}}, {})
+            records._decoded({"record": name, "fields": {"mapping": []}}, {})
 
 
 @dataclasses.dataclass
