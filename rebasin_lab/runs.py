@@ -69,6 +69,16 @@ class Run:
         )
         return self.networks[seed]
 
+    def experiment(self, wanted: experiments.Experiment) -> experiments.Experiment:
+        """An experiment of the notebook's own, cut down if this is a trial."""
+        return experiments.trial_experiment(wanted) if self.trial else wanted
+
+    def family(
+        self, wanted: experiments.ConvolutionalFamily | None
+    ) -> experiments.ConvolutionalFamily | None:
+        """A family of convolutional networks, likewise; None stays None."""
+        return experiments.trial_family(wanted) if self.trial and wanted else wanted
+
     def train_all(self, wanted: Sequence[experiments.Experiment]) -> list[experiments.Trained]:
         """The networks of many experiments, those that are not stored yet trained first."""
         return sweeps.train_all(wanted, num_jobs=self.num_jobs, style=self.progress_style)
