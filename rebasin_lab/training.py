@@ -1,10 +1,11 @@
 """Training a model, repeatably.
 
 `train` is one function: seed in, parameters and history out, the same bits every time on one
-machine. The images live on the device and a step receives only the indices of its batch. On a CPU
-an epoch is a Python loop over a jitted step, because XLA's CPU backend is many times slower at
-convolutions inside a `lax.scan` (`make benchmark` times both for the MLP); elsewhere it is one
-scan.
+machine. The images live on the device and a step receives only the indices of its batch, and a key
+if it is to augment them. Running statistics of BatchNorm are parameters that follow the batches
+instead of the gradient. On a CPU an epoch is a Python loop over a jitted step, because XLA's CPU
+backend is many times slower at convolutions inside a `lax.scan` (`make benchmark` times both for
+the MLP); elsewhere it is one scan.
 """
 
 import dataclasses
@@ -20,11 +21,15 @@ import numpy as np
 import optax
 from jaxtyping import Array, Int, Key, PyTree
 
-from rebasin_lab import datasets, evaluation, models
+from rebasin_lab import augmentation, datasets, evaluation, models, pytrees
 
 # Raise this whenever the same config gives other parameters than before: stored checkpoints of the
 # old recipe are then left alone and trained anew. A golden test notices.
 RECIPE_VERSION = 1
+
+# Of what BatchNorm has gathered, so much is kept at every step; the rest is the batch's. Flax's
+# usual 0.99 needs longer than a short training lasts.
+STATISTICS_MOMENTUM = 0.9
 
 HISTORY_FIELDS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
@@ -42,6 +47,7 @@ class TrainConfig:
     weight_decay: float = 0.0  # sgd: L2 added to the gradient, as in the paper; adamw: decoupled
     batch_size: int = 500
     num_epochs: int = 100
+    augment: bool = False  # the paper's zoom, flip and rotation, see `augmentation`
 
     def __post_init__(self):
         for name, choices in (
@@ -71,8 +77,8 @@ class TrainingResult(NamedTuple):
 
     Attributes:
         params: plain nested dicts of arrays.
-        history: per epoch; train metrics are means over the epoch's batches while the weights
-            move, test metrics are of the whole test split at its end.
+        history: per epoch; train metrics are means over the epoch's batches, augmented if they
+            are, while the weights move; test metrics are of the whole test split at its end.
     """
 
     params: PyTree
@@ -94,27 +100,28 @@ def train(
     Args:
         model: what to train.
         data: its train split is trained on, its test split only evaluated.
-        config: optimiser, schedule, batch size, epochs.
-        seed: fixes initialisation and the order of the batches.
+        config: optimiser, schedule, batch size, epochs, augmentation.
+        seed: fixes initialisation, the order of the batches, and how they are augmented.
         state: where an earlier call with the same arguments had got to.
         on_epoch: called with the state after every epoch (to store it, to show progress).
         loop: how an epoch runs; "auto" chooses by backend.
 
     Raises:
-        ValueError: if the data has fewer images than one batch, or the model has BatchNorm, whose
-            running statistics this loop does not gather.
+        ValueError: if the data has fewer images than one batch.
         FloatingPointError: if the loss stops being finite.
     """
-    _check_trainable(model)
     steps_per_epoch = _steps_per_epoch(data, config)
     epoch_fn = _epoch_fn(model, config, steps_per_epoch, _choose_loop(loop))
     images, labels = jax.device_put((data.train_images, data.train_labels))
     test_images, test_labels = jax.device_put((data.test_images, data.test_labels))
     state = state or initial_state(model, data, config, seed=seed)
     shuffle_key = _named_key(seed, "shuffle")
+    augment_key = _named_key(seed, "augment")
     for epoch in range(state.epoch, config.num_epochs):
-        order = _epoch_order(shuffle_key, epoch, images.shape[0], config.batch_size)
-        params, opt_state, totals = epoch_fn(state.params, state.opt_state, images, labels, order)
+        batches = (_epoch_order(shuffle_key, epoch, images.shape[0], config.batch_size),)
+        if config.augment:
+            batches += (_step_keys(augment_key, epoch, steps_per_epoch),)
+        params, opt_state, totals = epoch_fn(state.params, state.opt_state, images, labels, batches)
         test = evaluation.evaluate(model.apply, params, test_images, test_labels)
         metrics = (*(float(total) / steps_per_epoch for total in totals), *test)
         _check_finite_loss(metrics, epoch, config, seed)
@@ -166,57 +173,91 @@ def make_optimizer(config: TrainConfig, steps_per_epoch: int) -> optax.GradientT
     return optax.adam(rate)
 
 
-def make_step(apply_fn: Callable, optimizer: optax.GradientTransformation) -> Callable:
+def make_step(
+    apply_fn: Callable,
+    optimizer: optax.GradientTransformation,
+    *,
+    statistics_paths: frozenset[str] = frozenset(),
+) -> Callable:
     """One update: (params, opt_state, totals), images, labels, batch -> the same three.
 
     `totals` sums the batches' loss and accuracy on the device, so that no step waits for the host.
+    With a key as a last argument, the batch is augmented.
+
+    Args:
+        apply_fn: `(params, images) -> logits`; of a model with running statistics, its
+            `apply_training`.
+        optimizer: moves all parameters but running statistics.
+        statistics_paths: of the leaves that are running statistics.
     """
 
-    def loss_fn(params: PyTree, images: Array, labels: Array) -> tuple[Array, Array]:
-        logits = apply_fn(params, images)
+    def loss_fn(params: PyTree, images: Array, labels: Array) -> tuple[Array, tuple[Array, PyTree]]:
+        applied = apply_fn(params, images)
+        logits, of_batch = applied if statistics_paths else (applied, params)
         accuracy = (jnp.argmax(logits, axis=-1) == labels).mean()
-        return evaluation.cross_entropy(logits, labels), accuracy
+        return evaluation.cross_entropy(logits, labels), (accuracy, of_batch)
 
     def step(
         carry: tuple[PyTree, Any, tuple[Array, Array]],
         images: Array,
         labels: Array,
         batch: Int[Array | np.ndarray, " batch"],
+        key: Key[Array, ""] | None = None,
     ) -> tuple[PyTree, Any, tuple[Array, Array]]:
         params, opt_state, (total_loss, total_accuracy) = carry
-        (loss, accuracy), gradient = jax.value_and_grad(loss_fn, has_aux=True)(
-            params, images[batch], labels[batch]
+        inputs = images[batch] if key is None else augmentation.augment(key, images[batch])
+        (loss, (accuracy, of_batch)), gradient = jax.value_and_grad(loss_fn, has_aux=True)(
+            params, inputs, labels[batch]
         )
         updates, opt_state = optimizer.update(gradient, opt_state, params)
-        params = optax.apply_updates(params, updates)
+        updated = optax.apply_updates(params, updates)
+        params = _with_statistics(updated, params, of_batch, statistics_paths)
         return params, opt_state, (total_loss + loss, total_accuracy + accuracy)
 
     return step
+
+
+def _with_statistics(
+    updated: PyTree, before: PyTree, of_batch: PyTree, paths: frozenset[str]
+) -> PyTree:
+    """The updated parameters, but running statistics as they were, moved towards the batch's."""
+    before, of_batch = pytrees.flatten(before), pytrees.flatten(of_batch)
+
+    def follow(path: str, leaf: Array) -> Array:
+        if path not in paths:
+            return leaf  # what an optimiser made of a statistic, such as its decay, is dropped
+        return STATISTICS_MOMENTUM * before[path] + (1 - STATISTICS_MOMENTUM) * of_batch[path]
+
+    return pytrees.map_with_path(follow, updated)
 
 
 @functools.lru_cache(maxsize=64)  # the seeds of one experiment share one compilation
 def _epoch_fn(
     model: models.Model, config: TrainConfig, steps_per_epoch: int, loop: str
 ) -> Callable:
-    step = make_step(model.apply, make_optimizer(config, steps_per_epoch))
+    step = make_step(
+        model.apply_training if model.statistics_paths else model.apply,
+        make_optimizer(config, steps_per_epoch),
+        statistics_paths=model.statistics_paths,
+    )
     no_totals = (np.float32(0.0), np.float32(0.0))
     if loop == "scan":
 
         @jax.jit
-        def scanned_epoch(params, opt_state, images, labels, order):
+        def scanned_epoch(params, opt_state, images, labels, batches):
             def body(carry, batch):
-                return step(carry, images, labels, batch), None
+                return step(carry, images, labels, *batch), None
 
-            return jax.lax.scan(body, (params, opt_state, no_totals), order)[0]
+            return jax.lax.scan(body, (params, opt_state, no_totals), batches)[0]
 
         return scanned_epoch
 
     jitted_step = jax.jit(step)
 
-    def looped_epoch(params, opt_state, images, labels, order):
+    def looped_epoch(params, opt_state, images, labels, batches):
         carry = (params, opt_state, no_totals)
-        for batch in order:
-            carry = jitted_step(carry, images, labels, batch)
+        for batch in zip(*batches, strict=True):
+            carry = jitted_step(carry, images, labels, *batch)
         return carry
 
     return looped_epoch
@@ -226,15 +267,6 @@ def _choose_loop(loop: str) -> str:
     if loop == "auto":
         return "steps" if jax.default_backend() == "cpu" else "scan"
     return loop
-
-
-def _check_trainable(model: models.Model) -> None:
-    # A gradient step would move means and variances like weights, and end below zero.
-    if model.has_running_statistics:
-        raise ValueError(
-            f"Expected a model without running statistics; {model.architecture} has BatchNorm, "
-            "whose statistics this training does not gather. Bring its parameters trained."
-        )
 
 
 def _steps_per_epoch(data: datasets.Dataset, config: TrainConfig) -> int:
@@ -253,6 +285,12 @@ def _epoch_order(
     """A fresh order of all images, cut into batches; an incomplete last batch is left out."""
     order = np.asarray(jax.random.permutation(jax.random.fold_in(key, epoch), num_images))
     return order[: num_images - num_images % batch_size].reshape(-1, batch_size)
+
+
+def _step_keys(key: Key[Array, ""], epoch: int, num_steps: int) -> Key[Array, " steps"]:
+    """A key for each step of an epoch, whichever epoch a training began with."""
+    in_epoch = jax.random.fold_in(key, epoch)
+    return jax.vmap(jax.random.fold_in, (None, 0))(in_epoch, jnp.arange(num_steps))
 
 
 def _named_key(seed: int, name: str) -> Key[Array, ""]:

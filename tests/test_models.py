@@ -11,14 +11,16 @@ from flax import nnx
 import rebasin_lab as rl
 from rebasin_lab import models, pytrees
 from rebasin_lab.models import vit
-from specs import draw_params
+from specs import draw_params, resnet_axes
 
 # Of every architecture, a small one, on images of 8 x 8 x 1 and ten classes.
 TINY = {
     "mlp": {"width": 16, "num_hidden_layers": 2},
     "vgg16": {"width_multiplier": 1 / 16},
     "resnet8": {"width_multiplier": 1 / 4},
+    "resnet8_bn": {"width_multiplier": 1 / 4},
     "resnet20": {"width_multiplier": 1 / 4},
+    "resnet20_bn": {"width_multiplier": 1 / 4},
     "resnet32": {"width_multiplier": 1 / 4},
     "resnet50": {"width_multiplier": 1 / 16},
     "vit": {"width": 16, "num_heads": 2, "num_blocks": 2},
@@ -30,6 +32,14 @@ SIZES = [
     ("mlp", (28, 28, 1), 10, {}, 401_920 + 2 * 262_656 + 5_130),
     ("vgg16", (32, 32, 3), 10, {"width_multiplier": 1 / 8}, 240_594),
     ("resnet20", (32, 32, 3), 10, {}, 292_954),
+    # With a mean and a variance for the channels of the stem, of six norms a stage, of shortcuts.
+    (
+        "resnet20_bn",
+        (32, 32, 3),
+        10,
+        {},
+        292_954 + 2 * (16 + 6 * (16 + 32 + 64) + 32 + 64),
+    ),
     # torchvision's 25,557,032 weights and, for 26,560 channels, a mean and a variance each.
     ("resnet50", (224, 224, 3), 1000, {}, 25_557_032 + 2 * 26_560),
     # Patches, positions, 4 blocks of 2 norms, 4 projections and the MLP, the last norm, the head.
@@ -119,6 +129,7 @@ def test_leaves_are_float_arrays_and_nothing_else(architecture):
     [
         ("vgg16", "convs/12/kernel"),
         ("resnet8", "stages/2/0/shortcut/conv/kernel"),
+        ("resnet8_bn", "stages/2/0/shortcut/norm/var"),
         ("resnet20", "stages/0/2/conv1/kernel"),
         ("resnet32", "stages/2/4/norm2/scale"),
         ("resnet50", "stages/0/0/shortcut/norm/mean"),
@@ -258,6 +269,97 @@ def test_running_statistics_start_as_those_of_standard_normal_units():
     assert (norm["var"] == 1).all()
 
 
+def test_batch_norm_adds_statistics_to_the_leaves_and_changes_no_other():
+    without, with_statistics = (
+        {path: leaf.shape for path, leaf in pytrees.flatten(tiny_shapes(name)).items()}
+        for name in ("resnet8", "resnet8_bn")
+    )
+    assert without.items() < with_statistics.items()
+    added = with_statistics.keys() - without.keys()
+    assert added == tiny("resnet8_bn").statistics_paths
+    norms = {path.removesuffix("/scale") for path in without if path.endswith("/scale")}
+    assert added == {f"{norm}/{name}" for norm in norms for name in ("mean", "var")}
+
+
+@pytest.mark.parametrize("architecture", TINY)
+def test_statistics_paths_are_those_of_batch_norm(architecture):
+    model = tiny(architecture)
+    assert model.statistics_paths <= pytrees.flatten(tiny_shapes(architecture)).keys()
+    assert model.has_running_statistics == (architecture[-3:] == "_bn" or "50" in architecture)
+
+
+def test_statistics_of_batch_norm_move_with_their_channels():
+    model, axes = tiny("resnet8_bn"), resnet_axes(1)
+    for path in list(axes):
+        if path.endswith("/scale"):
+            axes |= {path.replace("scale", name): axes[path] for name in ("mean", "var")}
+    inferred = rl.infer_permutation_spec(
+        model.apply, tiny_shapes("resnet8_bn"), jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.float32)
+    )
+    assert inferred.same_as(rl.PermutationSpec(axes))
+
+
+def test_training_mode_normalises_by_the_batch_and_returns_what_it_used():
+    model = tiny("resnet8_bn")
+    params, images = draw_params(model), some_images(6, 8, 8, 1)
+    logits, after = jax.jit(model.apply_training)(params, images)
+    # The batch's own statistics, used as running ones, give the same logits: in every layer.
+    np.testing.assert_allclose(jax.jit(model.apply)(after, images), logits, rtol=1e-4, atol=1e-4)
+    assert float(jnp.abs(jax.jit(model.apply)(params, images) - logits).max()) > 1e-2
+    stem = jax.lax.conv_general_dilated(
+        images,
+        params["stem"]["conv"]["kernel"],
+        (1, 1),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    norm = after["stem"]["norm"]
+    np.testing.assert_allclose(norm["mean"], stem.mean((0, 1, 2)), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(norm["var"], stem.var((0, 1, 2)), rtol=1e-4)
+
+
+def test_variance_beside_a_large_mean_is_not_lost():
+    model = tiny("resnet8_bn")
+    params, images = draw_params(model), 1000 + some_images(6, 8, 8, 1)
+    params["stem"]["conv"]["kernel"] = np.zeros((3, 3, 1, 4), np.float32)
+    params["stem"]["conv"]["kernel"][1, 1] = 1  # every channel is the image
+    _, after = jax.jit(model.apply_training)(params, images)
+    expected = np.var(np.asarray(images, np.float64))  # 0.08, beside a squared mean of 1e6
+    np.testing.assert_allclose(after["stem"]["norm"]["var"], expected, rtol=1e-3)
+
+
+def test_gradient_goes_through_the_statistics_of_the_batch():
+    model = tiny("resnet8_bn")
+    params, images = draw_params(model), some_images(6, 8, 8, 1)
+
+    def loss_fn(params):
+        return rl.evaluation.cross_entropy(model.apply_training(params, images)[0], jnp.arange(6))
+
+    gradient = jax.jit(jax.grad(loss_fn))(params)
+    # The norm undoes any scaling of the kernel before it, so that changes nothing (but for the
+    # epsilon of the norm); nor do running statistics, which are not used.
+    kernel, slope = (tree["stages"][1][0]["conv1"]["kernel"] for tree in (params, gradient))
+    norms = np.linalg.norm(kernel) * np.linalg.norm(slope)
+    assert norms > 0
+    assert abs(np.vdot(kernel, slope)) < 1e-3 * norms
+    assert not any(pytrees.flatten(gradient)[path].any() for path in model.statistics_paths)
+
+
+@pytest.mark.parametrize("architecture", ["mlp", "resnet8", "resnet8_bn"])
+def test_training_mode_changes_no_parameter_but_statistics(architecture):
+    model = tiny(architecture)
+    params = jax.tree.map(np.array, draw_params(model))  # which could be written to
+    before, images = jax.tree.map(np.copy, params), some_images(4, 8, 8, 1)
+    logits, after = model.apply_training(params, images)
+    assert jax.tree.structure(after) == jax.tree.structure(params)
+    for path, leaf in pytrees.flatten(params).items():
+        np.testing.assert_array_equal(leaf, pytrees.flatten(before)[path], err_msg=path)
+        same = pytrees.flatten(after)[path] is leaf
+        assert same == (path not in model.statistics_paths), path
+    if not model.has_running_statistics:
+        np.testing.assert_array_equal(logits, model.apply(params, images))
+
+
 def test_attention_is_that_of_jax():
     attention = vit.Attention(6, 3, rngs=nnx.Rngs(0))
     tokens = some_images(2, 5, 6)
@@ -323,6 +425,7 @@ def test_width_multiplier_that_is_no_positive_number_is_refused(tiny_data, width
     [
         ("vgg16", 0.1, "0.1, which makes 64 channels 6.4"),
         ("resnet8", 3 / 32, "0.09375, which makes 16 channels 1.5"),
+        ("resnet8_bn", 3 / 32, "0.09375, which makes 16 channels 1.5"),
         ("resnet32", 1 / 32, "0.03125, which makes 16 channels 0.5"),
         ("resnet50", 1 / 128, "0.0078125, which makes 64 channels 0.5"),
     ],
@@ -357,6 +460,7 @@ def test_heads_that_do_not_share_the_width_are_refused(tiny_data):
         rl.build_model("vit", dataset=tiny_data, num_heads=3)
 
 
-def test_images_of_another_shape_are_refused(model, params):
+@pytest.mark.parametrize("mode", ["apply", "apply_training"])
+def test_images_of_another_shape_are_refused(model, params, mode):
     with pytest.raises(ValueError, match=r"shape \[batch, 8, 8, 1\] for this mlp; got \[2, 9, 8"):
-        model.apply(params, jnp.zeros((2, 9, 8, 1)))
+        getattr(model, mode)(params, jnp.zeros((2, 9, 8, 1)))

@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import sys
 
@@ -7,15 +8,21 @@ import numpy as np
 import optax
 import pytest
 
-from rebasin_lab import models, pytrees, training
+from rebasin_lab import augmentation, evaluation, models, pytrees, training
 from rebasin_lab.training import TrainConfig
 
 CONFIG = TrainConfig(batch_size=20, num_epochs=3)
+AUGMENTED = dataclasses.replace(CONFIG, augment=True)
 
 
 @pytest.fixture(scope="module")
 def model(tiny_data):
     return models.build_model("mlp", dataset=tiny_data, width=16, num_hidden_layers=2)
+
+
+@pytest.fixture(scope="module")
+def batch_norm_model(tiny_data):
+    return models.build_model("resnet8_bn", dataset=tiny_data, width_multiplier=1 / 4)
 
 
 def same_bits(a, b) -> bool:
@@ -64,9 +71,10 @@ def test_training_fits_the_training_images(model, tiny_data):
     assert history["train_accuracy"][-1] > 0.9
 
 
-def test_scanned_and_looped_epochs_agree(model, tiny_data):
+@pytest.mark.parametrize("config", [CONFIG, AUGMENTED], ids=["plain", "augmented"])
+def test_scanned_and_looped_epochs_agree(model, tiny_data, config):
     looped, scanned = (
-        training.train(model, tiny_data, CONFIG, seed=0, loop=loop) for loop in ("steps", "scan")
+        training.train(model, tiny_data, config, seed=0, loop=loop) for loop in ("steps", "scan")
     )
     # Same arithmetic, compiled apart: float32 rounding over 30 steps.
     assert pytrees.distance(looped.params, scanned.params) < 1e-4
@@ -75,13 +83,91 @@ def test_scanned_and_looped_epochs_agree(model, tiny_data):
     )
 
 
+@pytest.mark.parametrize(
+    ("network", "config"),
+    [("model", CONFIG), ("model", AUGMENTED), ("batch_norm_model", AUGMENTED)],
+    ids=["plain", "augmented", "batch norm"],
+)
 @pytest.mark.parametrize("stop_after", [1, 2])
-def test_resuming_after_an_epoch_gives_the_same_bits(model, tiny_data, stop_after):
-    states = []
-    whole = training.train(model, tiny_data, CONFIG, seed=0, on_epoch=states.append)
-    resumed = training.train(model, tiny_data, CONFIG, seed=0, state=states[stop_after - 1])
+def test_resuming_after_an_epoch_gives_the_same_bits(
+    tiny_data, network, config, stop_after, request
+):
+    model, states = request.getfixturevalue(network), []
+    whole = training.train(model, tiny_data, config, seed=0, on_epoch=states.append)
+    resumed = training.train(model, tiny_data, config, seed=0, state=states[stop_after - 1])
     assert same_bits(whole.params, resumed.params)
     assert whole.history == resumed.history
+
+
+def test_augmentation_is_that_of_the_seed_the_epoch_and_the_step(model, tiny_data):
+    # A single step, so that its loss is that of the initial parameters.
+    config = dataclasses.replace(AUGMENTED, batch_size=200, num_epochs=1)
+    loss = training.train(model, tiny_data, config, seed=4).history["train_loss"][0]
+    key = training._named_key(4, "augment")
+    for count in (0, 0):  # the first epoch's first step
+        key = jax.random.fold_in(key, count)
+    order = training._epoch_order(training._named_key(4, "shuffle"), 0, 200, 200)[0]
+    images = augmentation.augment(key, jnp.asarray(tiny_data.train_images[order]))
+    logits = model.apply(training.initial_params(model, seed=4), images)
+    # Compiled apart: float32 rounding.
+    expected = float(evaluation.cross_entropy(logits, jnp.asarray(tiny_data.train_labels[order])))
+    assert loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_every_step_of_every_epoch_augments_by_a_key_of_its_own():
+    key = jax.random.key(0)
+    keys = [jax.random.key_data(training._step_keys(key, epoch, 5)) for epoch in range(3)]
+    assert len(np.unique(np.concatenate(keys), axis=0)) == 15
+
+
+def test_network_with_batch_norm_learns(batch_norm_model, tiny_data):
+    config = TrainConfig(optimizer="sgd", learning_rate=0.05, batch_size=20, num_epochs=10)
+    history = training.train(batch_norm_model, tiny_data, config, seed=0).history
+    assert history["train_loss"][-1] < 0.2 * history["train_loss"][0]
+    assert history["test_accuracy"][-1] > 0.9  # by running statistics, which training never uses
+
+
+# Rates and decays so large that they would show.
+@pytest.mark.parametrize(
+    "config",
+    [
+        TrainConfig(optimizer="sgd", learning_rate=0.1, weight_decay=0.5),
+        TrainConfig(optimizer="adamw", learning_rate=0.1, weight_decay=0.5),
+    ],
+    ids=["sgd", "adamw"],
+)
+def test_running_statistics_follow_the_batches_and_nothing_else(
+    batch_norm_model, tiny_data, config
+):
+    paths, optimizer = batch_norm_model.statistics_paths, training.make_optimizer(config, 1)
+    step = training.make_step(batch_norm_model.apply_training, optimizer, statistics_paths=paths)
+    images, labels = jnp.asarray(tiny_data.train_images), jnp.asarray(tiny_data.train_labels)
+    params = training.initial_params(batch_norm_model, seed=0)
+    carry = (params, optimizer.init(params), (jnp.float32(0), jnp.float32(0)))
+    apply_training, step = jax.jit(batch_norm_model.apply_training), jax.jit(step)
+    for batch in np.arange(60, dtype=np.int32).reshape(3, 20):
+        before, of_batch = carry[0], apply_training(carry[0], images[batch])[1]
+        carry = step(carry, images, labels, batch)
+        before, of_batch, after = map(pytrees.flatten, (before, of_batch, carry[0]))
+        for path in after:
+            if path in paths:
+                # The batch's statistics are compiled twice: float32 rounding, over 7 layers.
+                expected = 0.9 * before[path] + 0.1 * of_batch[path]
+                np.testing.assert_allclose(after[path], expected, rtol=1e-4, atol=1e-5)
+            else:
+                assert not np.array_equal(after[path], before[path]), path
+
+
+def test_resnet50_can_take_a_step(tiny_data):
+    model = models.build_model("resnet50", dataset=tiny_data, width_multiplier=1 / 8)
+    state = jax.eval_shape(lambda: training.initial_state(model, tiny_data, CONFIG, seed=0))
+    epoch_fn = training._epoch_fn(model, CONFIG, 10, "scan")
+    images, labels = tiny_data.train_images, tiny_data.train_labels
+    order = np.zeros((10, 20), np.int32)
+    params, opt_state, _ = jax.eval_shape(
+        epoch_fn, state.params, state.opt_state, images, labels, (order,)
+    )
+    assert (params, opt_state) == (state.params, state.opt_state)
 
 
 def test_every_epoch_sees_every_image_once_in_a_new_order():
@@ -176,12 +262,6 @@ def test_divergence_is_an_error_that_says_what_to_do(model, tiny_data):
     config = TrainConfig(optimizer="sgd", learning_rate=1e12, batch_size=20, num_epochs=5)
     with pytest.raises(FloatingPointError, match=r"diverged.*after epoch \d of 5 \(seed 4.*Lower"):
         training.train(model, tiny_data, config, seed=4)
-
-
-def test_running_statistics_are_not_trained_as_if_they_were_weights(tiny_data):
-    resnet = models.build_model("resnet50", dataset=tiny_data, width_multiplier=1 / 8)
-    with pytest.raises(ValueError, match="resnet50 has BatchNorm.*Bring its parameters trained"):
-        training.train(resnet, tiny_data, CONFIG, seed=0)
 
 
 def test_a_batch_larger_than_the_data_is_an_error(model, tiny_data):

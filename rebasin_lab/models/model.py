@@ -2,7 +2,8 @@
 
 A `Model` hides NNX's split and merge. What it hands out is plain: nested dicts of arrays, where a
 list's entries have integer keys. Everything a network remembers is among them, the running
-statistics of BatchNorm too, so `apply` is a pure function and always evaluates.
+statistics of BatchNorm too, so `apply` is a pure function and always evaluates. `apply_training` is
+the other mode of BatchNorm, and as pure: it hands back the parameters with the batch's statistics.
 """
 
 import dataclasses
@@ -12,10 +13,11 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key, PyTree
 
-from rebasin_lab import datasets
+from rebasin_lab import datasets, pytrees
 from rebasin_lab.models import mlp, resnet, vgg, vit
 
 # Each is made from an image shape, a number of classes and, by keyword, its own sizes. A size is
@@ -24,7 +26,9 @@ ARCHITECTURES: dict[str, type[nnx.Module]] = {
     "mlp": mlp.MLP,
     "vgg16": vgg.VGG16,
     "resnet8": resnet.ResNet8,
+    "resnet8_bn": resnet.ResNet8BatchNorm,
     "resnet20": resnet.ResNet20,
+    "resnet20_bn": resnet.ResNet20BatchNorm,
     "resnet32": resnet.ResNet32,
     "resnet50": resnet.ResNet50,
     "vit": vit.ViT,
@@ -60,22 +64,64 @@ class Model:
         Raises:
             ValueError: if the images do not have the shape this model was built for.
         """
+        self._check_images(images)
+        return nnx.merge(self._graph, nnx.State(params))(images)
+
+    def apply_training(
+        self, params: PyTree, images: Float[Array, "batch h w c"]
+    ) -> tuple[Float[Array, "batch classes"], PyTree]:
+        """Logits as in training, where BatchNorm normalises by the batch, and its statistics.
+
+        Whoever trains, or re-estimates the statistics of a merged network (Ainsworth et al. 2022,
+        A.4), mixes those of several batches.
+
+        Returns:
+            The logits, and the parameters with the batch's own means and variances (over n, not
+            n - 1) at `statistics_paths`; all other leaves are those passed in, and for a model
+            without BatchNorm that is all of them.
+
+        Raises:
+            ValueError: if the images do not have the shape this model was built for.
+        """
+        self._check_images(images)
+        # JAX arrays, since BatchNorm would write into the caller's NumPy ones.
+        state = nnx.State(jax.tree.map(jnp.asarray, params))
+        network = nnx.merge(self._training_graph, state)
+        logits = network(images)
+        _, statistics, _ = nnx.split(network, nnx.BatchStat, ...)
+        of_batch = pytrees.flatten(nnx.to_pure_dict(statistics))
+        return logits, pytrees.map_with_path(lambda path, leaf: of_batch.get(path, leaf), params)
+
+    @functools.cached_property
+    def statistics_paths(self) -> frozenset[str]:
+        """Paths of the leaves that are no weights but statistics that BatchNorm has gathered."""
+        _, statistics, _ = nnx.split(self._shapes(), nnx.BatchStat, ...)
+        return frozenset(pytrees.flatten(nnx.to_pure_dict(statistics)))
+
+    @property
+    def has_running_statistics(self) -> bool:
+        """Whether there are any such leaves."""
+        return bool(self.statistics_paths)
+
+    def _check_images(self, images: Array) -> None:
         if images.shape[1:] != self.image_shape:
             raise ValueError(
                 f"Expected images of shape [batch, {', '.join(map(str, self.image_shape))}] for "
                 f"this {self.architecture}; got {list(images.shape)}."
             )
-        return nnx.merge(self._graph, nnx.State(params))(images)
-
-    @functools.cached_property
-    def has_running_statistics(self) -> bool:
-        """Whether some parameters are no weights but statistics that BatchNorm has gathered."""
-        _, statistics, _ = nnx.split(self._shapes(), nnx.BatchStat, ...)
-        return bool(jax.tree.leaves(statistics))
 
     @functools.cached_property
     def _graph(self) -> nnx.GraphDef:
         graph, _ = nnx.split(self._shapes())
+        return graph
+
+    @functools.cached_property
+    def _training_graph(self) -> nnx.GraphDef:
+        network = self._shapes()
+        network.set_attributes(  # momentum 0 keeps nothing of earlier batches
+            use_running_average=False, momentum=0.0, raise_if_not_found=False
+        )
+        graph, _ = nnx.split(network)
         return graph
 
     def _shapes(self) -> nnx.Module:

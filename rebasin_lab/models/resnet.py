@@ -1,11 +1,15 @@
-"""Residual networks: the paper's CIFAR ResNets with LayerNorm, and ResNet50 with BatchNorm.
+"""Residual networks: CIFAR ResNets with LayerNorm, as in the paper, or BatchNorm; ResNet50.
 
 Every block of a stage adds into one stream, so the channels of all of them are permuted together.
 Where a block changes the shape of the stream, it passes the stream through a convolution of its
 own; zero padding (option A of He et al. 2016) would tie the streams of two stages instead.
+
+BatchNorm's running statistics are leaves like any other (`mean` and `var`), so that they are
+interpolated and permuted with their layer. Networks are built to use them; `Model.apply_training`
+normalises by the batch instead.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from flax import nnx
 from jaxtyping import Array, Float
@@ -21,6 +25,16 @@ Stages = Sequence[Sequence[nnx.Module]]
 Norm = nnx.LayerNorm | nnx.BatchNorm
 
 
+def _layer_norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    return nnx.LayerNorm(width, rngs=rngs)
+
+
+def _batch_norm(width: int, rngs: nnx.Rngs) -> nnx.BatchNorm:
+    # In two passes, since E[x^2] - E[x]^2 loses a variance that is small beside the mean; it takes
+    # no longer.
+    return nnx.BatchNorm(width, use_running_average=True, use_fast_variance=False, rngs=rngs)
+
+
 class ConvNorm(nnx.Module):
     """A convolution without bias and its normalisation: a stem, or a shortcut that reshapes."""
 
@@ -34,27 +48,34 @@ class ConvNorm(nnx.Module):
 
 
 class BasicBlock(nnx.Module):
-    """Two 3 x 3 convolutions with LayerNorm, added to the block's input."""
+    """Two 3 x 3 convolutions, each normalised, added to the block's input."""
 
     expansion = 1  # the stream is this many times as wide as the layers inside
+    make_norm: Callable[[int, nnx.Rngs], Norm] = staticmethod(_layer_norm)
 
     def __init__(self, num_in: int, width: int, *, stride: int, rngs: nnx.Rngs):
         self.conv1 = _conv(num_in, width, 3, stride=stride, rngs=rngs)
-        self.norm1 = nnx.LayerNorm(width, rngs=rngs)
+        self.norm1 = self.make_norm(width, rngs)
         self.conv2 = _conv(width, width, 3, rngs=rngs)
-        self.norm2 = nnx.LayerNorm(width, rngs=rngs)
+        self.norm2 = self.make_norm(width, rngs)
         self.shortcut = self._make_shortcut(num_in, width, stride, rngs) if stride > 1 else None
 
     def _make_shortcut(self, num_in: int, num_out: int, stride: int, rngs: nnx.Rngs) -> ConvNorm:
         # 3 x 3 as in the authors' network, where 1 x 1 is more common.
         conv = _conv(num_in, num_out, 3, stride=stride, rngs=rngs)
-        return ConvNorm(conv, nnx.LayerNorm(num_out, rngs=rngs))
+        return ConvNorm(conv, self.make_norm(num_out, rngs))
 
     def __call__(self, stream: Stream) -> NewStream:
         """The stream after this block."""
         hidden = nnx.relu(self.norm1(self.conv1(stream)))
         hidden = self.norm2(self.conv2(hidden))
         return nnx.relu(hidden + (self.shortcut(stream) if self.shortcut else stream))
+
+
+class BatchNormBlock(BasicBlock):
+    """The same with BatchNorm."""
+
+    make_norm = staticmethod(_batch_norm)
 
 
 class BottleneckBlock(nnx.Module):
@@ -90,10 +111,13 @@ class CifarResNet(nnx.Module):
     """A stem, three stages of basic blocks, the mean over pixels, a dense layer.
 
     LayerNorm, over the channels of each pixel, takes the place of BatchNorm (Ainsworth et al.
-    2022, A.3). The subclasses say how many blocks a stage has.
+    2022, A.3), where a subclass does not choose its blocks otherwise. The subclasses say how many
+    blocks a stage has.
     """
 
     num_blocks: int
+    block_type: type[BasicBlock] = BasicBlock
+    suffix = ""  # of its name
 
     def __init__(
         self,
@@ -103,16 +127,17 @@ class CifarResNet(nnx.Module):
         width_multiplier: int | float = 1,
         rngs: nnx.Rngs,
     ):
-        name = f"resnet{6 * self.num_blocks + 2}"
+        name = f"resnet{6 * self.num_blocks + 2}{self.suffix}"
         stages = [
             (self.num_blocks, widths.scaled_width(name, width, width_multiplier))
             for width in CIFAR_WIDTHS
         ]
         stem_width = stages[0][1]
         self.stem = ConvNorm(
-            _conv(image_shape[-1], stem_width, 3, rngs=rngs), nnx.LayerNorm(stem_width, rngs=rngs)
+            _conv(image_shape[-1], stem_width, 3, rngs=rngs),
+            self.block_type.make_norm(stem_width, rngs),
         )
-        self.stages = _make_stages(BasicBlock, stem_width, stages, rngs)
+        self.stages = _make_stages(self.block_type, stem_width, stages, rngs)
         self.head = nnx.Linear(stages[-1][1], num_classes, rngs=rngs)
 
     def __call__(self, images: Stream) -> Float[Array, "batch classes"]:
@@ -139,13 +164,24 @@ class ResNet32(CifarResNet):
     num_blocks = 5
 
 
-class ResNet50(nnx.Module):
-    """The ImageNet network (He et al. 2016, version 1.5), normalised by its running statistics.
+class ResNet8BatchNorm(ResNet8):
+    """ResNet8 with BatchNorm: a network whose statistics a merge breaks, small enough for a CPU."""
 
-    They are leaves like any other (`mean` and `var`), so that they are interpolated and permuted
-    with their layer. This network is here to be evaluated, not trained: nothing updates them from
-    a batch, and a gradient step would treat them as weights. Padding is symmetric as in
-    torchvision, so that its weights fit.
+    block_type = BatchNormBlock
+    suffix = "_bn"
+
+
+class ResNet20BatchNorm(ResNet20):
+    """ResNet20 with BatchNorm, as He et al. 2016 have it but for the shortcuts."""
+
+    block_type = BatchNormBlock
+    suffix = "_bn"
+
+
+class ResNet50(nnx.Module):
+    """The ImageNet network with BatchNorm (He et al. 2016, version 1.5).
+
+    Padding is symmetric as in torchvision, so that its weights fit.
     """
 
     def __init__(
@@ -212,8 +248,3 @@ def _conv(
     return nnx.Conv(
         num_in, num_out, (size, size), strides=stride, padding=padding, use_bias=False, rngs=rngs
     )
-
-
-def _batch_norm(width: int, rngs: nnx.Rngs) -> nnx.BatchNorm:
-    # The momentum matters only to a caller who re-estimates the statistics; 0.9 is the paper's.
-    return nnx.BatchNorm(width, use_running_average=True, momentum=0.9, rngs=rngs)
