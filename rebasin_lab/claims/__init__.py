@@ -20,7 +20,7 @@ from rebasin_lab.claims import (
     symmetries,
     width,
 )
-from rebasin_lab.claims.claim import PROFILES, Bound, Claim, everywhere
+from rebasin_lab.claims.claim import PROFILES, Bound, Claim
 from rebasin_lab.claims.scoreboard import STATUSES, ClaimResult, tally
 
 # In the order of the notebooks.
@@ -47,7 +47,6 @@ __all__ = [
     "Bound",
     "Claim",
     "ClaimResult",
-    "everywhere",
     "measure",
     "scoreboard",
     "tally",

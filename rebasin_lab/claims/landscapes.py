@@ -1,6 +1,6 @@
 """Claims about lines and planes between networks (section 5.1)."""
 
-from rebasin_lab.claims.claim import Bound, Claim, everywhere
+from rebasin_lab.claims.claim import Bound, Claim, at_paper, everywhere, from_laptop
 
 CLAIMS: tuple[Claim, ...] = (
     Claim(
@@ -98,5 +98,120 @@ CLAIMS: tuple[Claim, ...] = (
         quantity="drop of test accuracy at the permuted middle (points)",
         notebook="04_loss_landscapes",
         bounds=everywhere("at most", 1.0),
+    ),
+    Claim(
+        id="fig2-slerp",
+        section="5.1, footnote 3",
+        statement="Spherical interpolation does not differ much from linear interpolation.",
+        paper="slightly better in some cases, not significantly",
+        quantity="|train loss half-way on the chord - on the arc| after matching (nats)",
+        notebook="04_loss_landscapes",
+        # The resolution of the paper's plot, as for a barrier of zero.
+        bounds=everywhere("at most", 0.02),
+    ),
+    Claim(
+        id="fig2-cifar-mlp",
+        section="5.1, Fig. 2",
+        statement="On CIFAR-10, too, matching takes most of an MLP's barrier away.",
+        paper="shown",
+        quantity="train loss barrier, permuted / naive",
+        notebook="04_loss_landscapes",
+        # Half: the network is too small for the task, and trained for fewer epochs than theirs.
+        bounds=from_laptop("below", 0.5),
+    ),
+    Claim(
+        id="fig2-cifar-mlp-zero",
+        section="5.1, Fig. 2",
+        statement="On CIFAR-10 an MLP's barrier is next to zero after matching.",
+        paper="about 0.015 nats (Fig. 3, epoch 22)",
+        quantity="train loss barrier after weight matching (nats)",
+        notebook="04_loss_landscapes",
+        # The curve of Fig. 3 is noisy by about as much as its value.
+        bounds=at_paper("at most", 0.05),
+    ),
+    Claim(
+        id="fig2-resnet",
+        section="5.1, Fig. 2",
+        statement="Matching lowers the barrier between two ResNets.",
+        paper="shown",
+        quantity="train loss barrier, permuted / naive",
+        notebook="04_loss_landscapes",
+        bounds=from_laptop("below", 1.0),
+    ),
+    Claim(
+        id="fig2-resnet-accuracy",
+        section="5.1, Fig. 9",
+        statement="Matching raises the accuracy half-way between two ResNets.",
+        paper="shown",
+        quantity="test accuracy half-way, permuted - naive (points)",
+        notebook="04_loss_landscapes",
+        bounds=from_laptop("at least", 1.0),
+    ),
+    Claim(
+        id="fig2-resnet-zero",
+        section="5.1, Fig. 2",
+        statement="Two ResNet20 of 32 times the usual width have no barrier after matching.",
+        paper="0",
+        quantity="train loss barrier after weight matching (nats)",
+        notebook="04_loss_landscapes",
+        # The resolution of the paper's plot, as for the MLP.
+        bounds=at_paper("at most", 0.02),
+    ),
+    Claim(
+        id="fig2-imagenet-loss",
+        section="5.1, Fig. 2",
+        statement="On ImageNet, weight matching lowers the loss barrier of two ResNet50 by 67 %.",
+        paper="67 %",
+        quantity="reduction of the loss barrier by the authors' own curve (%)",
+        notebook="04_loss_landscapes",
+        # What rounds to 67, or to less.
+        bounds=everywhere("below", 67.5),
+    ),
+    Claim(
+        id="fig12-imagenet-top1",
+        section="5.1, Fig. 12",
+        statement="On ImageNet, weight matching lowers the barrier of top-1 accuracy by 67 %.",
+        paper="67 % (said of the loss)",
+        quantity="reduction of the top-1 barrier by the authors' own curve (%)",
+        notebook="04_loss_landscapes",
+        bounds=everywhere("below", 67.5),
+    ),
+    Claim(
+        id="fig8-weight-matching",
+        section="A.7, Fig. 8",
+        statement="Half-way, two matched ResNet50 have a top-1 accuracy of 51.01 % on ImageNet.",
+        paper="51.01 %",
+        quantity="top-1 accuracy half-way by the authors' own curve (%)",
+        notebook="04_loss_landscapes",
+        bounds=everywhere("equal to", 51.01),
+    ),
+    Claim(
+        id="fig8-ot-fusion",
+        section="A.7, Fig. 8",
+        statement="Half-way, OT-Fusion leaves a top-1 accuracy of 1.38 % on ImageNet.",
+        paper="1.38 %",
+        quantity="top-1 accuracy half-way by the authors' own curve (%)",
+        notebook="04_loss_landscapes",
+        bounds=everywhere("equal to", 1.38),
+    ),
+    Claim(
+        id="a7-imagenet-one-pass",
+        section="A.7.1",
+        statement="A single pass of weight matching leaves about 7 % top-1 accuracy on ImageNet.",
+        paper="about 7 %",
+        quantity="top-1 accuracy half-way (%)",
+        notebook="04_loss_landscapes",
+        bounds={},
+        untestable="needs ImageNet and the authors' two networks; a7-one-sweep is its small twin",
+    ),
+    Claim(
+        id="table2-vgg11",
+        section="A.7, Table 2",
+        statement="Weight matching merges two VGG11 better and 4.5 times faster than OT-Fusion.",
+        paper="86.57 % in 0.64 s against 85.98 % in 2.86 s",
+        quantity="test accuracy half-way (%)",
+        notebook="04_loss_landscapes",
+        bounds={},
+        untestable="needs the weights that OT-Fusion's authors released",
     ),
 )

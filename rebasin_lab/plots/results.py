@@ -9,12 +9,18 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 COLOURS = {
     "A": "#0072B2",
     "B": "#D55E00",
     "naive": "#5A5A5A",
     "weight matching": "#009E73",
+}
+PUBLISHED = {
+    "naive": (COLOURS["naive"], ":", "o"),
+    "weight matching": (COLOURS["weight matching"], "-", "^"),
+    "OT-Fusion": ("#CC79A7", "--", "s"),
 }
 CONTOUR_STEP = 0.05  # nats between two colours of a loss contour
 
@@ -34,6 +40,29 @@ def draw_interpolation(fig: Figure, numbers: Mapping[str, Any]) -> None:
     loss_ax.set(title="Loss on the line between two networks", ylabel="cross-entropy (nats)")
     accuracy_ax.set(title="Accuracy on the same line", ylabel="accuracy (%)")
     _legend_below(fig, loss_ax)
+
+
+def draw_published(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """Curves of several methods, one panel a metric, as somebody else published them.
+
+    Numbers: `lambdas`; `panels`: metric ("loss", else an accuracy in %) -> method -> values.
+    """
+    panels = numbers["panels"]
+    for ax, (metric, curves) in zip(fig.subplots(1, len(panels)), panels.items(), strict=True):
+        for method, values in curves.items():
+            colour, style, marker = PUBLISHED[method]
+            ax.plot(numbers["lambdas"], values, style, color=colour, marker=marker, ms=4)
+        _label_line_ends(ax)
+        is_loss = metric == "loss"
+        ax.set(
+            title="Loss" if is_loss else f"{metric.capitalize()} accuracy",
+            ylabel="cross-entropy (nats)" if is_loss else "accuracy (%)",
+        )
+    handles = [
+        Line2D([], [], color=colour, linestyle=style, marker=marker, ms=4, label=method)
+        for method, (colour, style, marker) in PUBLISHED.items()
+    ]
+    fig.legend(handles=handles, loc="outside lower center", ncols=len(handles))
 
 
 def draw_barriers(fig: Figure, numbers: Mapping[str, Any]) -> None:
