@@ -4,8 +4,8 @@
 
 is `rl.interpolation_curve(model.apply, params_a, params_b, data)`, read back if the same call was
 made before. *The same* is taken strictly: every byte of every parameter, the data's digest, all
-options, the source of all rooms above this one, and the versions of the packages that compute. So a record is
-never out of date, and one that nobody asks for again may be deleted at any time.
+options, the source of all rooms above this one, and the versions of the packages that compute. So a
+record is never out of date, and one that nobody asks for again may be deleted at any time.
 """
 
 import dataclasses

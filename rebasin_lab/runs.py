@@ -9,6 +9,7 @@ folder) and the look of its progress bars differ.
 import dataclasses
 import html
 import json
+import platform
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -230,8 +231,18 @@ def open_run(
         trial=trial,
         num_jobs=num_jobs,
     )
-    display(HTML(_banner(run)))
+    display(HTML(_banner(run)), metadata={"rebasin_lab": environment()})
     return run
+
+
+def environment() -> dict[str, Any]:
+    """What this process computes with, JSON-ready: devices, versions, Python, platform."""
+    return {
+        "devices": [f"{device} ({device.device_kind})" for device in jax.devices()],
+        "versions": experiments.package_versions(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
 
 
 def claims_file(run_dir: Path, notebook: str) -> Path:

@@ -9,7 +9,7 @@ from rebasin_lab import experiments, figures, paths, runs
 def run(monkeypatch, tmp_path, tiny_data):
     """A run of 04 on tiny data, with what it shows kept in `run.shown`."""
     shown = []
-    monkeypatch.setattr(runs, "display", lambda output: shown.append(output.data))
+    monkeypatch.setattr(runs, "display", lambda output, **_: shown.append(output.data))
     monkeypatch.setattr(runs.datasets, "load_dataset", lambda name: tiny_data)
     opened = runs.open_run(
         "04_loss_landscapes",
