@@ -2,14 +2,16 @@
 
     import rebasin_lab as rl
 
-The rooms, in reading order: `pytrees`, `datasets`, `models`, `evaluation`, `training`,
-`checkpoints`, `symmetry`, `matching`, `interpolation`, `comparison`, `counterexample`,
-`experiments`, `claims`, `plots`, `figures`, `runs`, `widgets`, `execution`, `runner`, `cli`. Each
-imports only from those before it, and from `paths` and `progress`, which import nothing of the lab.
+The rooms, in reading order: `pytrees`, `datasets`, `models`, `evaluation`, `augmentation`,
+`training`, `checkpoints`, `symmetry`, `matching`, `interpolation`, `calibration`, `comparison`,
+`counterexample`, `experiments`, `sweeps`, `published`, `records`, `claims`, `plots`, `figures`,
+`figure_export`, `runs`, `widgets`, `execution`, `report`, `runner`, `cli`. Each imports only from
+those before it, and from `paths` and `progress`, which import nothing of the lab.
 """
 
 from typing import Any
 
+from rebasin_lab.calibration import calibration_summary, reliability_curve
 from rebasin_lab.comparison import Comparison, compare_matchers, comparison_table
 from rebasin_lab.datasets import Dataset, label_biased_split, load_dataset, random_halves
 from rebasin_lab.evaluation import evaluate
@@ -24,6 +26,8 @@ from rebasin_lab.interpolation import (
 from rebasin_lab.matching import MATCHERS, MatchingResult, match
 from rebasin_lab.models import Model, build_model
 from rebasin_lab.pytrees import distance, lerp
+from rebasin_lab.records import remembered
+from rebasin_lab.sweeps import train_all
 from rebasin_lab.symmetry import (
     PermutationSpec,
     apply_permutation,
@@ -56,6 +60,7 @@ __all__ = [
     "TrainingResult",
     "apply_permutation",
     "build_model",
+    "calibration_summary",
     "compare_matchers",
     "comparison_table",
     "compose_permutations",
@@ -79,7 +84,10 @@ __all__ = [
     "picture",
     "random_halves",
     "random_permutation",
+    "reliability_curve",
+    "remembered",
     "train",
+    "train_all",
     "trained",
     "verify_equivalence",
 ]

@@ -1,11 +1,13 @@
 """The command `rebasin-lab`."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
-from rebasin_lab import experiments, figures
+from rebasin_lab import experiments, figure_export, figures, paths
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -30,12 +32,18 @@ def main() -> None:
     type=click.Path(file_okay=False, path_type=Path),
     help="Where figures go [default: figures/ for quick, else the run's folder].",
 )
+@click.option("--jobs", "num_jobs", type=int, help="Processes to train in [default: 1].")
+@click.option("--keep-going", is_flag=True, help="Go on after a notebook that failed.")
+@click.option("--resume", is_flag=True, help="Keep what ran through and would not change.")
 def reproduce(
     profile: str,
     settings: tuple[str, ...],
     only: tuple[str, ...],
     run_name: str,
     figures_dir: Path | None,
+    num_jobs: int | None,
+    keep_going: bool,
+    resume: bool,
 ) -> None:
     """Run the notebook sequence and print the scoreboard."""
     try:
@@ -47,8 +55,9 @@ def reproduce(
             only=only,
             run_name=run_name,
             figures_dir=figures_dir.resolve() if figures_dir else None,
+            num_jobs=num_jobs,
         )
-        status = runner.reproduce(plan)
+        status = runner.reproduce(plan, keep_going=keep_going, resume=resume)
     except ModuleNotFoundError as error:
         raise click.ClickException(
             f"{error}. Running notebooks needs the extra [lab]: in the checkout, "
@@ -57,7 +66,9 @@ def reproduce(
     except (ValueError, OSError) as error:  # the reader's to mend: a paragraph, not a traceback
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
-        click.echo("\nInterrupted. What ran is kept; the same command goes on from there.")
+        click.echo(
+            "\nInterrupted. What ran is kept; the same command with --resume goes on from there."
+        )
         status = 130
     sys.exit(status)
 
@@ -68,3 +79,81 @@ def redraw() -> None:
     for path in figures.saved_figures():
         figures.redraw(path)
         click.echo(path.with_suffix(".svg"))
+
+
+@main.command(name="figures")
+@click.option(
+    "--to",
+    "directory",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder to write to; created if need be.",
+)
+@click.option(
+    "--format",
+    "formats",
+    default=",".join(figure_export.FORMATS),
+    show_default=True,
+    help="Pictures to write, with commas between.",
+)
+@click.option(
+    "--width",
+    default="double",
+    show_default=True,
+    help="Place of the figures: single (a journal's column), double (two of them), slide.",
+)
+@click.option("--only", multiple=True, metavar="NAME", help="A figure, or notebooks starting so.")
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the figures, as runs/NAME/figures [default: figures/].",
+)
+@click.option("--gallery", is_flag=True, help="Only write README.md of the figures in --to.")
+def export(
+    directory: Path,
+    formats: str,
+    width: str,
+    only: tuple[str, ...],
+    source: Path | None,
+    gallery: bool,
+) -> None:
+    """Write figures for a report: pictures of the right size, captions, snippets, provenance."""
+    try:
+        if gallery:
+            _refuse_beside_gallery("formats", "width", "only", "source")
+            click.echo(paths.shown(figure_export.write_gallery(directory)))
+            return
+        index = figure_export.export_figures(
+            figure_export.choose_figures(source or paths.figures_dir(), only),
+            directory,
+            formats=figure_export.parse_formats(formats),
+            width=width,
+            on_figure=_print_figure,
+        )
+    except (ValueError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"\nCaptions, sizes and where the numbers come from: {paths.shown(index)}")
+
+
+def _refuse_beside_gallery(*names: str) -> None:
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name)
+        if parameter.name in names and source is not click.core.ParameterSource.DEFAULT:
+            raise ValueError(
+                f"Expected --gallery with --to alone; got {parameter.opts[0]}. A gallery shows "
+                "the pictures that are in the folder: write them first, then their gallery."
+            )
+
+
+def _print_figure(entry: Mapping[str, Any]) -> None:
+    width, height = entry["size_inches"]
+    points = " to ".join(f"{size:g}" for size in dict.fromkeys(entry["text_points"]))
+    endings = [path.removeprefix(f"{entry['name']}.") for path in entry["files"]]
+    click.echo(
+        f"{entry['name']}: {width:.1f} x {height:.1f} in, text {points} pt, "
+        f"{entry['arrangement']} ({', '.join(endings)})"
+    )
+    if entry["note"]:
+        click.echo(f"  {entry['note']}")

@@ -3,23 +3,41 @@
 Papermill runs it in this interpreter's own kernel and saves it after every cell. Besides an
 exception in a cell this notices what papermill alone lets pass: an exception swallowed by an output
 widget, a kernel that died (out of memory, killed), a full disk.
+
+An executed notebook carries a record of its run in its metadata, under `rebasin_lab`. It is written
+when the run has ended: a copy without a record is one that was interrupted.
 """
 
+import datetime
+import hashlib
 import io
+import json
 import logging
 import os
 import shutil
+import subprocess
 import sys
+import tempfile
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import nbformat
 import papermill
+import tqdm
+from ipykernel.kernelspec import write_kernel_spec
 from papermill.exceptions import PapermillExecutionError
 
-from rebasin_lab import progress
+from rebasin_lab import paths, progress
+
+# In the metadata of an executed notebook, and of the output in which a kernel describes itself.
+METADATA_KEY = "rebasin_lab"
+
+SECONDS_BETWEEN_LINES = 60.0  # of progress, where there is no terminal to redraw one
+
+_KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
 class NotebookOutcome(NamedTuple):
@@ -31,6 +49,9 @@ class NotebookOutcome(NamedTuple):
         error: "" if it ran through; else the cell and the error.
         output: the executed notebook, as far as it got.
         parameters: what it was run with.
+        started: when, in UTC.
+        kept: whether this is the outcome of an earlier run.
+        record: what the executed notebook carries in its metadata.
     """
 
     notebook: str
@@ -38,6 +59,9 @@ class NotebookOutcome(NamedTuple):
     error: str
     output: Path
     parameters: Mapping[str, Any]
+    started: datetime.datetime
+    kept: bool = False
+    record: Mapping[str, Any] = {}
 
 
 def execute(
@@ -56,7 +80,7 @@ def execute(
     logger.setLevel(logging.INFO)
     logger.propagate = False
     log = logging.FileHandler(output.with_suffix(".log"), mode="w", encoding="utf-8")
-    start = time.perf_counter()
+    started, start = datetime.datetime.now(datetime.UTC), time.perf_counter()
     for handler in (log, status):
         logger.addHandler(handler)
     try:
@@ -66,7 +90,62 @@ def execute(
             logger.removeHandler(handler)
             handler.close()
     seconds = time.perf_counter() - start
-    return NotebookOutcome(notebook.stem, seconds, error, output, parameters)
+    return NotebookOutcome(notebook.stem, seconds, error, output, parameters, started)
+
+
+def source_digest(path: Path) -> str:
+    """What a notebook says and does: a digest of its cells, but for what papermill puts in."""
+    cells = [
+        [cell.cell_type, cell.source, list(cell.metadata.get("tags", ()))]
+        for cell in nbformat.read(path, as_version=4).cells
+        if "injected-parameters" not in cell.metadata.get("tags", ())
+    ]
+    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
+
+
+def described_by_kernel(path: Path) -> dict[str, Any]:
+    """What the kernel of an executed notebook said of itself: its devices, versions and so on.
+
+    A kernel says so in the metadata of an output, under `METADATA_KEY`; if it did not, or there is
+    no such notebook, the answer is empty.
+    """
+    for cell in _cells(path):
+        for output in cell.get("outputs", ()):
+            if METADATA_KEY in output.get("metadata", {}):
+                return dict(output.metadata[METADATA_KEY])
+    return {}
+
+
+def devices_now() -> list[str]:
+    """The devices a kernel would find, each as `device (kind)`; none if that cannot be said.
+
+    Another process is asked: one that has looked at a GPU holds some of its memory.
+    """
+    program = (
+        "import jax, json; print(json.dumps([f'{d} ({d.device_kind})' for d in jax.devices()]))"
+    )
+    with _KernelEnvironment():
+        asked = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    return json.loads(asked.stdout) if asked.returncode == 0 else []
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Put a record into the metadata of an executed notebook, if there is one."""
+    try:
+        notebook = nbformat.read(path, as_version=4)
+    except (OSError, ValueError):  # never written, or cut short by a full disk
+        return
+    notebook.metadata[METADATA_KEY] = record
+    notebook.metadata.kernelspec = _KERNELSPEC  # papermill leaves the name the source came with
+    paths.write_atomically(path, (nbformat.writes(notebook) + "\n").encode())
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The record of an executed notebook; empty if it has none."""
+    try:
+        return dict(nbformat.read(path, as_version=4).metadata.get(METADATA_KEY, {}))
+    except (OSError, ValueError):  # not there, or cut short
+        return {}
 
 
 def swallowed_errors(path: Path) -> list[str]:
@@ -85,33 +164,69 @@ def swallowed_errors(path: Path) -> list[str]:
 class StatusLine(logging.Handler):
     """Shows a notebook's progress (the lines of `progress`), each in place of the last.
 
-    Only on a terminal: a log file keeps one line per notebook.
+    On a terminal there is one line, with a clock that ticks. Anywhere else, as in the log of a CI
+    job, news is printed, but at most once a minute.
+
+    Args:
+        label: which notebook it is.
+        out: where to print.
+        since: when the whole run began, on the clock.
+        clock: seconds.
     """
 
-    def __init__(self, label: str, out: io.TextIOBase):
+    def __init__(
+        self,
+        label: str,
+        out: io.TextIOBase,
+        *,
+        since: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
         super().__init__()
-        self._label, self._out = label, out
+        self._label, self._out, self._clock = label, out, clock
+        self._last = clock()
+        self._since = self._last if since is None else since
         self._live = out.isatty()
-        self._show("running ...")
+        self._text = "running ..."
+        self._ended = threading.Event()
+        if self._live:
+            self._draw()
+            threading.Thread(target=self._tick, daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show what a progress bar said: what is being done, how far, how long it has left."""
         lines = [line for line in record.getMessage().splitlines() if progress.is_line(line)]
-        if lines:
-            self._show(lines[-1])
+        if not lines or self._ended.is_set():
+            return
+        self._text = lines[-1]
+        if self._live:
+            self._draw()
+        elif self._clock() - self._last >= SECONDS_BETWEEN_LINES:
+            self._last = self._clock()
+            print(self._line(), file=self._out, flush=True)
 
     def close(self) -> None:
         """Clear the line."""
-        if self._live:
-            self._out.write("\r\033[K")
-            self._live = False
+        with self.lock:
+            if self._live and not self._ended.is_set():
+                self._out.write("\r\033[K")
+            self._ended.set()
         super().close()
 
-    def _show(self, text: str) -> None:
-        if self._live:
-            width = shutil.get_terminal_size().columns - len(self._label) - 2
-            self._out.write(f"\r\033[K{self._label} {text[: max(width, 0)]}")
-            self._out.flush()
+    def _tick(self) -> None:
+        while not self._ended.wait(1.0):
+            with self.lock:
+                if not self._ended.is_set():
+                    self._draw()
+
+    def _line(self) -> str:
+        elapsed = tqdm.tqdm.format_interval(self._clock() - self._since)
+        return f"{self._label} {elapsed} | {self._text}"
+
+    def _draw(self) -> None:
+        width = shutil.get_terminal_size().columns - 1
+        self._out.write(f"\r\033[K{self._line()[:width]}")
+        self._out.flush()
 
 
 def _run(
@@ -144,24 +259,29 @@ def _run(
 
 def _last_started_cell(output: Path) -> str:
     """Which cell was running when the kernel went, by the times papermill keeps."""
-    try:
-        cells = nbformat.read(output, as_version=4).cells
-    except (OSError, ValueError):  # never written, or cut short by a full disk
-        return ""
-    started = [c for c in cells if c.metadata.get("papermill", {}).get("start_time")]
+    started = [c for c in _cells(output) if c.metadata.get("papermill", {}).get("start_time")]
     code = [cell.source.strip() for cell in started if cell.cell_type == "code"]
     return f"in the cell beginning '{code[-1].splitlines()[0]}': " if code else ""
+
+
+def _cells(path: Path) -> list[nbformat.NotebookNode]:
+    try:
+        return nbformat.read(path, as_version=4).cells
+    except (OSError, ValueError):  # never written, or cut short by a full disk
+        return []
 
 
 class _KernelEnvironment:
     """The environment of kernels, which inherit ours, while they run."""
 
     def __enter__(self) -> None:
-        own_kernels = Path(sys.prefix) / "share" / "jupyter"
+        # A `python3` kernel in the user's home, or even in this environment, may belong to another
+        # Python. This one is this interpreter's, and comes first.
+        self._kernels = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        write_kernel_spec(Path(self._kernels.name) / "kernels" / "python3")
         added = {
-            # A `python3` kernel in the user's home may belong to another Python: ours comes first.
             "JUPYTER_PATH": os.pathsep.join(
-                filter(None, [str(own_kernels), os.environ.get("JUPYTER_PATH")])
+                filter(None, [self._kernels.name, os.environ.get("JUPYTER_PATH")])
             ),
             "MPLBACKEND": "agg",
             # A kernel that grabs 75 % of a GPU leaves nothing for the next one.
@@ -177,3 +297,4 @@ class _KernelEnvironment:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+        self._kernels.cleanup()

@@ -6,12 +6,13 @@ and the same numbers give the same bytes.
 """
 
 import base64
+import contextlib
 import dataclasses
 import html
 import io
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,16 +125,23 @@ def render(record: Mapping[str, Any], kind: str) -> bytes:
     # A date would make every run's file another one.
     metadata = {"Date": None} if kind == "svg" else {}
     buffer = io.BytesIO()
-    # From matplotlib's defaults, not from the caller's settings or a matplotlibrc.
-    with _drawing, matplotlib.style.context(STYLE_FILE, after_reset=True):
+    with drawing():
         fig = Figure(figsize=tuple(record["size_inches"]), layout="constrained")
         plots.PLOTS[record["plot"]](fig, record["numbers"])
-        _settle_layout(fig)
+        settle_layout(fig)
         fig.savefig(buffer, format=kind, dpi=PNG_DPI, metadata=metadata)
     return buffer.getvalue()
 
 
-def _settle_layout(fig: Figure) -> None:
+@contextlib.contextmanager
+def drawing() -> Iterator[None]:
+    """The style of the lab, for one thread at a time; whatever draws or saves stands inside."""
+    # From matplotlib's defaults, not from the caller's settings or a matplotlibrc.
+    with _drawing, matplotlib.style.context(STYLE_FILE, after_reset=True):
+        yield
+
+
+def settle_layout(fig: Figure) -> None:
     """Lay the figure out once, to six digits.
 
     The solver behind the layout adds in an order of its own, so places differ in their last digits

@@ -3,7 +3,7 @@ import re
 import pytest
 from click.testing import CliRunner
 
-from rebasin_lab import cli, paths
+from rebasin_lab import cli, paths, runner
 
 
 def invoke(*arguments):
@@ -19,6 +19,8 @@ def invoke(*arguments):
         (["--set", "width=[1"], "Error: Expected a value in 'width="),
         (["--set", "dataset=mnits"], "Error: .*mnist"),
         (["--only", "99"], "Error: Expected the start of a notebook's name"),
+        (["--jobs", "0"], "Error: Expected at least 1 job; got 0"),
+        (["--set", "num_jobs=2"], "Error: Expected a parameter .* Use --jobs for it"),
     ],
 )
 def test_bad_input_is_one_paragraph_without_a_traceback(arguments, message):
@@ -37,6 +39,30 @@ def test_a_missing_data_folder_is_one_paragraph(monkeypatch, tmp_path):
     assert "Traceback" not in result.output
 
 
+def test_how_to_run_is_passed_on(monkeypatch):
+    asked = {}
+
+    def reproduce(plan, **how):
+        asked.update(how, num_jobs=plan.num_jobs)
+        return 0
+
+    monkeypatch.setattr(runner, "reproduce", reproduce)
+    assert invoke("reproduce", "--jobs", "2", "--keep-going", "--resume").exit_code == 0
+    assert asked == {"keep_going": True, "resume": True, "num_jobs": 2}
+    assert invoke("reproduce").exit_code == 0
+    assert asked == {"keep_going": False, "resume": False, "num_jobs": None}
+
+
+def test_an_interrupt_says_how_to_go_on(monkeypatch):
+    def reproduce(plan, **how):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "reproduce", reproduce)
+    result = invoke("reproduce")
+    assert result.exit_code == 130
+    assert "the same command with --resume goes on from there" in result.output
+
+
 def test_redraw_draws_every_figure_from_its_numbers(monkeypatch, tmp_path):
     folder = tmp_path / "figures" / "00_quickstart"
     folder.mkdir(parents=True)
@@ -47,5 +73,51 @@ def test_redraw_draws_every_figure_from_its_numbers(monkeypatch, tmp_path):
     assert {path.suffix for path in folder.iterdir()} == {".json", ".svg", ".png"}
 
 
+def test_figures_are_written_for_a_report_with_a_line_each(tmp_path):
+    committed = paths.figures_dir() / "03_counterexample" / "slopes.json"
+    source = tmp_path / "figures" / "03_counterexample" / committed.name
+    source.parent.mkdir(parents=True)
+    source.write_text(committed.read_text())
+    options = ("--format", "pdf", "--width", "single", "--only", "slopes", "--from")
+    result = invoke("figures", "--to", str(tmp_path / "paper"), *options, str(tmp_path / "figures"))
+    assert result.exit_code == 0
+    assert re.match(
+        r"03_counterexample/slopes: 3\.5 x \d\.\d in, text [\d.]+ to 8 pt", result.output
+    )
+    assert (tmp_path / "paper/03_counterexample/slopes.pdf").read_bytes().startswith(b"%PDF")
+    assert (tmp_path / "paper/figures.json").is_file()
+    gallery = invoke("figures", "--to", str(tmp_path / "figures"), "--gallery")
+    assert gallery.exit_code == 0
+    assert (tmp_path / "figures/README.md").read_text().startswith("# Figures")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--format", "svg,eps"], r"Error: Expected formats among svg, pdf, png.*got 'eps'"),
+        (["--width", "wide"], r"Error: Expected a width among single, double, slide; got 'wide'"),
+        (["--only", "pie"], r"Error: Expected the name of a figure.*got 'pie'\. There are: "),
+        (["--from", "nowhere"], r"Error: Expected figures under 'nowhere'.*rebasin-lab reproduce"),
+        (["--gallery", "--only", "pie"], r"Error: Expected --gallery with --to alone; got --only"),
+        (["--gallery"], r"Error: Expected figures under '.*paper'.*got none"),
+    ],
+)
+def test_bad_export_is_one_paragraph_without_a_traceback(tmp_path, arguments, message):
+    result = invoke("figures", "--to", str(tmp_path / "paper"), *arguments)
+    assert result.exit_code == 1
+    assert re.search(message, result.output)
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "paper").exists()
+
+
+def test_folder_that_cannot_be_written_to_is_one_paragraph(tmp_path):
+    (tmp_path / "file").touch()
+    target = tmp_path / "file" / "paper"  # below a file
+    result = invoke("figures", "--to", str(target), "--only", "03_counterexample/slopes")
+    assert result.exit_code == 1
+    assert re.search(r"Error: .*Could not write .*paper", result.output)
+    assert "Traceback" not in result.output
+
+
 def test_help_names_the_commands():
-    assert all(command in invoke("--help").output for command in ("reproduce", "redraw"))
+    assert all(command in invoke("--help").output for command in ("reproduce", "redraw", "figures"))

@@ -56,6 +56,45 @@ NUMBERS = {
         "models": {"A": [0.0, 0.0], "B": [1.0, 0.0], "C": [0.1, 0.9]},
         "cap": 2.0,
     },
+    "loss_lines_with_levels": {
+        "lambdas": [0.0, 0.5, 1.0],
+        "curves": {"naive": [1.0, 3.0, 1.0], "weight matching": [1.0, 0.8, 1.0]},
+        "levels": {"all data": 0.5},
+        "ylabel": "test loss (nats)",
+        "limit": 2.0,
+    },
+    "merged_bars": {
+        "groups": [
+            {
+                "title": "test loss (nats)",
+                "values": {"single": [0.2, 0.3], "naive mean": [2.0], "MergeMany": [0.1]},
+                "lower_is_better": True,
+            }
+        ]
+    },
+    "published_lines": {
+        "lambdas": [0.0, 0.5, 1.0],
+        "panels": {
+            "loss": {method: [1.0, 2.0, 1.0] for method in METHODS},
+            "top-1": {method: [76.0, 1.0, 76.0] for method in (*METHODS, "OT-Fusion")},
+        },
+    },
+    "reliability": {
+        "panels": [
+            {
+                "title": "test",
+                "curves": {
+                    "A": {"confidence": [0.1, None], "frequency": [0.2, None], "count": [5, 0]},
+                    "ensemble": {
+                        "confidence": [0.1, 0.9],
+                        "frequency": [0.1, 0.8],
+                        "count": [3, 2],
+                    },
+                },
+                "ece": {"A": 0.1, "ensemble": 0.05},
+            }
+        ]
+    },
     "decision_regions": {
         "lambdas": [0.0, 0.5],
         "truth": ["00", "10"],

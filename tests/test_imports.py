@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import rebasin_lab as rl
+from rebasin_lab import records
 
 PACKAGE = Path(rl.__file__).parent
 
@@ -21,20 +22,27 @@ ROOMS = (
     "datasets",
     "models",
     "evaluation",
+    "augmentation",
     "training",
     "checkpoints",
     "symmetry",
     "matching",
     "interpolation",
+    "calibration",
     "comparison",
     "counterexample",
     "experiments",
+    "sweeps",
+    "published",
+    "records",
     "claims",
     "plots",
     "figures",
+    "figure_export",
     "runs",
     "widgets",
     "execution",
+    "report",
     "runner",
     "cli",
 )
@@ -81,6 +89,11 @@ def test_imports_point_to_earlier_rooms_only(path):
     assert room in ROOMS, f"give the new room '{room}' its place in ROOMS (and in HOUSE.md)"
     allowed = {*STANDALONE, *ROOMS[: ROOMS.index(room)]}
     assert imported <= allowed, f"'{room}' imports {sorted(imported - allowed)}, which come later"
+
+
+def test_records_depend_on_the_rooms_above_them():
+    place = ROOMS.index("records")
+    assert records._LATER_ROOMS == ROOMS[place + 1 :]
 
 
 def test_every_room_of_the_table_exists():

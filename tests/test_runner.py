@@ -1,16 +1,29 @@
+import datetime
 import io
 import json
+import logging
+import os
+import re
+import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 from nbformat.v4 import new_code_cell, new_notebook
 
-from rebasin_lab import claims, paths, runner
+from rebasin_lab import claims, execution, paths, runner
+from rebasin_lab.runner import resuming
+
+ROOT = Path(__file__).parents[1]
 
 PARAMETERS = """
 profile: str = "quick"  # sizes
 width: int = 0  # units
+num_jobs: int = 1  # processes
 run_dir: str = ""
 figures_dir: str = ""
 interactive: bool = True
@@ -21,6 +34,23 @@ import json, pathlib
 folder = pathlib.Path(run_dir) / "claims"
 folder.mkdir(exist_ok=True)
 (folder / "{notebook}.json").write_text(json.dumps({{"table1-mlp": [{value}]}}))
+"""
+
+DRAW = """
+import pathlib
+folder = pathlib.Path(figures_dir) / "{notebook}"
+folder.mkdir(parents=True, exist_ok=True)
+record = {{"caption": "C.", "alt": "A.", "claims": [], "size_inches": [1, 1]}}
+(folder / "{name}.json").write_text(json.dumps(record))
+(folder / "{name}.png").write_bytes(b"picture")
+"""
+
+# What `open_run` does in a real notebook.
+DESCRIBE = """
+import IPython.display, jax
+devices = [f"{d} ({d.device_kind})" for d in jax.devices()]
+metadata = {"rebasin_lab": {"devices": devices, "platform": "a machine"}}
+IPython.display.display(IPython.display.HTML(""), metadata=metadata)
 """
 
 SWALLOWED = """
@@ -37,6 +67,8 @@ def sequence(tmp_path, monkeypatch):
     folder = tmp_path / "notebooks"
     folder.mkdir()
     monkeypatch.setattr(paths, "notebooks_dir", lambda: folder)
+    monkeypatch.setattr(paths, "figures_dir", lambda: tmp_path / "figures")
+    monkeypatch.setattr(resuming, "code_digest", lambda: "code")  # it may be edited meanwhile
 
     def write(kernel="python3", **notebooks):
         for name, sources in notebooks.items():
@@ -52,10 +84,42 @@ def sequence(tmp_path, monkeypatch):
     return write
 
 
-def reproduce(**options):
+def reproduce(*, keep_going=False, resume=False, **options):
     out = io.StringIO()
-    status = runner.reproduce(runner.plan_run(**options), out=out)
+    plan = runner.plan_run(**options)
+    status = runner.reproduce(plan, keep_going=keep_going, resume=resume, out=out)
     return status, out.getvalue()
+
+
+def scoreboard(run="quick"):
+    return json.loads((paths.runs_dir() / run / "scoreboard.json").read_text())
+
+
+@pytest.fixture
+def executed(monkeypatch):
+    """Puts a quick stand-in for papermill: it writes the copy, claims and a figure at once."""
+    order = []
+
+    def execute(notebook, output, parameters, *, status):
+        status.close()
+        order.append((notebook.stem, dict(parameters)))
+        error = "In [1]: ValueError: no good" if "no good" in notebook.read_text() else ""
+        if "interrupt" in notebook.read_text():
+            raise KeyboardInterrupt
+        output.write_text(notebook.read_text())
+        folder = Path(parameters["run_dir"]) / "claims"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{notebook.stem}.json").write_text(json.dumps({"table1-mlp": [3498]}))
+        figure = Path(parameters["figures_dir"]) / notebook.stem / "one.json"
+        figure.parent.mkdir(parents=True, exist_ok=True)
+        record = {"caption": "C.", "alt": "A.", "claims": ["table1-mlp"], "size_inches": [1, 1]}
+        figure.write_text(json.dumps(record))
+        figure.with_suffix(".png").write_bytes(b"picture")
+        now = datetime.datetime.now(datetime.UTC)
+        return execution.NotebookOutcome(notebook.stem, 1.0, error, output, parameters, now)
+
+    monkeypatch.setattr(execution, "execute", execute)
+    return order
 
 
 @pytest.mark.slow
@@ -111,9 +175,339 @@ def test_results_of_an_earlier_run_do_not_pass_for_this_one(sequence):
     assert reproduce()[0] == 0
     sequence(n00_first=["raise RuntimeError"])
     status, _ = reproduce()
-    board = json.loads((paths.runs_dir() / "quick" / "scoreboard.json").read_text())
     assert status == 1
-    assert {row["status"] for row in board["claims"]} == {"not run"}
+    assert not {row["status"] for row in scoreboard()["claims"]} & {"reproduced", "not reproduced"}
+
+
+def test_keep_going_runs_what_comes_after_a_failure_and_reports_each(sequence, executed):
+    sequence(n00_a=["no good"], n01_b=["pass"], n02_c=["no good"])
+    status, text = reproduce(keep_going=True)
+    assert status == 1
+    assert [name for name, _ in executed] == ["00_a", "01_b", "02_c"]
+    for name in ("00_a", "02_c"):
+        assert f"FAILED: {name}: In [1]: ValueError: no good" in text
+        assert re.search(rf"full traceback: .*{name}\.log", text)
+    assert [bool(n["error"]) for n in scoreboard()["notebooks"]] == [True, False, True]
+
+
+def test_an_interrupted_run_keeps_the_scoreboard_of_what_had_ended(sequence, executed):
+    sequence(n00_a=["pass"], n01_b=["interrupt"], n02_c=["pass"])
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(keep_going=True)
+    board = scoreboard()
+    assert [n["notebook"] for n in board["notebooks"]] == ["00_a"]
+    assert board["planned"] == ["00_a", "01_b", "02_c"]
+    assert "reproduced" in {row["status"] for row in board["claims"]}
+    report = (paths.runs_dir() / "quick" / "report.html").read_text()
+    assert "1 of 3 notebooks" in report
+
+
+def test_a_scoreboard_of_an_earlier_run_is_gone_when_the_first_notebook_starts(sequence, executed):
+    sequence(n00_a=["pass"])
+    reproduce()
+    sequence(n00_a=["interrupt"])
+    with pytest.raises(KeyboardInterrupt):
+        reproduce()
+    assert scoreboard()["notebooks"] == []
+
+
+def test_resuming_keeps_what_ran_through_with_its_claims_and_figures(sequence, executed):
+    sequence(n00_a=["pass"], n01_b=["interrupt"])
+    with pytest.raises(KeyboardInterrupt):
+        reproduce()
+    sequence(n01_b=["pass"])
+    status, text = reproduce(resume=True)
+    assert status == 0
+    assert [name for name, _ in executed] == ["00_a", "01_b", "01_b"]
+    assert re.search(r"^\[1/2\] 00_a .* kept$", text, re.MULTILINE)
+    board = scoreboard()
+    assert [n["kept"] for n in board["notebooks"]] == [True, False]
+    assert "reproduced" in {row["status"] for row in board["claims"]}
+    report = (paths.runs_dir() / "quick" / "report.html").read_text()
+    assert 'id="figure/00_a/one"' in report
+
+
+def test_without_being_asked_nothing_is_kept(sequence, executed):
+    sequence(n00_a=["pass"])
+    reproduce()
+    assert "kept" not in reproduce()[1].split("Scoreboard")[0]
+    assert len(executed) == 2
+
+
+def _edit_source(monkeypatch, run, sequence):
+    sequence(n00_a=["pass  # and more"])
+
+
+def _edit_code(monkeypatch, run, sequence):
+    monkeypatch.setattr(resuming, "code_digest", lambda: "other")
+
+
+def _edit_versions(monkeypatch, run, sequence):
+    monkeypatch.setattr(resuming.experiments, "package_versions", lambda: {"jax": "99"})
+
+
+def _edit_environment(monkeypatch, run, sequence):
+    monkeypatch.setenv("JAX_ENABLE_X64", "1")
+
+
+def _edit_data(monkeypatch, run, sequence):
+    describe = lambda data: {"name": "mnist5k", "title": "Others", "digest": "0" * 64}  # noqa: E731
+    monkeypatch.setattr("rebasin_lab.figures.describe_dataset", describe)
+
+
+def _edit_copy(monkeypatch, run, sequence):
+    path = run / "00_a.ipynb"
+    path.write_text(path.read_text().replace('"pass"', '"pass  # edited"'))
+
+
+def _edit_claims(monkeypatch, run, sequence):
+    (run / "claims" / "00_a.json").write_text('{"table1-mlp": [3499]}')
+
+
+def _edit_figure(monkeypatch, run, sequence):
+    path = paths.figures_dir() / "00_a" / "one.json"
+    path.write_text(path.read_text().replace("C.", "D."))
+
+
+def _edit_error(monkeypatch, run, sequence):
+    path = run / "00_a.ipynb"
+    execution.write_record(path, execution.read_record(path) | {"error": "In [3]: KeyError: 1"})
+
+
+def _edit_record(monkeypatch, run, sequence):
+    execution.write_record(run / "00_a.ipynb", {})
+
+
+def _edit_device(monkeypatch, run, sequence):
+    path = run / "00_a.ipynb"
+    execution.write_record(path, execution.read_record(path) | {"devices": ["cuda:0 (some GPU)"]})
+    monkeypatch.setattr(resuming, "_devices_now", lambda: ["TFRT_CPU_0 (cpu)"])
+
+
+@pytest.mark.parametrize(
+    ("edit", "reason"),
+    [
+        (_edit_source, "its source changed"),
+        (_edit_code, "the source of rebasin_lab changed"),
+        (_edit_versions, "the versions of packages changed"),
+        (_edit_environment, "what the environment says of JAX, or of where data is changed"),
+        (_edit_data, "the data set changed"),
+        (_edit_copy, "its executed copy was edited"),
+        (_edit_claims, "the file of its claims is not as it wrote it"),
+        (_edit_figure, "its figure 'one' is not as it drew it"),
+        (_edit_error, "it had failed"),
+        (_edit_record, "it had not ended"),
+        (_edit_device, "it ran on another device"),
+    ],
+)
+def test_resuming_runs_again_what_may_have_changed_and_says_why(
+    sequence, executed, monkeypatch, edit, reason
+):
+    sequence(n00_a=["pass"])
+    reproduce()
+    edit(monkeypatch, paths.runs_dir() / "quick", sequence)
+    status, text = reproduce(resume=True)
+    assert f"00_a                       runs again: {reason}" in text
+    assert len(executed) == 2
+
+
+def test_other_parameters_are_not_resumed_but_another_number_of_jobs_is(sequence, executed):
+    sequence(n00_a=["pass"])
+    reproduce(run_name="mine", parameters={"width": 8})
+    assert "kept" in reproduce(run_name="mine", parameters={"width": 8}, num_jobs=2, resume=True)[1]
+    text = reproduce(run_name="mine", parameters={"width": 9}, resume=True)[1]
+    assert "runs again: its parameters changed" in text
+
+
+def test_code_that_changes_while_a_notebook_runs_keeps_it_from_being_resumed(
+    sequence, executed, monkeypatch
+):
+    sequence(n00_a=["pass"])
+    digests = iter(["before", "after"])
+    monkeypatch.setattr(resuming, "code_digest", lambda: next(digests, "after"))
+    reproduce()
+    assert execution.read_record(paths.runs_dir() / "quick" / "00_a.ipynb")["code"] == ""
+    assert "runs again: the source of rebasin_lab changed" in reproduce(resume=True)[1]
+
+
+def test_the_digest_of_the_code_sees_every_module(monkeypatch, tmp_path):
+    (tmp_path / "deep").mkdir()
+    module = tmp_path / "deep" / "module.py"
+    module.write_text("x = 1")
+    monkeypatch.setattr(resuming, "_PACKAGE", tmp_path)
+    before = resuming.code_digest()
+    module.write_text("x = 2")
+    changed = resuming.code_digest()
+    module.rename(tmp_path / "deep" / "other.py")
+    assert len({before, changed, resuming.code_digest()}) == 3
+
+
+def test_jobs_go_to_notebooks_that_have_them_and_are_no_changed_setting(sequence, executed):
+    sequence(n00_a=["pass"])
+    plan = runner.plan_run(num_jobs=3)
+    assert plan.run_dir == paths.runs_dir() / "quick"
+    assert reproduce(num_jobs=3)[0] == 0
+    assert executed[-1][1]["num_jobs"] == 3
+    assert "not tested: settings changed" not in {row["status"] for row in scoreboard()["claims"]}
+    assert reproduce()[0] == 0
+    assert "num_jobs" not in executed[-1][1]
+
+
+def test_figures_of_a_run_are_those_its_notebooks_wrote(sequence, executed):
+    sequence(n00_a=["pass"])
+    old = paths.figures_dir() / "00_a" / "old.json"
+    old.parent.mkdir(parents=True)
+    old.write_text("{}")
+    (old.parent / "one.json").write_text("{}")
+    reproduce()
+    reproduce()  # the same bytes, but written anew
+    assert [name for name, _ in scoreboard()["notebooks"][0]["figures"]] == ["one"]
+
+
+@pytest.mark.slow
+def test_an_executed_notebook_carries_the_record_of_its_run(sequence):
+    cells = [DESCRIBE, MEASURE.format(notebook="00_a", value=3498)]
+    sequence(kernel="somebodys-conda", n00_a=[*cells, DRAW.format(notebook="00_a", name="one")])
+    assert reproduce()[0] == 0
+    metadata = nbformat.read(paths.runs_dir() / "quick" / "00_a.ipynb", as_version=4).metadata
+    record = metadata["rebasin_lab"]
+    assert metadata.kernelspec.name == "python3"
+    assert record["profile"] == "quick"
+    assert record["devices"] == execution.devices_now() != []
+    assert record["platform"] == "a machine"
+    assert {"jax", "rebasin_lab"} <= record["versions"].keys()
+    assert record["started"] < record["ended"]
+    assert [name for name, _ in record["figures"]] == ["one"]
+    assert "kept" in reproduce(resume=True)[1]
+
+
+@pytest.mark.slow
+def test_an_interrupt_from_the_keyboard_ends_the_run_and_its_kernel(sequence):
+    sleep = """
+import os, pathlib, time
+pathlib.Path(run_dir, "pid").write_text(str(os.getpid()))
+time.sleep(60)
+"""
+    sequence(n00_a=[sleep], n01_b=["pass"])
+    program = f"""
+from pathlib import Path
+from rebasin_lab import paths, runner
+paths.notebooks_dir = lambda: Path({str(paths.notebooks_dir())!r})
+paths.figures_dir = lambda: Path({str(paths.figures_dir())!r})
+runner.reproduce(runner.plan_run(), keep_going=True)
+"""
+    started = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
+    pid = paths.runs_dir() / "quick" / "pid"
+    _wait_for(lambda: pid.exists() and pid.read_text())
+    started.send_signal(signal.SIGINT)
+    _, errors = started.communicate(timeout=30)
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert scoreboard()["notebooks"] == []
+    assert execution.read_record(paths.runs_dir() / "quick" / "00_a.ipynb") == {}
+    _wait_for(lambda: not _runs(int(pid.read_text())))
+
+
+def _wait_for(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def _runs(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.slow
+def test_a_kernel_of_that_name_elsewhere_is_not_taken_for_ours(sequence, monkeypatch, tmp_path):
+    foreign = tmp_path / "data" / "kernels" / "python3"
+    foreign.mkdir(parents=True)
+    spec = {"argv": ["/nowhere/python"], "display_name": "Other", "language": "python"}
+    (foreign / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "data"))
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "data"))
+    sequence(n00_any=[f"import sys; assert sys.executable == {sys.executable!r}"])
+    status, text = reproduce()
+    assert status == 0, text
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def progress(line, text):
+    line.handle(logging.LogRecord("papermill", logging.INFO, "", 0, text, None, None))
+
+
+def test_a_terminal_shows_notebook_time_in_all_work_and_time_left():
+    out, now = Terminal(), [100.0]
+    line = execution.StatusLine("[2/5] 01_b", out, since=10.0, clock=lambda: now[0])
+    progress(line, "training seed 0: 3/30 in 00:10, 01:30 left")
+    line.close()
+    shown = out.getvalue().split("\r\033[K")
+    assert "[2/5] 01_b 01:30 | running ..." in shown
+    assert "[2/5] 01_b 01:30 | training seed 0: 3/30 in 00:10, 01:30 left" in shown
+    assert shown[-1] == "", "the line is cleared"
+
+
+def test_the_clock_ticks_while_nothing_is_said():
+    out, now = Terminal(), iter(range(1000))
+    line = execution.StatusLine("[2/5] 01_b", out, clock=lambda: next(now))
+    _wait_for(lambda: out.getvalue().count("running") >= 3)
+    line.close()
+    times = re.findall(r"(\d\d:\d\d) \|", out.getvalue())
+    assert len(set(times)) >= 3
+    assert times == sorted(times)
+
+
+def test_a_log_gets_one_line_a_minute_at_most():
+    out, now = io.StringIO(), [0.0]
+    line = execution.StatusLine("[2/5] 01_b", out, since=0.0, clock=lambda: now[0])
+    for second in range(0, 200, 3):
+        now[0] = float(second)
+        progress(line, f"training seed 0: {second}/200 in 00:10, 01:30 left")
+        progress(line, "whatever else a notebook prints")
+    line.close()
+    lines = out.getvalue().splitlines()
+    assert [re.search(r"b (\S+) \|", text).group(1) for text in lines] == [
+        "01:00",
+        "02:00",
+        "03:00",
+    ]
+    assert all("left" in text for text in lines)
+
+
+GPU = yaml.safe_load((ROOT / ".github" / "workflows" / "gpu.yml").read_text())
+
+
+def test_the_gpu_workflow_calls_what_make_and_the_command_line_have():
+    steps = "\n".join(step.get("run", "") for step in GPU["jobs"]["reproduce"]["steps"])
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    called = re.findall(r"make (\w+)", steps)
+    assert "reproduce" in called
+    assert set(called) <= set(targets)
+    from rebasin_lab import cli
+
+    options = {o for parameter in cli.main.commands["reproduce"].params for o in parameter.opts}
+    assert set(re.findall(r"(?<= )--[a-z-]+", steps)) <= options
+
+
+def test_the_gpu_workflow_offers_the_profiles_and_runs_weekly_on_a_gpu():
+    events = GPU[True]  # YAML 1.1 reads the key `on` as true
+    inputs = events["workflow_dispatch"]["inputs"]
+    assert set(inputs["profile"]["options"]) == set(claims.PROFILES)
+    assert inputs["profile"]["default"] == "paper"
+    assert "only" in inputs
+    assert len(events["schedule"]) == 1
+    job = GPU["jobs"]["reproduce"]
+    assert job["runs-on"] == ["self-hosted", "gpu"]
+    assert job["timeout-minutes"]
 
 
 @pytest.mark.parametrize(
@@ -121,6 +515,8 @@ def test_results_of_an_earlier_run_do_not_pass_for_this_one(sequence):
     [
         ({"parameters": {"widht": 3}}, r"Expected a parameter.*width.*got 'widht'"),
         ({"parameters": {"run_dir": "x"}}, "got 'run_dir'"),
+        ({"parameters": {"num_jobs": 2}}, "got 'num_jobs'. Use --jobs for it"),
+        ({"num_jobs": 0}, "Expected at least 1 job; got 0"),
         ({"parameters": {"width": "wide"}}, "Expected width to be a positive int"),
         ({"profile": "huge"}, "Expected a profile among"),
         ({"only": ["07"]}, "Expected the start of a notebook's name .*00_first.*got '07'"),
@@ -193,13 +589,3 @@ def test_only_quick_as_it_stands_draws_the_tracked_figures(sequence, options, ru
     assert plan.run_dir == paths.runs_dir() / run
     home = paths.figures_dir() if tracked else plan.run_dir / "figures"
     assert plan.figures_dir == home
-
-
-def test_the_scoreboard_names_every_claim_with_paper_measured_and_tolerance():
-    results = claims.scoreboard("quick", {"table1-resnet50": [25638.0], "table1-mlp": [3498.0]})
-    text = runner.format_scoreboard(results, "quick profile")
-    assert text.startswith("Scoreboard, quick profile\n1 reproduced, ")
-    assert "1 not reproduced" in text.splitlines()[1]
-    for claim in claims.CLAIMS.values():
-        assert claim.quantity in text
-    assert "paper 55109 | measured 25638 | must be equal to 55109 | not reproduced" in text

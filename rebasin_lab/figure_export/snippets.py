@@ -1,0 +1,189 @@
+r"""What to paste into a paper or a page: a figure with its caption and alternative text.
+
+Captions and alternative texts are plain text, so whatever Markdown or LaTeX would take for a
+command is escaped, and letters that a LaTeX font may lack are written as commands. Paths are
+relative to the snippet's own folder in Markdown and MyST; in LaTeX, which looks from the main
+document, they are relative to the folder of the export.
+
+No snippet needs a package beyond `graphicx`. The alternative text goes to `\Description`, as ACM's
+class has it; other classes get a definition that drops it.
+"""
+
+import itertools
+import json
+import re
+import unicodedata
+
+_GREEK = "alpha beta gamma delta varepsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma"
+_GREEK += " tau upsilon varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega"
+_MATHEMATICS = {
+    letter: rf"\{name}"
+    for letter, name in zip("αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ", _GREEK.split(), strict=True)
+} | {
+    "µ": r"\mu",
+    "×": r"\times",
+    "·": r"\cdot",
+    "±": r"\pm",
+    "−": "-",
+    "≤": r"\leq",
+    "≥": r"\geq",
+    "≠": r"\neq",
+    "≈": r"\approx",
+    "→": r"\to",
+    "∞": r"\infty",
+    "∈": r"\in",
+    "∘": r"\circ",
+    "∇": r"\nabla",
+    "∂": r"\partial",
+    "√": r"\surd",
+    "‖": r"\Vert",
+    "⟨": r"\langle",
+    "⟩": r"\rangle",
+    "°": r"{}^{\circ}",
+    "′": r"{}'",
+    "²": "{}^2",
+    "³": "{}^3",
+}
+_TEXT = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "#": r"\#",
+    "$": r"\$",
+    "%": r"\%",
+    "&": r"\&",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",  # the old fonts have other signs in the places of these three
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "`": r"{}\textquoteleft{}",  # after ? or ! it would make one sign with it
+    "‘": "{}`",
+    "’": "'",
+    "“": "``",
+    "”": "''",
+    "–": r"\textendash{}",
+    "—": r"\textemdash{}",
+    "…": r"\ldots{}",
+    "\u00a0": "~",
+}
+# Of a Markdown with mathematics, roles and tables: MyST's and GitHub's.
+_MARKDOWN = re.compile(r"[\\`*_{}\[\]<>#|~$^&]")
+
+
+def latex_text(text: str) -> str:
+    """Plain text as LaTeX: nothing in it is a command any more.
+
+    A power of numbers, such as 10^551, becomes one. A sign that is neither in the tables here nor
+    a Latin letter is replaced by its Unicode name, in brackets: LaTeX would stop at it.
+    """
+    parts = re.split(r"(?<![\w.])(\d+\^-?\d+(?:\.\d+)?)", _one_line(text))
+    return "".join(
+        _power(part) if index % 2 else _escaped(part) for index, part in enumerate(parts)
+    )
+
+
+def _power(text: str) -> str:
+    base, exponent = text.split("^")
+    return f"${base}^{{{exponent}}}$"
+
+
+def _escaped(text: str) -> str:
+    # Straight quotes are curly in print.
+    text = re.sub(r'(^|[\s(\[])"', r"\1“", text).replace('"', "”")
+    # Two hyphens would be joined to a dash; a dash that is meant has a sign of its own.
+    runs = itertools.groupby(text, key=_MATHEMATICS.__contains__)
+    escaped = "".join(
+        f"${''.join(map(_MATHEMATICS.get, run))}$" if is_math else "".join(map(_latex_sign, run))
+        for is_math, run in runs
+    )
+    return re.sub("-(?=-)", "-{}", escaped)  # two hyphens would be joined to a dash
+
+
+def _latex_sign(sign: str) -> str:
+    if sign in _TEXT:
+        return _TEXT[sign]
+    name = unicodedata.name(sign, f"U+{ord(sign):04X}")
+    if sign.isascii() or (sign < "\u0180" and name.startswith("LATIN")):
+        return sign
+    return f"[{name.lower()}]"
+
+
+def markdown_text(text: str) -> str:
+    """Plain text as Markdown: nothing in it is a command any more."""
+    escaped = _MARKDOWN.sub(r"\\\g<0>", _one_line(text))
+    # A number and a dot, a dash or a plus would begin a list.
+    return re.sub(r"^(\d+)([.)])(?=\s|$)|^([-+])(?=\s)", r"\1\\\2\3", escaped)
+
+
+def latex_figure(
+    name: str,
+    picture: str,
+    *,
+    caption: str,
+    alt: str,
+    width_inches: float,
+    over_two_columns: bool,
+) -> str:
+    """A `figure` environment with caption and label.
+
+    Args:
+        name: "notebook/figure", from which the label is made.
+        picture: path of a PDF or PNG, relative to the folder of the export.
+        caption: plain text.
+        alt: plain text.
+        width_inches: as drawn, so that text has the size that it was drawn for; in a narrower
+            column it is made smaller.
+        over_two_columns: whether it is a `figure*`.
+    """
+    environment = "figure*" if over_two_columns else "figure"
+    drawn = f"{width_inches:g}in"
+    width = rf"\ifdim\linewidth<{drawn} \linewidth\else{drawn}\fi"
+    lines = [
+        r"% Needs \usepackage{graphicx}; \graphicspath{{FOLDER/}} says where the figures are.",
+        r"\providecommand{\Description}[2][]{}",
+        rf"\begin{{{environment}}}",
+        r"  \centering",
+        rf"  \includegraphics[width={width}]{{{picture}}}",
+        rf"  \Description{{{latex_text(alt)}}}",
+        rf"  \caption{{{latex_text(caption)}}}",
+        rf"  \label{{fig:{identifier(name)}}}",
+        rf"\end{{{environment}}}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def markdown_figure(picture: str, *, caption: str, alt: str) -> str:
+    """An image with alternative text, and the caption under it.
+
+    Args:
+        picture: path of an SVG or PNG, relative to the page.
+        caption: plain text.
+        alt: plain text.
+    """
+    return f"![{markdown_text(alt)}]({picture})\n\n{markdown_text(caption)}\n"
+
+
+def myst_figure(name: str, picture: str, *, caption: str, alt: str) -> str:
+    """MyST's `figure` directive, with a name to refer to.
+
+    Options stand in a block of YAML, in quotes: MyST-Parser and mystmd read both alike there, while
+    in `:alt: text` one takes the quotes off and the other does not, and a colon or a # in a text
+    without quotes is taken for something else.
+    """
+    options = {"alt": _one_line(alt), "name": f"fig-{identifier(name)}"}
+    block = "\n".join(
+        f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in options.items()
+    )
+    return f"```{{figure}} {picture}\n---\n{block}\n---\n{markdown_text(caption)}\n```\n"
+
+
+def identifier(name: str) -> str:
+    """A name for a label: of small letters, digits and hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _one_line(text: str) -> str:
+    """Without line breaks: an empty line ends a caption in LaTeX, and a paragraph in Markdown."""
+    return " ".join(text.split())

@@ -1,0 +1,25 @@
+"""Running the notebook sequence headlessly and gathering its scoreboard.
+
+Everything a run makes lies in `runs/<run>/`: the executed notebooks, a log for each, the claims,
+`scoreboard.json`, `report.html`. A failing notebook stops the run with its name, cell and error, or
+does not if asked to keep going. `plan` checks a request, `sequence` runs it, `resuming` says what
+of an earlier run may be kept.
+"""
+
+from rebasin_lab.runner.plan import (
+    RESERVED_PARAMETERS,
+    Plan,
+    notebook_sequence,
+    parse_parameter,
+    plan_run,
+)
+from rebasin_lab.runner.sequence import reproduce
+
+__all__ = [
+    "RESERVED_PARAMETERS",
+    "Plan",
+    "notebook_sequence",
+    "parse_parameter",
+    "plan_run",
+    "reproduce",
+]

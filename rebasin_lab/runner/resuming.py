@@ -1,0 +1,129 @@
+"""What an executed notebook's record says decided its outcome, and whether that still stands.
+
+A resumed run keeps the outcome of an earlier one only if nothing that decides it has changed since:
+the notebook's source, its parameters, the source of this package, the versions of others, the
+profile's data, the devices, and JAX's settings in the environment; and if its claims and figures
+lie as it left them. What is not looked at is the content of data sets other than the profile's own:
+their files are held to published checksums when they are read.
+"""
+
+import datetime
+import functools
+import hashlib
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rebasin_lab import execution, experiments, report, runs
+from rebasin_lab.matching import assignment
+from rebasin_lab.runner.plan import Plan
+
+_PACKAGE = Path(__file__).parents[1]
+
+# What decides an outcome, by its name in the record; parameters and devices are looked at apart.
+_DECIDING = {
+    "source": "its source",
+    "code": "the source of rebasin_lab",
+    "versions": "the versions of packages",
+    "python": "the version of Python",
+    "solver": "the assignment solver",
+    "dataset": "the data set",
+    "environment": "what the environment says of JAX, or of where data is",
+}
+
+
+def deciding(plan: Plan, notebook: Path) -> dict[str, Any]:
+    """All that decides a notebook's outcome but parameters and devices, as it is now."""
+    environment = {
+        name: value
+        for name, value in sorted(os.environ.items())
+        if name.startswith("JAX_") or name in ("XLA_FLAGS", "REBASIN_DATA")
+    }
+    return {
+        "source": execution.source_digest(notebook),
+        "code": code_digest(),
+        "versions": experiments.package_versions(),
+        "python": platform.python_version(),
+        "solver": assignment.SOLVER,
+        "dataset": dict(plan.dataset),
+        "environment": environment,
+    }
+
+
+def kept(plan: Plan, notebook: Path) -> execution.NotebookOutcome | None:
+    """The outcome of an earlier run; None if the notebook was not run in this folder.
+
+    Raises:
+        OutdatedError: if there is one that does not stand for a new run, saying why.
+    """
+    output = plan.run_dir / notebook.name
+    if not output.exists():
+        return None
+    record = execution.read_record(output)
+    if reason := _outdated(plan, notebook, record):
+        raise OutdatedError(reason)
+    return execution.NotebookOutcome(
+        notebook=notebook.stem,
+        seconds=record["seconds"],
+        error="",
+        output=output,
+        parameters=record["parameters"],
+        started=datetime.datetime.fromisoformat(record["started"]),
+        kept=True,
+        record=record,
+    )
+
+
+class OutdatedError(Exception):
+    """An executed notebook does not stand for a new run."""
+
+
+def code_digest() -> str:
+    """A digest of all modules of this package."""
+    digest = hashlib.sha256()
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        content = path.read_bytes()
+        name = path.relative_to(_PACKAGE).as_posix()
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+def _outdated(plan: Plan, notebook: Path, record: Mapping[str, Any]) -> str:
+    if not record:
+        return "it had not ended"
+    if record["error"]:
+        return "it had failed"
+    now = deciding(plan, notebook)
+    for name, what in _DECIDING.items():
+        if record[name] != now[name]:
+            return f"{what} changed"
+    if _without_jobs(record["parameters"]) != _without_jobs(plan.parameters_of(notebook)):
+        return "its parameters changed"
+    if record["devices"] and record["devices"] != _devices_now():
+        return "it ran on another device"
+    return _tampered(plan, notebook, record)
+
+
+def _tampered(plan: Plan, notebook: Path, record: Mapping[str, Any]) -> str:
+    """What of the files a notebook left is not as it left it."""
+    if execution.source_digest(plan.run_dir / notebook.name) != record["source"]:
+        return "its executed copy was edited"
+    if report.file_digest(runs.claims_file(plan.run_dir, notebook.stem)) != record["claims"]:
+        return "the file of its claims is not as it wrote it"
+    for name, digest in record["figures"]:
+        path = plan.figures_dir / notebook.stem / f"{name}.json"
+        if report.file_digest(path) != digest or not path.with_suffix(".png").exists():
+            return f"its figure '{name}' is not as it drew it"
+    return ""
+
+
+def _without_jobs(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """How many processes train changes no result."""
+    return {name: value for name, value in parameters.items() if name != "num_jobs"}
+
+
+@functools.cache
+def _devices_now() -> list[str]:
+    return execution.devices_now()

@@ -1,0 +1,181 @@
+"""Running a plan's notebooks in order, with scoreboard and report of what has ended so far."""
+
+import dataclasses
+import datetime
+import io
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rebasin_lab import claims, execution, experiments, paths, report, runs
+from rebasin_lab.runner import resuming
+from rebasin_lab.runner.plan import Plan
+
+
+def reproduce(
+    plan: Plan,
+    *,
+    keep_going: bool = False,
+    resume: bool = False,
+    out: io.TextIOBase = sys.stdout,
+) -> int:
+    """Run a plan's notebooks and print the scoreboard.
+
+    An interrupt goes through; scoreboard and report then tell of the notebooks that had ended.
+
+    Args:
+        plan: what to run.
+        keep_going: run the notebooks after one that failed.
+        resume: keep notebooks that ran through in this run's folder, if nothing changed since.
+        out: where to print.
+
+    Returns:
+        The exit status: 0 if every notebook ran through, else 1.
+    """
+    plan.run_dir.mkdir(parents=True, exist_ok=True)
+    plural = "" if len(plan.notebooks) == 1 else "s"
+    print(f"{len(plan.notebooks)} notebook{plural}, {plan.title}", file=out, flush=True)
+    started, since = _now(), time.monotonic()
+    outcomes: list[execution.NotebookOutcome] = []
+    _write_scoreboard(plan, outcomes, started)  # an earlier run's must not pass for this one's
+    try:
+        for number, notebook in enumerate(plan.notebooks, 1):
+            label = f"[{number}/{len(plan.notebooks)}] {notebook.stem:<26}"
+            outcome = _kept(plan, notebook, label, out) if resume else None
+            if outcome is None:
+                status = execution.StatusLine(label, out, since=since)
+                outcome = _execute(plan, notebook, status)
+            how = outcome.error or ("kept" if outcome.kept else "ok")
+            print(f"{label} {outcome.seconds:6.1f} s  {how}", file=out, flush=True)
+            outcomes.append(outcome)
+            _write_scoreboard(plan, outcomes, started)
+            if outcome.error and not keep_going:
+                break
+    finally:
+        report.write_report(plan.run_dir)
+    print("\n" + report.format_scoreboard(_results(plan, outcomes), plan.title), file=out)
+    print("\n" + _where_things_are(plan), file=out)
+    failed = [outcome for outcome in outcomes if outcome.error]
+    if failed:
+        print("\n" + "\n".join(map(_failure, failed)), file=out)
+        print("What else ran is kept; trained networks are in the store.", file=out)
+    return 1 if failed else 0
+
+
+def _kept(
+    plan: Plan, notebook: Path, label: str, out: io.TextIOBase
+) -> execution.NotebookOutcome | None:
+    try:
+        return resuming.kept(plan, notebook)
+    except resuming.OutdatedError as reason:
+        print(f"{label} runs again: {reason}", file=out, flush=True)
+        return None
+
+
+def _execute(plan: Plan, notebook: Path, status: execution.StatusLine) -> execution.NotebookOutcome:
+    # What an earlier run left under this name must not pass for this one's.
+    runs.claims_file(plan.run_dir, notebook.stem).unlink(missing_ok=True)
+    decided_by, figures_before = resuming.deciding(plan, notebook), _figure_files(plan, notebook)
+    outcome = execution.execute(
+        notebook, plan.run_dir / notebook.name, plan.parameters_of(notebook), status=status
+    )
+    if resuming.code_digest() != decided_by["code"]:
+        decided_by["code"] = ""  # nobody can say what of it the kernel imported
+    drawn = _figure_files(plan, notebook).items() - figures_before.items()
+    record = {
+        "profile": plan.profile.name,
+        "parameters": dict(outcome.parameters),
+        **decided_by,
+        "platform": platform.platform(),
+        "devices": [],
+        **execution.described_by_kernel(outcome.output),
+        "started": outcome.started.isoformat(timespec="seconds"),
+        "ended": _now(),
+        "seconds": round(outcome.seconds, 1),
+        "error": outcome.error,
+        "claims": report.file_digest(runs.claims_file(plan.run_dir, notebook.stem)),
+        "figures": [  # in the order drawn; nbformat would sort a mapping
+            [path.stem, report.file_digest(path)]
+            for path, _ in sorted(drawn, key=lambda item: (item[1], item[0]))
+        ],
+    }
+    execution.write_record(outcome.output, record)
+    return outcome._replace(record=record)
+
+
+def _figure_files(plan: Plan, notebook: Path) -> dict[Path, tuple[int, int]]:
+    """A notebook's figures, each with its time and inode: one written anew has others."""
+    files = (plan.figures_dir / notebook.stem).glob("*.json")
+    return {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in files}
+
+
+def _results(plan: Plan, outcomes: Iterable[execution.NotebookOutcome]) -> list[claims.ClaimResult]:
+    """What the notebooks of this run measured; an earlier run's numbers do not count."""
+    measured: dict[str, list[float]] = {}
+    for outcome in outcomes:
+        path = runs.claims_file(plan.run_dir, outcome.notebook)
+        if path.exists():
+            numbers = json.loads(path.read_text())
+            measured |= {claim: list(map(float, values)) for claim, values in numbers.items()}
+    return claims.scoreboard(plan.profile.name, measured, changed=bool(plan.parameters))
+
+
+def _write_scoreboard(
+    plan: Plan, outcomes: Sequence[execution.NotebookOutcome], started: str
+) -> None:
+    record = {
+        "title": plan.title,
+        "profile": dataclasses.asdict(plan.profile),
+        "parameters": dict(plan.parameters),
+        "networks": plan.profile.networks,
+        "dataset": dict(plan.dataset),
+        "versions": experiments.package_versions(),
+        "started": started,
+        "ended": _now(),
+        "figures_dir": Path(os.path.relpath(plan.figures_dir, plan.run_dir)).as_posix(),
+        "planned": [notebook.stem for notebook in plan.notebooks],
+        "notebooks": [
+            {
+                "notebook": outcome.notebook,
+                "seconds": round(outcome.seconds, 1),
+                "error": outcome.error,
+                "kept": outcome.kept,
+                "parameters": dict(outcome.parameters),
+                **{
+                    name: outcome.record[name]
+                    for name in ("started", "ended", "python", "platform", "devices", "figures")
+                },
+            }
+            for outcome in outcomes
+        ],
+        "claims": [result.as_row() for result in _results(plan, outcomes)],
+    }
+    content = json.dumps(record, indent=1) + "\n"
+    paths.write_atomically(plan.run_dir / report.SCOREBOARD_NAME, content.encode())
+
+
+def _where_things_are(plan: Plan) -> str:
+    places = {
+        "report": plan.run_dir / report.REPORT_NAME,
+        "executed notebooks": plan.run_dir,
+        "scoreboard": plan.run_dir / report.SCOREBOARD_NAME,
+        "figures": plan.figures_dir,
+        "trained networks": paths.checkpoints_dir(),
+    }
+    return "\n".join(f"{name + ':':<20}{paths.shown(path)}" for name, path in places.items())
+
+
+def _failure(outcome: execution.NotebookOutcome) -> str:
+    return (
+        f"FAILED: {outcome.notebook}: {outcome.error}\n"
+        f"  as far as it got: {paths.shown(outcome.output)}\n"
+        f"  full traceback:   {paths.shown(outcome.output.with_suffix('.log'))}"
+    )
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
