@@ -42,6 +42,7 @@ from rebasin_lab.plots.results import (
     draw_interpolation,
     draw_line_position,
     draw_objective,
+    draw_published,
     draw_symmetry_counts,
     draw_units,
 )
@@ -65,6 +66,7 @@ PLOTS: dict[str, Callable[[Figure, Mapping[str, Any]], None]] = {
     "merged_bars": draw_merged_bars,
     "method_lines": draw_method_lines,
     "objective": draw_objective,
+    "published_lines": draw_published,
     "reliability": draw_reliability,
     "similarity_views": draw_similarity_views,
     "slopes": draw_slopes,
