@@ -85,7 +85,9 @@ def test_epoch_of_train(benchmark, model, data, loop):
     images, labels = jax.device_put((data.train_images, data.train_labels))
 
     def epoch():
-        return jax.block_until_ready(epoch_fn(state.params, state.opt_state, images, labels, order))
+        return jax.block_until_ready(
+            epoch_fn(state.params, state.opt_state, images, labels, (order,))
+        )
 
     benchmark.pedantic(epoch, rounds=5, warmup_rounds=1)
 
