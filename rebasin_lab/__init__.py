@@ -3,10 +3,11 @@
     import rebasin_lab as rl
 
 The rooms, in reading order: `pytrees`, `datasets`, `models`, `evaluation`, `augmentation`,
-`training`, `checkpoints`, `symmetry`, `matching`, `interpolation`, `calibration`, `comparison`,
-`counterexample`, `experiments`, `sweeps`, `published`, `records`, `claims`, `plots`, `figures`,
-`figure_export`, `runs`, `widgets`, `execution`, `report`, `runner`, `cli`. Each imports only from
-those before it, and from `paths` and `progress`, which import nothing of the lab.
+`training`, `checkpoints`, `symmetry`, `matching`, `interpolation`, `merging`, `collapse`,
+`calibration`, `comparison`, `counterexample`, `experiments`, `sweeps`, `published`, `records`,
+`claims`, `plots`, `figures`, `figure_export`, `runs`, `widgets`, `execution`, `report`, `runner`,
+`cli`. Each imports only from those before it, and from `paths` and `progress`, which import nothing
+of the lab.
 """
 
 from typing import Any
@@ -24,6 +25,7 @@ from rebasin_lab.interpolation import (
     loss_contour,
 )
 from rebasin_lab.matching import MATCHERS, MatchingResult, match
+from rebasin_lab.merging import MergeResult, average, ensemble, merge_many
 from rebasin_lab.models import Model, build_model
 from rebasin_lab.pytrees import distance, lerp
 from rebasin_lab.records import remembered
@@ -53,18 +55,21 @@ __all__ = [
     "InterpolationCurve",
     "LossContour",
     "MatchingResult",
+    "MergeResult",
     "Model",
     "PermutationSpec",
     "Profile",
     "TrainConfig",
     "TrainingResult",
     "apply_permutation",
+    "average",
     "build_model",
     "calibration_summary",
     "compare_matchers",
     "comparison_table",
     "compose_permutations",
     "distance",
+    "ensemble",
     "evaluate",
     "explore",
     "get_profile",
@@ -79,6 +84,7 @@ __all__ = [
     "loss_barrier",
     "loss_contour",
     "match",
+    "merge_many",
     "mlp_permutation_spec",
     "open_run",
     "picture",

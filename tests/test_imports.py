@@ -28,6 +28,8 @@ ROOMS = (
     "symmetry",
     "matching",
     "interpolation",
+    "merging",
+    "collapse",
     "calibration",
     "comparison",
     "counterexample",

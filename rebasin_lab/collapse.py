@@ -1,0 +1,149 @@
+"""Variance collapse: how varied the responses of units are between two networks.
+
+What units respond to in the mean of two networks is less varied than in each of them, the more so
+the less alike the units are that were averaged, and layer by layer that adds up (Ainsworth et al.
+2022, A.4; Jordan et al. 2023). `unit_spread` measures it in one network, `walk_line` on the whole
+line, with the running statistics of BatchNorm averaged like weights or measured anew at every
+point.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from rebasin_lab import datasets, evaluation, interpolation, merging, models, pytrees
+from rebasin_lab.symmetry import Activations, PermutationSpec, trace_activations
+
+BATCH_SIZE = 500  # images per forward pass, of which all activations are held at once
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LineWalk:
+    """The line from A to B, with what the units of every layer do along it.
+
+    Attributes:
+        curve: its loss and accuracy.
+        layers: what each layer reads, by the names `trace_activations` gives, in computing order.
+        spread: its standard deviation, see `unit_spread`.
+    """
+
+    curve: interpolation.InterpolationCurve
+    layers: tuple[str, ...]
+    spread: Float[np.ndarray, "lambdas layers"]
+
+    @property
+    def relative_spread(self) -> Float[np.ndarray, "lambdas layers"]:
+        """The spread, divided by what a straight line between the two ends promises.
+
+        A layer without any spread at both ends gives NaN.
+        """
+        lambdas = self.curve.lambdas[:, None]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return self.spread / ((1 - lambdas) * self.spread[0] + lambdas * self.spread[-1])
+
+
+def unit_spread(
+    activations: Activations, params: PyTree, images: Float[Array | np.ndarray, "n h w c"]
+) -> dict[str, float]:
+    """How varied the responses of units are: the root of their mean variance, for each activation.
+
+    The variance is that of one unit over images, and over pixels where it has any; the mean is
+    taken over units.
+
+    Args:
+        activations: where units show, see `trace_activations`.
+        params: of the function that was traced.
+        images: to respond to.
+
+    Raises:
+        ValueError: for no images, or parameters that do not fit.
+    """
+    if not len(images):
+        raise ValueError("Expected images to respond to; got none.")
+    means, squares = {}, {}
+    for start in range(0, len(images), BATCH_SIZE):
+        batch = images[start : start + BATCH_SIZE]
+        share = len(batch) / len(images)
+        for name, (mean, variance) in _moments(activations, params, batch).items():
+            mean, variance = (np.asarray(moment, np.float64) for moment in (mean, variance))
+            means[name] = means.get(name, 0.0) + share * mean
+            squares[name] = squares.get(name, 0.0) + share * (variance + mean**2)
+    # Rounding can leave a hair less than nothing of a unit that never varies.
+    return {
+        name: float(np.sqrt(np.maximum(squares[name] - means[name] ** 2, 0.0).mean()))
+        for name in activations.axes
+    }
+
+
+def walk_line(
+    model: models.Model,
+    spec: PermutationSpec,
+    params_a: PyTree,
+    params_b: PyTree,
+    data: datasets.Dataset,
+    *,
+    images: Float[Array | np.ndarray, "n h w c"],
+    num_lambdas: int = 25,
+    statistics_from: Float[Array | np.ndarray, "m h w c"] | None = None,
+    on_point: Callable[[], None] | None = None,
+) -> LineWalk:
+    """Evaluate the line from A to B, and measure how varied units are along it.
+
+    Args:
+        model: the architecture of both.
+        spec: of the model; says where its units are.
+        params_a: the model at lambda = 0.
+        params_b: the model at lambda = 1; permute it first to walk modulo permutation.
+        data: the images that loss and accuracy are evaluated on.
+        images: those that units respond to.
+        num_lambdas: equally spaced points, both ends included.
+        statistics_from: images on which running statistics are measured anew at every point, see
+            `reestimate_statistics`; without them they are averaged like weights.
+        on_point: called after each point, for progress.
+
+    Raises:
+        ValueError: as `interpolation_curve` and `unit_spread`.
+    """
+    pytrees.check_same_shapes(params_a, params_b)
+    if num_lambdas < 2:
+        raise ValueError(f"Expected at least the two ends of the line; got {num_lambdas} points.")
+    activations = trace_activations(model.apply, spec, params_a, images[:BATCH_SIZE])
+    lambdas = np.linspace(0, 1, num_lambdas)
+    splits = jax.device_put(
+        ((data.train_images, data.train_labels), (data.test_images, data.test_labels))
+    )
+    metrics, spreads = [], []
+    for lam in lambdas:
+        params = pytrees.lerp(float(lam), params_a, params_b)
+        if statistics_from is not None:
+            params = merging.reestimate_statistics(model, params, statistics_from)
+        metrics.append(
+            [m for split in splits for m in evaluation.evaluate(model.apply, params, *split)]
+        )
+        spreads.append(unit_spread(activations, params, images))
+        if on_point is not None:
+            on_point()
+    train_loss, train_accuracy, test_loss, test_accuracy = np.array(metrics).T
+    curve = interpolation.InterpolationCurve(
+        lambdas, train_loss, test_loss, train_accuracy, test_accuracy
+    )
+    layers = tuple(activations.axes)
+    spread = np.array([[of_point[layer] for layer in layers] for of_point in spreads])
+    return LineWalk(curve, layers, spread)
+
+
+@functools.partial(jax.jit, static_argnames="activations")
+def _moments(
+    activations: Activations, params: PyTree, images: Array
+) -> dict[str, tuple[Array, Array]]:
+    """Mean and variance of every unit on a batch."""
+    found = activations.compute(params, images)
+    summed = {
+        name: tuple(axis for axis, unit in enumerate(units) if unit is None)
+        for name, units in activations.axes.items()
+    }
+    return {name: (x.mean(summed[name]), x.var(summed[name])) for name, x in found.items()}
