@@ -1,8 +1,10 @@
+import asyncio
 import datetime
 import io
 import json
 import logging
 import os
+import queue
 import re
 import signal
 import subprocess
@@ -13,6 +15,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from jupyter_client.channels import AsyncZMQSocketChannel
 from nbformat.v4 import new_code_cell, new_notebook
 
 from rebasin_lab import claims, execution, paths, runner
@@ -150,6 +153,28 @@ def test_an_error_swallowed_by_a_widget_fails_the_run(sequence):
     status, text = reproduce()
     assert status == 1
     assert "inside a widget: KeyError: 'lost inside a widget'" in text
+
+
+@pytest.mark.parametrize(("timeout", "found"), [(None, True), (60.0, True), (0.1, False)])
+def test_a_reply_that_nobody_was_told_of_is_looked_for(monkeypatch, timeout, found):
+    """jupyter_client sends past the event loop, which may then miss what came at that moment."""
+    looks = []
+
+    async def get_msg(self, timeout=None):
+        looks.append(timeout)
+        if timeout is None or len(looks) < 3:
+            await asyncio.sleep(min(timeout, 0.1))
+            raise queue.Empty
+        return {"msg_type": "execute_reply"}
+
+    monkeypatch.setattr(AsyncZMQSocketChannel, "get_msg", get_msg)
+    channel = execution._PatientChannel.__new__(execution._PatientChannel)
+    if found:
+        assert asyncio.run(channel.get_msg(timeout)) == {"msg_type": "execute_reply"}
+    else:
+        with pytest.raises(queue.Empty):
+            asyncio.run(channel.get_msg(timeout))
+    assert all(0 <= each <= 1 for each in looks)
 
 
 @pytest.mark.slow
@@ -572,6 +597,17 @@ def test_parameters_have_the_type_they_look_like(text, value):
 def test_a_parameter_that_cannot_be_read_is_refused(text, message):
     with pytest.raises(ValueError, match=message):
         runner.parse_parameter(text)
+
+
+def test_scoreboard_printed_is_of_the_chosen_notebooks(sequence, executed):
+    names = {f"n{claim.notebook}": [] for claim in claims.CLAIMS.values()}
+    sequence(**names)
+    _, text = reproduce(only=["03"])
+    of = {claim.notebook: claim.statement[:30] for claim in claims.CLAIMS.values()}
+    assert of["03_counterexample"] in text
+    assert not [name for name in of if name != "03_counterexample" and of[name] in text]
+    every = {row["notebook"] for row in scoreboard("quick-partial")["claims"]}
+    assert every == set(of)  # the file holds all
 
 
 @pytest.mark.parametrize(

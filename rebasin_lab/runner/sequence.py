@@ -23,7 +23,7 @@ def reproduce(
     resume: bool = False,
     out: io.TextIOBase = sys.stdout,
 ) -> int:
-    """Run a plan's notebooks and print the scoreboard.
+    """Run a plan's notebooks and print the scoreboard of their claims.
 
     An interrupt goes through; scoreboard and report then tell of the notebooks that had ended.
 
@@ -57,7 +57,10 @@ def reproduce(
                 break
     finally:
         report.write_report(plan.run_dir)
-    print("\n" + report.format_scoreboard(_results(plan, outcomes), plan.title), file=out)
+    chosen = {notebook.stem for notebook in plan.notebooks}
+    found = _results(plan, outcomes)
+    results = [r for r in found if r.claim.notebook in chosen or r.measured]
+    print("\n" + report.format_scoreboard(results, plan.title), file=out)
     print("\n" + _where_things_are(plan), file=out)
     failed = [outcome for outcome in outcomes if outcome.error]
     if failed:
