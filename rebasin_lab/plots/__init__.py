@@ -4,8 +4,9 @@ Nothing is saved here. Each function takes a `Figure` and the JSON-ready numbers
 keeps beside the picture, so that any figure can be drawn again from its file. `PLOTS` names them.
 Colours are Okabe and Ito's, told apart by colour-blind readers, and never alone: a line style, a
 width or a marker says the same. `results` draws what experiments measured, `matching` how matchers
-compare, `calibration` what merged networks are worth, `counterexample` two small pairs of networks,
-`symmetry_group` the symmetries of a network, which `symmetry_rows` lays out.
+compare, `calibration` what merged networks are worth, `merging` what went into them,
+`counterexample` two small pairs of networks, `failures` what does not work, `symmetry_group` the
+symmetries of a network, which `symmetry_rows` lays out.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,6 +27,12 @@ from rebasin_lab.plots.counterexample import (
     draw_sorted_barriers,
     draw_two_tests,
 )
+from rebasin_lab.plots.failures import (
+    draw_collapse,
+    draw_line_stop,
+    draw_mended_lines,
+    draw_recipes,
+)
 from rebasin_lab.plots.matching import (
     draw_ascent_visit,
     draw_ascents,
@@ -34,6 +41,19 @@ from rebasin_lab.plots.matching import (
     draw_matchers_by_width,
     draw_method_lines,
     draw_similarity_views,
+)
+from rebasin_lab.plots.merging import (
+    draw_class_counts,
+    draw_line_reliability,
+    draw_merge_objective,
+    draw_merged_by_number,
+    draw_merged_number,
+)
+from rebasin_lab.plots.onset import (
+    draw_onset,
+    draw_partners,
+    draw_untrained_lines,
+    draw_widths,
 )
 from rebasin_lab.plots.results import (
     draw_barriers,
@@ -52,6 +72,8 @@ PLOTS: dict[str, Callable[[Figure, Mapping[str, Any]], None]] = {
     "ascent_visit": draw_ascent_visit,
     "ascents": draw_ascents,
     "barriers": draw_barriers,
+    "class_counts": draw_class_counts,
+    "collapse": draw_collapse,
     "contour": draw_contour,
     "decision_regions": draw_decision_regions,
     "decision_walk": draw_decision_walk,
@@ -60,13 +82,22 @@ PLOTS: dict[str, Callable[[Figure, Mapping[str, Any]], None]] = {
     "history": draw_history,
     "interpolation": draw_interpolation,
     "line_position": draw_line_position,
+    "line_reliability": draw_line_reliability,
+    "line_stop": draw_line_stop,
     "loss_lines_with_levels": draw_loss_lines_with_levels,
     "matchers": draw_matchers,
     "matchers_by_width": draw_matchers_by_width,
+    "mended_lines": draw_mended_lines,
+    "merge_objective": draw_merge_objective,
     "merged_bars": draw_merged_bars,
+    "merged_by_number": draw_merged_by_number,
+    "merged_number": draw_merged_number,
     "method_lines": draw_method_lines,
     "objective": draw_objective,
+    "onset": draw_onset,
+    "partners": draw_partners,
     "published_lines": draw_published,
+    "recipes": draw_recipes,
     "reliability": draw_reliability,
     "similarity_views": draw_similarity_views,
     "slopes": draw_slopes,
@@ -75,6 +106,8 @@ PLOTS: dict[str, Callable[[Figure, Mapping[str, Any]], None]] = {
     "symmetry_group": draw_symmetry_group,
     "two_tests": draw_two_tests,
     "units": draw_units,
+    "untrained_lines": draw_untrained_lines,
+    "widths": draw_widths,
 }
 
 __all__ = ["PLOTS", "symmetry_picture"]

@@ -1,0 +1,144 @@
+"""Drawing what does not work: barriers that stay, and units that fall silent half-way.
+
+Methods keep the colours and markers of `matching`. Where BatchNorm's statistics are measured anew,
+lines are dashed and markers open.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rebasin_lab.plots.matching import LOOKS
+
+STATISTICS = {"averaged": ", averaged statistics", "anew": ", measured anew", "none": ""}
+
+
+def draw_recipes(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """Barriers that several methods leave on networks of several trainings, and how far these got.
+
+    Numbers: `recipes`: names; `barriers`: method -> for each recipe one train barrier a pair, in
+    nats; `losses`: for each recipe the train loss of every network, in nats.
+    """
+    ax, loss_ax = fig.subplots(1, 2, width_ratios=[2, 1])
+    positions = np.arange(len(numbers["recipes"]))
+    shifts = np.linspace(-0.27, 0.27, len(numbers["barriers"]))
+    for shift, (method, of_recipes) in zip(shifts, numbers["barriers"].items(), strict=True):
+        look = LOOKS[method]
+        for position, barriers in zip(positions, of_recipes, strict=True):
+            ax.plot(
+                [position + shift] * len(barriers),
+                barriers,
+                look.marker,
+                color=look.colour,
+                markerfacecolor=look.face,
+                markersize=9 if look.marker == "*" else 6,
+                label=look.label if position == 0 else None,
+            )
+    for position, losses in zip(positions, numbers["losses"], strict=True):
+        loss_ax.plot([position] * len(losses), losses, "_", color="black", markersize=14)
+    for each in (ax, loss_ax):
+        each.set_xticks(positions, [name.replace(" ", "\n") for name in numbers["recipes"]])
+        each.set_xlim(-0.5, positions[-1] + 0.5)
+        each.set_yscale("log", nonpositive="clip")
+    ax.set(title="Barriers", ylabel="train loss barrier (nats)")
+    loss_ax.set(title="Train loss of the networks", ylabel="cross-entropy (nats)")
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=len(shifts))
+
+
+def draw_collapse(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """How varied units are half-way, against the ends: layer by layer, a panel each network.
+
+    Numbers: `panels`: list of {"title", "layers", "lines"}; `layers`: names, in computing order;
+    `lines`: list of {"method", "statistics", "values"}, with `statistics` a key of `STATISTICS` and
+    `values` one list over layers for each pair.
+    """
+    axes = fig.subplots(1, len(numbers["panels"]), sharey=True, squeeze=False)[0]
+    for ax, panel in zip(axes, numbers["panels"], strict=True):
+        depths = np.arange(1, len(panel["layers"]) + 1)
+        for line in panel["lines"]:
+            _plot_pairs(ax, depths, line)
+        _mark_ends(ax)
+        ax.set_xticks(depths, panel["layers"], rotation=90, fontsize=8)
+        ax.set(title=panel["title"], xlabel="what each layer reads")
+        ax.set_ylim(bottom=0)
+    axes[0].set_ylabel("standard deviation, half-way / ends")
+    _legend_below(fig, axes)
+
+
+def draw_mended_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """A metric on the line between two networks, with statistics averaged or measured anew.
+
+    Numbers: `lambdas`; `panels`: list of {"title", "ylabel", "lines"}, as in `draw_collapse`, with
+    values over lambdas.
+    """
+    axes = fig.subplots(1, len(numbers["panels"]), squeeze=False)[0]
+    for ax, panel in zip(axes, numbers["panels"], strict=True):
+        for line in panel["lines"]:
+            _plot_pairs(ax, numbers["lambdas"], line)
+        _label_line_ends(ax)
+        ax.set(title=panel["title"], ylabel=panel["ylabel"])
+    _legend_below(fig, axes)
+
+
+def draw_line_stop(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """One stop on the line: the loss there, and how varied units are in every layer.
+
+    Numbers: `lambdas`; `stop`: which of them; `layers`; `lines`: list of {"method", "statistics",
+    "loss", "spread"}: over lambdas, and over layers at the stop.
+    """
+    ax, spread_ax = fig.subplots(1, 2)
+    lambdas, stop = numbers["lambdas"], numbers["stop"]
+    depths = np.arange(1, len(numbers["layers"]) + 1)
+    for line in numbers["lines"]:
+        style, marks = _style(line)
+        ax.plot(lambdas, line["loss"], **style)
+        ax.plot(lambdas[stop], line["loss"][stop], **style, **(marks | {"markersize": 9}))
+        label = LOOKS[line["method"]].label + STATISTICS[line["statistics"]]
+        spread_ax.plot(depths, line["spread"], **style, **marks, label=label)
+    _label_line_ends(ax)
+    ax.set(title=f"λ = {lambdas[stop]:.2f}", ylabel="test loss (nats)", ylim=(0, None))
+    _mark_ends(spread_ax)
+    spread_ax.set_xticks(depths, numbers["layers"], rotation=90, fontsize=8)
+    spread_ax.set(title="How varied units are there", ylabel="standard deviation / ends")
+    spread_ax.set_ylim(0, 1.3)
+    _legend_below(fig, [spread_ax])
+
+
+def _plot_pairs(ax: Axes, xs: Sequence[float] | np.ndarray, line: Mapping[str, Any]) -> None:
+    """One thin line for each pair, and their mean."""
+    style, marks = _style(line)
+    label = LOOKS[line["method"]].label + STATISTICS[line["statistics"]]
+    if len(line["values"]) > 1:
+        for values in line["values"]:
+            ax.plot(xs, values, **(style | {"linewidth": 0.6}), alpha=0.5)
+    ax.plot(xs, np.mean(line["values"], axis=0), **style, **marks, label=label)
+
+
+def _style(line: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    look, is_anew = LOOKS[line["method"]], line["statistics"] == "anew"
+    face = "white" if is_anew else look.colour
+    return (
+        {"color": look.colour, "linestyle": "--" if is_anew else "-"},
+        {"marker": look.marker, "markersize": 6, "markerfacecolor": face},
+    )
+
+
+def _mark_ends(ax: Axes) -> None:
+    ax.axhline(1, color="black", linestyle=":", linewidth=1, zorder=0)
+
+
+def _label_line_ends(ax: Axes) -> None:
+    ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["Model A", "", "0.5", "", "Model B"])
+    ax.set_xlim(-0.02, 1.02)
+
+
+def _legend_below(fig: Figure, axes: Sequence[Axes] | np.ndarray) -> None:
+    """One legend under all panels, each label once."""
+    found = [pair for ax in axes for pair in zip(*ax.get_legend_handles_labels(), strict=True)]
+    by_label = {label: handle for handle, label in reversed(found)}
+    labels = list(dict.fromkeys(label for _, label in found))
+    handles = [by_label[label] for label in labels]
+    fig.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
