@@ -35,6 +35,7 @@ def main() -> None:
 @click.option("--jobs", "num_jobs", type=int, help="Processes to train in [default: 1].")
 @click.option("--keep-going", is_flag=True, help="Go on after a notebook that failed.")
 @click.option("--resume", is_flag=True, help="Keep what ran through and would not change.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be trained.")
 def reproduce(
     profile: str,
     settings: tuple[str, ...],
@@ -44,6 +45,7 @@ def reproduce(
     num_jobs: int | None,
     keep_going: bool,
     resume: bool,
+    dry_run: bool,
 ) -> None:
     """Run the notebook sequence and print the scoreboard."""
     try:
@@ -57,6 +59,9 @@ def reproduce(
             figures_dir=figures_dir.resolve() if figures_dir else None,
             num_jobs=num_jobs,
         )
+        if dry_run:
+            click.echo(f"{plan.title}\n\n{runner.preview(plan)}")
+            return
         status = runner.reproduce(plan, keep_going=keep_going, resume=resume)
     except ModuleNotFoundError as error:
         raise click.ClickException(

@@ -36,20 +36,20 @@ def quick_run(tmp_path_factory):
         plan = runner.plan_run(figures_dir=folder / "figures")
         status = runner.reproduce(plan, out=out)
         out.close()
-        yield status, folder, (folder / "out.txt").read_text()
+        yield plan, status, folder, (folder / "out.txt").read_text()
 
 
 @pytest.mark.notebooks
 @pytest.mark.slow
 class TestQuickRun:
     def test_every_notebook_runs_through(self, quick_run):
-        status, _, text = quick_run
+        _, status, _, text = quick_run
         assert status == 0, text
         for notebook in runner.notebook_sequence():
             assert re.search(rf"^\[\d/\d\] {notebook.stem} .*ok$", text, re.MULTILINE)
 
     def test_every_claim_of_the_notebooks_is_measured(self, quick_run):
-        _, folder, _ = quick_run
+        _, _, folder, _ = quick_run
         board = json.loads((folder / "runs" / "quick" / "scoreboard.json").read_text())
         statuses = {row["claim"]: row["status"] for row in board["claims"]}
         assert statuses.keys() == claims.CLAIMS.keys()
@@ -58,8 +58,12 @@ class TestQuickRun:
         # Timing depends on the machine: it may fail without being news.
         assert missed - {"weight-matching-seconds"} == NOT_REPRODUCED_AT_QUICK
 
+    def test_networks_are_those_a_dry_run_tells_of(self, quick_run):
+        plan, _, folder, _ = quick_run
+        assert networks_in(folder / "runs" / "checkpoints") == files_of_grid(plan)
+
     def test_headline_numbers_lie_in_their_range(self, quick_run):
-        _, folder, _ = quick_run
+        _, _, folder, _ = quick_run
         board = json.loads((folder / "runs" / "quick" / "scoreboard.json").read_text())
         measured = {row["claim"]: row["measured"] for row in board["claims"]}
         assert len(measured["fig2-mnist-naive"]) >= 3
@@ -68,7 +72,7 @@ class TestQuickRun:
         assert all(-0.2 < change <= 0 for change in measured["fig2-mnist-middle"])
 
     def test_every_figure_is_saved_with_numbers_and_provenance(self, quick_run):
-        _, folder, _ = quick_run
+        _, _, folder, _ = quick_run
         saved = figures.saved_figures(folder / "figures")
         committed = figures.saved_figures()
         assert [path.relative_to(folder / "figures") for path in saved] == [
@@ -83,7 +87,7 @@ class TestQuickRun:
             assert figures.render(record, "svg") == path.with_suffix(".svg").read_bytes()
 
     def test_a_second_run_restores_networks_and_draws_the_same_bytes(self, quick_run):
-        _, folder, _ = quick_run
+        _, _, folder, _ = quick_run
         before = {p.name: p.read_bytes() for p in (folder / "figures" / "00_quickstart").iterdir()}
         stored = sorted((folder / "runs" / "checkpoints").iterdir())
         times = [path.stat().st_mtime_ns for path in stored]
@@ -134,6 +138,25 @@ class TestSource:
         assert used == {claim.id for claim in own if not claim.untestable}
 
 
+def networks_in(store):
+    """The files of a store, without snapshots."""
+    return {path.name for path in store.iterdir() if path.suffixes == [".safetensors"]}
+
+
+def files_of_grid(plan):
+    """Those that the networks of a plan should have."""
+    wanted = [
+        each
+        for notebook in plan.notebooks
+        for each in experiments.grid(notebook.stem, plan.profile, plan.parameters)
+    ]
+    return {experiments.path_of(each).name for each in wanted}
+
+
+def test_every_notebook_says_which_networks_it_is_about():
+    assert list(experiments.GRIDS) == [path.stem for path in NOTEBOOKS]
+
+
 def test_every_claim_names_a_notebook_that_exists():
     assert {claim.notebook for claim in claims.CLAIMS.values()} <= {p.stem for p in NOTEBOOKS}
 
@@ -147,6 +170,7 @@ def test_the_papers_own_settings_run_through_on_small_data(tmp_path, monkeypatch
         status = runner.reproduce(plan, out=out)
     text = (tmp_path / "out.txt").read_text()
     assert status == 0, text
+    assert networks_in(paths.checkpoints_dir()) == files_of_grid(plan)
     assert "not tested: settings changed" in text
     assert " reproduced" not in text.split("\n\n")[1], "other settings say nothing about the paper"
 

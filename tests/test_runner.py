@@ -18,7 +18,8 @@ import yaml
 from jupyter_client.channels import AsyncZMQSocketChannel
 from nbformat.v4 import new_code_cell, new_notebook
 
-from rebasin_lab import claims, execution, paths, runner
+import rebasin_lab as rl
+from rebasin_lab import claims, execution, experiments, paths, runner
 from rebasin_lab.runner import resuming
 
 ROOT = Path(__file__).parents[1]
@@ -625,3 +626,32 @@ def test_only_quick_as_it_stands_draws_the_tracked_figures(sequence, options, ru
     assert plan.run_dir == paths.runs_dir() / run
     home = paths.figures_dir() if tracked else plan.run_dir / "figures"
     assert plan.figures_dir == home
+
+
+def test_a_dry_run_tells_what_is_stored_and_what_is_not_and_trains_nothing(monkeypatch, tiny_data):
+    wanted = [
+        experiments.Experiment(
+            dataset="digits8x8",
+            seed=seed,
+            train=rl.TrainConfig(batch_size=100, num_epochs=1),
+            options=(("num_hidden_layers", 1), ("width", 4)),
+        )
+        for seed in range(3)
+    ]
+    grids = {"00_quickstart": wanted[:2], "01_permutation_symmetries": wanted}
+    for name, networks in grids.items():
+        monkeypatch.setitem(experiments.GRIDS, name, lambda *_, networks=networks: networks)
+    experiments.trained(wanted[0], style="silent")
+    before = sorted(paths.checkpoints_dir().iterdir())
+    text = runner.preview(runner.plan_run(only=["00", "01"]))
+    assert sorted(paths.checkpoints_dir().iterdir()) == before
+    rows = [line.split() for line in text.splitlines()[1:4]]
+    assert rows[0] == ["00_quickstart", "2", "1", "1"]
+    assert rows[1] == ["01_permutation_symmetries", "3", "1", "1"]
+    assert rows[2] == ["together,", "each", "once", "3", "1", "2"]
+    assert "2 x digits8x8, mlp (num hidden layers 1, width 4), 1 epochs of adam" in text
+
+
+def test_a_dry_run_with_everything_stored_says_so(monkeypatch):
+    monkeypatch.setitem(experiments.GRIDS, "00_quickstart", lambda *_: [])
+    assert "Nothing is left to train." in runner.preview(runner.plan_run(only=["00"]))

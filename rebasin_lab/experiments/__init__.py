@@ -1,10 +1,11 @@
 """Experiments: the networks that profiles ask for, restored when stored, trained when not.
 
 `experiment` says what determines one network, `profiles` which ones a run of a certain size is
-about, `store` keeps them.
+about, `grids` which of those each notebook asks for, `store` keeps them.
 """
 
 from rebasin_lab.experiments.experiment import Experiment
+from rebasin_lab.experiments.grids import GRIDS, grid
 from rebasin_lab.experiments.profiles import (
     BATCH_NORM,
     CIFAR_MLP,
@@ -15,6 +16,7 @@ from rebasin_lab.experiments.profiles import (
     Profile,
     get_convolutional_family,
     get_profile,
+    get_split_data,
     trial_experiment,
     trial_family,
     trial_profile,
@@ -34,6 +36,7 @@ __all__ = [
     "BATCH_NORM",
     "CIFAR_MLP",
     "CONVOLUTIONAL",
+    "GRIDS",
     "PACKAGES",
     "PROFILES",
     "SPLIT_DATA",
@@ -45,6 +48,8 @@ __all__ = [
     "digest",
     "get_convolutional_family",
     "get_profile",
+    "get_split_data",
+    "grid",
     "is_stored",
     "package_versions",
     "path_of",

@@ -45,8 +45,10 @@ class Experiment:
         return dataclasses.replace(self, snapshot_epochs=())
 
     def trained_with(self, **fields: Any) -> "Experiment":
-        """The same with other fields of its training."""
-        return dataclasses.replace(self, train=dataclasses.replace(self.train, **fields))
+        """The same with other fields of its training; snapshots after its end are left out."""
+        train = dataclasses.replace(self.train, **fields)
+        kept = tuple(epoch for epoch in self.snapshot_epochs if epoch < train.num_epochs)
+        return dataclasses.replace(self, train=train, snapshot_epochs=kept)
 
     @property
     def title(self) -> str:

@@ -2,10 +2,11 @@
 
 Everything a run makes lies in `runs/<run>/`: the executed notebooks, a log for each, the claims,
 `scoreboard.json`, `report.html`. A failing notebook stops the run with its name, cell and error, or
-does not if asked to keep going. `plan` checks a request, `sequence` runs it, `resuming` says what
-of an earlier run may be kept.
+does not if asked to keep going. `plan` checks a request, `dry_run` says what it would train,
+`sequence` runs it, `resuming` says what of an earlier run may be kept.
 """
 
+from rebasin_lab.runner.dry_run import preview
 from rebasin_lab.runner.plan import (
     RESERVED_PARAMETERS,
     Plan,
@@ -21,5 +22,6 @@ __all__ = [
     "notebook_sequence",
     "parse_parameter",
     "plan_run",
+    "preview",
     "reproduce",
 ]

@@ -1,0 +1,154 @@
+"""Which networks each notebook is about: a run can say beforehand what it is going to train."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rebasin_lab.experiments.experiment import Experiment
+from rebasin_lab.experiments.profiles import (
+    CIFAR_MLP,
+    ConvolutionalFamily,
+    Profile,
+    get_convolutional_family,
+    get_split_data,
+    trial_experiment,
+    trial_family,
+)
+
+Parameters = Mapping[str, Any]
+
+
+def grid(
+    notebook: str, profile: Profile, parameters: Parameters | None = None
+) -> tuple[Experiment, ...]:
+    """The networks that a notebook asks the store for, each once.
+
+    Args:
+        notebook: its name, without ending.
+        profile: the sizes of the run, single settings included; cut down, if it is a trial.
+        parameters: the settings that were changed, of which some notebooks have their own.
+
+    Raises:
+        ValueError: for a notebook that nobody has said this of.
+    """
+    if notebook not in GRIDS:
+        raise ValueError(f"Expected a notebook among {list(GRIDS)}; got {notebook!r}.")
+    return tuple(dict.fromkeys(GRIDS[notebook](profile, parameters or {})))
+
+
+def _seeds(profile: Profile, most_pairs: int | None = None) -> range:
+    return range(2 * min(profile.num_pairs, most_pairs or profile.num_pairs))
+
+
+def _mlps(profile: Profile, seeds: Sequence[int]) -> list[Experiment]:
+    return [profile.experiment(seed=seed) for seed in seeds]
+
+
+def _experiment(base: Experiment, own: Parameters) -> Experiment:
+    return trial_experiment(base) if own.get("trial") else base
+
+
+def _family(
+    profile: Profile, own: Parameters, kind: str = "resnet", **changes: Any
+) -> ConvolutionalFamily | None:
+    family = get_convolutional_family(profile.name, kind, **changes)
+    return trial_family(family) if family and own.get("trial") else family
+
+
+def _members(
+    family: ConvolutionalFamily | None, widths: Sequence[int | float], seeds: Sequence[int]
+) -> list[Experiment]:
+    if family is None:
+        return []
+    return [family.experiment(width=width, seed=seed) for width in widths for seed in seeds]
+
+
+def _cifar_mlps(profile: Profile, own: Parameters) -> list[Experiment]:
+    if profile.name not in CIFAR_MLP:
+        return []
+    base = _experiment(CIFAR_MLP[profile.name], own)
+    return [base.seeded(seed) for seed in _seeds(profile)]
+
+
+def _quickstart(profile: Profile, own: Parameters) -> list[Experiment]:
+    seed = own.get("seed", 0)
+    return _mlps(profile, (seed, seed + 1))
+
+
+def _symmetries(profile: Profile, own: Parameters) -> list[Experiment]:
+    return _mlps(profile, (own.get("seed", 0),))
+
+
+def _matching_methods(profile: Profile, own: Parameters) -> list[Experiment]:
+    family = _family(
+        profile,
+        own,
+        dataset=own.get("dataset", ""),
+        width=own.get("convolutional_width", 0),
+        num_images=own.get("convolutional_images", 0),
+        num_epochs=own.get("convolutional_epochs", 0),
+    )
+    widths = family.widths[:1] if family and own.get("trial") else family.widths if family else ()
+    return _mlps(profile, _seeds(profile)) + _members(family, widths, _seeds(profile))
+
+
+def _loss_landscapes(profile: Profile, own: Parameters) -> list[Experiment]:
+    family = _family(profile, own)
+    widest = (max(family.widths),) if family else ()
+    return (
+        _mlps(profile, _seeds(profile))
+        + _cifar_mlps(profile, own)
+        + _members(family, widest, _seeds(profile))
+    )
+
+
+def _onset(profile: Profile, own: Parameters) -> list[Experiment]:
+    return _mlps(profile, _seeds(profile)) + _cifar_mlps(profile, own)
+
+
+def _model_width(profile: Profile, own: Parameters) -> list[Experiment]:
+    widths = sorted({*profile.mlp_widths, profile.width} - {profile.width})
+    networks = _mlps(profile, _seeds(profile))
+    networks += [
+        profile.experiment(seed=seed, width=width).without_snapshots()
+        for width in widths
+        for seed in _seeds(profile)
+    ]
+    for kind, most_pairs in (("vgg", 2), ("resnet", 3)):
+        family = _family(profile, own, kind)
+        widths = family.widths if family else ()
+        networks += _members(family, widths, _seeds(profile, most_pairs))
+    return networks
+
+
+def _split_data(profile: Profile, own: Parameters) -> list[Experiment]:
+    changes = {name: own[name] for name in ("dataset", "width", "num_epochs") if name in own}
+    base = _experiment(get_split_data(profile.name, **changes), own)
+    first, second = (base.seeing(part=part) for part in ("biased a", "biased b"))
+    return [
+        each.seeded(2 * pair + offset)
+        for pair in range(profile.num_pairs)
+        for each, offset in ((first, 0), (second, 1), (base, 0))
+    ]
+
+
+def _merge_many(profile: Profile, own: Parameters) -> list[Experiment]:
+    halves = [
+        _experiment(profile.experiment(seed=seed).without_snapshots(), own).seeing(
+            part="random half", part_seed=seed
+        )
+        for seed in range(profile.num_halves)
+    ]
+    return _mlps(profile, range(profile.num_merged)) + halves
+
+
+GRIDS: dict[str, Callable[[Profile, Parameters], list[Experiment]]] = {
+    "00_quickstart": _quickstart,
+    "01_permutation_symmetries": _symmetries,
+    "02_matching_methods": _matching_methods,
+    "03_counterexample": lambda profile, own: [],  # its networks have four weights
+    "04_loss_landscapes": _loss_landscapes,
+    "05_onset_of_mode_connectivity": _onset,
+    "06_model_width": _model_width,
+    "07_split_data": _split_data,
+    "08_merge_many": _merge_many,
+}
