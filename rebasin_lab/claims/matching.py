@@ -1,6 +1,6 @@
 """Claims about the matching methods (section 3, A.7, A.11)."""
 
-from rebasin_lab.claims.claim import Claim, everywhere
+from rebasin_lab.claims.claim import Claim, everywhere, from_laptop
 
 CLAIMS: tuple[Claim, ...] = (
     Claim(
@@ -21,6 +21,53 @@ CLAIMS: tuple[Claim, ...] = (
         quantity="fraction of the pair's networks whose planted permutation is recovered exactly",
         notebook="02_matching_methods",
         bounds=everywhere("equal to", 1.0),
+    ),
+    Claim(
+        id="a5-planted-passes",
+        section="A.5",
+        statement="Algorithm 1 undoes it in three or four passes.",
+        paper="3-4",
+        quantity="passes of Algorithm 1 over all layers, the last of which changes nothing",
+        notebook="02_matching_methods",
+        bounds=everywhere("at most", 4.0),
+    ),
+    Claim(
+        id="a5-resnet50-seconds",
+        section="A.5",
+        statement="Matching two ResNet50 takes half a minute.",
+        paper="33 s (V100)",
+        quantity="seconds of weight matching, networks as drawn",
+        notebook="02_matching_methods",
+        bounds=from_laptop("at most", 33.0),
+    ),
+    Claim(
+        id="a5-resnet20-seconds",
+        section="A.5",
+        statement="Matching two ResNet20 of 32 times the usual width takes some minutes.",
+        paper="194 s (V100)",
+        quantity="seconds of weight matching, networks as drawn",
+        notebook="02_matching_methods",
+        bounds=from_laptop("at most", 194.0),
+    ),
+    Claim(
+        id="lemma1-np-hard",
+        section="3.2, Lemma 1",
+        statement="To find the best permutations of an MLP of three layers or more is NP-hard.",
+        paper="proved",
+        quantity="-",
+        notebook="02_matching_methods",
+        bounds={},
+        untestable="a theorem about the worst case; no run can show it",
+    ),
+    Claim(
+        id="section3-correlation",
+        section="3.1",
+        statement="Matching activations by correlation works as well as by second moment.",
+        paper="said, no number",
+        quantity="train loss barrier, by correlation - by second moment (nats)",
+        notebook="02_matching_methods",
+        # The resolution of the paper's plots.
+        bounds=everywhere("at most", 0.02),
     ),
     Claim(
         id="section3-equal-barriers",
