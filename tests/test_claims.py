@@ -119,7 +119,8 @@ def test_measure_takes_one_number_or_several(measured):
 
 
 def test_unknown_claim_is_refused():
-    with pytest.raises(ValueError, match=r"a claim among \['a11-steepest-descent'.*; got 'fig99'"):
+    first = min(claims.CLAIMS)
+    with pytest.raises(ValueError, match=rf"a claim among \['{first}'.*; got 'fig99'"):
         claims.measure("fig99", "quick", 1.0)
 
 

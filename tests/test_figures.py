@@ -26,6 +26,12 @@ HISTORY = {key: [2.0, 1.0] for key in CURVE if key != "lambdas"}
 METHODS = ("naive", "weight matching")
 IMAGE = np.linspace(-1, 1, 16).reshape(4, 4).tolist()
 GROUP = {"shape": [16], "kind": "single", "pinned": False, "num_leaves": 3}
+RELIABILITY = {
+    "confidence": [0.2, None, 0.9],
+    "frequency": [0.1, None, 0.8],
+    "count": [9, 0, 90],
+    "edges": [0.0, 0.33, 0.67, 1.0],
+}
 
 # A small record for every plot; a new plot gets a line here and inherits the laws.
 NUMBERS = {
@@ -149,6 +155,23 @@ NUMBERS = {
             {"name": "activations", "images": [IMAGE, IMAGE]},
         ],
     },
+    "onset": {
+        "epochs": [0, 1, 5],
+        "barriers": {
+            "naive": {"train": [[0.0, 1.0, 1.5]], "test": [[0.0, 1.1, 1.4]]},
+            "weight": {"train": [[0.0, 0.6, 0.02]], "test": [[0.0, 0.5, -0.01]]},
+        },
+        "lines": [
+            {"title": "Loss at epoch 5", "curves": {"naive": [CURVE, CURVE], "weight": [CURVE]}}
+        ],
+        "marked": 1,
+    },
+    "partners": {
+        "epochs": [0, 1, 5],
+        "shares": {"hidden layer 1": [[0.1, 0.2, 1.0]], "hidden layer 2": [[0.0, 0.1, 1.0]]},
+        "chance": 0.02,
+        "cosines": {"weight": [[0.1, 0.12, 0.16]], "late": [[0.08, 0.11, 0.16]]},
+    },
     "slopes": {
         "lambdas": [0.0, 1.0],
         "slopes": {"greedy": [1.0, 0.5], "weight matching": [1.0, 1.1]},
@@ -182,6 +205,67 @@ NUMBERS = {
         "rows": {"A": [IMAGE, IMAGE], "B": [IMAGE, IMAGE]},
     },
     "units": {"rows": {"A": [IMAGE, IMAGE], "B": [IMAGE, IMAGE]}, "slots": [3, 7]},
+    "untrained_lines": {
+        "curves": {"naive": [CURVE, CURVE], "late": [CURVE, CURVE]},
+        "chance": 0.1,
+    },
+    "widths": {
+        "widths": [0.5, 1, 2],
+        "names": ["1/2", "1", "2"],
+        "xlabel": "multiples",
+        "barriers": {
+            "naive": [[2.0, 1.8], [1.5, 1.4], [1.0, 0.9]],
+            "weight": [[1.0, 0.8], [0.3, 0.2], [0.0, 0.01]],
+            "random": [[], [1.4, 1.5], []],
+        },
+        "accuracies": [[0.9, 0.91], [0.93, 0.94], [0.95, 0.96]],
+    },
+}
+NUMBERS |= {  # what was merged
+    "class_counts": {"classes": ["0", "1"], "counts": {"A": [20, 80], "B": [80, 20]}},
+    "line_reliability": {
+        "lambdas": [0.0, 0.5, 1.0],
+        "lines": {
+            name: {"loss": [0.4, 0.3, 0.5], "accuracy": [90.0, 92.0, 89.0]}
+            for name in ("naive", "weight matching")
+        },
+        "method": "weight matching",
+        "index": 1,
+        "reliability": RELIABILITY,
+        "ece": 0.03,
+    },
+    "merge_objective": {
+        "searches": {
+            "grown": {"visits": [0, 2, 3, 4], "objective": [0.0, 8.0, 9.0, 9.0]},
+            "as they came": {"visits": [0, 1, 2], "objective": [0.0, 5.0, 8.5]},
+        },
+        "levels": {"before training": 4.0},
+        "visits_per_round": 2,
+    },
+    "merged_by_number": {
+        "counts": [1, 2],
+        "panels": [
+            {
+                "title": "",
+                "ylabel": "test loss (nats)",
+                "curves": {"single": [0.3, 0.3], "naive mean": [0.3, 9.0], "MergeMany": [0.3, 0.2]},
+                "limit": 0.4,
+            }
+        ]
+        * 2,
+    },
+    "merged_number": {
+        "counts": [1, 2],
+        "panel": {
+            "title": "",
+            "ylabel": "test loss (nats)",
+            "curves": {"single": [0.3, 0.3], "MergeMany": [0.3, 0.2]},
+            "limit": None,
+        },
+        "number": 2,
+        "reliability": {"single": RELIABILITY, "MergeMany": RELIABILITY},
+        "title": "2 networks",
+    },
 }
 PROVENANCE = figures.Provenance(
     notebook="00_test",
@@ -245,6 +329,16 @@ def test_plot_draws_without_warnings_on_opaque_white(plot):
         ("sorted_barriers", {"barriers": {"naive": [], "best of four": []}}),
         ("two_tests", {"rows": {"A": [[[0.0]]]}, "columns": ["dead"]}),
         ("ascent_visit", {"visit": 2, "best": [0, 1], "gain": 0.0}),
+        ("onset", {"lines": [], "marked": None}),
+        (
+            "widths",
+            {
+                "widths": [8],
+                "names": ["8"],
+                "barriers": {"naive": [[0.0]], "weight": [[0.0]]},
+                "accuracies": [[0.1]],
+            },
+        ),
         (
             "ascents",
             {"searches": [{"method": "weight", "visits": [0, 2], "objective": [1.0, 1.0]}]},
@@ -254,6 +348,10 @@ def test_plot_draws_without_warnings_on_opaque_white(plot):
         (
             "similarity_views",
             {"columns": ["dead"], "rows": [{"name": "none", "images": [[[0.0]]]}]},
+        ),
+        (
+            "merge_objective",
+            {"searches": {"only one": {"visits": [0], "objective": [0.0]}}, "levels": {}},
         ),
     ],
     ids=[
@@ -268,10 +366,13 @@ def test_plot_draws_without_warnings_on_opaque_white(plot):
         "no pair",
         "a dead unit",
         "last visit",
+        "barriers alone",
+        "one width",
         "nothing to climb",
         "no loss",
         "only the naive line",
         "dead units only",
+        "one model",
     ],
 )
 def test_smallest_records_draw_too(plot, changes):

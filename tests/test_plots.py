@@ -444,3 +444,73 @@ def test_values_of_zero_are_not_put_on_a_logarithmic_axis():
     group = {"title": "loss", "values": {"single": [0.0], "naive": [2.0]}, "lower_is_better": True}
     (ax,) = drawn("merged_bars", {"groups": [group]}).axes
     assert ax.get_yscale() == "linear"
+
+
+def test_training_images_of_a_class_are_stacked():
+    counts = {"A": [20, 80], "B": [70, 10]}
+    (ax,) = drawn("class_counts", {"classes": ["cat", "dog"], "counts": counts}).axes
+    assert [bar.get_height() for bar in ax.patches] == [20, 80, 70, 10]
+    assert [bar.get_y() for bar in ax.patches] == [0, 0, 20, 80]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["cat", "dog"]
+
+
+def test_network_on_the_line_is_marked_with_its_reliability():
+    line = {"loss": [0.4, 0.2, 0.5], "accuracy": [90.0, 95.0, 89.0]}
+    sure = {"confidence": [None, 0.9], "frequency": [None, 0.7], "count": [0, 9]}
+    numbers = {"lambdas": [0.0, 0.5, 1.0], "lines": {"naive": line, "ensemble": line}}
+    numbers |= {"method": "ensemble", "index": 1, "ece": 0.2}
+    fig = drawn("line_reliability", numbers | {"reliability": sure | {"edges": [0.0, 0.5, 1.0]}})
+    for ax, field in zip(fig.axes, ("loss", "accuracy"), strict=False):
+        mark = ax.lines[-1]
+        assert (list(mark.get_xdata()), list(mark.get_ydata())) == ([0.5], [line[field][1]])
+    _, curve = fig.axes[2].lines
+    assert (list(curve.get_xdata()), list(curve.get_ydata())) == ([0.9], [0.7])
+    # An empty bin is no bar.
+    assert fig.axes[2].patches[0].get_data().values.tolist() == [0, 0.7]
+
+
+def test_climb_of_many_networks_is_drawn_whole_and_at_its_end():
+    searches = {
+        "grown": {"visits": [0, 5, 6], "objective": [0.0, 199.0, 200.0]},
+        "as they came": {"visits": [0, 1, 2], "objective": [0.0, 100.0, 198.0]},
+    }
+    numbers = {"searches": searches, "levels": {"untrained": 90.0}, "visits_per_round": 5}
+    whole, end = drawn("merge_objective", numbers).axes
+    for ax in (whole, end):
+        assert [list(line.get_ydata()) for line in ax.lines[:4:2]] == [
+            search["objective"] for search in searches.values()
+        ]
+    assert end.get_ylim() == pytest.approx((190, 201))  # the last 5 % of 200
+    assert whole.get_ylim()[0] < 0 < 90 < 200 < whole.get_ylim()[1]
+
+
+def test_climb_that_has_not_begun_is_drawn_too():
+    searches = {"one model": {"visits": [0], "objective": [0.0]}}
+    fig = drawn("merge_objective", {"searches": searches, "levels": {}, "visits_per_round": 1})
+    assert len(fig.axes) == 2
+
+
+@pytest.mark.parametrize("limit", [None, 0.5])
+def test_only_curves_above_the_limit_leave_the_panel(limit):
+    curves = {"single": [0.4, 0.4], "naive mean": [0.4, 9.0]}
+    panel = {"title": "", "ylabel": "nats", "curves": curves, "limit": limit}
+    fig = drawn("merged_by_number", {"counts": [1, 2], "panels": [panel, panel]})
+    for ax in fig.axes:
+        assert [line.get_label() for line in ax.lines] == list(curves)
+        low, high = ax.get_ylim()
+        assert low < 0.4
+        assert high == limit if limit else high > 9
+
+
+def test_number_of_models_that_was_chosen_is_behind_its_values():
+    sure = {"confidence": [None, 0.9], "frequency": [None, 0.7], "count": [0, 9]}
+    curves = {"single": [0.4, 0.4, 0.4], "MergeMany": [0.4, 0.3, 0.2]}
+    panel = {"title": "", "ylabel": "nats", "curves": curves, "limit": None}
+    numbers = {"counts": [1, 2, 4], "panel": panel, "number": 2, "title": "2 networks"}
+    ax, sure_ax = drawn("merged_number", numbers | {"reliability": {"MergeMany": sure}}).axes
+    behind, *lines = ax.lines
+    assert set(behind.get_xdata()) == {2}
+    assert [list(line.get_ydata()) for line in lines] == list(curves.values())
+    assert list(sure_ax.lines[-1].get_ydata()) == [0.7]
+    # A name looks alike on both sides.
+    assert sure_ax.lines[-1].get_color() == lines[1].get_color()
