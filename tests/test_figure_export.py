@@ -579,9 +579,6 @@ def test_gallery_is_the_same_twice(tmp_path):
 
 # The figures of the project
 
-# Entries of a legend that only colour tells apart, and in grey nothing. In `history` and
-# `objective` lines of one style, in `decision_regions` two fills.
-ALIKE_IN_GREY = {"history", "objective", "decision_regions"}
 LIGHTNESS_STEP = 10  # of 100: a step that is seen between lines apart from each other
 
 
@@ -614,10 +611,8 @@ def test_captions_of_committed_figures_have_only_signs_that_latex_knows(committe
         assert snippets.latex_text(text).count("[") == text.count("[")
 
 
-def test_legend_of_committed_figure_does_without_colour(committed, request):
-    record, figure = committed
-    if record["plot"] in ALIKE_IN_GREY:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="told apart by colour alone"))
+def test_legend_of_committed_figure_does_without_colour(committed):
+    _, figure = committed
     for legend in figure.figure.findobj(Legend):
         for one, other in itertools.combinations(legend.legend_handles, 2):
             if shape(one) == shape(other):

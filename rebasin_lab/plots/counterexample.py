@@ -30,11 +30,10 @@ METHODS = {
     "weight matching": (COLOURS["weight matching"], "^", "-"),
     "best of four": ("#000000", "x", "-"),
 }
-# No and right, yes and right, yes and wrong, no and wrong. Where the outline of the quadrant is,
-# tells the same without colours.
+# No and right, yes and right, yes and wrong, no and wrong: as far apart in grey as in colour.
 OUTCOMES = {
     "right: no": "#ffffff",
-    "right: yes": "#9ecae1",
+    "right: yes": "#4292c6",
     "wrong: yes": "#993404",
     "wrong: no": "#c4c4c4",
 }

@@ -3,6 +3,7 @@
 A, B, naive and permuted keep one colour everywhere, and a line style or marker besides.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ COLOURS = {
     "naive": "#5A5A5A",
     "weight matching": "#009E73",
 }
+MARKERS = {"A": "o", "B": "s"}
 PUBLISHED = {
     "naive": (COLOURS["naive"], ":", "o"),
     "weight matching": (COLOURS["weight matching"], "-", "^"),
@@ -141,7 +143,13 @@ def draw_history(fig: Figure, numbers: Mapping[str, Any]) -> None:
             for split, style in (("train", "-"), ("test", "--")):
                 values = scale * np.asarray(history[f"{split}_{metric}"])
                 epochs = np.arange(1, values.size + 1)
-                ax.plot(epochs, values, style, color=COLOURS[name], label=f"{name}, {split}")
+                marks = {
+                    "marker": MARKERS[name],
+                    "markersize": 4,
+                    "markevery": values.size // 8 + 1,
+                }
+                look = {"color": COLOURS[name], **marks}
+                ax.plot(epochs, values, style, label=f"{name}, {split}", **look)
         ax.set_xlabel("epoch")
     loss_ax.set(title="Loss while training", ylabel="cross-entropy (nats)", yscale="log")
     accuracy_ax.set(title="Accuracy while training", ylabel="accuracy (%)")
@@ -205,8 +213,8 @@ def draw_objective(fig: Figure, numbers: Mapping[str, Any]) -> None:
     the first sweep begins (0 if it is not there).
     """
     ax = fig.subplots()
-    for name, history in numbers["objectives"].items():
-        ax.plot(history, ".-", label=name)
+    for (name, history), marker in zip(numbers["objectives"].items(), itertools.cycle("osX^Dv")):
+        ax.plot(history, "-", marker=marker, markersize=4, label=name)
     longest = max(map(len, numbers["objectives"].values()))
     for sweep in range(numbers.get("first_visit", 0), longest, numbers["visits_per_sweep"]):
         ax.axvline(sweep, color="#cccccc", linewidth=0.6, zorder=0)
