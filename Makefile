@@ -7,6 +7,8 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 comma   := ,
 LAB     := lab$(if $(GPU),$(comma)$(GPU))
+# Processes to test in.
+JOBS    ?= 2
 # `make LOCK= ...` installs the newest versions pyproject.toml allows instead of the pinned ones.
 LOCK    ?= --constraint constraints.txt
 
@@ -43,7 +45,7 @@ reproduce: $(VENV)/.lab$(GPU)
 	@$(BIN)/rebasin-lab reproduce --profile $(PROFILE) $(ARGS)
 
 test: lint
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadscope --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.test
 	@$(BIN)/ruff format --check --quiet .

@@ -27,6 +27,12 @@ hypothesis.settings.register_profile("lab-ci", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("lab-ci" if os.environ.get("CI") else "lab")
 
 
+def pytest_collection_modifyitems(config, items):
+    """In several processes what takes minutes begins first, so that all end together."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.path.stem != "test_notebooks")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item):
     """In CI, with data at hand, a test of real data that skips has failed."""

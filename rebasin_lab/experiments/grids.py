@@ -1,10 +1,12 @@
 """Which networks each notebook is about: a run can say beforehand what it is going to train."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rebasin_lab.experiments.experiment import Experiment
 from rebasin_lab.experiments.profiles import (
+    BATCH_NORM,
     CIFAR_MLP,
     ConvolutionalFamily,
     Profile,
@@ -141,6 +143,42 @@ def _merge_many(profile: Profile, own: Parameters) -> list[Experiment]:
     return _mlps(profile, range(profile.num_merged)) + halves
 
 
+def _failure_modes(profile: Profile, own: Parameters) -> list[Experiment]:
+    seeds, thin, rate = _seeds(profile), profile.thin_width, profile.learning_rate
+
+    def mlp(width: int, **changes: Any) -> Experiment:
+        base = profile.experiment(seed=0, width=width).without_snapshots()
+        return base.trained_with(**changes)
+
+    recipes = [
+        mlp(profile.width),
+        mlp(profile.width // 4),
+        mlp(thin),
+        mlp(thin, learning_rate=10 * rate),
+        mlp(thin, optimizer="sgd", learning_rate=0.1),
+        mlp(thin, optimizer="sgd", learning_rate=0.001),
+        mlp(thin, optimizer="sgd", learning_rate=0.1, num_epochs=1),
+    ]
+    networks = [recipe.seeded(seed) for recipe in recipes for seed in seeds]
+    width = {"laptop": 1 / 8, "paper": 1}.get(profile.name, 0)
+    family = get_convolutional_family(profile.name, "vgg", dataset="mnist", width=width)
+    if profile.name == "paper":  # the settings of the authors' own script
+        script = {"learning_rate": 1e-3, "num_epochs": 25, "augment": False}
+        family = dataclasses.replace(family, train=dataclasses.replace(family.train, **script))
+    family = trial_family(family) if family and own.get("trial") else family
+    networks += _members(family, family.widths[:1] if family else (), _seeds(profile, 2))
+    batch_norm = BATCH_NORM[profile.name]
+    layer_norm = dataclasses.replace(
+        batch_norm, architecture=batch_norm.architecture.removesuffix("_bn")
+    )
+    if profile.name == "quick":
+        layer_norm = layer_norm.trained_with(optimizer="adam", learning_rate=3e-3, weight_decay=0.0)
+    most_pairs = own.get("num_normed_pairs") or {"quick": 1}.get(profile.name)
+    for base in (batch_norm, layer_norm):
+        networks += [_experiment(base, own).seeded(seed) for seed in _seeds(profile, most_pairs)]
+    return networks
+
+
 GRIDS: dict[str, Callable[[Profile, Parameters], list[Experiment]]] = {
     "00_quickstart": _quickstart,
     "01_permutation_symmetries": _symmetries,
@@ -151,4 +189,5 @@ GRIDS: dict[str, Callable[[Profile, Parameters], list[Experiment]]] = {
     "06_model_width": _model_width,
     "07_split_data": _split_data,
     "08_merge_many": _merge_many,
+    "09_failure_modes": _failure_modes,
 }
