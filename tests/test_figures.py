@@ -267,6 +267,52 @@ NUMBERS |= {  # what was merged
         "title": "2 networks",
     },
 }
+NUMBERS |= {  # what does not work
+    "recipes": {
+        "recipes": ["SGD 0.1, 8 units", "SGD 0.1, 8 units, one epoch"],
+        "barriers": {"naive": [[1.0, 1.2], [0.9]], "changes": [[0.1, 0.0], [0.2]]},
+        "losses": [[1e-4, 2e-4], [0.4]],
+        "moved": [[1.0, 1.1], [0.3]],
+    },
+    "collapse": {
+        "panels": [
+            {
+                "title": "BatchNorm",
+                "layers": ["stem", "head"],
+                "lines": [
+                    {"method": "weight", "statistics": "averaged", "values": [[0.9, 0.2]]},
+                    {"method": "weight", "statistics": "anew", "values": [[1.0, 0.7], [1.0, 0.8]]},
+                ],
+            },
+            {
+                "title": "LayerNorm",
+                "layers": ["stem", "head"],
+                "lines": [{"method": "naive", "statistics": "none", "values": [[1.0, 0.5]]}],
+            },
+        ]
+    },
+    "mended_lines": {
+        "lambdas": [0.0, 0.5, 1.0],
+        "panels": [
+            {
+                "title": "Loss",
+                "ylabel": "test loss (nats)",
+                "lines": [
+                    {"method": "naive", "statistics": "averaged", "values": [[0.1, 2.0, 0.1]] * 2},
+                    {"method": "weight", "statistics": "anew", "values": [[0.1, 0.3, 0.1]]},
+                ],
+            }
+        ],
+    },
+    "line_stop": {
+        "lambdas": [0.0, 0.5, 1.0],
+        "stop": 1,
+        "layers": ["stem", "head"],
+        "lines": [
+            {"method": "naive", "statistics": "none", "loss": [0.1, 2.0, 0.1], "spread": [0.8, 0.2]}
+        ],
+    },
+}
 PROVENANCE = figures.Provenance(
     notebook="00_test",
     profile="quick",

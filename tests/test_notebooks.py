@@ -16,7 +16,9 @@ NOTEBOOKS = sorted(paths.notebooks_dir().glob("*.ipynb"))
 # of it, honestly: 4,000 training images instead of 60,000 leave networks near the random numbers
 # that they started from, and there weights are a poor guide to which units belong together.
 NOT_REPRODUCED_AT_QUICK = {
+    "a1-high-lr-adam",  # the opposite: the higher rate leaves the lower barrier
     "a11-steepest-descent",
+    "a4-layernorm-fine",  # in the last layer of networks that are not joined
     "fig13-calibration-ensemble",
     "fig13-calibration-singles",
     "fig2-imagenet-loss",  # an arithmetic slip of the paper: 78 % by its own curve
@@ -55,7 +57,7 @@ class TestQuickRun:
         _, status, _, text = quick_run
         assert status == 0, text
         for notebook in runner.notebook_sequence():
-            assert re.search(rf"^\[\d/\d\] {notebook.stem} .*ok$", text, re.MULTILINE)
+            assert re.search(rf"^\[\d+/\d+\] {notebook.stem} .*ok$", text, re.MULTILINE)
 
     def test_every_claim_of_the_notebooks_is_measured(self, quick_run):
         _, _, folder, _ = quick_run

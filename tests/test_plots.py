@@ -514,3 +514,81 @@ def test_number_of_models_that_was_chosen_is_behind_its_values():
     assert list(sure_ax.lines[-1].get_ydata()) == [0.7]
     # A name looks alike on both sides.
     assert sure_ax.lines[-1].get_color() == lines[1].get_color()
+
+
+def test_every_pair_and_network_of_a_recipe_is_marked():
+    numbers = {
+        "recipes": ["Adam, 8 units", "SGD, 8 units"],
+        "barriers": {"naive": [[1.0, 2.0], [3.0]], "changes": [[0.1, 0.2], [0.3]]},
+        "losses": [[0.01, 0.02], [0.5]],
+        "moved": [[1.0, 1.5], [0.2]],
+    }
+    axes = drawn("recipes", numbers).axes
+    for ax, shown in zip(
+        axes,
+        (
+            [*numbers["barriers"]["naive"], *numbers["barriers"]["changes"]],
+            *list(numbers.values())[2:],
+        ),
+        strict=True,
+    ):
+        marks = [line for line in ax.lines if line.get_marker() != "None"]
+        assert [list(mark.get_ydata()) for mark in marks] == shown
+    assert [label.get_text() for label in axes[-1].get_xticklabels()] == [
+        "Adam\n8 units",
+        "SGD\n8 units",
+    ]
+
+
+def test_statistics_measured_anew_have_open_marks_and_dashes():
+    lines = [
+        {"method": "weight", "statistics": statistics, "values": [[1.0, level]]}
+        for statistics, level in (("averaged", 0.2), ("anew", 0.8))
+    ]
+    panel = {"title": "BatchNorm", "layers": ["stem", "head"], "lines": lines}
+    averaged, anew, ends = drawn("collapse", {"panels": [panel]}).axes[0].lines
+    assert averaged.get_color() == anew.get_color()
+    assert (averaged.get_linestyle(), anew.get_linestyle()) == ("-", "--")
+    assert (averaged.get_markerfacecolor(), anew.get_markerfacecolor()) == (
+        averaged.get_color(),
+        "white",
+    )
+    assert list(ends.get_ydata()) == [1, 1]
+
+
+def test_pairs_are_thin_lines_around_their_mean_and_one_pair_is_its_own():
+    pairs = {"method": "naive", "statistics": "averaged", "values": [[0.0, 1.0], [0.0, 3.0]]}
+    alone = {"method": "weight", "statistics": "none", "values": [[0.0, 0.5]]}
+    panel = {"title": "Loss", "ylabel": "nats", "lines": [pairs, alone]}
+    (ax,) = drawn("mended_lines", {"lambdas": [0.0, 1.0], "panels": [panel]}).axes
+    *thin, mean, single = ax.lines
+    assert [list(line.get_ydata()) for line in thin] == pairs["values"]
+    assert list(mean.get_ydata()) == [0, 2]
+    assert list(single.get_ydata()) == [0, 0.5]
+    assert max(line.get_linewidth() for line in thin) < mean.get_linewidth()
+
+
+def test_stop_on_the_line_is_marked_beside_what_its_layers_do():
+    line = {"method": "weight", "statistics": "anew", "loss": [0.1, 0.4, 0.2], "spread": [0.9, 0.6]}
+    numbers = {"lambdas": [0.0, 0.5, 1.0], "stop": 1, "layers": ["stem", "head"], "lines": [line]}
+    ax, spread_ax = drawn("line_stop", numbers).axes
+    curve, mark = ax.lines
+    assert list(curve.get_ydata()) == line["loss"]
+    assert (list(mark.get_xdata()), list(mark.get_ydata())) == ([0.5], [0.4])
+    assert list(spread_ax.lines[0].get_ydata()) == line["spread"]
+
+
+@pytest.mark.parametrize("plot", ["collapse", "mended_lines"])
+def test_legend_of_both_statistics_stays_on_the_page(plot):
+    lines = [
+        {"method": method, "statistics": statistics, "values": [[0.5, 0.5]]}
+        for method in ("naive", "weight")
+        for statistics in ("averaged", "anew")
+    ]
+    panel = {"title": "", "ylabel": "", "layers": ["stem", "head"], "lines": lines}
+    fig = Figure(figsize=(9, 4), layout="constrained")
+    plots.PLOTS[plot](fig, {"lambdas": [0.0, 1.0], "panels": [panel, panel]})
+    fig.draw_without_rendering()
+    legend = fig.legends[0].get_window_extent()
+    assert 0 <= legend.x0 < legend.x1 <= fig.bbox.width
+    assert len(fig.legends[0].get_texts()) == 4

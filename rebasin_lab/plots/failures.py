@@ -1,7 +1,7 @@
 """Drawing what does not work: barriers that stay, and units that fall silent half-way.
 
-Methods keep the colours and markers of `matching`. Where BatchNorm's statistics are measured anew,
-lines are dashed and markers open.
+Methods keep the colours and markers of `matching` and `onset`. Where the statistics of BatchNorm
+are measured anew, lines are dashed and markers open.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,25 +10,29 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from rebasin_lab.plots.matching import LOOKS
+from rebasin_lab.plots.onset import METHODS
 
 STATISTICS = {"averaged": ", averaged statistics", "anew": ", measured anew", "none": ""}
 
 
 def draw_recipes(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """Barriers that several methods leave on networks of several trainings, and how far these got.
+    """Barriers that methods leave on networks of several trainings, and how far these went.
 
-    Numbers: `recipes`: names; `barriers`: method -> for each recipe one train barrier a pair, in
-    nats; `losses`: for each recipe the train loss of every network, in nats.
+    Numbers: `recipes`: names, a comma where a line may end; `barriers`: method -> for each recipe
+    one train barrier a pair, in nats; `losses`: for each recipe the train loss of every network, in
+    nats; `moved`: for each recipe how far training moved every network, in lengths of its initial
+    weights.
     """
-    ax, loss_ax = fig.subplots(1, 2, width_ratios=[2, 1])
+    axes = fig.subplots(3, 1, sharex=True, height_ratios=[2.6, 1, 1])
     positions = np.arange(len(numbers["recipes"]))
     shifts = np.linspace(-0.27, 0.27, len(numbers["barriers"]))
     for shift, (method, of_recipes) in zip(shifts, numbers["barriers"].items(), strict=True):
-        look = LOOKS[method]
+        look = METHODS[method]
         for position, barriers in zip(positions, of_recipes, strict=True):
-            ax.plot(
+            axes[0].plot(
                 [position + shift] * len(barriers),
                 barriers,
                 look.marker,
@@ -37,15 +41,22 @@ def draw_recipes(fig: Figure, numbers: Mapping[str, Any]) -> None:
                 markersize=9 if look.marker == "*" else 6,
                 label=look.label if position == 0 else None,
             )
-    for position, losses in zip(positions, numbers["losses"], strict=True):
-        loss_ax.plot([position] * len(losses), losses, "_", color="black", markersize=14)
-    for each in (ax, loss_ax):
-        each.set_xticks(positions, [name.replace(" ", "\n") for name in numbers["recipes"]])
-        each.set_xlim(-0.5, positions[-1] + 0.5)
-        each.set_yscale("log", nonpositive="clip")
-    ax.set(title="Barriers", ylabel="train loss barrier (nats)")
-    loss_ax.set(title="Train loss of the networks", ylabel="cross-entropy (nats)")
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=len(shifts))
+    for ax, name in zip(axes[1:], ("losses", "moved"), strict=True):
+        for position, values in zip(positions, numbers[name], strict=True):
+            ax.plot([position] * len(values), values, "_", color="black", markersize=18)
+    for ax, steps in zip(axes, ((1,), (1,), (1, 2, 5)), strict=True):
+        ax.set_yscale("log", nonpositive="clip")
+        ax.yaxis.set_major_locator(LogLocator(subs=steps))
+        ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        ax.yaxis.set_minor_formatter(NullFormatter())
+        for border in positions[:-1] + 0.5:
+            ax.axvline(border, color="0.85", linewidth=0.8, zorder=0)
+    axes[0].set(ylabel="train loss barrier\n(nats)", xlim=(-0.5, positions[-1] + 0.5))
+    axes[1].set_ylabel("train loss\n(nats)")
+    axes[2].set_ylabel("moved, in\ninitial lengths")
+    axes[2].set_xticks(positions, [name.replace(", ", "\n") for name in numbers["recipes"]])
+    handles, labels = axes[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=len(shifts))
 
 
 def draw_collapse(fig: Figure, numbers: Mapping[str, Any]) -> None:
@@ -141,4 +152,4 @@ def _legend_below(fig: Figure, axes: Sequence[Axes] | np.ndarray) -> None:
     by_label = {label: handle for handle, label in reversed(found)}
     labels = list(dict.fromkeys(label for _, label in found))
     handles = [by_label[label] for label in labels]
-    fig.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
+    fig.legend(handles, labels, loc="outside lower center", ncols=(len(labels) + 1) // 2)
