@@ -1,7 +1,7 @@
 """Drawing what does not work: barriers that stay, and units that fall silent half-way.
 
 Methods keep the colours and markers of `matching` and `onset`. Where the statistics of BatchNorm
-are measured anew, lines are dashed and markers open.
+are measured anew, lines are dashed and markers open; without any, lines are dash-dotted.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +16,7 @@ from rebasin_lab.plots.matching import LOOKS
 from rebasin_lab.plots.onset import METHODS
 
 STATISTICS = {"averaged": ", averaged statistics", "anew": ", measured anew", "none": ""}
+STROKES = {"averaged": "-", "anew": "--", "none": "-."}
 
 
 def draw_recipes(fig: Figure, numbers: Mapping[str, Any]) -> None:
@@ -129,10 +130,10 @@ def _plot_pairs(ax: Axes, xs: Sequence[float] | np.ndarray, line: Mapping[str, A
 
 
 def _style(line: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    look, is_anew = LOOKS[line["method"]], line["statistics"] == "anew"
-    face = "white" if is_anew else look.colour
+    look, statistics = LOOKS[line["method"]], line["statistics"]
+    face = "white" if statistics == "anew" else look.colour
     return (
-        {"color": look.colour, "linestyle": "--" if is_anew else "-"},
+        {"color": look.colour, "linestyle": STROKES[statistics]},
         {"marker": look.marker, "markersize": 6, "markerfacecolor": face},
     )
 
