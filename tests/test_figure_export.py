@@ -269,7 +269,7 @@ def test_pdf_draws_all_that_the_png_draws():
     # Marks beyond the page are left out of a PDF: the page has to be measured as the layout is.
     figure = drawn("objective", "single", size=(8.0, 3.4))
     (ax,) = figure.figure.axes
-    num_marks = sum(line.get_xdata().size for line in ax.lines if line.get_marker() == ".")
+    num_marks = sum(line.get_xdata().size for line in ax.lines if line.get_marker() != "None")
     with figures.drawing():
         content = opened(pictures.picture(figure, "pdf", title="t", alt="a"))
     assert len(re.findall(rb"/M\d+ Do", content)) == num_marks
