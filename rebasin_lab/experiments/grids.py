@@ -57,11 +57,13 @@ def _family(
 
 
 def _members(
-    family: ConvolutionalFamily | None, widths: Sequence[int | float], seeds: Sequence[int]
+    family: ConvolutionalFamily | None, seeds: Sequence[int], widths: slice = slice(None)
 ) -> list[Experiment]:
+    """Networks of some of a family's widths, which go up; none of no family."""
     if family is None:
         return []
-    return [family.experiment(width=width, seed=seed) for width in widths for seed in seeds]
+    chosen = family.widths[widths]
+    return [family.experiment(width=width, seed=seed) for width in chosen for seed in seeds]
 
 
 def _cifar_mlps(profile: Profile, own: Parameters) -> list[Experiment]:
@@ -89,18 +91,13 @@ def _matching_methods(profile: Profile, own: Parameters) -> list[Experiment]:
         num_images=own.get("convolutional_images", 0),
         num_epochs=own.get("convolutional_epochs", 0),
     )
-    widths = family.widths[:1] if family and own.get("trial") else family.widths if family else ()
-    return _mlps(profile, _seeds(profile)) + _members(family, widths, _seeds(profile))
+    widths = slice(1) if own.get("trial") else slice(None)
+    return _mlps(profile, _seeds(profile)) + _members(family, _seeds(profile), widths)
 
 
 def _loss_landscapes(profile: Profile, own: Parameters) -> list[Experiment]:
-    family = _family(profile, own)
-    widest = (max(family.widths),) if family else ()
-    return (
-        _mlps(profile, _seeds(profile))
-        + _cifar_mlps(profile, own)
-        + _members(family, widest, _seeds(profile))
-    )
+    widest = _members(_family(profile, own), _seeds(profile), slice(-1, None))
+    return _mlps(profile, _seeds(profile)) + _cifar_mlps(profile, own) + widest
 
 
 def _onset(profile: Profile, own: Parameters) -> list[Experiment]:
@@ -108,7 +105,7 @@ def _onset(profile: Profile, own: Parameters) -> list[Experiment]:
 
 
 def _model_width(profile: Profile, own: Parameters) -> list[Experiment]:
-    widths = sorted({*profile.mlp_widths, profile.width} - {profile.width})
+    widths = sorted({*profile.mlp_widths} - {profile.width})
     networks = _mlps(profile, _seeds(profile))
     networks += [
         profile.experiment(seed=seed, width=width).without_snapshots()
@@ -116,9 +113,7 @@ def _model_width(profile: Profile, own: Parameters) -> list[Experiment]:
         for seed in _seeds(profile)
     ]
     for kind, most_pairs in (("vgg", 2), ("resnet", 3)):
-        family = _family(profile, own, kind)
-        widths = family.widths if family else ()
-        networks += _members(family, widths, _seeds(profile, most_pairs))
+        networks += _members(_family(profile, own, kind), _seeds(profile, most_pairs))
     return networks
 
 
@@ -166,7 +161,7 @@ def _failure_modes(profile: Profile, own: Parameters) -> list[Experiment]:
         script = {"learning_rate": 1e-3, "num_epochs": 25, "augment": False}
         family = dataclasses.replace(family, train=dataclasses.replace(family.train, **script))
     family = trial_family(family) if family and own.get("trial") else family
-    networks += _members(family, family.widths[:1] if family else (), _seeds(profile, 2))
+    networks += _members(family, _seeds(profile, 2), slice(1))
     batch_norm = BATCH_NORM[profile.name]
     layer_norm = dataclasses.replace(
         batch_norm, architecture=batch_norm.architecture.removesuffix("_bn")

@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from rebasin_lab.plots.matching import LOOKS
 from rebasin_lab.plots.onset import METHODS
 
 STATISTICS = {"averaged": ", averaged statistics", "anew": ", measured anew", "none": ""}
@@ -108,7 +107,7 @@ def draw_line_stop(fig: Figure, numbers: Mapping[str, Any]) -> None:
         style, marks = _style(line)
         ax.plot(lambdas, line["loss"], **style)
         ax.plot(lambdas[stop], line["loss"][stop], **style, **(marks | {"markersize": 9}))
-        label = LOOKS[line["method"]].label + STATISTICS[line["statistics"]]
+        label = METHODS[line["method"]].label + STATISTICS[line["statistics"]]
         spread_ax.plot(depths, line["spread"], **style, **marks, label=label)
     _label_line_ends(ax)
     ax.set(title=f"λ = {lambdas[stop]:.2f}", ylabel="test loss (nats)", ylim=(0, None))
@@ -122,7 +121,7 @@ def draw_line_stop(fig: Figure, numbers: Mapping[str, Any]) -> None:
 def _plot_pairs(ax: Axes, xs: Sequence[float] | np.ndarray, line: Mapping[str, Any]) -> None:
     """One thin line for each pair, and their mean."""
     style, marks = _style(line)
-    label = LOOKS[line["method"]].label + STATISTICS[line["statistics"]]
+    label = METHODS[line["method"]].label + STATISTICS[line["statistics"]]
     if len(line["values"]) > 1:
         for values in line["values"]:
             ax.plot(xs, values, **(style | {"linewidth": 0.6}), alpha=0.5)
@@ -130,7 +129,7 @@ def _plot_pairs(ax: Axes, xs: Sequence[float] | np.ndarray, line: Mapping[str, A
 
 
 def _style(line: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    look, statistics = LOOKS[line["method"]], line["statistics"]
+    look, statistics = METHODS[line["method"]], line["statistics"]
     face = "white" if statistics == "anew" else look.colour
     return (
         {"color": look.colour, "linestyle": STROKES[statistics]},
