@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from rebasin_lab.plots.results import COLOURS
+from rebasin_lab.plots.results import COLOURS, label_line_ends
 
 Look = tuple[str, str, str]  # colour, marker, line style
 
@@ -79,8 +79,8 @@ def draw_loss_lines_with_levels(fig: Figure, numbers: Mapping[str, Any]) -> None
     margin = 0.05 * (highest - lowest) or 0.1  # equal values all through are a line in the middle
     ax.set_ylim(lowest - margin, highest + margin)
     _name_levels(fig, ax, levels)
-    ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["Model A", "", "0.5", "", "Model B"])
-    ax.set(xlim=(-0.02, 1.02), ylabel=numbers["ylabel"])
+    label_line_ends(ax)
+    ax.set_ylabel(numbers["ylabel"])
     handles, labels = ax.get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
 

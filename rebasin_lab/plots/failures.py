@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from rebasin_lab.plots.onset import METHODS
+from rebasin_lab.plots.results import label_line_ends
 
 STATISTICS = {"averaged": ", averaged statistics", "anew": ", measured anew", "none": ""}
 STROKES = {"averaged": "-", "anew": "--", "none": "-."}
@@ -89,7 +90,7 @@ def draw_mended_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
     for ax, panel in zip(axes, numbers["panels"], strict=True):
         for line in panel["lines"]:
             _plot_pairs(ax, numbers["lambdas"], line)
-        _label_line_ends(ax)
+        label_line_ends(ax)
         ax.set(title=panel["title"], ylabel=panel["ylabel"])
     _legend_below(fig, axes)
 
@@ -109,7 +110,7 @@ def draw_line_stop(fig: Figure, numbers: Mapping[str, Any]) -> None:
         ax.plot(lambdas[stop], line["loss"][stop], **style, **(marks | {"markersize": 9}))
         label = METHODS[line["method"]].label + STATISTICS[line["statistics"]]
         spread_ax.plot(depths, line["spread"], **style, **marks, label=label)
-    _label_line_ends(ax)
+    label_line_ends(ax)
     ax.set(title=f"λ = {lambdas[stop]:.2f}", ylabel="test loss (nats)", ylim=(0, None))
     _mark_ends(spread_ax)
     spread_ax.set_xticks(depths, numbers["layers"], rotation=90, fontsize=8)
@@ -139,11 +140,6 @@ def _style(line: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _mark_ends(ax: Axes) -> None:
     ax.axhline(1, color="black", linestyle=":", linewidth=1, zorder=0)
-
-
-def _label_line_ends(ax: Axes) -> None:
-    ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["Model A", "", "0.5", "", "Model B"])
-    ax.set_xlim(-0.02, 1.02)
 
 
 def _legend_below(fig: Figure, axes: Sequence[Axes] | np.ndarray) -> None:

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rebasin_lab.plots.results import COLOURS
+from rebasin_lab.plots.results import COLOURS, label_line_ends
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,8 +192,8 @@ def draw_method_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
                 losses_in_view += losses
         margin = 0.15 * (max(losses_in_view) - lowest)
         ax.set_ylim(max(0, lowest - margin), max(losses_in_view) + margin)
-        ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["Model A", "", "0.5", "", "Model B"])
-        ax.set(title=f"{split.capitalize()} loss", xlim=(-0.02, 1.02))
+        label_line_ends(ax)
+        ax.set_title(f"{split.capitalize()} loss")
     axes[0].set_ylabel("cross-entropy (nats)")
     _legend_below(fig, axes[0], ncols=4)
 

@@ -38,7 +38,7 @@ def draw_interpolation(fig: Figure, numbers: Mapping[str, Any]) -> None:
             for split, style in (("train", "-"), ("test", "--")):
                 field = f"{split}_{metric}"
                 _mean_and_pairs(ax, curves, field, scale, style, method, f"{method}, {split}")
-        _label_line_ends(ax)
+        label_line_ends(ax)
     loss_ax.set(title="Loss on the line between two networks", ylabel="cross-entropy (nats)")
     accuracy_ax.set(title="Accuracy on the same line", ylabel="accuracy (%)")
     _legend_below(fig, loss_ax)
@@ -54,7 +54,7 @@ def draw_published(fig: Figure, numbers: Mapping[str, Any]) -> None:
         for method, values in curves.items():
             colour, style, marker = PUBLISHED[method]
             ax.plot(numbers["lambdas"], values, style, color=colour, marker=marker, ms=4)
-        _label_line_ends(ax)
+        label_line_ends(ax)
         is_loss = metric == "loss"
         ax.set(
             title="Loss" if is_loss else f"{metric.capitalize()} accuracy",
@@ -238,7 +238,7 @@ def draw_line_position(fig: Figure, numbers: Mapping[str, Any]) -> None:
         loss = np.interp(numbers["lam"], curve["lambdas"], curve["test_loss"])
         ax.plot(curve["lambdas"], curve["test_loss"], color=COLOURS[method], label=method)
         ax.plot(numbers["lam"], loss, "o", color=COLOURS[method], markersize=9)
-    _label_line_ends(ax)
+    label_line_ends(ax)
     ax.set(title=f"λ = {numbers['lam']:.2f}", ylabel="test loss (nats)")
     ax.legend(loc="upper right")
     answers = numbers["answers"]
@@ -283,6 +283,7 @@ def _legend_below(fig: Figure, ax: Axes) -> None:
     fig.legend(handles, labels, loc="outside lower center", ncols=len(labels))
 
 
-def _label_line_ends(ax: Axes) -> None:
+def label_line_ends(ax: Axes) -> None:
+    """The axis of lambda, from model A to model B."""
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["Model A", "", "0.5", "", "Model B"])
     ax.set_xlim(-0.02, 1.02)
