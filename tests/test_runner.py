@@ -20,6 +20,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 import rebasin_lab as rl
 from rebasin_lab import claims, execution, experiments, paths, runner
+from rebasin_lab.execution import kernels
 from rebasin_lab.runner import resuming
 
 ROOT = Path(__file__).parents[1]
@@ -104,7 +105,7 @@ def executed(monkeypatch):
     """Puts a quick stand-in for papermill: it writes the copy, claims and a figure at once."""
     order = []
 
-    def execute(notebook, output, parameters, *, status):
+    def execute(notebook, output, parameters, *, status, **_):
         status.close()
         order.append((notebook.stem, dict(parameters)))
         error = "In [1]: ValueError: no good" if "no good" in notebook.read_text() else ""
@@ -169,7 +170,7 @@ def test_a_reply_that_nobody_was_told_of_is_looked_for(monkeypatch, timeout, fou
         return {"msg_type": "execute_reply"}
 
     monkeypatch.setattr(AsyncZMQSocketChannel, "get_msg", get_msg)
-    channel = execution._PatientChannel.__new__(execution._PatientChannel)
+    channel = kernels._PatientChannel.__new__(kernels._PatientChannel)
     if found:
         assert asyncio.run(channel.get_msg(timeout)) == {"msg_type": "execute_reply"}
     else:
@@ -431,6 +432,73 @@ runner.reproduce(runner.plan_run(), keep_going=True)
     assert scoreboard()["notebooks"] == []
     assert execution.read_record(paths.runs_dir() / "quick" / "00_a.ipynb") == {}
     _wait_for(lambda: not _runs(int(pid.read_text())))
+
+
+PROCESS = """
+import json, os, pathlib, sys, psutil
+me = psutil.Process()
+had = [name for name in ("rebasin_lab", "left_behind") if name in sys.modules]
+siblings = [p.pid for p in me.parent().children() if "ipykernel_launcher" in p.cmdline()]
+said = {"pid": me.pid, "had": had, "names": sorted(globals()), "siblings": siblings}
+pathlib.Path(run_dir, f"{name}.json").write_text(json.dumps(said))
+sys.modules["left_behind"] = None
+"""
+
+
+def _said(name):
+    return json.loads((paths.runs_dir() / "quick" / f"{name}.json").read_text())
+
+
+@pytest.mark.slow
+def test_the_next_kernel_starts_while_one_is_at_work_and_is_as_new(sequence):
+    wait_for_sibling = """
+import time
+deadline = time.monotonic() + 60
+while len(siblings) < 2 and time.monotonic() < deadline:
+    time.sleep(0.1)
+    siblings = [p.pid for p in me.parent().children() if "ipykernel_launcher" in p.cmdline()]
+    said["siblings"] = siblings
+pathlib.Path(run_dir, f"{name}.json").write_text(json.dumps(said))
+"""
+    sequence(
+        n00_a=["name = 'a'", PROCESS, wait_for_sibling],
+        n01_b=["name = 'b'", PROCESS],
+    )
+    status, text = reproduce()
+    assert status == 0, text
+    first, second = _said("a"), _said("b")
+    assert second["pid"] in first["siblings"]
+    assert second["siblings"] == [second["pid"]]  # the last notebook prepares none
+    for said in (first, second):
+        assert said["had"] == ["rebasin_lab"]
+        assert not {"rebasin_lab", "rl"} & set(said["names"])
+        assert not _runs(said["pid"])
+
+
+@pytest.mark.slow
+def test_a_prepared_kernel_is_used_only_alive_and_with_the_code_it_imported(sequence):
+    with execution.Kernels(paths.notebooks_dir()) as pool:
+        first = pool.take("code", prepare_next=True)
+        prepared = pool._ready
+        assert pool.take("code", prepare_next=True) is prepared
+        assert not _runs(first.provisioner.pid)
+        outdated = pool._ready
+        assert pool.take("edited", prepare_next=True) is not outdated
+        assert not _runs(outdated.provisioner.pid)
+        dead = pool._ready
+        os.kill(dead.provisioner.pid, signal.SIGKILL)
+        dead.provisioner.process.wait()
+        last = pool.take("edited", prepare_next=True)
+        assert last is not dead
+        ready = pool._ready
+    assert not _runs(last.provisioner.pid)
+    assert not _runs(ready.provisioner.pid)
+
+
+def test_importing_the_library_holds_no_device():
+    """A kernel that waits must not hold memory of a GPU that another one works on."""
+    program = "import rebasin_lab; from jax._src import xla_bridge; assert not xla_bridge._backends"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def _wait_for(condition):

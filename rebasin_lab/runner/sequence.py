@@ -43,18 +43,20 @@ def reproduce(
     outcomes: list[execution.NotebookOutcome] = []
     _write_scoreboard(plan, outcomes, started)  # an earlier run's must not pass for this one's
     try:
-        for number, notebook in enumerate(plan.notebooks, 1):
-            label = f"[{number}/{len(plan.notebooks)}] {notebook.stem:<26}"
-            outcome = _kept(plan, notebook, label, out) if resume else None
-            if outcome is None:
-                status = execution.StatusLine(label, out, since=since)
-                outcome = _execute(plan, notebook, status)
-            how = outcome.error or ("kept" if outcome.kept else "ok")
-            print(f"{label} {outcome.seconds:6.1f} s  {how}", file=out, flush=True)
-            outcomes.append(outcome)
-            _write_scoreboard(plan, outcomes, started)
-            if outcome.error and not keep_going:
-                break
+        with execution.Kernels(paths.notebooks_dir()) as kernels:
+            for number, notebook in enumerate(plan.notebooks, 1):
+                is_last = number == len(plan.notebooks)
+                label = f"[{number}/{len(plan.notebooks)}] {notebook.stem:<26}"
+                outcome = _kept(plan, notebook, label, out) if resume else None
+                if outcome is None:
+                    status = execution.StatusLine(label, out, since=since)
+                    outcome = _execute(plan, notebook, kernels, status, is_last=is_last)
+                how = outcome.error or ("kept" if outcome.kept else "ok")
+                print(f"{label} {outcome.seconds:6.1f} s  {how}", file=out, flush=True)
+                outcomes.append(outcome)
+                _write_scoreboard(plan, outcomes, started)
+                if outcome.error and not keep_going:
+                    break
     finally:
         report.write_report(plan.run_dir)
     chosen = {notebook.stem for notebook in plan.notebooks}
@@ -79,12 +81,25 @@ def _kept(
         return None
 
 
-def _execute(plan: Plan, notebook: Path, status: execution.StatusLine) -> execution.NotebookOutcome:
+def _execute(
+    plan: Plan,
+    notebook: Path,
+    kernels: execution.Kernels,
+    status: execution.StatusLine,
+    *,
+    is_last: bool,
+) -> execution.NotebookOutcome:
     # What an earlier run left under this name must not pass for this one's.
     runs.claims_file(plan.run_dir, notebook.stem).unlink(missing_ok=True)
     decided_by, figures_before = resuming.deciding(plan, notebook), _figure_files(plan, notebook)
     outcome = execution.execute(
-        notebook, plan.run_dir / notebook.name, plan.parameters_of(notebook), status=status
+        notebook,
+        plan.run_dir / notebook.name,
+        plan.parameters_of(notebook),
+        kernels=kernels,
+        code=decided_by["code"],
+        status=status,
+        is_last=is_last,
     )
     if resuming.code_digest() != decided_by["code"]:
         decided_by["code"] = ""  # nobody can say what of it the kernel imported
