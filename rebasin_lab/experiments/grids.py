@@ -57,12 +57,15 @@ def _family(
 
 
 def _members(
-    family: ConvolutionalFamily | None, seeds: Sequence[int], widths: slice = slice(None)
+    profile: Profile,
+    family: ConvolutionalFamily | None,
+    widths: slice = slice(None),
 ) -> list[Experiment]:
     """Networks of some of a family's widths, which go up; none of no family."""
     if family is None:
         return []
-    chosen = family.widths[widths]
+    seeds = _seeds(profile, family.num_pairs)
+    chosen = family.widths[widths] or family.widths
     return [family.experiment(width=width, seed=seed) for width in chosen for seed in seeds]
 
 
@@ -91,12 +94,11 @@ def _matching_methods(profile: Profile, own: Parameters) -> list[Experiment]:
         num_images=own.get("convolutional_images", 0),
         num_epochs=own.get("convolutional_epochs", 0),
     )
-    widths = slice(1) if own.get("trial") else slice(None)
-    return _mlps(profile, _seeds(profile)) + _members(family, _seeds(profile), widths)
+    return _mlps(profile, _seeds(profile)) + _members(profile, family, slice(-1))
 
 
 def _loss_landscapes(profile: Profile, own: Parameters) -> list[Experiment]:
-    widest = _members(_family(profile, own), _seeds(profile), slice(-1, None))
+    widest = _members(profile, _family(profile, own), slice(-1, None))
     return _mlps(profile, _seeds(profile)) + _cifar_mlps(profile, own) + widest
 
 
@@ -112,8 +114,8 @@ def _model_width(profile: Profile, own: Parameters) -> list[Experiment]:
         for width in widths
         for seed in _seeds(profile)
     ]
-    for kind, most_pairs in (("vgg", 2), ("resnet", 3)):
-        networks += _members(_family(profile, own, kind), _seeds(profile, most_pairs))
+    for kind in ("vgg", "resnet"):
+        networks += _members(profile, _family(profile, own, kind))
     return networks
 
 
@@ -161,14 +163,14 @@ def _failure_modes(profile: Profile, own: Parameters) -> list[Experiment]:
         script = {"learning_rate": 1e-3, "num_epochs": 25, "augment": False}
         family = dataclasses.replace(family, train=dataclasses.replace(family.train, **script))
     family = trial_family(family) if family and own.get("trial") else family
-    networks += _members(family, _seeds(profile, 2), slice(1))
+    networks += _members(profile, family, slice(1))
     batch_norm = BATCH_NORM[profile.name]
     layer_norm = dataclasses.replace(
         batch_norm, architecture=batch_norm.architecture.removesuffix("_bn")
     )
     if profile.name == "quick":
         layer_norm = layer_norm.trained_with(optimizer="adam", learning_rate=3e-3, weight_decay=0.0)
-    most_pairs = own.get("num_normed_pairs") or {"quick": 1}.get(profile.name)
+    most_pairs = own.get("num_normed_pairs") or {"quick": 1, "laptop": 2}.get(profile.name)
     for base in (batch_norm, layer_norm):
         networks += [_experiment(base, own).seeded(seed) for seed in _seeds(profile, most_pairs)]
     return networks

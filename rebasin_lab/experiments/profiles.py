@@ -22,6 +22,8 @@ class Profile:
     learning_rate: float  # of Adam
     num_pairs: int  # independent pairs of networks; pair i has seeds 2i and 2i + 1
     num_lambdas: int  # points on the line between two models, ends included
+    num_coarse_lambdas: int  # the same where there are many lines to compare
+    num_coarse_images: int  # of each split, that these are evaluated on; 0 is all
     contour_resolution: int  # points along each side of the loss contour
     contour_images: int  # test images per point of the contour
     snapshot_epochs: tuple[int, ...]  # after which parameters are kept, to watch barriers fall
@@ -50,6 +52,10 @@ class Profile:
             snapshot_epochs=tuple(e for e in self.snapshot_epochs if e < self.num_epochs),
         )
 
+    def coarse(self, data: datasets.Dataset) -> datasets.Dataset:
+        """The images that lines are evaluated on where there are many of them."""
+        return _first(data, self.num_coarse_images, self.num_coarse_images)
+
     @property
     def networks(self) -> str:
         """What is trained, in a phrase."""
@@ -72,6 +78,8 @@ PROFILES = {
             learning_rate=1e-3,
             num_pairs=3,
             num_lambdas=13,
+            num_coarse_lambdas=5,
+            num_coarse_images=10_000,
             contour_resolution=21,
             contour_images=400,
             snapshot_epochs=(1, 2, 3, 5, 10, 20),
@@ -89,7 +97,9 @@ PROFILES = {
             num_epochs=60,
             learning_rate=1e-3,
             num_pairs=3,
-            num_lambdas=25,
+            num_lambdas=13,
+            num_coarse_lambdas=7,
+            num_coarse_images=10_000,
             contour_resolution=25,
             contour_images=2_000,
             snapshot_epochs=(1, 2, 3, 5, 8, 12, 20, 30),
@@ -108,6 +118,8 @@ PROFILES = {
             learning_rate=1e-3,
             num_pairs=3,
             num_lambdas=25,
+            num_coarse_lambdas=25,
+            num_coarse_images=0,
             contour_resolution=45,
             contour_images=10_000,
             snapshot_epochs=tuple(range(1, 26)),
@@ -150,6 +162,7 @@ class ConvolutionalFamily:
     shrink: int  # images are made so many times smaller each way
     architecture: str
     widths: tuple[int | float, ...]  # multiples of the published width
+    num_pairs: int  # of each width, if the profile has as many
     train: training.TrainConfig
     straight_through_epochs: int  # of the straight-through estimator
     num_matched: int  # training images that matchers look at; 0 is all
@@ -228,7 +241,8 @@ _LAPTOP_RESNET = ConvolutionalFamily(
     shrink=2,
     architecture="resnet8",
     widths=(0.5, 1, 2, 4),
-    straight_through_epochs=4,
+    num_pairs=2,
+    straight_through_epochs=2,
     num_matched=5_000,
     num_evaluated=2_000,
     train=_SHORT_SGD,
@@ -239,6 +253,7 @@ _PAPER_RESNET = ConvolutionalFamily(
     shrink=1,
     architecture="resnet20",
     widths=(1, 2, 4, 8, 16, 32),
+    num_pairs=3,
     straight_through_epochs=250,
     num_matched=0,
     num_evaluated=0,
@@ -253,7 +268,7 @@ CONVOLUTIONAL = {
         "vgg": dataclasses.replace(
             _LAPTOP_RESNET,
             architecture="vgg16",
-            widths=(1 / 16, 1 / 8, 1 / 4),
+            widths=(1 / 32, 1 / 16, 1 / 8),
             straight_through_epochs=1,
             train=_SHORT_ADAM,
         ),
@@ -264,6 +279,7 @@ CONVOLUTIONAL = {
             _PAPER_RESNET,
             architecture="vgg16",
             widths=(1 / 8, 1 / 4, 1 / 2, 1, 2, 4),
+            num_pairs=2,
             train=dataclasses.replace(_SGD, num_epochs=100),
         ),
     },
@@ -311,7 +327,7 @@ BATCH_NORM = {
         dataset="cifar10",
         seed=0,
         architecture="resnet8_bn",
-        options=(("width_multiplier", 2),),
+        options=(("width_multiplier", 1),),
         train=_SHORT_SGD,
         view=datasets.View(num_train=20_000, shrink=2),
     ),
@@ -381,6 +397,7 @@ _TRIAL = {
     "num_epochs": 2,
     "num_pairs": 1,
     "num_lambdas": 3,
+    "num_coarse_lambdas": 3,
     "contour_resolution": 3,
     "contour_images": 50,
     "snapshot_epochs": (1,),
