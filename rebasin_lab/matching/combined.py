@@ -9,7 +9,7 @@ stream. Here both enter every assignment of the coordinate ascent (FIELD: MuDSC,
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ def combined_matching(
     data: datasets.Dataset | Iterable[Any],
     activation_share: float = 0.5,
     effort: Effort = "default",
+    ignore: Collection[str] = (),
     where: str = "read",
     batch_size: int = 500,
     num_images: int | None = None,
@@ -50,6 +51,7 @@ def combined_matching(
         data: the training data.
         activation_share: what activations count, in [0, 1]; weights count the rest.
         effort: see `weight_matching`.
+        ignore: likewise.
         where: "read" or "written".
         batch_size: images per step.
         num_images: only the first so many.
@@ -65,7 +67,7 @@ def combined_matching(
     if not 0 <= activation_share <= 1:
         raise ValueError(f"Expected activation_share in [0, 1]; got {activation_share}.")
     began = time.perf_counter()
-    problem = weight_problem(spec, params_a, params_b, normalize=True)
+    problem = weight_problem(spec, params_a, params_b, normalize=True, ignore=ignore)
     similarities = unit_similarities(
         spec,
         params_a,

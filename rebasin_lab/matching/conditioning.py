@@ -8,7 +8,7 @@ constant, which `WeightProblem.objective` puts back.
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -52,7 +52,12 @@ class WeightProblem:
 
 
 def weight_problem(
-    spec: PermutationSpec, params_a: PyTree, params_b: PyTree, *, normalize: bool = False
+    spec: PermutationSpec,
+    params_a: PyTree,
+    params_b: PyTree,
+    *,
+    normalize: bool = False,
+    ignore: Collection[str] = (),
 ) -> WeightProblem:
     """Cut two networks into pieces and make them ready for a search.
 
@@ -62,8 +67,19 @@ def weight_problem(
         params_b: the model to move; not changed. Nothing is copied that is float32 already, of a
             usual scale, and without a large mean.
         normalize: divide by the norms of units first, see `_normalized`.
+        ignore: leaves that do not count, by their path or how it begins.
+
+    Raises:
+        ValueError: if nothing is called what `ignore` says, or a permutation would move nothing
+            that counts.
     """
+    ignored = _ignored(spec, ignore)
     pieces_spec, *pair = _pieces(spec, params_a, params_b)
+    pair = [
+        {path: x for path, x in pieces.items() if path.rpartition("#")[0] not in ignored}
+        for pieces in pair
+    ]
+    pieces_spec = PermutationSpec({path: pieces_spec.axes[path] for path in pair[0]})
     moved = {path for places in pieces_spec.permutations.values() for path, _ in places}
     still = [{path: x for path, x in pieces.items() if path not in moved} for pieces in pair]
     pair = [{path: x for path, x in pieces.items() if path in moved} for pieces in pair]
@@ -89,6 +105,29 @@ def weight_problem(
         unit=math.ldexp(1.0, sum(exponents)),
         still=pytrees.inner_product(*still),
     )
+
+
+def _ignored(spec: PermutationSpec, ignore: Collection[str]) -> set[str]:
+    if isinstance(ignore, str):
+        raise ValueError(
+            f"Expected ignore to be a list of paths; got {ignore!r}. Write [{ignore!r}]."
+        )
+    ignored = set()
+    for start in ignore:
+        found = {path for path in spec.axes if path == start or path.startswith(f"{start}/")}
+        if not found:
+            raise ValueError(
+                f"Expected ignore to hold paths of leaves, or how they begin; '{start}' is none. "
+                f"The network has: {', '.join(spec.axes)}."
+            )
+        ignored |= found
+    for name, places in spec.permutations.items():
+        if ignored.issuperset(path for path, _ in places):
+            raise ValueError(
+                f"Expected ignore to leave every permutation a leaf to go by; '{name}' moves only "
+                f"{', '.join(dict.fromkeys(path for path, _ in places))}."
+            )
+    return ignored
 
 
 def _pieces(

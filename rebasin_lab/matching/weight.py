@@ -7,7 +7,7 @@ identity; here it starts from what is fixed and grows outwards, see `ascent` and
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from jaxtyping import PyTree
 
@@ -25,6 +25,7 @@ def weight_matching(
     seed: int = 0,
     effort: Effort = "default",
     normalize: bool = False,
+    ignore: Collection[str] = (),
     start: Permutation | None = None,
     max_sweeps: int = 100,
     on_sweep: Callable[[float], None] | None = None,
@@ -47,15 +48,19 @@ def weight_matching(
         normalize: divide every weight by the geometric mean of the norms of the units it connects,
             so that units with small weights count as much as others. The objective is then that of
             the scaled weights. Better on some thin networks, see `02_matching_methods`.
+        ignore: leaves that are moved but not compared, by their path or how it begins. BatchNorm's
+            running statistics are no weights, and the paper leaves them out: write
+            `ignore=model.statistics_paths`, of a Linen network `ignore=["batch_stats"]`.
         start: improve this permutation, visiting groups in random order.
         max_sweeps: passes over all groups before giving up on convergence.
         on_sweep: called with the objective after every pass, for progress.
 
     Raises:
-        ValueError: for an unknown effort or less than one sweep.
+        ValueError: for an unknown effort, less than one sweep, a path in `ignore` that is not
+            there, or a permutation that moves nothing else.
     """
     began = time.perf_counter()
-    problem = weight_problem(spec, params_a, params_b, normalize=normalize)
+    problem = weight_problem(spec, params_a, params_b, normalize=normalize, ignore=ignore)
     result = search(
         problem.spec,
         problem.a,
@@ -77,6 +82,7 @@ def algorithm_1(
     params_b: PyTree,
     *,
     seed: int = 0,
+    ignore: Collection[str] = (),
     max_sweeps: int = 100,
     on_sweep: Callable[[float], None] | None = None,
 ) -> MatchingResult:
@@ -91,6 +97,7 @@ def algorithm_1(
         params_a,
         params_b,
         seed=seed,
+        ignore=ignore,
         start=identity,
         max_sweeps=max_sweeps,
         on_sweep=on_sweep,

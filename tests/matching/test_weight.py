@@ -235,6 +235,59 @@ def test_start_of_another_network_is_refused(mlp):
         rl.match("weight", mlp.spec, params, params, start={"P_0": np.arange(16)})
 
 
+def vectors_of(spec):
+    """Biases, scales and running statistics: leaves of one axis."""
+    return [path for path, names in spec.axes.items() if len(names) == 1]
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_what_is_ignored_counts_as_little_as_zeros(architecture, pair, normalize):
+    spec, ignored = architecture.spec, vectors_of(architecture.spec)
+    result = rl.match("weight", spec, *pair, ignore=ignored, normalize=normalize)
+    without = [
+        pytrees.map_with_path(lambda path, x: x * (path not in ignored), params) for params in pair
+    ]
+    expected = rl.match("weight", spec, *without, normalize=normalize)
+    assert_same_permutation(result.permutation, expected.permutation)
+    np.testing.assert_allclose(result.objective, expected.objective, rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["weight", "algorithm_1"])
+def test_stale_statistics_mislead_unless_they_are_ignored(method):
+    """Weights say what belongs together, large statistics the opposite."""
+    rng = np.random.default_rng(0)
+    spec = rl.PermutationSpec(
+        {"dense/in": (None, "P_0"), "dense/out": ("P_0", None), "stats/mean": ("P_0",)}
+    )
+    network = {
+        "dense": {"in": rng.normal(size=(4, 8)), "out": rng.normal(size=(8, 3))},
+        "stats": {"mean": 100.0 * np.arange(8)},
+    }
+    order = {"P_0": rng.permutation(8)}
+    copy = rl.apply_permutation(spec, order, network)
+    copy["stats"] = {"mean": 100.0 * np.arange(8)}
+    undo = rl.invert_permutation(order)
+    for ignore in (["stats"], ["stats/mean"], {"stats/mean", "stats"}):
+        found = rl.match(method, spec, network, copy, ignore=ignore).permutation
+        assert_same_permutation(found, undo)
+    assert (rl.match(method, spec, network, copy).permutation["P_0"] != undo["P_0"]).any()
+
+
+@pytest.mark.parametrize(
+    ("ignore", "message"),
+    [
+        (["stat"], "'stat' is none. The network has: w, stats/mean"),
+        ("stats", r"a list of paths; got 'stats'. Write \['stats'\]"),
+        (["w"], "'P_0' moves only w"),
+    ],
+)
+def test_wrong_ignore_is_refused(ignore, message):
+    spec = rl.PermutationSpec({"w": (None, "P_0"), "stats/mean": (None,)})
+    params = {"w": np.eye(3), "stats": {"mean": np.ones(2)}}
+    with pytest.raises(ValueError, match=message):
+        rl.match("weight", spec, params, params, ignore=ignore)
+
+
 def test_less_than_one_sweep_is_refused(mlp):
     params = mlp.init_numpy(0)
     with pytest.raises(ValueError, match="max_sweeps of at least 1; got 0"):
