@@ -34,7 +34,7 @@ def main() -> None:
 )
 @click.option("--jobs", "num_jobs", type=int, help="Processes to train in [default: 1].")
 @click.option("--keep-going", is_flag=True, help="Go on after a notebook that failed.")
-@click.option("--resume", is_flag=True, help="Keep what ran through and would not change.")
+@click.option("--anew", is_flag=True, help="Run also notebooks that would not change.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be trained.")
 def reproduce(
     profile: str,
@@ -44,7 +44,7 @@ def reproduce(
     figures_dir: Path | None,
     num_jobs: int | None,
     keep_going: bool,
-    resume: bool,
+    anew: bool,
     dry_run: bool,
 ) -> None:
     """Run the notebook sequence and print the scoreboard."""
@@ -62,7 +62,7 @@ def reproduce(
         if dry_run:
             click.echo(f"{plan.title}\n\n{runner.preview(plan)}")
             return
-        status = runner.reproduce(plan, keep_going=keep_going, resume=resume)
+        status = runner.reproduce(plan, keep_going=keep_going, anew=anew)
     except ModuleNotFoundError as error:
         raise click.ClickException(
             f"{error}. Running notebooks needs the extra [lab]: in the checkout, "
@@ -71,9 +71,7 @@ def reproduce(
     except (ValueError, OSError) as error:  # the reader's to mend: a paragraph, not a traceback
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
-        click.echo(
-            "\nInterrupted. What ran is kept; the same command with --resume goes on from there."
-        )
+        click.echo("\nInterrupted. What ran is kept; the same command goes on from there.")
         status = 130
     sys.exit(status)
 

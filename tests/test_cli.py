@@ -47,10 +47,10 @@ def test_how_to_run_is_passed_on(monkeypatch):
         return 0
 
     monkeypatch.setattr(runner, "reproduce", reproduce)
-    assert invoke("reproduce", "--jobs", "2", "--keep-going", "--resume").exit_code == 0
-    assert asked == {"keep_going": True, "resume": True, "num_jobs": 2}
+    assert invoke("reproduce", "--jobs", "2", "--keep-going", "--anew").exit_code == 0
+    assert asked == {"keep_going": True, "anew": True, "num_jobs": 2}
     assert invoke("reproduce").exit_code == 0
-    assert asked == {"keep_going": False, "resume": False, "num_jobs": None}
+    assert asked == {"keep_going": False, "anew": False, "num_jobs": None}
 
 
 def test_an_interrupt_says_how_to_go_on(monkeypatch):
@@ -60,7 +60,7 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch):
     monkeypatch.setattr(runner, "reproduce", reproduce)
     result = invoke("reproduce")
     assert result.exit_code == 130
-    assert "the same command with --resume goes on from there" in result.output
+    assert "the same command goes on from there" in result.output
 
 
 def test_redraw_draws_every_figure_from_its_numbers(monkeypatch, tmp_path):

@@ -89,10 +89,10 @@ def sequence(tmp_path, monkeypatch):
     return write
 
 
-def reproduce(*, keep_going=False, resume=False, **options):
+def reproduce(*, keep_going=False, anew=True, **options):
     out = io.StringIO()
     plan = runner.plan_run(**options)
-    status = runner.reproduce(plan, keep_going=keep_going, resume=resume, out=out)
+    status = runner.reproduce(plan, keep_going=keep_going, anew=anew, out=out)
     return status, out.getvalue()
 
 
@@ -243,7 +243,7 @@ def test_resuming_keeps_what_ran_through_with_its_claims_and_figures(sequence, e
     with pytest.raises(KeyboardInterrupt):
         reproduce()
     sequence(n01_b=["pass"])
-    status, text = reproduce(resume=True)
+    status, text = reproduce(anew=False)
     assert status == 0
     assert [name for name, _ in executed] == ["00_a", "01_b", "01_b"]
     assert re.search(r"^\[1/2\] 00_a .* kept$", text, re.MULTILINE)
@@ -333,7 +333,7 @@ def test_resuming_runs_again_what_may_have_changed_and_says_why(
     sequence(n00_a=["pass"])
     reproduce()
     edit(monkeypatch, paths.runs_dir() / "quick", sequence)
-    status, text = reproduce(resume=True)
+    status, text = reproduce(anew=False)
     assert f"00_a                       runs again: {reason}" in text
     assert len(executed) == 2
 
@@ -341,8 +341,8 @@ def test_resuming_runs_again_what_may_have_changed_and_says_why(
 def test_other_parameters_are_not_resumed_but_another_number_of_jobs_is(sequence, executed):
     sequence(n00_a=["pass"])
     reproduce(run_name="mine", parameters={"width": 8})
-    assert "kept" in reproduce(run_name="mine", parameters={"width": 8}, num_jobs=2, resume=True)[1]
-    text = reproduce(run_name="mine", parameters={"width": 9}, resume=True)[1]
+    assert "kept" in reproduce(run_name="mine", parameters={"width": 8}, num_jobs=2, anew=False)[1]
+    text = reproduce(run_name="mine", parameters={"width": 9}, anew=False)[1]
     assert "runs again: its parameters changed" in text
 
 
@@ -354,7 +354,7 @@ def test_code_that_changes_while_a_notebook_runs_keeps_it_from_being_resumed(
     monkeypatch.setattr(resuming, "code_digest", lambda: next(digests, "after"))
     reproduce()
     assert execution.read_record(paths.runs_dir() / "quick" / "00_a.ipynb")["code"] == ""
-    assert "runs again: the source of rebasin_lab changed" in reproduce(resume=True)[1]
+    assert "runs again: the source of rebasin_lab changed" in reproduce(anew=False)[1]
 
 
 def test_the_digest_of_the_code_sees_every_module(monkeypatch, tmp_path):
@@ -405,7 +405,7 @@ def test_an_executed_notebook_carries_the_record_of_its_run(sequence):
     assert {"jax", "rebasin_lab"} <= record["versions"].keys()
     assert record["started"] < record["ended"]
     assert [name for name, _ in record["figures"]] == ["one"]
-    assert "kept" in reproduce(resume=True)[1]
+    assert "kept" in reproduce(anew=False)[1]
 
 
 @pytest.mark.slow

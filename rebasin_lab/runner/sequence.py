@@ -20,7 +20,7 @@ def reproduce(
     plan: Plan,
     *,
     keep_going: bool = False,
-    resume: bool = False,
+    anew: bool = False,
     out: io.TextIOBase = sys.stdout,
 ) -> int:
     """Run a plan's notebooks and print the scoreboard of their claims.
@@ -30,7 +30,8 @@ def reproduce(
     Args:
         plan: what to run.
         keep_going: run the notebooks after one that failed.
-        resume: keep notebooks that ran through in this run's folder, if nothing changed since.
+        anew: run also notebooks that ran through in this run's folder and for which nothing that
+            decides their outcome has changed since; these are kept otherwise.
         out: where to print.
 
     Returns:
@@ -47,7 +48,7 @@ def reproduce(
             for number, notebook in enumerate(plan.notebooks, 1):
                 is_last = number == len(plan.notebooks)
                 label = f"[{number}/{len(plan.notebooks)}] {notebook.stem:<26}"
-                outcome = _kept(plan, notebook, label, out) if resume else None
+                outcome = _kept(plan, notebook, label, out) if not anew else None
                 if outcome is None:
                     status = execution.StatusLine(label, out, since=since)
                     outcome = _execute(plan, notebook, kernels, status, is_last=is_last)
