@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
+from rebasin_lab.plots.legends import legend_below
 from rebasin_lab.plots.results import COLOURS, label_line_ends
 
 Look = tuple[str, str, str]  # colour, marker, line style
@@ -81,8 +82,7 @@ def draw_loss_lines_with_levels(fig: Figure, numbers: Mapping[str, Any]) -> None
     _name_levels(fig, ax, levels)
     label_line_ends(ax)
     ax.set_ylabel(numbers["ylabel"])
-    handles, labels = ax.get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
+    legend_below(fig, ax, most_columns=4)
 
 
 def draw_merged_bars(fig: Figure, numbers: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from rebasin_lab.plots.legends import legend_below
 from rebasin_lab.plots.results import COLOURS
 
 STYLES = {
@@ -198,7 +199,7 @@ def draw_sorted_barriers(fig: Figure, numbers: Mapping[str, Any]) -> None:
         ylabel="error barrier (fraction)",
     )
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    legend_below(fig, ax, most_columns=3)
 
 
 def _show(ax: Axes, image: Any, **options: Any) -> Any:

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from rebasin_lab.plots.legends import labelled_once, legend_below
 from rebasin_lab.plots.onset import METHODS
 from rebasin_lab.plots.results import label_line_ends
 
@@ -56,8 +57,7 @@ def draw_recipes(fig: Figure, numbers: Mapping[str, Any]) -> None:
     axes[1].set_ylabel("train loss\n(nats)")
     axes[2].set_ylabel("moved, in\ninitial lengths")
     axes[2].set_xticks(positions, [name.replace(", ", "\n") for name in numbers["recipes"]])
-    handles, labels = axes[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=len(shifts))
+    legend_below(fig, axes[0], most_columns=len(shifts))
 
 
 def draw_collapse(fig: Figure, numbers: Mapping[str, Any]) -> None:
@@ -77,7 +77,7 @@ def draw_collapse(fig: Figure, numbers: Mapping[str, Any]) -> None:
         ax.set(title=panel["title"], xlabel="what each layer reads")
         ax.set_ylim(bottom=0)
     axes[0].set_ylabel("standard deviation, half-way / ends")
-    _legend_below(fig, axes)
+    _legend_in_two_rows(fig, axes)
 
 
 def draw_mended_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
@@ -92,7 +92,7 @@ def draw_mended_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
             _plot_pairs(ax, numbers["lambdas"], line)
         label_line_ends(ax)
         ax.set(title=panel["title"], ylabel=panel["ylabel"])
-    _legend_below(fig, axes)
+    _legend_in_two_rows(fig, axes)
 
 
 def draw_line_stop(fig: Figure, numbers: Mapping[str, Any]) -> None:
@@ -116,7 +116,7 @@ def draw_line_stop(fig: Figure, numbers: Mapping[str, Any]) -> None:
     spread_ax.set_xticks(depths, numbers["layers"], rotation=90, fontsize=8)
     spread_ax.set(title="How varied units are there", ylabel="standard deviation / ends")
     spread_ax.set_ylim(0, 1.3)
-    _legend_below(fig, [spread_ax])
+    _legend_in_two_rows(fig, [spread_ax])
 
 
 def _plot_pairs(ax: Axes, xs: Sequence[float] | np.ndarray, line: Mapping[str, Any]) -> None:
@@ -142,10 +142,6 @@ def _mark_ends(ax: Axes) -> None:
     ax.axhline(1, color="black", linestyle=":", linewidth=1, zorder=0)
 
 
-def _legend_below(fig: Figure, axes: Sequence[Axes] | np.ndarray) -> None:
-    """One legend under all panels, each label once."""
-    found = [pair for ax in axes for pair in zip(*ax.get_legend_handles_labels(), strict=True)]
-    by_label = {label: handle for handle, label in reversed(found)}
-    labels = list(dict.fromkeys(label for _, label in found))
-    handles = [by_label[label] for label in labels]
-    fig.legend(handles, labels, loc="outside lower center", ncols=(len(labels) + 1) // 2)
+def _legend_in_two_rows(fig: Figure, axes: Sequence[Axes] | np.ndarray) -> None:
+    num_labels = len(labelled_once(*axes)[1])
+    legend_below(fig, axes, most_columns=(num_labels + 1) // 2)

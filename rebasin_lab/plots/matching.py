@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from rebasin_lab.plots.legends import labelled_once, legend_below
 from rebasin_lab.plots.results import COLOURS, label_line_ends
 
 
@@ -100,7 +101,7 @@ def draw_ascent_visit(fig: Figure, numbers: Mapping[str, Any]) -> None:
     curve_ax.plot(visit, objective[visit], "o", color="black")
     curve_ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     curve_ax.set(title=f"inner product\nthis visit: +{numbers['gain']:.3f}", xlabel="visits")
-    _legend_below(fig, axes[visited], ncols=2)
+    legend_below(fig, axes[visited], most_columns=2)
 
 
 def draw_ascents(fig: Figure, numbers: Mapping[str, Any]) -> None:
@@ -133,7 +134,7 @@ def draw_ascents(fig: Figure, numbers: Mapping[str, Any]) -> None:
     ax.set(title="The last fifth of the climb", xlabel="visits of a layer")
     ax.set_ylabel("inner product ⟨A, π(B)⟩")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(*_once(ax), loc="lower right")
+    ax.legend(*labelled_once(ax), loc="lower right")
     rows = np.arange(len(numbers["in_place"]))[::-1]
     for row, (method, counts) in zip(rows, numbers["in_place"].items(), strict=True):
         look = LOOKS[method]
@@ -195,7 +196,7 @@ def draw_method_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
         label_line_ends(ax)
         ax.set_title(f"{split.capitalize()} loss")
     axes[0].set_ylabel("cross-entropy (nats)")
-    _legend_below(fig, axes[0], ncols=4)
+    legend_below(fig, axes[0], most_columns=4)
 
 
 def draw_matchers(fig: Figure, numbers: Mapping[str, Any]) -> None:
@@ -234,7 +235,7 @@ def draw_matchers(fig: Figure, numbers: Mapping[str, Any]) -> None:
         ylabel="train loss barrier (nats)",
         yscale="log",
     )
-    _legend_below(fig, ax, ncols=3)
+    legend_below(fig, ax, most_columns=3)
 
 
 def draw_matchers_by_width(fig: Figure, numbers: Mapping[str, Any]) -> None:
@@ -273,16 +274,3 @@ def _show_matrix(ax: Axes, matrix: Any, limit: float) -> Any:
     ax.spines[:].set(color="#999999", linewidth=0.8)
     # An image of zeros would have no scale.
     return ax.imshow(matrix, cmap="PuOr_r", vmin=-limit or -1, vmax=limit or 1)
-
-
-def _once(ax: Axes) -> tuple[list, list]:
-    """Handles and labels for a legend, each label once."""
-    by_label = {
-        label: handle for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
-    }
-    return list(by_label.values()), list(by_label)
-
-
-def _legend_below(fig: Figure, ax: Axes, *, ncols: int) -> None:
-    handles, labels = _once(ax)
-    fig.legend(handles, labels, loc="outside lower center", ncols=ncols)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rebasin_lab.plots.calibration import looks_of
+from rebasin_lab.plots.legends import legend_below
 from rebasin_lab.plots.results import COLOURS
 
 MOST_NAMED_CLASSES = 20
@@ -102,8 +103,7 @@ def draw_merge_objective(fig: Figure, numbers: Mapping[str, Any]) -> None:
     if highest > start:
         margin = LAST_PART * (highest - start)
         axes[1].set_ylim(highest - margin, highest + margin / 10)
-    handles, labels = axes[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    legend_below(fig, axes[0])
 
 
 def draw_merged_by_number(fig: Figure, numbers: Mapping[str, Any]) -> None:
@@ -115,8 +115,7 @@ def draw_merged_by_number(fig: Figure, numbers: Mapping[str, Any]) -> None:
     axes = fig.subplots(1, len(numbers["panels"]), squeeze=False)[0]
     for ax, panel in zip(axes, numbers["panels"], strict=True):
         _draw_by_number(ax, numbers["counts"], panel)
-    handles, labels = axes[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    legend_below(fig, axes[0])
 
 
 def draw_merged_number(fig: Figure, numbers: Mapping[str, Any]) -> None:
@@ -132,8 +131,7 @@ def draw_merged_number(fig: Figure, numbers: Mapping[str, Any]) -> None:
     for name, curve in numbers["reliability"].items():
         _draw_reliability(sure_ax, curve, *looks[name])
     sure_ax.set_title(numbers["title"])
-    handles, labels = ax.get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    legend_below(fig, ax)
 
 
 def _draw_by_number(ax: Axes, counts: Sequence[int], panel: Mapping[str, Any]) -> None:

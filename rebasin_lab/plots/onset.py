@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from rebasin_lab.plots.legends import legend_below
 from rebasin_lab.plots.matching import LOOKS, Look
 
 METHODS = {
@@ -24,6 +25,7 @@ STYLES = {"train": "-", "test": "--"}
 # Where there is one split only, styles tell methods apart.
 STROKES = {"late": "-.", "activation": "--", "changes": ":", "random": ":"}
 FLOOR = 1e-3  # nats
+LONG = 3  # handles in which a dashed line can be told from a solid one
 TICKS = (0, 1, 2, 5, 10, 20, 50, 100)  # epochs
 
 
@@ -65,7 +67,7 @@ def draw_onset(fig: Figure, numbers: Mapping[str, Any]) -> None:
                 _draw_lines(line_ax, method, curves, f"{split}_loss", style=style)
         line_ax.set(title=panel["title"], ylabel="cross-entropy (nats)")
         line_ax.set_ylim(bottom=0)
-    _legend_below(fig, ax)
+    legend_below(fig, ax, handlelength=LONG)
 
 
 def draw_untrained_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
@@ -83,7 +85,7 @@ def draw_untrained_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
     loss_ax.set(title="Test loss before any training", ylabel="cross-entropy (nats)")
     accuracy_ax.set(title="Test accuracy (dotted: chance)", ylabel="accuracy (%)")
     accuracy_ax.set_ylim(bottom=0)
-    _legend_below(fig, loss_ax)
+    legend_below(fig, loss_ax, handlelength=LONG)
 
 
 def draw_partners(fig: Figure, numbers: Mapping[str, Any]) -> None:
@@ -138,7 +140,7 @@ def draw_widths(fig: Figure, numbers: Mapping[str, Any]) -> None:
         each.set_xticks(widths, numbers["names"])
         each.xaxis.set_minor_locator(NullLocator())
         each.set_xlabel(numbers["xlabel"])
-    _legend_below(fig, ax)
+    legend_below(fig, ax, handlelength=LONG)
 
 
 def _draw_by_width(
@@ -198,9 +200,3 @@ def _label_epochs(ax: Axes, epochs: Sequence[int] | np.ndarray) -> None:
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlim(first - 0.2, 1.15 * last)
     ax.set_xlabel("epoch")
-
-
-def _legend_below(fig: Figure, ax: Axes) -> None:
-    handles, labels = ax.get_legend_handles_labels()
-    # Handles long enough to tell a dashed line from a solid one.
-    fig.legend(handles, labels, loc="outside lower center", ncols=len(labels), handlelength=3)

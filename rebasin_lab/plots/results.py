@@ -12,6 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from rebasin_lab.plots.legends import legend_below
+
 COLOURS = {
     "A": "#0072B2",
     "B": "#D55E00",
@@ -41,7 +43,7 @@ def draw_interpolation(fig: Figure, numbers: Mapping[str, Any]) -> None:
         label_line_ends(ax)
     loss_ax.set(title="Loss on the line between two networks", ylabel="cross-entropy (nats)")
     accuracy_ax.set(title="Accuracy on the same line", ylabel="accuracy (%)")
-    _legend_below(fig, loss_ax)
+    legend_below(fig, loss_ax)
 
 
 def draw_published(fig: Figure, numbers: Mapping[str, Any]) -> None:
@@ -92,7 +94,7 @@ def draw_barriers(fig: Figure, numbers: Mapping[str, Any]) -> None:
     ax.set_xticks(positions, numbers["pairs"])
     ax.margins(x=0.3)
     ax.set(title="Barrier before and after matching", ylabel="train loss barrier (nats)")
-    _legend_below(fig, ax)
+    legend_below(fig, ax)
 
 
 def draw_contour(fig: Figure, numbers: Mapping[str, Any]) -> None:
@@ -275,12 +277,6 @@ def _mean_and_pairs(
         for line in values:
             ax.plot(lambdas, line, style, color=colour, linewidth=0.6, alpha=0.5)
     ax.plot(lambdas, values.mean(axis=0), style, color=colour, label=label)
-
-
-def _legend_below(fig: Figure, ax: Axes) -> None:
-    """One legend under all panels, where no line can run through it."""
-    handles, labels = ax.get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=len(labels))
 
 
 def label_line_ends(ax: Axes) -> None:

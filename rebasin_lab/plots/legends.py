@@ -1,0 +1,26 @@
+"""Legends, each label once; below all panels, where no line can run through them."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+
+def labelled_once(*axes: Axes) -> tuple[list[Artist], list[str]]:
+    """What panels have labels for, in order, and the labels."""
+    by_label: dict[str, Artist] = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            by_label.setdefault(label, handle)
+    return list(by_label.values()), list(by_label)
+
+
+def legend_below(
+    fig: Figure, axes: Axes | Iterable[Axes], *, most_columns: int | None = None, **style: Any
+) -> None:
+    """One legend under all panels, in one row unless that is too long."""
+    handles, labels = labelled_once(*([axes] if isinstance(axes, Axes) else axes))
+    ncols = min(len(labels), most_columns or len(labels))
+    fig.legend(handles, labels, loc="outside lower center", ncols=ncols, **style)
