@@ -1,0 +1,88 @@
+"""Means of models, parameter by parameter."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from rebasin_lab import pytrees
+
+Arrays = Mapping[str, np.ndarray]  # a network by path, or a sum of networks
+
+
+def average(networks: Sequence[PyTree], weights: Sequence[float] | None = None) -> PyTree:
+    """The mean of models, parameter by parameter, summed in float64.
+
+    Args:
+        networks: at least one, all of one architecture, in NumPy or JAX arrays.
+        weights: one for each, of which only the proportions matter; all alike by default.
+
+    Returns:
+        A model with the structure and the types of the first; means of integers are rounded.
+
+    Raises:
+        ValueError: for no models, models of different architectures, or weights that are not one
+            finite number for each with a sum above 0.
+    """
+    check_networks(networks)
+    weights = [1.0] * len(networks) if weights is None else [float(weight) for weight in weights]
+    if len(weights) != len(networks) or not all(map(math.isfinite, weights)):
+        raise ValueError(
+            f"Expected one finite weight for each of the {len(networks)} networks; got {weights}."
+        )
+    if not math.fsum(weights) > 0:
+        raise ValueError(f"Expected weights with a sum above 0; got {weights}.")
+    return replaced(networks[0], mean_of(map(pytrees.flatten, networks), weights))
+
+
+def check_networks(networks: Sequence[PyTree]) -> None:
+    """Check that there are models, of one architecture.
+
+    Raises:
+        ValueError: if not, saying which of them and how.
+    """
+    if not len(networks):
+        raise ValueError("Expected at least one network; got none.")
+    for index, params in enumerate(networks):
+        pytrees.check_arrays(params, f"networks[{index}]")
+        try:
+            pytrees.check_same_shapes(networks[0], params)
+        except ValueError as error:
+            raise ValueError(
+                f"With networks[0] as params_a and networks[{index}] as params_b: {error}"
+            ) from error
+
+
+def sum_of(networks: Iterable[Mapping], weights: Sequence[float]) -> dict[str, np.ndarray]:
+    """The weighted sum of networks by path, in float64."""
+    total: dict[str, np.ndarray] = {}
+    for params, weight in zip(networks, weights, strict=True):
+        for path, leaf in params.items():
+            leaf = np.asarray(leaf)
+            term = weight * leaf.astype(np.promote_types(leaf.dtype, np.float64))
+            total[path] = total[path] + term if path in total else term
+    return total
+
+
+def mean_of(networks: Iterable[Mapping], weights: Sequence[float]) -> dict[str, np.ndarray]:
+    """Their weighted mean."""
+    return {path: x / math.fsum(weights) for path, x in sum_of(networks, weights).items()}
+
+
+def replaced(params: PyTree, arrays: Mapping[str, np.ndarray]) -> PyTree:
+    """A model with arrays in the place of some leaves, in the types of those."""
+
+    def replace(path: str, leaf: Any) -> Array | np.ndarray:
+        if path not in arrays:
+            return leaf
+        array = arrays[path]
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            array = np.rint(array)
+        array = np.asarray(array, leaf.dtype)
+        return jnp.asarray(array) if isinstance(leaf, jax.Array) else array
+
+    return pytrees.map_with_path(replace, params)
