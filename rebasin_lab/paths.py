@@ -32,6 +32,11 @@ def checkpoints_dir() -> Path:
     return runs_dir() / "checkpoints"
 
 
+def compiled_dir() -> Path:
+    """What XLA compiled for headless notebooks, a folder for each machine; safe to delete."""
+    return runs_dir() / "compiled"
+
+
 def figures_dir() -> Path:
     """Figures with the numbers they draw."""
     return project_dir() / "figures"

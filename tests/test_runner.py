@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import platform
 import queue
 import re
 import signal
@@ -493,6 +494,25 @@ def test_a_prepared_kernel_is_used_only_alive_and_with_the_code_it_imported(sequ
         ready = pool._ready
     assert not _runs(last.provisioner.pid)
     assert not _runs(ready.provisioner.pid)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [False, True])
+def test_compiled_code_is_kept_where_the_user_says_or_under_runs(
+    sequence, tmp_path, monkeypatch, own
+):
+    if own:
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "mine"))
+        monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    else:
+        monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    sequence(n00_a=["import jax", "jax.jit(lambda x: x + 1)(1.0)"])
+    status, text = reproduce()
+    assert status == 0, text
+    folder = tmp_path / "mine" if own else paths.compiled_dir() / platform.node()
+    assert [path.name for path in folder.iterdir() if path.name.startswith("jit__lambda")]
+    assert paths.compiled_dir().exists() != own
+    assert "kept" in reproduce(anew=False)[1], "where it is kept decides no outcome"
 
 
 def test_importing_the_library_holds_no_device():

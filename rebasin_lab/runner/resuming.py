@@ -39,7 +39,8 @@ def deciding(plan: Plan, notebook: Path) -> dict[str, Any]:
     environment = {
         name: value
         for name, value in sorted(os.environ.items())
-        if name.startswith("JAX_") or name in ("XLA_FLAGS", "REBASIN_DATA")
+        if (name.startswith("JAX_") and "CACHE" not in name)
+        or name in ("XLA_FLAGS", "REBASIN_DATA")
     }
     return {
         "source": execution.source_digest(notebook),
