@@ -113,6 +113,11 @@ def redraw() -> None:
     help="Folder of the figures, as runs/NAME/figures [default: figures/].",
 )
 @click.option("--gallery", is_flag=True, help="Only write README.md of the figures in --to.")
+@click.option(
+    "--page",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where to write the gallery [default: README.md in --to].",
+)
 def export(
     directory: Path,
     formats: str,
@@ -120,13 +125,16 @@ def export(
     only: tuple[str, ...],
     source: Path | None,
     gallery: bool,
+    page: Path | None,
 ) -> None:
     """Write figures for a report: pictures of the right size, captions, snippets, provenance."""
     try:
         if gallery:
             _refuse_beside_gallery("formats", "width", "only", "source")
-            click.echo(paths.shown(figure_export.write_gallery(directory)))
+            click.echo(paths.shown(figure_export.write_gallery(directory, page)))
             return
+        if page:
+            raise ValueError("Expected --page with --gallery, whose page it is; got it alone.")
         index = figure_export.export_figures(
             figure_export.choose_figures(source or paths.figures_dir(), only),
             directory,
@@ -145,8 +153,8 @@ def _refuse_beside_gallery(*names: str) -> None:
         source = context.get_parameter_source(parameter.name)
         if parameter.name in names and source is not click.core.ParameterSource.DEFAULT:
             raise ValueError(
-                f"Expected --gallery with --to alone; got {parameter.opts[0]}. A gallery shows "
-                "the pictures that are in the folder: write them first, then their gallery."
+                f"Expected --gallery with --to and --page alone; got {parameter.opts[0]}. A "
+                "gallery shows the pictures that are in the folder: write them first, then it."
             )
 
 

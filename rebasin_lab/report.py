@@ -48,7 +48,11 @@ class ReportedFigure(NamedTuple):
 def format_scoreboard(results: Iterable[claims.ClaimResult], title: str) -> str:
     """The scoreboard as text: claim, paper's number, measured, tolerance, status."""
     results = list(results)
-    lines = [*textwrap.wrap(f"Scoreboard, {title}", 100), claims.tally(results), ""]
+    lines = [
+        *textwrap.wrap(f"Scoreboard, {title}", 100),
+        claims.tally(result.status for result in results),
+    ]
+    lines.append("")
     for result in results:
         claim = result.claim
         mark = {"reproduced": "[yes]", "not reproduced": "[NO] "}.get(result.status, "[--] ")
@@ -134,7 +138,7 @@ def _summary(board: Board) -> str:
         "Python": "; ".join(pythons),
         "Run": f"{_minute(board['started'])} to {_minute(board['ended'])} UTC; "
         f"{seconds} in {len(notebooks)} of {len(board['planned'])} notebooks",
-        "Claims": _tally(board["claims"]),
+        "Claims": claims.tally(row["status"] for row in board["claims"]),
     }
     items = "".join(
         f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in rows.items() if value
@@ -177,7 +181,7 @@ def _scoreboard(board: Board, figures: Sequence[ReportedFigure]) -> str:
         "every pair, or by a statistic over all of them. Grey rows were not tested in this run; "
         f"their status says why. The same as data: {_link(SCOREBOARD_NAME, SCOREBOARD_NAME)}.</p>"
         '<div class="wide" role="region" tabindex="0" aria-label="Claims"><table>'
-        f"<caption>{_text(_tally(board['claims']))}</caption>"
+        f"<caption>{_text(claims.tally(row['status'] for row in board['claims']))}</caption>"
         f"<thead><tr>{head}</tr></thead>{groups}</table></div></section>"
     )
 
@@ -295,12 +299,6 @@ def _section_order(section: str) -> tuple:
     kind, _, number = section.partition(" ")
     numbers = tuple(int(digits) for digits in re.findall(r"\d+", number))
     return {"Section": 0, "Appendix": 2}.get(kind, 1), numbers, section
-
-
-def _tally(rows: Iterable[Row]) -> str:
-    statuses = [row["status"] for row in rows]
-    order = [s for s in claims.STATUSES if s in statuses]
-    return ", ".join(f"{statuses.count(status)} {status}" for status in order)
 
 
 def _was_run(notebook: str, board: Board) -> bool:

@@ -98,7 +98,11 @@ def test_figures_are_written_for_a_report_with_a_line_each(tmp_path):
         (["--width", "wide"], r"Error: Expected a width among single, double, slide; got 'wide'"),
         (["--only", "pie"], r"Error: Expected the name of a figure.*got 'pie'\. There are: "),
         (["--from", "nowhere"], r"Error: Expected figures under 'nowhere'.*rebasin-lab reproduce"),
-        (["--gallery", "--only", "pie"], r"Error: Expected --gallery with --to alone; got --only"),
+        (
+            ["--gallery", "--only", "pie"],
+            r"Error: Expected --gallery with --to and --page alone; got",
+        ),
+        (["--page", "here.md"], r"Error: Expected --page with --gallery"),
         (["--gallery"], r"Error: Expected figures under '.*paper'.*got none"),
     ],
 )

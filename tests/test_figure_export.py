@@ -19,7 +19,7 @@ from matplotlib.legend import Legend
 from matplotlib.patches import Patch
 from PIL import Image
 
-from rebasin_lab import figure_export, figures, paths, plots
+from rebasin_lab import claims, figure_export, figures, paths, plots
 from rebasin_lab.figure_export import fitting, legibility, pictures, reflow, snippets
 
 CURVE = {
@@ -560,6 +560,24 @@ def test_gallery_links_notebooks_that_are_there(tmp_path):
             notebook.touch()
         page = figure_export.write_gallery(tmp_path / "figures").read_text()
         assert ("[The notebook](../notebooks/00_a.ipynb)" in page) == exists
+
+
+def test_gallery_elsewhere_links_from_there_and_tells_what_the_run_measured(tmp_path):
+    save(tmp_path / "figures/laptop", notebook="00_a")
+    row = claims.ClaimResult(claims.CLAIMS["fig1-midpoint"], "laptop", (0.25,)).as_row()
+    board = {"title": "laptop profile", "claims": [row | {"paper": "a | b"}]}
+    (tmp_path / "figures/scoreboard.json").write_text(json.dumps(board))
+    page = figure_export.write_gallery(tmp_path / "figures/laptop", tmp_path / "figures/README.md")
+    assert page == tmp_path / "figures/README.md"
+    text = page.read_text()
+    assert f"Of 1 claims: 1 {row['status']}." in text
+    assert f"**{row['status']}**\n" in text
+    assert r"| a \| b | " in text
+    assert " | 0.25 | " in text
+    links = [link for link in re.findall(r"\]\((.*?)\)", text) if not link.startswith("#")]
+    assert links
+    for link in links:
+        assert (page.parent / link).is_file()
 
 
 def test_gallery_does_without_pictures(tmp_path):

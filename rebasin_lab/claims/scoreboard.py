@@ -92,9 +92,9 @@ class ClaimResult:
         }
 
 
-def tally(results: Iterable[ClaimResult]) -> str:
+def tally(statuses: Iterable[str]) -> str:
     """How many claims have which status, in a line."""
-    counts = collections.Counter(result.status for result in results)
+    counts = collections.Counter(statuses)
     return ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
 
 
