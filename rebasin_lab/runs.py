@@ -70,6 +70,12 @@ class Run:
         )
         return self.networks[seed]
 
+    def trained_all(self, seeds: Sequence[int]) -> dict[int, experiments.Trained]:
+        """The profile's networks with these seeds, those that are not stored yet trained first."""
+        if self.num_jobs > 1:  # else they would be trained one after the other, as here
+            self.train_all([self.profile.experiment(seed=seed) for seed in seeds])
+        return {seed: self.trained(seed) for seed in seeds}
+
     def experiment(self, wanted: experiments.Experiment) -> experiments.Experiment:
         """An experiment of the notebook's own, cut down if this is a trial."""
         return experiments.trial_experiment(wanted) if self.trial else wanted

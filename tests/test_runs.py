@@ -38,6 +38,22 @@ def test_a_network_is_trained_once_and_remembered(run):
     assert opened.networks[3].versions == experiments.package_versions()
 
 
+def test_several_networks_are_trained_in_as_many_processes_as_allowed(run, monkeypatch):
+    opened, _ = run
+    swept = []
+    monkeypatch.setattr(
+        runs.sweeps, "train_all", lambda wanted, **options: swept.append((wanted, options)) or []
+    )
+    assert opened.trained_all([3, 4]).keys() == {3, 4}
+    assert not swept
+    found = runs.dataclasses.replace(opened, num_jobs=2).trained_all([4, 3])
+    (wanted, options) = swept.pop()
+    assert [each.seed for each in wanted] == [4, 3]
+    assert options["num_jobs"] == 2
+    assert wanted == [found[4].experiment, found[3].experiment]
+    assert {network.origin for network in found.values()} == {"restored"}
+
+
 def test_a_check_is_kept_for_the_scoreboard(run):
     opened, _ = run
     result = opened.check("fig2-mnist-naive", [0.5, 0.6])
