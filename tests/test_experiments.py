@@ -184,6 +184,14 @@ def test_overrides_replace_fields_and_zero_does_not():
     assert experiments.get_profile("quick", width=64).width == 64
 
 
+def test_networks_of_table_3_are_the_profiles_own_unless_trained_for_longer():
+    quick, laptop = (experiments.PROFILES[name] for name in ("quick", "laptop"))
+    assert quick.merged_experiment(seed=2) == quick.experiment(seed=2)
+    assert laptop.merged_experiment(seed=2).train.num_epochs == laptop.num_merged_epochs == 100
+    short = experiments.get_profile("laptop", num_epochs=5)
+    assert short.merged_experiment(seed=2) == short.experiment(seed=2)
+
+
 @pytest.mark.parametrize(
     ("name", "overrides", "message"),
     [

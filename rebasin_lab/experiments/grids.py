@@ -137,7 +137,8 @@ def _merge_many(profile: Profile, own: Parameters) -> list[Experiment]:
         )
         for seed in range(profile.num_halves)
     ]
-    return _mlps(profile, range(profile.num_merged)) + halves
+    singles = [profile.merged_experiment(seed=seed) for seed in range(profile.num_merged)]
+    return singles + halves
 
 
 def _failure_modes(profile: Profile, own: Parameters) -> list[Experiment]:
