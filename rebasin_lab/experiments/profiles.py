@@ -107,8 +107,8 @@ PROFILES = {
             learning_rate=1e-3,
             num_pairs=3,
             num_lambdas=13,
-            num_coarse_lambdas=7,
-            num_coarse_images=10_000,
+            num_coarse_lambdas=5,
+            num_coarse_images=5_000,
             contour_resolution=25,
             contour_images=2_000,
             snapshot_epochs=(1, 2, 3, 5, 8, 12, 20, 30),
@@ -255,7 +255,7 @@ _LAPTOP_RESNET = ConvolutionalFamily(
     num_images=20_000,
     shrink=2,
     architecture="resnet8",
-    widths=(0.5, 1, 2, 4),
+    widths=(0.5, 1, 2),
     num_pairs=2,
     straight_through_epochs=2,
     num_matched=5_000,
@@ -311,7 +311,7 @@ def _cifar_mlp(profile: str, batch_size: int, num_epochs: int, *, augment: bool)
 
 # The second data set of Fig. 2 and 3.
 CIFAR_MLP = {
-    "laptop": _cifar_mlp("laptop", 500, 20, augment=False),
+    "laptop": _cifar_mlp("laptop", 500, 12, augment=False),
     "paper": _cifar_mlp("paper", 100, 100, augment=True),
 }
 
