@@ -100,7 +100,7 @@ def test_figures_are_written_for_a_report_with_a_line_each(tmp_path):
         (["--from", "nowhere"], r"Error: Expected figures under 'nowhere'.*rebasin-lab reproduce"),
         (
             ["--gallery", "--only", "pie"],
-            r"Error: Expected --gallery with --to and --page alone; got",
+            r"Error: Expected --gallery with --to and --page alone; got --only",
         ),
         (["--page", "here.md"], r"Error: Expected --page with --gallery"),
         (["--gallery"], r"Error: Expected figures under '.*paper'.*got none"),
