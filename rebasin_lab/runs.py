@@ -72,9 +72,12 @@ class Run:
 
     def trained_all(self, seeds: Sequence[int]) -> dict[int, experiments.Trained]:
         """The profile's networks with these seeds, those that are not stored yet trained first."""
-        if self.num_jobs > 1:  # else they would be trained one after the other, as here
-            self.train_all([self.profile.experiment(seed=seed) for seed in seeds])
-        return {seed: self.trained(seed) for seed in seeds}
+        if self.num_jobs == 1:  # here, with the data that is loaded already
+            return {seed: self.trained(seed) for seed in seeds}
+        wanted = [self.profile.experiment(seed=seed) for seed in seeds]
+        found = dict(zip(seeds, self.train_all(wanted), strict=True))
+        self.networks.update(found)
+        return found
 
     def experiment(self, wanted: experiments.Experiment) -> experiments.Experiment:
         """An experiment of the notebook's own, cut down if this is a trial."""

@@ -41,9 +41,12 @@ def test_a_network_is_trained_once_and_remembered(run):
 def test_several_networks_are_trained_in_as_many_processes_as_allowed(run, monkeypatch):
     opened, _ = run
     swept = []
-    monkeypatch.setattr(
-        runs.sweeps, "train_all", lambda wanted, **options: swept.append((wanted, options)) or []
-    )
+
+    def train_all(wanted, **options):
+        swept.append((wanted, options))
+        return [opened.trained(each.seed) for each in wanted]
+
+    monkeypatch.setattr(runs.sweeps, "train_all", train_all)
     assert opened.trained_all([3, 4]).keys() == {3, 4}
     assert not swept
     found = runs.dataclasses.replace(opened, num_jobs=2).trained_all([4, 3])
@@ -52,6 +55,7 @@ def test_several_networks_are_trained_in_as_many_processes_as_allowed(run, monke
     assert options["num_jobs"] == 2
     assert wanted == [found[4].experiment, found[3].experiment]
     assert {network.origin for network in found.values()} == {"restored"}
+    assert opened.networks.keys() == {3, 4}
 
 
 def test_a_check_is_kept_for_the_scoreboard(run):
