@@ -48,11 +48,8 @@ class ReportedFigure(NamedTuple):
 def format_scoreboard(results: Iterable[claims.ClaimResult], title: str) -> str:
     """The scoreboard as text: claim, paper's number, measured, tolerance, status."""
     results = list(results)
-    lines = [
-        *textwrap.wrap(f"Scoreboard, {title}", 100),
-        claims.tally(result.status for result in results),
-    ]
-    lines.append("")
+    tally = claims.tally(result.status for result in results)
+    lines = [*textwrap.wrap(f"Scoreboard, {title}", 100), tally, ""]
     for result in results:
         claim = result.claim
         mark = {"reproduced": "[yes]", "not reproduced": "[NO] "}.get(result.status, "[--] ")

@@ -21,7 +21,7 @@ def write_gallery(directory: Path, page: Path | None = None) -> Path:
 
     It has no date, so it changes only if a figure does. The pictures shown are those in the folder.
     If the scoreboard of their run lies beside the folder, as it does in `runs/NAME/`, the page says
-    of every claim what was measured, and ends with the whole scoreboard.
+    of every claim whether it held, and ends with the whole scoreboard.
 
     Args:
         directory: a folder as `figures/` is, or as an export writes.
