@@ -116,7 +116,7 @@ PROFILES = {
             thin_width=128,
             num_merged=5,
             num_merged_epochs=100,  # as in the paper
-            num_halves=8,
+            num_halves=6,
         ),
         Profile(
             name="paper",  # Ainsworth et al. 2022, A.3; a contour of 45 x 45 points for their 2048
@@ -248,7 +248,7 @@ _SGD = training.TrainConfig(
 _SHORT_SGD = dataclasses.replace(_SGD, warmup_steps=400, num_epochs=5, augment=False)
 
 # In so few steps a VGG16 learns nothing by SGD at rates from 0.01 to 0.1: its loss stays at 2.30.
-_SHORT_ADAM = training.TrainConfig(learning_rate=3e-4, batch_size=100, num_epochs=6)
+_SHORT_ADAM = training.TrainConfig(learning_rate=3e-4, batch_size=100, num_epochs=5)
 
 _LAPTOP_RESNET = ConvolutionalFamily(
     dataset="cifar10",
