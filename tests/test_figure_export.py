@@ -580,6 +580,18 @@ def test_gallery_elsewhere_links_from_there_and_tells_what_the_run_measured(tmp_
         assert (page.parent / link).is_file()
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [("", "JSONDecodeError"), ("[]", "TypeError"), ('{"title": "", "claims": [{}]}', "'claim'")],
+)
+def test_gallery_refuses_what_is_no_scoreboard(tmp_path, content, says):
+    save(tmp_path / "figures", notebook="00_a")
+    (tmp_path / "scoreboard.json").write_text(content)
+    with pytest.raises(ValueError, match=f"scoreboard of a run in .*{says}.*move the file away"):
+        figure_export.write_gallery(tmp_path / "figures")
+    assert not (tmp_path / "figures/README.md").exists()
+
+
 def test_gallery_does_without_pictures(tmp_path):
     path = save(tmp_path)
     for ending in (".svg", ".png"):

@@ -14,6 +14,16 @@ Row = Mapping[str, Any]  # of a scoreboard
 Rows = Mapping[str, Row]  # by claim
 
 PAGE = "README.md"
+# Of the table of claims: what a row of a scoreboard calls it, and its heading.
+COLUMNS = {
+    "section": "section",
+    "statement": "claim",
+    "paper": "paper",
+    "quantity": "quantity",
+    "measured_text": "measured",
+    "tolerance": "must be",
+    "status": "",
+}
 
 
 def write_gallery(directory: Path, page: Path | None = None) -> Path:
@@ -31,7 +41,7 @@ def write_gallery(directory: Path, page: Path | None = None) -> Path:
         The path of the page.
 
     Raises:
-        ValueError: if there is no figure.
+        ValueError: if there is no figure, or the scoreboard cannot be read.
         OSError: if the page cannot be written.
     """
     saved = figures.saved_figures(directory)
@@ -41,8 +51,7 @@ def write_gallery(directory: Path, page: Path | None = None) -> Path:
             "'rebasin-lab reproduce' first, or name another folder."
         )
     page = page or directory / PAGE
-    beside = directory.absolute().parent / "scoreboard.json"
-    board = json.loads(beside.read_text()) if beside.is_file() else {"claims": []}
+    board = _read_board(directory.absolute().parent / "scoreboard.json")
     measured = {row["claim"]: row for row in board["claims"]}
     by_notebook = {
         name: list(group) for name, group in itertools.groupby(saved, lambda path: path.parent.name)
@@ -67,6 +76,22 @@ def write_gallery(directory: Path, page: Path | None = None) -> Path:
         lines += _scoreboard(board)
     paths.write_atomically(page, ("\n".join(lines).rstrip("\n") + "\n").encode())
     return page
+
+
+def _read_board(path: Path) -> Mapping[str, Any]:
+    """The scoreboard of a run; if there is none, one without claims."""
+    if not path.is_file():
+        return {"title": "", "claims": []}
+    try:
+        board = json.loads(path.read_text())
+        rows = [{name: str(row[name]) for name in ("claim", *COLUMNS)} for row in board["claims"]]
+        return {"title": str(board["title"]), "claims": rows}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"Expected the scoreboard of a run in '{path}'; it cannot be read as one "
+            f"({type(error).__name__}: {error}). Run 'rebasin-lab reproduce' again to make it "
+            "anew, or move the file away: the gallery does without."
+        ) from error
 
 
 def _section(page: Path, notebook: str, group: list[Path], measured: Rows) -> list[str]:
@@ -106,11 +131,7 @@ def _claim(claim: str, row: Row | None) -> str:
 
 def _scoreboard(board: Mapping[str, Any]) -> list[str]:
     """All claims of a run, in a table."""
-    columns = ("section", "statement", "paper", "quantity", "measured_text", "tolerance", "status")
-    names = ("section", "claim", "paper", "quantity", "measured", "must be", "")
-    rows = [
-        [snippets.markdown_text(str(row[column])) for column in columns] for row in board["claims"]
-    ]
-    table = [names, ["---"] * len(names), *rows]
+    rows = [[snippets.markdown_text(row[name]) for name in COLUMNS] for row in board["claims"]]
+    table = [[*COLUMNS.values()], ["---"] * len(COLUMNS), *rows]
     title = snippets.markdown_text(board["title"])
     return ["## Scoreboard", "", f"{title}.", "", *(f"| {' | '.join(row)} |" for row in table), ""]
