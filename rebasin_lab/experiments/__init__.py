@@ -1,26 +1,24 @@
 """Experiments: the networks that profiles ask for, restored when stored, trained when not.
 
-`experiment` says what determines one network, `profiles` which ones a run of a certain size is
-about, `grids` which of those each notebook asks for, `store` keeps them.
+`experiment` says what determines one network, `profiles` which MLPs a run of a certain size is
+about, `families` which other networks, `grids` which of all each notebook asks for, `store` keeps
+them.
 """
 
 from rebasin_lab.experiments.experiment import Experiment
-from rebasin_lab.experiments.grids import GRIDS, grid
-from rebasin_lab.experiments.profiles import (
+from rebasin_lab.experiments.families import (
     BATCH_NORM,
     CIFAR_MLP,
     CONVOLUTIONAL,
-    PROFILES,
     SPLIT_DATA,
     ConvolutionalFamily,
-    Profile,
     get_convolutional_family,
-    get_profile,
     get_split_data,
     trial_experiment,
     trial_family,
-    trial_profile,
 )
+from rebasin_lab.experiments.grids import GRIDS, grid
+from rebasin_lab.experiments.profiles import PROFILES, Profile, get_profile, trial_profile
 from rebasin_lab.experiments.store import (
     PACKAGES,
     Trained,

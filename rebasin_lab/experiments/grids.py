@@ -5,16 +5,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rebasin_lab.experiments.experiment import Experiment
-from rebasin_lab.experiments.profiles import (
+from rebasin_lab.experiments.families import (
     BATCH_NORM,
     CIFAR_MLP,
     ConvolutionalFamily,
-    Profile,
     get_convolutional_family,
     get_split_data,
     trial_experiment,
     trial_family,
 )
+from rebasin_lab.experiments.profiles import Profile
 
 Parameters = Mapping[str, Any]
 
