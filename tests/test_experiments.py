@@ -153,6 +153,22 @@ def _of_another_optax(path):
     return path.read_bytes()
 
 
+def test_a_callback_that_raises_ends_a_training_that_goes_on_later(store):
+    epochs = []
+
+    def on_epoch(state):
+        epochs.append(state.epoch)
+        if state.epoch == 2:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        experiments.trained(EXPERIMENT, store=store, style="silent", on_epoch=on_epoch)
+    assert epochs == [1, 2]
+    resumed = experiments.trained(EXPERIMENT, store=store, style="silent", on_epoch=on_epoch)
+    assert (resumed.origin, epochs) == ("resumed", [1, 2, 3, 4, 5, 6])
+    assert same_bits(resumed.params, trained(store.with_name("other")).params)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [(_truncated, "damaged"), (_of_another_optax, "missing in")],

@@ -11,6 +11,7 @@ import hashlib
 import importlib.metadata
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,6 +70,7 @@ def trained(
     data: datasets.Dataset | None = None,
     store: Path | None = None,
     style: progress.Style = "auto",
+    on_epoch: Callable[[training.TrainState], None] | None = None,
 ) -> Trained:
     """The network of an experiment: from the store if it is there, else trained and stored.
 
@@ -77,6 +79,8 @@ def trained(
         data: its data set, if already loaded.
         store: the folder of checkpoints.
         style: how to show progress.
+        on_epoch: called after every epoch, when it is stored; if it raises, the training ends
+            there, and goes on from there when the network is next asked for.
 
     Raises:
         CheckpointError: if the file under this experiment's name holds another one.
@@ -116,7 +120,7 @@ def trained(
         if epoch <= state.epoch
     ):
         state = None  # begun when nobody wanted these
-    result = _train(experiment, model, data, config, state, final, style)
+    result = _train(experiment, model, data, config, state, final, style, on_epoch)
     versions = package_versions()
     metadata = {"config": config, "history": result.history, "versions": versions}
     checkpoints.save(final, result.params, metadata)
@@ -181,13 +185,14 @@ def _train(
     state: training.TrainState | None,
     final: Path,
     style: progress.Style,
+    on_epoch: Callable[[training.TrainState], None] | None,
 ) -> training.TrainingResult:
     total = experiment.train.num_epochs
     description = f"training {data.title} {model.architecture}, seed {experiment.seed}"
     done = state.epoch if state else 0
     with progress.progress_bar(total, description, done=done, style=style) as bar:
 
-        def on_epoch(state: training.TrainState) -> None:
+        def keep(state: training.TrainState) -> None:
             if state.epoch in experiment.snapshot_epochs:
                 metadata = {"config": config, "epoch": state.epoch}
                 checkpoints.save(_snapshot_path(final, state.epoch), state.params, metadata)
@@ -198,9 +203,11 @@ def _train(
             accuracy = f"test accuracy {state.history['test_accuracy'][-1]:.3f}"
             bar.set_postfix_str(accuracy, refresh=False)
             bar.update(1)
+            if on_epoch is not None:
+                on_epoch(state)
 
         return training.train(
-            model, data, experiment.train, seed=experiment.seed, state=state, on_epoch=on_epoch
+            model, data, experiment.train, seed=experiment.seed, state=state, on_epoch=keep
         )
 
 
