@@ -5,9 +5,9 @@
 The rooms, in reading order: `pytrees`, `datasets`, `models`, `evaluation`, `augmentation`,
 `training`, `checkpoints`, `symmetry`, `matching`, `interpolation`, `merging`, `collapse`,
 `calibration`, `comparison`, `counterexample`, `experiments`, `sweeps`, `published`, `records`,
-`claims`, `plots`, `figures`, `figure_export`, `runs`, `widgets`, `execution`, `report`, `runner`,
-`cli`. Each imports only from those before it, and from `paths` and `progress`, which import nothing
-of the lab.
+`exploration`, `claims`, `plots`, `figures`, `figure_export`, `runs`, `widgets`, `execution`,
+`report`, `runner`, `cli`. Each imports only from those before it, and from `paths` and `progress`,
+which import nothing of the lab.
 """
 
 from typing import Any
@@ -45,7 +45,7 @@ from rebasin_lab.symmetry import (
 from rebasin_lab.training import TrainConfig, TrainingResult, train
 
 # Only notebooks need these, and they need the extra [lab]: loaded on first use.
-_LAB_NAMES = {"open_run": "runs", "explore": "widgets", "picture": "widgets"}
+_LAB_NAMES = {"open_run": "runs", "dials": "widgets", "explore": "widgets", "picture": "widgets"}
 
 __all__ = [
     "MATCHERS",
@@ -68,6 +68,7 @@ __all__ = [
     "compare_matchers",
     "comparison_table",
     "compose_permutations",
+    "dials",
     "distance",
     "ensemble",
     "evaluate",

@@ -126,11 +126,16 @@ def render(record: Mapping[str, Any], kind: str) -> bytes:
     metadata = {"Date": None} if kind == "svg" else {}
     buffer = io.BytesIO()
     with drawing():
-        fig = Figure(figsize=tuple(record["size_inches"]), layout="constrained")
-        plots.PLOTS[record["plot"]](fig, record["numbers"])
-        settle_layout(fig)
-        fig.savefig(buffer, format=kind, dpi=PNG_DPI, metadata=metadata)
+        draw(record).savefig(buffer, format=kind, dpi=PNG_DPI, metadata=metadata)
     return buffer.getvalue()
+
+
+def draw(record: Mapping[str, Any]) -> Figure:
+    """A figure record as a matplotlib figure, laid out; to be called, and saved, in `drawing()`."""
+    fig = Figure(figsize=tuple(record["size_inches"]), layout="constrained")
+    plots.PLOTS[record["plot"]](fig, record["numbers"])
+    settle_layout(fig)
+    return fig
 
 
 @contextlib.contextmanager

@@ -124,6 +124,18 @@ NUMBERS = {
         "exact": {"identity": [0.25, 0.25], "swap 2": [0.2, 0.2]},
         "squared_distances": {"identity": 20.0, "swap 2": 14.0},
     },
+    "explored_lines": {
+        "curves": {
+            method: {
+                "lambdas": [0.0, 0.5, 1.0],
+                "train_loss": [0.1, top, 0.2],
+                "test_loss": [0.2, top + 0.1, 0.3],
+            }
+            for method, top in (("naive", 0.9), ("weight", 0.2))
+        },
+        "metric": "loss",
+        "splits": ["train", "test"],
+    },
     "halfway": {"loss": [0.03, 0.02, 0.02]},
     "history": {"histories": {"A": HISTORY, "B": HISTORY}},
     "interpolation": {"curves": dict.fromkeys(METHODS, [CURVE, CURVE])},
@@ -148,6 +160,12 @@ NUMBERS = {
     },
     "method_lines": {"curves": {"naive": CURVE, "weight": CURVE, "activation": CURVE}},
     "objective": {"objectives": {"seeds 0, 1": [0.0, 3.0, 4.0]}, "visits_per_sweep": 2},
+    "search": {
+        "objective": [0.0, 3.0, 4.0, 4.0],
+        "quantity": "inner product of weights",
+        "visits_per_sweep": 2,
+        "layers": {"layers/0/kernel": [0.0, 0.4], "layers/1/kernel": [0.1, 0.6]},
+    },
     "similarity_views": {
         "columns": ["before", "after"],
         "rows": [
@@ -203,6 +221,12 @@ NUMBERS = {
         "labels": [1, 0],
         "columns": ["unit 1", "f"],
         "rows": {"A": [IMAGE, IMAGE], "B": [IMAGE, IMAGE]},
+    },
+    "unit_order": {
+        "before": [[0.1, 0.9], [0.8, -0.1]],
+        "after": [[0.9, 0.1], [-0.1, 0.8]],
+        "partners": [1, 0],
+        "num_units": 16,
     },
     "units": {"rows": {"A": [IMAGE, IMAGE], "B": [IMAGE, IMAGE]}, "slots": [3, 7]},
     "untrained_lines": {

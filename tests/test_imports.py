@@ -37,6 +37,7 @@ ROOMS = (
     "sweeps",
     "published",
     "records",
+    "exploration",
     "claims",
     "plots",
     "figures",
@@ -136,7 +137,8 @@ def test_unknown_name_is_an_attribute_error():
 
 def test_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ipywidgets", None)
-    monkeypatch.delitem(sys.modules, "rebasin_lab.widgets", raising=False)
+    for name in [name for name in sys.modules if name.startswith("rebasin_lab.widgets")]:
+        monkeypatch.delitem(sys.modules, name)
     with pytest.raises(
         ModuleNotFoundError, match=r"rl.explore .* ipywidgets: install the extra \[lab"
     ):

@@ -1,4 +1,4 @@
-"""Explorers as plain Python: no browser, no kernel."""
+"""Dials as plain Python: no browser, no kernel."""
 
 import threading
 import time
@@ -34,7 +34,7 @@ def inverse(x):
 @pytest.mark.usefixtures("quick_pictures")
 def test_first_drawing_is_one_plain_call_with_the_dials_values():
     calls = []
-    explorer = rl.explore(lambda **v: calls.append(v) or {"n": len(calls)}, x=slider(3), y=slider())
+    explorer = rl.dials(lambda **v: calls.append(v) or {"n": len(calls)}, x=slider(3), y=slider())
     assert calls == [{"x": 3, "y": 0}] == [explorer.values]
     assert explorer.record == {"n": 1}
     assert view(explorer) == ("", "{'n': 1}")
@@ -42,13 +42,13 @@ def test_first_drawing_is_one_plain_call_with_the_dials_values():
 
 def test_first_drawing_raises_its_error():
     with pytest.raises(ZeroDivisionError):
-        rl.explore(inverse, x=slider(0))
+        rl.dials(inverse, x=slider(0))
 
 
 @pytest.mark.usefixtures("quick_pictures")
 def test_moving_a_dial_redraws():
     dial = slider(2)
-    explorer = rl.explore(inverse, x=dial)
+    explorer = rl.dials(inverse, x=dial)
     dial.value = 5
     assert explorer.record == {"value": 12}
     assert explorer.values == {"x": 5}
@@ -58,7 +58,7 @@ def test_moving_a_dial_redraws():
 @pytest.mark.usefixtures("quick_pictures")
 def test_later_error_is_shown_and_the_next_good_value_clears_it():
     dial = slider(2)
-    explorer = rl.explore(inverse, x=dial)
+    explorer = rl.dials(inverse, x=dial)
     dial.value = 0
     message, picture = view(explorer)
     assert "ZeroDivisionError: integer division or modulo by zero" in message
@@ -76,7 +76,7 @@ def test_message_is_escaped():
         return {}
 
     dial = slider(0)
-    explorer = rl.explore(draw, x=dial)
+    explorer = rl.dials(draw, x=dial)
     dial.value = 1
     assert "&lt;script&gt;" in view(explorer)[0]
     assert "<script>" not in view(explorer)[0]
@@ -86,7 +86,7 @@ def test_message_is_escaped():
 def test_page_that_nobody_can_turn_dials_on_has_the_first_figure_and_no_dials():
     calls = []
     dial = slider(2)
-    shown = rl.explore(lambda x: calls.append(x) or {"x": x}, interactive=False, x=dial)
+    shown = rl.dials(lambda x: calls.append(x) or {"x": x}, interactive=False, x=dial)
     assert not isinstance(shown, ipywidgets.Widget)
     assert shown.data == "{'x': 2}"
     dial.value = 5
@@ -95,7 +95,7 @@ def test_page_that_nobody_can_turn_dials_on_has_the_first_figure_and_no_dials():
 
 def test_first_drawing_raises_its_error_without_dials_too():
     with pytest.raises(ZeroDivisionError):
-        rl.explore(inverse, interactive=False, x=slider(0))
+        rl.dials(inverse, interactive=False, x=slider(0))
 
 
 @pytest.mark.usefixtures("quick_pictures")
@@ -109,7 +109,7 @@ def test_changes_from_two_threads_leave_the_picture_of_the_last_values():
         return {"x": x, "y": y}
 
     x, y = slider(0), slider(0)
-    explorer = rl.explore(draw, x=x, y=y)
+    explorer = rl.dials(draw, x=x, y=y)
     slow = threading.Thread(target=setattr, args=(x, "value", 1))
     fast = threading.Thread(target=setattr, args=(y, "value", 1))
     slow.start()
@@ -124,7 +124,7 @@ def test_changes_from_two_threads_leave_the_picture_of_the_last_values():
 
 def test_picture_is_a_record_that_draws():
     numbers = {"objectives": {"one": [0.0, 1.0, 2.0]}, "visits_per_sweep": 1}
-    explorer = rl.explore(
+    explorer = rl.dials(
         lambda size: rl.picture("objective", numbers, alt="a < b", size=(size, 2.0)),
         size=ipywidgets.FloatSlider(value=3.0),
     )

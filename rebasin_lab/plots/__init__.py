@@ -5,8 +5,8 @@ keeps beside the picture, so that any figure can be drawn again from its file. `
 Colours are Okabe and Ito's, told apart by colour-blind readers, and never alone: a line style, a
 width or a marker says the same. `results` draws what experiments measured, `matching` how matchers
 compare, `calibration` what merged networks are worth, `merging` what went into them,
-`counterexample` two small pairs of networks, `failures` what does not work, `symmetry_group` the
-symmetries of a network, which `symmetry_rows` lays out.
+`counterexample` two small pairs of networks, `failures` what does not work, `exploration` what the
+explorer shows, `symmetry_group` the symmetries of a network, which `symmetry_rows` lays out.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,6 +26,11 @@ from rebasin_lab.plots.counterexample import (
     draw_slopes,
     draw_sorted_barriers,
     draw_two_tests,
+)
+from rebasin_lab.plots.exploration import (
+    draw_explored_lines,
+    draw_search,
+    draw_unit_order,
 )
 from rebasin_lab.plots.failures import (
     draw_collapse,
@@ -78,6 +83,7 @@ PLOTS: dict[str, Callable[[Figure, Mapping[str, Any]], None]] = {
     "decision_regions": draw_decision_regions,
     "decision_walk": draw_decision_walk,
     "error_curves": draw_error_curves,
+    "explored_lines": draw_explored_lines,
     "halfway": draw_halfway,
     "history": draw_history,
     "interpolation": draw_interpolation,
@@ -99,12 +105,14 @@ PLOTS: dict[str, Callable[[Figure, Mapping[str, Any]], None]] = {
     "published_lines": draw_published,
     "recipes": draw_recipes,
     "reliability": draw_reliability,
+    "search": draw_search,
     "similarity_views": draw_similarity_views,
     "slopes": draw_slopes,
     "sorted_barriers": draw_sorted_barriers,
     "symmetry_counts": draw_symmetry_counts,
     "symmetry_group": draw_symmetry_group,
     "two_tests": draw_two_tests,
+    "unit_order": draw_unit_order,
     "units": draw_units,
     "untrained_lines": draw_untrained_lines,
     "widths": draw_widths,

@@ -61,7 +61,7 @@ def draw_similarity_views(fig: Figure, numbers: Mapping[str, Any]) -> None:
     for row_axes, row in zip(axes, numbers["rows"], strict=True):
         limit = np.percentile(np.abs(row["images"]), 99)  # else one entry can outshine all others
         for ax, image in zip(row_axes, row["images"], strict=True):
-            shown = _show_matrix(ax, image, limit)
+            shown = show_matrix(ax, image, limit)
         row_axes[0].set_ylabel("units of A")
         fig.colorbar(shown, ax=row_axes, label=row["name"], extend="both")
     for ax, name in zip(axes[0], numbers["columns"], strict=True):
@@ -82,7 +82,7 @@ def draw_ascent_visit(fig: Figure, numbers: Mapping[str, Any]) -> None:
     slots = np.arange(len(numbers["best"]))
     for index, (ax, layer) in enumerate(zip(axes, layers, strict=True)):
         is_visited = index == visited
-        _show_matrix(ax, layer["matrix"], layer["limit"])
+        show_matrix(ax, layer["matrix"], layer["limit"])
         marks = {"markerfacecolor": "none", "path_effects": HALO}
         ax.plot(slots, slots, "o", color="black", markersize=5, label="paired now", **marks)
         if is_visited:
@@ -266,7 +266,7 @@ def draw_matchers_by_width(fig: Figure, numbers: Mapping[str, Any]) -> None:
     axes[0].invert_yaxis()
 
 
-def _show_matrix(ax: Axes, matrix: Any, limit: float) -> Any:
+def show_matrix(ax: Axes, matrix: Any, limit: float) -> Any:
     """A matrix in colours symmetric about zero, without ticks."""
     ax.grid(visible=False)
     ax.set(xticks=[], yticks=[])

@@ -1,4 +1,4 @@
-"""Controls for notebooks: draw once plainly, then redraw as dials move.
+"""A figure and the dials it follows: drawn once plainly, then again as they move.
 
 A figure is one `ipywidgets.HTML` holding an image, not an `Output` widget: it swaps without a
 flicker, keeps its alternative text, is saved by a headless run, and can be set from another thread
@@ -17,8 +17,8 @@ from IPython.display import HTML
 from rebasin_lab import figures
 
 
-class Explorer(ipywidgets.VBox):
-    """A figure and its dials; made by `explore`.
+class Dials(ipywidgets.VBox):
+    """A figure and its dials; made by `dials`.
 
     Attributes:
         values: the dials' present values.
@@ -59,12 +59,12 @@ class Explorer(ipywidgets.VBox):
                 self._message.value = f'<p role="alert"><b>{html.escape(text)}</b></p>'
 
 
-def explore(
+def dials(
     draw: Callable[..., Mapping[str, Any]],
     *,
     interactive: bool = True,
     **controls: ipywidgets.ValueWidget,
-) -> Explorer | HTML:
+) -> Dials | HTML:
     """A figure that follows its dials.
 
     Args:
@@ -77,7 +77,7 @@ def explore(
         Exception: whatever the first drawing raises.
     """
     if interactive:
-        return Explorer(draw, controls)
+        return Dials(draw, controls)
     return HTML(figures.as_html(draw(**{name: c.value for name, c in controls.items()})))
 
 

@@ -1,0 +1,10 @@
+"""Controls for notebooks: everything is drawn once plainly, then again as somebody turns a dial.
+
+`dials` is a figure that follows its dials; `explorer` the panel on two networks, which computes in
+`work`, on another thread, and is put together from `panels` and `fragments`.
+"""
+
+from rebasin_lab.widgets.dials import Dials, dials, picture
+from rebasin_lab.widgets.explorer import Explorer, explore
+
+__all__ = ["Dials", "Explorer", "dials", "explore", "picture"]

@@ -1,0 +1,126 @@
+"""Pieces of HTML that a panel swaps many times a second: no matplotlib, a few kilobytes each.
+
+Colours are the notebook's own, so that text is legible on a light and on a dark page.
+"""
+
+import base64
+import html
+import io
+import textwrap
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+RIGHT, WRONG = "#009E73", "#D55E00"  # and a sign besides
+LONGEST_ERROR = 240  # letters
+
+
+def error(text: str) -> str:
+    """What went wrong, which a screen reader says at once; of a long text the rest is folded."""
+    short = textwrap.shorten(text, LONGEST_ERROR, placeholder=" ...")
+    said = f'<p role="alert"><b>{html.escape(short)}</b></p>'
+    if len(text) <= LONGEST_ERROR:
+        return said
+    return f"{said}<details><summary>all of it</summary>{html.escape(text)}</details>"
+
+
+def note(text: str) -> str:
+    """A sentence about what is going on."""
+    return f'<p role="status" style="margin:0">{html.escape(text)}</p>'
+
+
+def strip(
+    images: Float[np.ndarray, "n h w c"],
+    truths: Sequence[str],
+    answers: Sequence[tuple[str, float]],
+    *,
+    method: str,
+) -> str:
+    """Images in a row, and under each what a network takes it for, how surely, right or wrong."""
+    cells = []
+    for image, truth, (answer, chance) in zip(images, truths, answers, strict=True):
+        is_right = answer == truth
+        sign, colour = ("✓", RIGHT) if is_right else ("✗", WRONG)
+        alt = f"a test image of {truth}, taken for {answer}"
+        cells.append(
+            '<div style="text-align:center;width:64px;line-height:1.25">'
+            f'<img alt="{html.escape(alt, quote=True)}" src="{_png(image)}" '
+            'style="width:56px;height:56px;image-rendering:pixelated">'
+            f'<div style="border-bottom:3px solid {colour};overflow:hidden;white-space:nowrap;'
+            f'text-overflow:ellipsis"><b>{html.escape(answer)}</b> {sign}</div>'
+            f"<small>{100 * chance:.0f} %</small></div>"
+        )
+    label = html.escape(f"answers of the network merged by {method}", quote=True)
+    return (
+        f'<div role="group" aria-label="{label}" style="display:flex;flex-wrap:wrap;gap:4px">'
+        f"{''.join(cells)}</div>"
+    )
+
+
+def filters(weights: Float[np.ndarray, "n h w c"], limit: float) -> str:
+    """First-layer weights as tiles of one image, in colours symmetric about zero.
+
+    Args:
+        weights: of each unit; with three channels, as colours.
+        limit: the weight at which colours stop.
+    """
+    num, height, width, channels = weights.shape
+    scaled = np.clip(weights / (limit or 1), -1, 1) / 2 + 0.5
+    if channels == 3:
+        tiles = np.uint8(255 * scaled)
+    else:
+        tiles = matplotlib.colormaps["PuOr_r"](scaled.mean(-1), bytes=True)[..., :3]
+    columns = 8
+    rows = -(-num // columns)
+    sheet = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, 3), 255, np.uint8)
+    for index, tile in enumerate(tiles):
+        top, left = (height + 1) * (index // columns), (width + 1) * (index % columns)
+        sheet[top : top + height, left : left + width] = tile
+    return (
+        f'<figure style="margin:0"><img alt="weights from the pixels to {num} units of the first '
+        f'layer" src="{_encoded(Image.fromarray(sheet))}" style="width:100%;max-width:520px;'
+        'image-rendering:pixelated"></figure>'
+    )
+
+
+def with_cursor(png: bytes, alt: str, *, name: str, top: float, height: float, width: int) -> str:
+    """A picture with a vertical line over it, which `cursor` places.
+
+    Args:
+        png: the picture.
+        alt: what it shows.
+        name: of the line, one on a page.
+        top: where it begins, as a fraction of the picture's height from its top.
+        height: of the line, likewise.
+        width: of the picture, at most, in pixels.
+    """
+    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return (
+        f'<figure style="margin:0;position:relative;max-width:{width}px">'
+        f'<img alt="{html.escape(alt, quote=True)}" src="{source}" '
+        'style="width:100%;display:block">'
+        f'<div class="{name}" aria-hidden="true" style="position:absolute;width:0;'
+        f'top:{100 * top:.2f}%;height:{100 * height:.2f}%;border-left:2px solid #D55E00"></div>'
+        "</figure>"
+    )
+
+
+def cursor(name: str, place: float) -> str:
+    """Where the line of that name stands, as a fraction of the picture's width."""
+    return f"<style>.{name} {{ left: {100 * place:.3f}%; }}</style>"
+
+
+def _png(image: Float[np.ndarray, "h w c"]) -> str:
+    pixels = np.uint8(np.rint(255 * np.clip(image, 0, 1)))
+    if pixels.shape[-1] == 1:  # dark ink on white paper
+        return _encoded(Image.fromarray(255 - pixels[..., 0]))
+    return _encoded(Image.fromarray(pixels))
+
+
+def _encoded(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,306 @@
+"""What the explorer shows is what the library says: every number against a call by hand."""
+
+import contextlib
+import dataclasses
+import io
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rebasin_lab as rl
+from rebasin_lab import checkpoints, datasets, experiments, exploration, pytrees
+from rebasin_lab.exploration import Choices, Pair
+
+SMALL = {"dataset": "digits8x8", "width": 16, "depth": 2, "num_epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """An exploration of two small networks by two matchers."""
+    store = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REBASIN_RUNS", str(store))
+        return exploration.explore_pair(Choices(**SMALL, matchers=("weight", "activation")))
+
+
+@pytest.fixture
+def planted(trained_pair, tiny_data):
+    """A network, and itself in another order."""
+    model, params, _ = trained_pair
+    spec = rl.infer_permutation_spec(model.apply, params, tiny_data.test_images[:1])
+    moved = rl.apply_permutation(spec, rl.random_permutation(spec, params, seed=3), params)
+    pair = Pair("planted", tiny_data, model.apply, params, moved)
+    return exploration.explore_pair(Choices(), pair=pair)
+
+
+def output_of(code):
+    """What a program prints."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(compile(code, "copied", "exec"), {})
+    return printed.getvalue()
+
+
+# The numbers
+
+
+def test_lines_are_those_of_compare_matchers(small):
+    pair = small.pair
+    compared = rl.compare_matchers(
+        pair.spec,
+        pair.params_a,
+        pair.params_b,
+        apply_fn=pair.apply_fn,
+        data=pair.data,
+        methods=("naive", "weight", "activation"),
+        num_lambdas=13,
+    )
+    assert small.methods == tuple(compared)
+    for name, expected in compared.items():
+        assert small.compared[name].curve.as_numbers() == expected.curve.as_numbers()
+
+
+@pytest.mark.parametrize("method", ["naive", "weight"])
+@pytest.mark.parametrize("lam", [0.0, 0.37, 1.0])
+def test_walk_is_the_network_there(small, method, lam):
+    pair = small.pair
+    moved = rl.apply_permutation(pair.spec, small.compared[method].permutation, pair.params_b)
+    merged = rl.lerp(np.float32(lam), pair.params_a, moved)
+    expected = rl.evaluate(pair.apply_fn, merged, pair.data.test_images, pair.data.test_labels)
+    walk = small.walk(method, lam)
+    assert (walk.loss, walk.accuracy) == pytest.approx(tuple(expected))
+    shown = jnp.asarray(pair.data.test_images[small.strip])
+    logits = np.asarray(pair.apply_fn(merged, shown))
+    chances = np.asarray(jax.nn.softmax(logits))
+    assert [answer for answer, _ in walk.answers] == logits.argmax(1).tolist()
+    np.testing.assert_allclose([c for _, c in walk.answers], chances.max(1), rtol=1e-5)
+
+
+def test_strip_has_an_image_of_each_class(small):
+    assert small.pair.data.test_labels[small.strip].tolist() == list(range(10))
+
+
+def test_filters_go_from_those_of_a_to_those_of_b_in_its_order(small):
+    end_a, end_b = (
+        np.asarray(pytrees.flatten(params)["layers/0/kernel"])
+        for params in (small.pair.params_a, small.moved["weight"])
+    )
+    strongest = np.argsort(-np.square(end_a).sum(0))
+    for lam, end in ((0.0, end_a), (1.0, end_b), (0.5, (end_a + end_b) / 2)):
+        expected = end.T[strongest].reshape(-1, 8, 8, 1)
+        np.testing.assert_allclose(small.filters("weight", lam), expected, atol=1e-6)
+
+
+def test_filters_of_a_convolution_are_its_kernels(tiny_data):
+    model = rl.build_model("resnet8", dataset=tiny_data, width_multiplier=0.5)
+    params = [model.init(jax.random.key(seed)) for seed in range(2)]
+    pair = Pair("untrained", tiny_data, model.apply, *params)
+    found = exploration.explore_pair(Choices(num_lambdas=2), pair=pair)
+    assert found.filters("weight", 0.5).shape == (8, 3, 3, 1)
+
+
+def test_network_that_reads_no_pixels_has_no_filters(tiny_data):
+    def apply_fn(params, images):
+        return images.mean((1, 2)) @ params["up"] @ params["head"]
+
+    rng = np.random.default_rng(0)
+    params = [
+        {"up": rng.normal(size=(1, 4)).astype("f"), "head": rng.normal(size=(4, 10)).astype("f")}
+        for _ in range(2)
+    ]
+    pair = Pair("linear", tiny_data, apply_fn, *params)
+    found = exploration.explore_pair(Choices(num_lambdas=2), pair=pair)
+    assert found.first_layer == ""
+    with pytest.raises(ValueError, match="reads pixels; there is none"):
+        found.filters("weight", 0.5)
+
+
+# What a planted order makes certain
+
+
+def test_planted_order_is_found_and_seen(planted):
+    assert planted.walk("weight", 0.5).loss == pytest.approx(planted.walk("naive", 0.0).loss, 1e-4)
+    for cosine in planted.layers("weight").values():
+        assert cosine == pytest.approx(1)
+    assert min(planted.layers("naive").values()) < 0.9
+    for group in planted.groups():
+        numbers = planted.unit_matrices("weight", group)
+        rows = np.arange(len(numbers["after"]))
+        np.testing.assert_allclose(numbers["after"].diagonal(), 1, rtol=1e-5)
+        np.testing.assert_allclose(numbers["before"][rows, numbers["partners"]], 1, rtol=1e-5)
+
+
+def test_units_before_stand_in_the_order_of_b(planted):
+    group = planted.groups()[0]
+    numbers = planted.unit_matrices("weight", group)
+    order = planted.compared["weight"].permutation[group]
+    assert numbers["num_units"] == len(order)
+    # All units are shown here, so a row's partner is in the column of its number in B.
+    assert numbers["partners"].tolist() == order.tolist()
+    np.testing.assert_array_equal(
+        np.sort(numbers["before"], axis=1), np.sort(numbers["after"], axis=1)
+    )
+
+
+def test_contour_is_the_plane_through_both(small):
+    steps = []
+    numbers = small.contour("weight", on_step=lambda *step: steps.append(step))
+    assert numbers["models"]["A"] == [0, 0]
+    assert numbers["models"]["B"] == [1, 0]
+    assert steps[-1][1:] == (len(steps), len(steps))
+    with pytest.raises(ValueError, match="lie on one line"):
+        small.contour("naive")
+
+
+# Finding the networks
+
+
+def test_defaults_are_the_networks_of_the_notebooks():
+    data = datasets.load_dataset("mnist5k")
+    for seed in (0, 1):
+        ours = Choices().experiment(seed)
+        theirs = rl.get_profile("quick").experiment(seed=seed)
+        assert experiments.path_of(ours, data=data) == experiments.path_of(theirs, data=data)
+
+
+@pytest.mark.parametrize("architecture", exploration.RECIPES)
+@pytest.mark.parametrize("dataset", ["mnist5k", "mnist", "cifar10", "digits8x8"])
+def test_every_choice_can_be_built(architecture, dataset, tiny_data):
+    one = Choices(dataset=dataset, architecture=architecture).experiment(seed=1)
+    assert one.seed == 1
+    sizes = dict(one.options)
+    recipe = exploration.RECIPES[architecture]
+    assert recipe.width in sizes
+    assert not recipe.depth or recipe.depth in sizes
+    model = one.build_model(tiny_data)
+    jax.eval_shape(model.init, jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset": "mnist6k"}, "Expected dataset among .*mnist5k.* got 'mnist6k'"),
+        ({"architecture": "resnet9"}, "Expected architecture among mlp, .* got 'resnet9'"),
+        ({"matchers": ("weigth",)}, "Expected matchers among weight, .* got 'weigth'"),
+        ({"matchers": ("weight", "weight")}, "each matcher once"),
+        ({"effort": "most"}, "Expected effort among low, usual, high; got 'most'"),
+        ({"seeds": (3, 3)}, "with 3 twice, A and B are one"),
+        ({"seeds": (0, -1)}, "two seeds of at least 0"),
+        ({"width": -1}, "width of at least 0; got -1"),
+        ({"architecture": "vgg16", "depth": 3}, "fixed depth; got depth=3"),
+        ({"files": ("one",)}, "two files, one of A and one of B; got 1"),
+        ({"num_lambdas": 1}, "two ends of the line; got 1 points"),
+    ],
+)
+def test_choices_that_do_not_exist_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Choices(**changes)
+
+
+class Enough(Exception):  # noqa: N818
+    """Raised in the middle of a training."""
+
+
+def test_stopped_training_goes_on_where_it_was():
+    steps = []
+
+    def stop(what, done, total):
+        steps.append((what, done, total))
+        raise Enough
+
+    choices = Choices(**SMALL)
+    with pytest.raises(Enough):
+        exploration.load_pair(choices, on_step=stop)
+    assert steps == [("training network A, seed 0", 1, 2)]
+    steps.clear()
+    pair = exploration.load_pair(choices, on_step=lambda *step: steps.append(step))
+    assert pair.origins == ("resumed", "trained")
+    assert [(what[-1], done) for what, done, _ in steps] == [("0", 2), ("1", 1), ("1", 2)]
+    again = exploration.load_pair(choices)
+    assert again.origins == ("restored", "restored")
+    assert rl.distance(pair.params_b, again.params_b) == 0
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Checkpoints of two trained networks, somewhere else than in the store."""
+    choices = Choices(**SMALL)
+    exploration.load_pair(choices)
+    copies = []
+    for name, seed in zip("ab", choices.seeds, strict=True):
+        copy = tmp_path / f"{name}.safetensors"
+        copy.write_bytes(experiments.path_of(choices.experiment(seed)).read_bytes())
+        copies.append(str(copy))
+    return tuple(copies)
+
+
+def test_two_files_are_looked_at_like_the_networks_they_hold(files):
+    by_seed = exploration.load_pair(Choices(**SMALL))
+    by_file = exploration.load_pair(Choices(files=files))
+    assert by_file.origins == ("file", "file")
+    assert by_file.data.digest == by_seed.data.digest
+    assert rl.distance(by_file.params_a, by_seed.params_a) == 0
+    assert rl.distance(by_file.params_b, by_seed.params_b) == 0
+
+
+def test_files_of_different_networks_are_refused(files, tmp_path):
+    other = Choices(**SMALL | {"width": 8}).experiment(0)
+    rl.trained(other)
+    with pytest.raises(ValueError, match=r"one architecture and data set; got options .*16.*8"):
+        exploration.load_pair(Choices(files=(files[0], str(experiments.path_of(other)))))
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        exploration.load_pair(Choices(files=(files[0], str(tmp_path / "c.safetensors"))))
+    path = tmp_path / "d.safetensors"
+    checkpoints.save(path, {"w": np.zeros(3)}, {})
+    with pytest.raises(checkpoints.CheckpointError, match=r"d.safetensors.*rl.explore\(params="):
+        exploration.load_pair(Choices(files=(files[0], str(path))))
+
+
+def test_file_of_a_view_is_looked_at_with_that_view(tmp_path, monkeypatch):
+    monkeypatch.setattr(exploration.pair, "RECIPES", {"mlp": FEW})
+    wanted = dataclasses.replace(Choices(**SMALL).experiment(0), view=FEW.view)
+    paths = []
+    for seed in range(2):
+        rl.trained(wanted.seeded(seed))
+        paths.append(str(experiments.path_of(wanted.seeded(seed))))
+    found = exploration.load_pair(Choices(files=tuple(paths)))
+    assert len(found.data.train_labels) == 300
+    assert "View(num_train=300)" in found.code
+
+
+FEW = dataclasses.replace(exploration.RECIPES["mlp"], view=datasets.View(num_train=300))
+
+
+# The code to copy
+
+
+def test_copied_code_prints_what_is_on_view(small):
+    printed = output_of(small.as_code("activation", 0.25))
+    walk = small.walk("activation", 0.25)
+    assert f"loss={walk.loss}, accuracy={walk.accuracy}" in printed
+    for name, one in small.compared.items():
+        (row,) = [line for line in printed.splitlines() if line.startswith(name)]
+        assert f"{one.train_barrier:.4f}" in row
+
+
+def test_copied_code_of_files_and_of_a_view_runs(files):
+    for choices in (
+        Choices(files=files, matchers=("weight",), num_lambdas=2),
+        Choices(
+            dataset="digits8x8", architecture="resnet8", width=0.5, num_epochs=1, num_lambdas=2
+        ),
+    ):
+        found = exploration.explore_pair(choices)
+        printed = output_of(found.as_code("weight", 0.5))
+        assert f"loss={found.walk('weight', 0.5).loss}" in printed
+
+
+@pytest.mark.parametrize("effort", exploration.EFFORTS)
+def test_effort_reaches_every_matcher(effort, trained_pair, tiny_data):
+    model, *params = trained_pair
+    pair = Pair("tiny", tiny_data, model.apply, *params)
+    matchers = ("weight", "activation", "combined", "straight_through")
+    choices = Choices(matchers=matchers, effort=effort, num_lambdas=2)
+    found = exploration.explore_pair(choices, pair=pair)
+    assert found.methods == ("naive", *matchers)

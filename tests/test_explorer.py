@@ -1,0 +1,397 @@
+"""The explorer as plain Python: its controls set as a front end would, no browser, no kernel."""
+
+import base64
+import io
+import json
+import re
+import threading
+
+import ipywidgets
+import numpy as np
+import pytest
+from PIL import Image
+
+import rebasin_lab as rl
+from rebasin_lab import exploration
+from rebasin_lab.widgets import fragments, work
+
+SMALL = {"dataset": "digits8x8", "width": 16, "depth": 2, "num_epochs": 2}
+PATIENCE = 60.0  # seconds
+
+
+@pytest.fixture
+def explorer():
+    """An explorer of two small stored networks, at rest."""
+    exploration.load_pair(exploration.Choices(**SMALL))
+    shown = rl.explore(**SMALL)
+    assert shown.wait(PATIENCE)
+    return shown
+
+
+def text_of(widget):
+    """What a reader sees of an HTML widget."""
+    return re.sub(r"<[^>]*>", " ", widget.value).strip()
+
+
+def control(explorer, description):
+    """The control with this label."""
+    (found,) = [
+        one
+        for one in all_of(explorer)
+        if getattr(one, "description", None) == description and not isinstance(one, ipywidgets.HTML)
+    ]
+    return found
+
+
+def all_of(widget):
+    """A widget and all inside it."""
+    yield widget
+    for child in getattr(widget, "children", ()):
+        yield from all_of(child)
+
+
+def texts(explorer):
+    """All that is written in it."""
+    return " ".join(text_of(one) for one in all_of(explorer) if isinstance(one, ipywidgets.HTML))
+
+
+# What is on view
+
+
+def test_stored_networks_are_shown_at_once(explorer):
+    assert explorer.result.methods == ("naive", "weight")
+    assert explorer.method == "weight"
+    walk = explorer.result.walk("weight", 0.5)
+    assert f"test accuracy {100 * walk.accuracy:.2f} %" in texts(explorer)
+    assert f"test loss {walk.loss:.4f} nats" in texts(explorer)
+    assert "(restored)" in texts(explorer)
+    assert control(explorer, "Stop").disabled
+
+
+def test_moving_along_the_line_asks_the_network_there(explorer):
+    pictures = [
+        one.value for one in all_of(explorer) if "<figure" in str(getattr(one, "value", ""))
+    ]
+    control(explorer, "λ: A to B").value = 0.2
+    assert explorer.wait(PATIENCE)
+    walk = explorer.result.walk("weight", 0.2)
+    assert f"λ = 0.20, weight matching: test accuracy {100 * walk.accuracy:.2f} %" in texts(
+        explorer
+    )
+    after = [one.value for one in all_of(explorer) if "<figure" in str(getattr(one, "value", ""))]
+    assert sum(a != b for a, b in zip(pictures, after, strict=True)) == 1  # no figure but the walk
+
+
+def test_cursor_is_where_lambda_is_on_the_axis(explorer):
+    slider = control(explorer, "λ: A to B")
+
+    def place(lam):
+        slider.value = lam
+        (rule,) = re.findall(r"left: ([\d.]+)%", explorer._cursor.value)
+        return float(rule)
+
+    left, middle, right = (place(lam) for lam in (0.0, 0.5, 1.0))
+    assert 0 < left < right < 100
+    assert middle == pytest.approx((left + right) / 2, abs=0.01)
+    # The picture under it: within the panel, the grid's lines run where there is no axis.
+    name = re.search(r"<style>\.([\w-]+)", explorer._cursor.value).group(1)
+    assert f'class="{name}"' in explorer._lines.value
+
+
+def test_walking_naively_is_another_network(explorer):
+    control(explorer, "walk with").value = "naive"
+    assert explorer.wait(PATIENCE)
+    walk = explorer.result.walk("naive", 0.5)
+    assert f"naive: test accuracy {100 * walk.accuracy:.2f} %" in texts(explorer)
+    assert "there is no search" in texts(explorer)
+    assert "compared['naive'].permutation" in explorer.as_code()
+
+
+@pytest.mark.parametrize(
+    ("label", "value"), [("metric", "accuracy"), ("images", "train"), ("images", "test")]
+)
+def test_choice_of_curves_draws_them_anew(explorer, label, value):
+    before = explorer._lines.value
+    control(explorer, label).value = value
+    assert explorer._lines.value != before
+    assert value in explorer._lines.value
+
+
+def test_every_layer_can_be_looked_at(explorer):
+    seen = {explorer._order.value}
+    groups = control(explorer, "layer")
+    for group in groups.options[1:]:
+        groups.value = group[1]
+        seen.add(explorer._order.value)
+    assert len(seen) == len(groups.options) == 2
+
+
+def test_every_picture_has_an_alternative_text_and_every_control_a_label(explorer):
+    for one in all_of(explorer):
+        for image in re.findall(r"<img [^>]*>", str(getattr(one, "value", ""))):
+            assert re.search(r'alt="[^"]{10,}"', image)
+        if isinstance(one, ipywidgets.ValueWidget) and not isinstance(
+            one, ipywidgets.HTML | ipywidgets.IntProgress | ipywidgets.Textarea
+        ):
+            assert one.description
+
+
+def test_landscape_is_computed_when_asked_for(explorer):
+    control(explorer, "Draw the plane").click()
+    assert explorer.wait(PATIENCE)
+    assert "Test loss on the plane" in explorer._landscape.value
+    control(explorer, "walk with").value = "naive"
+    control(explorer, "Draw the plane").click()
+    assert "choose a matcher" in texts(explorer)
+
+
+def test_figure_is_saved_with_its_numbers(explorer):
+    control(explorer, "Save figure").click()
+    (saved,) = re.findall(r"saved: (\S+)", texts(explorer))
+    record = json.loads(explorer.save_figure().read_text())
+    assert saved.endswith(".json")
+    curve = explorer.result.compared["weight"].curve
+    assert record["numbers"]["curves"]["weight"]["test_loss"] == curve.test_loss.tolist()
+    assert record["seeds"] == [0, 1]
+
+
+# Choosing networks
+
+
+def test_what_is_not_stored_is_trained_only_when_asked_for(explorer):
+    control(explorer, "seed B").value = 5
+    assert explorer.wait(PATIENCE)
+    assert "Not trained yet: network B (seed 5). Compare trains for 2 epochs" in texts(explorer)
+    assert explorer.result.choices.seeds == (0, 1)
+    control(explorer, "Compare").click()
+    assert explorer.wait(PATIENCE)
+    assert explorer.result.choices.seeds == (0, 5)
+    assert explorer.result.pair.origins == ("restored", "trained")
+    control(explorer, "seed B").value = 1
+    assert explorer.wait(PATIENCE)
+    assert explorer.result.choices.seeds == (0, 1)  # at once
+
+
+def test_stopped_training_is_kept_and_goes_on():
+    shown = rl.explore(**SMALL | {"num_epochs": 200})
+    assert shown.wait(PATIENCE)
+    under_way = threading.Event()
+    shown._progress.observe(lambda change: under_way.set(), names="value")
+    control(shown, "Compare").click()
+    assert under_way.wait(PATIENCE)
+    assert not control(shown, "Stop").disabled
+    control(shown, "Stop").click()
+    assert shown.wait(PATIENCE)
+    assert "Stopped. What is trained is kept" in texts(shown)
+    assert shown.result is None
+    control(shown, "Compare").click()
+    assert shown.wait(PATIENCE)
+    assert shown.result.pair.origins[0] == "resumed"
+
+
+def test_another_choice_in_the_middle_of_a_training_ends_it(explorer):
+    under_way = threading.Event()
+    explorer._progress.observe(lambda change: under_way.set(), names="value")
+    control(explorer, "epochs").value = 200
+    assert explorer.wait(PATIENCE)
+    under_way.clear()
+    control(explorer, "Compare").click()
+    assert under_way.wait(PATIENCE)
+    control(explorer, "epochs").value = 2
+    assert explorer.wait(PATIENCE)
+    assert explorer.result.choices.num_epochs == 2
+    assert "(restored)" in texts(explorer)
+
+
+def test_two_explorers_train_in_turns():
+    shown = [rl.explore(**SMALL | {"seeds": (seed, seed + 1)}) for seed in (3, 4)]
+    for one in shown:
+        assert one.wait(PATIENCE)
+        control(one, "Compare").click()
+    for one in shown:
+        assert one.wait(PATIENCE)
+    assert [one.result.choices.seeds for one in shown] == [(3, 4), (4, 5)]
+    origins = [origin for one in shown for origin in one.result.pair.origins]
+    assert sorted(origins) == ["restored", "trained", "trained", "trained"]  # seed 4 once
+
+
+def test_more_matchers_stand_beside_each_other(explorer):
+    control(explorer, "matchers").value = ("weight", "activation")
+    assert explorer.wait(PATIENCE)
+    assert explorer.result.methods == ("naive", "weight", "activation")
+    assert explorer.method == "weight"  # what was walked with stays
+    assert "activation matching" in explorer._lines.value
+
+
+def test_another_architecture_brings_its_own_sizes(explorer):
+    control(explorer, "architecture").value = "resnet8"
+    assert explorer.wait(PATIENCE)
+    assert control(explorer, "width").value == 1
+    assert control(explorer, "depth").disabled
+    assert explorer.choices.architecture == "resnet8"
+    assert "Not trained yet" in texts(explorer)
+    control(explorer, "architecture").value = "mlp"
+    assert control(explorer, "width").value == 512
+    assert control(explorer, "depth").value == 3
+    assert not control(explorer, "depth").disabled
+
+
+@pytest.mark.parametrize(
+    ("label", "value", "message"),
+    [
+        ("seed B", 0, "with 0 twice, A and B are one"),
+        ("file A", "somewhere.safetensors", "name the other file, too"),
+    ],
+)
+def test_what_cannot_be_had_is_said_in_a_sentence(explorer, label, value, message):
+    control(explorer, label).value = value
+    assert message in text_of(explorer._message)
+    assert 'role="alert"' in explorer._message.value
+    assert explorer.result.choices.seeds == (0, 1)
+
+
+def test_missing_data_are_said_and_the_panel_goes_on(explorer, monkeypatch):
+    def missing(name, *args, **options):
+        raise FileNotFoundError(f"Expected the files of {name}; none is there. " + "x" * 400)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rebasin_lab.datasets.views.load_dataset", missing)
+        control(explorer, "data").value = "cifar100"
+        assert explorer.wait(PATIENCE)
+    assert "Expected the files of cifar100" in text_of(explorer._message)
+    assert "<details>" in explorer._message.value  # the long rest is folded
+    control(explorer, "data").value = "digits8x8"
+    for label, value in (("width", 16), ("depth", 2), ("epochs", 2)):
+        control(explorer, label).value = value
+        assert explorer.wait(PATIENCE)
+    assert explorer._message.value == ""
+    assert "(restored)" in texts(explorer)
+
+
+def test_networks_of_ones_own(trained_pair, tiny_data):
+    model, *params = trained_pair
+    shown = rl.explore(
+        params=tuple(params),
+        apply_fn=lambda params, images: model.apply(params, images),
+        data=tiny_data,
+    )
+    assert shown.wait(PATIENCE)
+    assert text_of(shown._message) == ""
+    assert "networks of your own (given)" in texts(shown)
+    with pytest.raises(ValueError, match="not enough values"):
+        control(shown, "seed A")
+    control(shown, "effort").value = "high"
+    assert shown.wait(PATIENCE)
+    assert shown.result.choices.effort == "high"
+    with pytest.raises(ValueError, match="together; got params"):
+        rl.explore(params=tuple(params))
+
+
+# Nobody watches
+
+
+def test_page_without_controls_has_the_same_pictures(explorer):
+    page = rl.explore(**SMALL, interactive=False)
+    assert not isinstance(page, ipywidgets.Widget)
+    assert explorer._walk.value in page.data
+    assert explorer._search.value in page.data
+    assert explorer._order.value in page.data
+    assert "Test loss on the plane" in page.data
+
+
+def test_page_without_controls_trains_and_raises():
+    page = rl.explore(**SMALL | {"num_epochs": 1}, interactive=False)
+    assert "test accuracy" in page.data
+    with pytest.raises(FileNotFoundError):
+        rl.explore(files=("a", "b"), interactive=False)
+
+
+# Fragments and threads
+
+
+def pixels(source):
+    """The pixels of a data URI."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))))
+
+
+def test_strip_shows_each_image_and_what_it_is_taken_for():
+    images = np.linspace(0, 1, 2 * 4 * 4, dtype=np.float32).reshape(2, 4, 4, 1)
+    shown = fragments.strip(images, ["<3>", "4"], [("<3>", 0.9), ("5", 0.4)], method="x")
+    assert shown.count("✓") == shown.count("✗") == 1
+    assert "<3>" not in shown
+    assert 'alt="a test image of 4, taken for 5"' in shown
+    first, second = (pixels(source) for source in re.findall(r'src="([^"]*)"', shown))
+    np.testing.assert_array_equal(first, 255 - np.uint8(np.rint(255 * images[0, ..., 0])))
+    assert second.shape == (4, 4)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_filters_are_tiles_in_colours_symmetric_about_zero(channels):
+    weights = np.zeros((9, 5, 4, channels), np.float32)
+    weights[1], weights[2] = 1, -5  # beyond the limit is at the limit
+    (source,) = re.findall(r'src="([^"]*)"', fragments.filters(weights, 1.0))
+    sheet = pixels(source)
+    assert sheet.shape == (2 * 6 - 1, 8 * 5 - 1, 3)
+    zero, high, low = (sheet[2, 5 * index + 1] for index in range(3))
+    assert not (zero == high).all()
+    assert not (zero == low).all()
+    assert abs(int(zero[0]) - int(zero[2])) < 5  # neither of the two colours
+    assert (sheet[-1, 8:] == 255).all()  # no tile there
+
+
+def test_only_the_newest_of_many_requests_is_answered():
+    begun, go_on, answered = threading.Event(), threading.Event(), []
+
+    def answer(request):
+        answered.append(request)
+        begun.set()
+        assert go_on.wait(PATIENCE)
+
+    latest = work.Latest(answer, on_error=lambda error: answered.append(error))
+    latest.ask(0)
+    assert begun.wait(PATIENCE)
+    for request in (1, 2, 3):
+        latest.ask(request)
+    go_on.set()
+    assert latest.wait(PATIENCE)
+    assert answered == [0, 3]
+
+
+def test_error_of_a_request_is_told_and_the_next_is_answered():
+    told = []
+    latest = work.Latest(lambda x: told.append(60 // x), on_error=lambda e: told.append(type(e)))
+    for request in (0, 4):
+        latest.ask(request)
+        assert latest.wait(PATIENCE)
+    assert told == [ZeroDivisionError, 15]
+
+
+def test_work_ends_where_it_is_told_to_stop():
+    ends, steps, begun = [], [], threading.Event()
+
+    def job(report):
+        for step in range(10_000):
+            report("counting", step, 10_000)
+            begun.set()
+        return "whole"
+
+    one = work.Work(lambda *step: steps.append(step), lambda *end: ends.append(end))
+    one.start(job)
+    assert begun.wait(PATIENCE)
+    if one.is_busy:
+        one.stop()
+    assert one.wait(PATIENCE)
+    (result, error) = ends[0]
+    assert (result, error) == ("whole", None) or isinstance(error, work.Stopped)
+    one.start(lambda report: "again")
+    assert one.wait(PATIENCE)
+    assert ends[1] == ("again", None)
+
+
+def test_work_that_fails_says_so_and_leaves_the_turn_to_others():
+    ends = []
+    for _ in range(2):
+        one = work.Work(lambda *step: None, lambda *end: ends.append(end))
+        one.start(lambda report: 1 // 0)
+        assert one.wait(PATIENCE)
+    assert [type(error) for _, error in ends] == [ZeroDivisionError] * 2
