@@ -164,6 +164,12 @@ def test_defaults_are_the_networks_of_the_notebooks():
         assert experiments.path_of(ours, data=data) == experiments.path_of(theirs, data=data)
 
 
+def test_whole_number_of_a_control_is_the_size_of_a_stored_network():
+    assert Choices(width=16.0).experiment(0) == Choices(width=16).experiment(0)
+    with pytest.raises(ValueError, match=r"width of mlp to be a whole number.* got 16.5"):
+        Choices(width=16.5).experiment(0).build_model(datasets.load_dataset("digits8x8"))
+
+
 @pytest.mark.parametrize("architecture", exploration.RECIPES)
 @pytest.mark.parametrize("dataset", ["mnist5k", "mnist", "cifar10", "digits8x8"])
 def test_every_choice_can_be_built(architecture, dataset, tiny_data):

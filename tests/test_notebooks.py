@@ -10,7 +10,8 @@ import pytest
 
 from rebasin_lab import claims, experiments, figures, paths, runner
 
-NOTEBOOKS = sorted(paths.notebooks_dir().glob("*.ipynb"))
+NOTEBOOKS = runner.notebook_sequence()
+LAB = paths.notebooks_dir() / "lab.ipynb"  # the explorer; not part of the sequence
 
 # Pinned, so that a change in either direction is noticed. The paper has slips; the rest falls short
 # of it, honestly: 4,000 training images instead of 60,000 leave networks near the random numbers
@@ -147,6 +148,39 @@ class TestSource:
         used = set(re.findall(r"run\.check\(\s*\"([\w-]+)", source))
         own = [claim for claim in claims.CLAIMS.values() if claim.notebook == path.stem]
         assert used == {claim.id for claim in own if not claim.untestable}
+
+
+def test_the_lab_is_stripped_and_names_the_common_kernel():
+    assert sorted(paths.notebooks_dir().glob("*.ipynb")) == [*NOTEBOOKS, LAB]
+    notebook = nbformat.read(LAB, as_version=4)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert not any(cell.get("outputs") for cell in notebook.cells)
+
+
+@pytest.mark.slow
+def test_the_lab_draws_its_panels_where_nobody_watches(tmp_path):
+    executed = papermill.execute_notebook(
+        LAB,
+        tmp_path / "lab.ipynb",
+        parameters={
+            "dataset": "digits8x8",
+            "width": 16.0,
+            "num_epochs": 1,
+            "interactive": False,
+        },
+        kernel_name="python3",
+        progress_bar=False,
+    )
+    pages = [
+        output.data["text/html"]
+        for cell in executed.cells
+        for output in cell.get("outputs", ())
+        if "text/html" in output.get("data", {})
+    ]
+    assert len(pages) == 2
+    for page in pages:
+        assert page.count("<img") >= 4 + 10
+        assert "test accuracy" in page
 
 
 def networks_in(store):

@@ -152,7 +152,9 @@ class Choices:
     def experiment(self, seed: int) -> experiments.Experiment:
         """One of its networks."""
         base = _OF_NOTEBOOKS.get((self.architecture, self.dataset)) or self._by_recipe()
-        wanted = {self.recipe.width: self.width, self.recipe.depth: self.depth}
+        # A control's 16.0 is the 16 of a stored network.
+        width = int(self.width) if float(self.width).is_integer() else self.width
+        wanted = {self.recipe.width: width, self.recipe.depth: self.depth}
         base = base.sized(**{name: size for name, size in wanted.items() if size})
         return base.trained_with(num_epochs=self.num_epochs or base.train.num_epochs).seeded(seed)
 

@@ -490,12 +490,11 @@ def _chosen(controls: Mapping[str, ipywidgets.ValueWidget], present: Choices) ->
     if any(files) and not all(files):
         raise ValueError("Expected two checkpoints, or none: name the other file, too.")
     recipe = exploration.RECIPES[said["architecture"]]
-    width = said["width"] if recipe.width == "width_multiplier" else round(said["width"])
     return dataclasses.replace(
         present,
         dataset=said["dataset"],
         architecture=said["architecture"],
-        width=width,
+        width=said["width"],
         depth=said["depth"] if recipe.depth else 0,
         num_epochs=said["num_epochs"],
         seeds=(said["seed_a"], said["seed_b"]),
