@@ -16,7 +16,7 @@ PARTS = ("all", "biased a", "biased b", "random half")
 class View:
     """Which training examples of a data set are used, and at what size; by default all as it is.
 
-    Applied in the order of its fields. The test split stays whole.
+    Cut to `num_train`, then to the part, then shrunk. The test split stays whole.
 
     Attributes:
         num_train: the first so many training examples; 0 is all.
@@ -24,12 +24,15 @@ class View:
             paper's seed; or "random half", the first of `random_halves`.
         part_seed: of "random half".
         shrink: images so many times smaller each way.
+        minority: of the biased parts: the fraction of the lower classes' images that part a has,
+            and of the upper classes' that part b has.
     """
 
     num_train: int = 0
     part: str = "all"
     part_seed: int = 0
     shrink: int = 1
+    minority: float = 0.2  # the paper's
 
     def __post_init__(self):
         if self.part not in PARTS:
@@ -39,6 +42,8 @@ class View:
                 f"Expected num_train of at least 0 and shrink of at least 1; got {self.num_train} "
                 f"and {self.shrink}."
             )
+        if not 0 <= self.minority <= 0.5:
+            raise ValueError(f"Expected minority in [0, 0.5], a fraction; got {self.minority}.")
 
     def of(self, data: Dataset) -> Dataset:
         """The data set, so cut down; the very same object if nothing is cut."""
@@ -51,7 +56,7 @@ class View:
     def _indices(self, data: Dataset) -> np.ndarray:
         if self.part == "random half":
             return random_halves(len(data.train_labels), seed=self.part_seed)[0]
-        halves = label_biased_split(data.train_labels, data.num_classes)
+        halves = label_biased_split(data.train_labels, data.num_classes, minority=self.minority)
         return halves[self.part == "biased b"]
 
 

@@ -122,12 +122,15 @@ def _model_width(profile: Profile, own: Parameters) -> list[Experiment]:
 def _split_data(profile: Profile, own: Parameters) -> list[Experiment]:
     changes = {name: own[name] for name in ("dataset", "width", "num_epochs") if name in own}
     base = _experiment(get_split_data(profile.name, **changes), own)
-    first, second = (base.seeing(part=part) for part in ("biased a", "biased b"))
-    return [
+    parts = [base.seeing(part=part) for part in ("biased a", "biased b")]
+    networks = [
         each.seeded(2 * pair + offset)
         for pair in range(profile.num_pairs)
-        for each, offset in ((first, 0), (second, 1), (base, 0))
+        for each, offset in zip((*parts, base), (0, 1, 0), strict=True)
     ]
+    for minority in profile.minorities:
+        networks += [part.seeded(i).seeing(minority=minority) for i, part in enumerate(parts)]
+    return networks
 
 
 def _merge_many(profile: Profile, own: Parameters) -> list[Experiment]:

@@ -32,6 +32,9 @@ class Profile:
     num_merged: int  # networks of Table 3
     num_merged_epochs: int  # passes over their training images
     num_halves: int  # networks of Fig. 13, each on a random half of the images
+    minorities: tuple[
+        float, ...
+    ]  # shares of rarer classes to split the data by, beside section 5.4
 
     @property
     def changed(self) -> bool:
@@ -96,6 +99,7 @@ PROFILES = {
             num_merged=5,
             num_merged_epochs=30,
             num_halves=8,
+            minorities=(0.0, 0.05, 0.1, 0.35, 0.5),
         ),
         Profile(
             name="laptop",  # the real data set, fewer epochs than the paper
@@ -103,7 +107,7 @@ PROFILES = {
             width=512,
             num_hidden_layers=3,
             batch_size=500,
-            num_epochs=60,
+            num_epochs=30,
             learning_rate=1e-3,
             num_pairs=3,
             num_lambdas=13,
@@ -111,12 +115,13 @@ PROFILES = {
             num_coarse_images=5_000,
             contour_resolution=25,
             contour_images=2_000,
-            snapshot_epochs=(1, 2, 3, 5, 8, 12, 20, 30),
+            snapshot_epochs=(1, 2, 3, 5, 8, 12, 20),
             mlp_widths=(16, 32, 64, 128, 256, 512),
             thin_width=128,
             num_merged=5,
             num_merged_epochs=100,  # as in the paper
             num_halves=6,
+            minorities=(0.0, 0.5),
         ),
         Profile(
             name="paper",  # Ainsworth et al. 2022, A.3; a contour of 45 x 45 points for their 2048
@@ -138,6 +143,7 @@ PROFILES = {
             num_merged=5,
             num_merged_epochs=100,
             num_halves=32,
+            minorities=(),  # its networks take a GPU hours
         ),
     )
 }
@@ -196,6 +202,7 @@ _TRIAL = {
     "num_merged": 3,
     "num_merged_epochs": 2,
     "num_halves": 3,
+    "minorities": (0.0,),
 }
 
 

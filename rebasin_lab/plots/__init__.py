@@ -6,7 +6,8 @@ Colours are Okabe and Ito's, told apart by colour-blind readers, and never alone
 width or a marker says the same. `results` draws what experiments measured, `matching` how matchers
 compare, `calibration` what merged networks are worth, `merging` what went into them,
 `counterexample` two small pairs of networks, `failures` what does not work, `exploration` what the
-explorer shows, `symmetry_group` the symmetries of a network, which `symmetry_rows` lays out.
+explorer shows, `symmetry_group` the symmetries of a network, which `symmetry_rows` lays out, `swap`
+two of its units that change places.
 """
 
 from collections.abc import Callable, Mapping
@@ -53,6 +54,7 @@ from rebasin_lab.plots.merging import (
     draw_merge_objective,
     draw_merged_by_number,
     draw_merged_number,
+    draw_minorities,
 )
 from rebasin_lab.plots.onset import (
     draw_onset,
@@ -71,6 +73,7 @@ from rebasin_lab.plots.results import (
     draw_symmetry_counts,
     draw_units,
 )
+from rebasin_lab.plots.swap import draw_swapped_units
 from rebasin_lab.plots.symmetry_group import draw_symmetry_group, symmetry_picture
 
 PLOTS: dict[str, Callable[[Figure, Mapping[str, Any]], None]] = {
@@ -99,6 +102,7 @@ PLOTS: dict[str, Callable[[Figure, Mapping[str, Any]], None]] = {
     "merged_by_number": draw_merged_by_number,
     "merged_number": draw_merged_number,
     "method_lines": draw_method_lines,
+    "minorities": draw_minorities,
     "objective": draw_objective,
     "onset": draw_onset,
     "partners": draw_partners,
@@ -109,6 +113,7 @@ PLOTS: dict[str, Callable[[Figure, Mapping[str, Any]], None]] = {
     "similarity_views": draw_similarity_views,
     "slopes": draw_slopes,
     "sorted_barriers": draw_sorted_barriers,
+    "swapped_units": draw_swapped_units,
     "symmetry_counts": draw_symmetry_counts,
     "symmetry_group": draw_symmetry_group,
     "two_tests": draw_two_tests,

@@ -28,26 +28,40 @@ def draw_class_counts(fig: Figure, numbers: Mapping[str, Any]) -> None:
 
     Numbers: `classes`: names; `counts`: "A" and "B" -> one number a class.
     """
-    ax = fig.subplots()
-    places, below = np.arange(len(numbers["classes"])), np.zeros(len(numbers["classes"]))
-    for name, hatch in (("A", ""), ("B", "//")):
-        counts = np.array(numbers["counts"][name])
-        label = f"{name}: {counts.sum():,} images"
-        bars = {"color": COLOURS[name], "hatch": hatch, "edgecolor": "white", "linewidth": 0}
-        ax.bar(places, counts, 0.8, below, label=label, **bars)
-        below += counts
-    if len(places) <= MOST_NAMED_CLASSES:
-        ax.set_xticks(places, numbers["classes"])
-    ax.set(title="Who has seen what", xlabel="class", ylabel="training images")
+    _draw_class_counts(fig.subplots(), numbers)
     fig.legend(loc="outside lower center", ncols=2)
+
+
+def draw_minorities(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """Data split more or less evenly between A and B, and what is merged from it.
+
+    Numbers: `classes` and `counts` as in `draw_class_counts`; `minorities`: in % of the images of a
+    rare class; `index`: the one these counts are of; `curves`: name -> {"loss", "accuracy"}, nats
+    and %, a value for each minority.
+    """
+    counts_ax, loss_ax, accuracy_ax = fig.subplots(1, 3)
+    _draw_class_counts(counts_ax, numbers)
+    counts_ax.set_ylim(top=1.3 * counts_ax.get_ylim()[1])  # for the legend
+    counts_ax.legend(fontsize=8, ncols=2, loc="upper center")
+    shares, here = numbers["minorities"], numbers["minorities"][numbers["index"]]
+    for ax, field in ((loss_ax, "loss"), (accuracy_ax, "accuracy")):
+        ax.axvline(here, color="#cccccc", linewidth=8, zorder=0)
+        for name, (colour, marker, style) in looks_of(numbers["curves"]).items():
+            label = name if ax is loss_ax else ""
+            values = numbers["curves"][name][field]
+            ax.plot(shares, values, style, marker=marker, color=colour, lw=1.4, label=label)
+        ax.set_xlabel("images of a rare class (%)")
+    loss_ax.set(title="λ = 1/2", ylabel="test loss (nats)")
+    accuracy_ax.set(ylabel="test accuracy (%)")
+    legend_below(fig, loss_ax)
 
 
 def draw_line_reliability(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """A model on the line from A to B: its loss, its accuracy, and whether it is as sure as right.
 
     Numbers: `lambdas`; `lines`: method -> {"loss", "accuracy"}, nats and %, a value a lambda;
-    `method` and `index`: which model; `reliability`: of its top class,
-    `Reliability.as_numbers()`; `ece`.
+    `method` and `index`: which model; `loss`, `accuracy` and `ece` of it, its logits divided by
+    `temperature`; `reliability`: of its top class, `Reliability.as_numbers()`.
     """
     loss_ax, accuracy_ax, sure_ax = fig.subplots(1, 3)
     looks, lambdas = looks_of(numbers["lines"]), numbers["lambdas"]
@@ -59,14 +73,16 @@ def draw_line_reliability(fig: Figure, numbers: Mapping[str, Any]) -> None:
             label = name if ax is loss_ax else ""
             ax.plot(lambdas, line[field], style, color=colour, lw=width, alpha=alpha, label=label)
             if is_shown:
-                here = lambdas[numbers["index"]], line[field][numbers["index"]]
+                here = lambdas[numbers["index"]], numbers[field]
                 ax.plot(*here, "o", color=colour, markersize=9)
     for ax in (loss_ax, accuracy_ax):
         ax.set_xticks([0, 0.5, 1], ["Model A", "0.5", "Model B"])
-    line, lam = numbers["lines"][numbers["method"]], lambdas[numbers["index"]]
-    loss, accuracy = (line[field][numbers["index"]] for field in ("loss", "accuracy"))
-    loss_ax.set(title=f"λ = {lam:.2f}: {loss:.3f} nats", ylabel="test loss (nats)")
-    accuracy_ax.set(title=f"{accuracy:.1f} % right", ylabel="test accuracy (%)")
+    lam, temperature = lambdas[numbers["index"]], numbers["temperature"]
+    tempered = "" if temperature == 1 else f", temperature {temperature:g}"
+    loss_ax.set(
+        title=f"λ = {lam:.2f}{tempered}: {numbers['loss']:.3f} nats", ylabel="test loss (nats)"
+    )
+    accuracy_ax.set(title=f"{numbers['accuracy']:.1f} % right", ylabel="test accuracy (%)")
     curve, colour = numbers["reliability"], looks[numbers["method"]][0]
     frequency = np.array(curve["frequency"], float)  # None, for a bin without images, is NaN
     sure_ax.stairs(np.nan_to_num(frequency), curve["edges"], fill=True, color=colour, alpha=0.35)
@@ -132,6 +148,19 @@ def draw_merged_number(fig: Figure, numbers: Mapping[str, Any]) -> None:
         _draw_reliability(sure_ax, curve, *looks[name])
     sure_ax.set_title(numbers["title"])
     legend_below(fig, ax)
+
+
+def _draw_class_counts(ax: Axes, numbers: Mapping[str, Any]) -> None:
+    places, below = np.arange(len(numbers["classes"])), np.zeros(len(numbers["classes"]))
+    for name, hatch in (("A", ""), ("B", "//")):
+        counts = np.array(numbers["counts"][name])
+        label = f"{name}: {counts.sum():,} images"
+        bars = {"color": COLOURS[name], "hatch": hatch, "edgecolor": "white", "linewidth": 0}
+        ax.bar(places, counts, 0.8, below, label=label, **bars)
+        below += counts
+    if len(places) <= MOST_NAMED_CLASSES:
+        ax.set_xticks(places, numbers["classes"])
+    ax.set(title="Who has seen what", xlabel="class", ylabel="training images")
 
 
 def _draw_by_number(ax: Axes, counts: Sequence[int], panel: Mapping[str, Any]) -> None:
