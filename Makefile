@@ -57,7 +57,7 @@ strip: $(VENV)/.test
 	@$(BIN)/nbstripout notebooks/*.ipynb
 
 lab: $(VENV)/.lab$(GPU)
-	@$(BIN)/jupyter lab notebooks
+	@$(BIN)/rebasin-lab lab $(ARGS)
 
 benchmark: $(VENV)/.test
 	@$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-only $(ARGS)

@@ -64,16 +64,35 @@ def reproduce(
             return
         status = runner.reproduce(plan, keep_going=keep_going, anew=anew)
     except ModuleNotFoundError as error:
-        raise click.ClickException(
-            f"{error}. Running notebooks needs the extra [lab]: in the checkout, "
-            "pip install --editable '.[lab]'."
-        ) from error
+        raise _needs_the_lab(error) from error
     except (ValueError, OSError) as error:  # the reader's to mend: a paragraph, not a traceback
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         click.echo("\nInterrupted. What ran is kept; the same command goes on from there.")
         status = 130
     sys.exit(status)
+
+
+@main.command(
+    name="lab", context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]}
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[OPTION OF JUPYTER LAB]...")
+def open_lab(arguments: tuple[str, ...]) -> None:
+    """Open JupyterLab on the notebooks, in this interpreter's own kernel."""
+    try:
+        from rebasin_lab import execution
+
+        status = execution.run_lab(arguments)
+    except ModuleNotFoundError as error:
+        raise _needs_the_lab(error) from error
+    sys.exit(status)
+
+
+def _needs_the_lab(error: ModuleNotFoundError) -> click.ClickException:
+    return click.ClickException(
+        f"{error}. Notebooks need the extra [lab]: in the checkout, "
+        "pip install --editable '.[lab]'."
+    )
 
 
 @main.command()

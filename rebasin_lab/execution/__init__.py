@@ -27,6 +27,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from rebasin_lab import paths
 from rebasin_lab.execution.kernels import KernelEnvironment, Kernels
+from rebasin_lab.execution.lab import run_lab
 from rebasin_lab.execution.status import StatusLine
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "devices_now",
     "execute",
     "read_record",
+    "run_lab",
     "source_digest",
     "swallowed_errors",
     "write_record",

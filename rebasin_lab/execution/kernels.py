@@ -97,7 +97,14 @@ class Kernels:
 
 
 class KernelEnvironment:
-    """The environment of kernels, which inherit ours, while they run."""
+    """The environment of kernels, which inherit ours, while they run.
+
+    Args:
+        somebody_watches: whether their figures are to be shown, too.
+    """
+
+    def __init__(self, *, somebody_watches: bool = False):
+        self._backend = {} if somebody_watches else {"MPLBACKEND": "agg"}
 
     def __enter__(self) -> None:
         # A `python3` kernel in the user's home, or even in this environment, may belong to another
@@ -108,7 +115,7 @@ class KernelEnvironment:
             "JUPYTER_PATH": os.pathsep.join(
                 filter(None, [self._kernels.name, os.environ.get("JUPYTER_PATH")])
             ),
-            "MPLBACKEND": "agg",
+            **self._backend,
             # A kernel that grabs 75 % of a GPU leaves nothing for the next one.
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",

@@ -3,10 +3,14 @@
 A figure is one `ipywidgets.HTML` holding an image, not an `Output` widget: it swaps without a
 flicker, keeps its alternative text, is saved by a headless run, and can be set from another thread
 (in recent JupyterLab a control's callback may run while a cell is still busy). The first drawing is
-a plain call, so an error in it fails a headless run; later errors appear in the panel.
+a plain call, so an error in it fails a headless run; later errors appear in the panel. Pictures are
+kept, and those next to the present one are drawn while the kernel is idle (`ahead`), so that a dial
+that moves finds its picture there.
 """
 
+import contextlib
 import html
+import itertools
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,6 +19,10 @@ import ipywidgets
 from IPython.display import HTML
 
 from rebasin_lab import figures
+from rebasin_lab.widgets import ahead
+from rebasin_lab.widgets.work import Latest
+
+MOST_PICTURES = 64  # kept; each is a quarter of a megabyte
 
 
 class Dials(ipywidgets.VBox):
@@ -35,10 +43,18 @@ class Dials(ipywidgets.VBox):
         self._view = ipywidgets.HTML()
         self._message = ipywidgets.HTML()
         self._lock = threading.RLock()  # a dial may set another one
+        self._pictures: dict[tuple[Any, ...], tuple[Mapping[str, Any], str]] = {}
+        self._drawing = threading.RLock()
+        self._quiet = ahead.of_this_kernel()
+        self._ahead = Latest(self._draw_ahead, on_error=lambda error: None)
         self._redraw()
         for control in self._controls.values():
             control.observe(self._on_change, names="value")
-        super().__init__([ipywidgets.HBox(list(controls.values())), self._message, self._view])
+        row = ipywidgets.Layout(flex_flow="row wrap")
+        super().__init__(
+            [ipywidgets.HBox(list(controls.values()), layout=row), self._message, self._view]
+        )
+        self.add_class("rl-dials")
 
     @property
     def values(self) -> dict[str, Any]:
@@ -46,8 +62,31 @@ class Dials(ipywidgets.VBox):
         return {name: control.value for name, control in self._controls.items()}
 
     def _redraw(self) -> None:
-        self.record = self._draw(**self.values)
-        self._view.value = figures.as_html(self.record)
+        values = self.values
+        self.record, self._view.value = self._picture(values)
+        if self._quiet is not None:
+            self._ahead.ask(values)
+
+    def _picture(self, values: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+        """A record and its picture, drawn unless they are kept; of too many the oldest goes."""
+        key = ahead.key_of(values)
+        with self._drawing:
+            if key not in self._pictures:
+                record = self._draw(**values)
+                self._pictures[key] = record, figures.as_html(record)
+                if len(self._pictures) > MOST_PICTURES:
+                    del self._pictures[next(iter(self._pictures))]
+            return self._pictures[key]
+
+    def _draw_ahead(self, values: Mapping[str, Any]) -> None:
+        """Draw what is next to these values, until the dials move on."""
+        nearest = ahead.nearest_first(self._controls, values)
+        for near in itertools.islice(nearest, MOST_PICTURES // 2):
+            self._quiet.wait()
+            if self._ahead.is_overtaken:
+                return
+            with contextlib.suppress(Exception):  # whoever turns a dial there is told
+                self._picture(near)
 
     def _on_change(self, _: Any) -> None:
         with self._lock:
@@ -68,10 +107,11 @@ def dials(
     """A figure that follows its dials.
 
     Args:
-        draw: called with one keyword per control; returns a figure record (`picture`).
+        draw: called with one keyword per control; returns a figure record (`picture`), which must
+            depend on nothing else: a picture is drawn once, perhaps before anybody asks for it.
         interactive: False gives the figure at the controls' first values and no dials, for a page
             nobody can turn them on.
-        **controls: ipywidgets, such as `lam=ipywidgets.FloatSlider(...)`.
+        **controls: ipywidgets, such as `lam=ipywidgets.FloatSlider(...)`, of hashable values.
 
     Raises:
         Exception: whatever the first drawing raises.

@@ -99,7 +99,13 @@ class Explorer(ipywidgets.VBox):
         self._controls = _choice_controls(choices, is_given=pair is not None)
         self._make_view()
         super().__init__(self._laid_out())
-        self.add_class("rl-explorer")
+        for part, name in (
+            (self, "rl-explorer"),
+            (self._lines, "rl-lines"),
+            (self._cursor, "rl-cursor"),
+            (self._walk, "rl-walk"),
+        ):
+            part.add_class(name)
         for control in self._controls.values():
             control.observe(self._on_choice, names="value")
         self._begin(choices, may_train=False)
