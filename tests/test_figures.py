@@ -195,6 +195,15 @@ NUMBERS = {
         "slopes": {"greedy": [1.0, 0.5], "weight matching": [1.0, 1.1]},
     },
     "sorted_barriers": {"barriers": {"naive": [0.2, 0.3], "best of four": [0.1, 0.0]}},
+    "swapped_units": {
+        "weights": [[[0.5, -1.0], [0.0, 1.0]]] * 3,
+        "swapped": [0, 2],
+        "classes": ["0", "1"],
+        "before": [0.2, 1.0],
+        "after": [0.2, 0.9],
+        "change": 1e-7,
+        "accuracy": [95.0, 94.0],
+    },
     "symmetry_counts": {
         "bars": [
             {"name": "atoms", "log10": 82, "kind": "other"},
@@ -255,8 +264,21 @@ NUMBERS |= {  # what was merged
         },
         "method": "weight matching",
         "index": 1,
-        "reliability": RELIABILITY,
+        "temperature": 1.5,
+        "loss": 0.3,
+        "accuracy": 92.0,
         "ece": 0.03,
+        "reliability": RELIABILITY,
+    },
+    "minorities": {
+        "classes": ["0", "1"],
+        "counts": {"A": [20, 80], "B": [80, 20]},
+        "minorities": [0, 20, 50],
+        "index": 1,
+        "curves": {
+            name: {"loss": [0.9, 0.4, 0.3], "accuracy": [60.0, 90.0, 92.0]}
+            for name in ("A", "B", "naive", "weight matching", "changes alone", "ensemble")
+        },
     },
     "merge_objective": {
         "searches": {

@@ -458,15 +458,58 @@ def test_network_on_the_line_is_marked_with_its_reliability():
     line = {"loss": [0.4, 0.2, 0.5], "accuracy": [90.0, 95.0, 89.0]}
     sure = {"confidence": [None, 0.9], "frequency": [None, 0.7], "count": [0, 9]}
     numbers = {"lambdas": [0.0, 0.5, 1.0], "lines": {"naive": line, "ensemble": line}}
-    numbers |= {"method": "ensemble", "index": 1, "ece": 0.2}
+    numbers |= {"method": "ensemble", "index": 1, "temperature": 2}
+    numbers |= {"loss": 0.3, "accuracy": 95.0, "ece": 0.2}  # beside the line: it is tempered
     fig = drawn("line_reliability", numbers | {"reliability": sure | {"edges": [0.0, 0.5, 1.0]}})
     for ax, field in zip(fig.axes, ("loss", "accuracy"), strict=False):
         mark = ax.lines[-1]
-        assert (list(mark.get_xdata()), list(mark.get_ydata())) == ([0.5], [line[field][1]])
+        assert (list(mark.get_xdata()), list(mark.get_ydata())) == ([0.5], [numbers[field]])
+    assert fig.axes[0].get_title() == "λ = 0.50, temperature 2: 0.300 nats"
     _, curve = fig.axes[2].lines
     assert (list(curve.get_xdata()), list(curve.get_ydata())) == ([0.9], [0.7])
     # An empty bin is no bar.
     assert fig.axes[2].patches[0].get_data().values.tolist() == [0, 0.7]
+
+
+def test_split_that_is_looked_at_is_marked_on_the_curves_over_all_splits():
+    counts = {"A": [10, 90], "B": [90, 10]}
+    curve = {"loss": [0.9, 0.3], "accuracy": [60.0, 90.0]}
+    numbers = {"classes": ["0", "1"], "counts": counts, "minorities": [10, 50], "index": 1}
+    bars, *panels = drawn("minorities", numbers | {"curves": {"ensemble": curve}}).axes
+    assert [bar.get_height() for bar in bars.patches] == [10, 90, 90, 10]
+    for ax, field in zip(panels, ("loss", "accuracy"), strict=True):
+        mark, line = ax.lines
+        assert list(mark.get_xdata()) == [50, 50]
+        assert (list(line.get_xdata()), list(line.get_ydata())) == ([10, 50], curve[field])
+
+
+def swapped_units(i, j):
+    return drawn(
+        "swapped_units",
+        {
+            "weights": np.linspace(-1, 1, 3 * 4).reshape(3, 2, 2).tolist(),
+            "swapped": [i, j],
+            "classes": ["0", "1"],
+            "before": [0.2, 1.0],
+            "after": [0.2, 0.9],
+            "change": 1e-7,
+            "accuracy": [95.0, 94.0],
+        },
+    )
+
+
+def test_units_that_changed_places_are_framed_and_the_others_are_not():
+    *slots, empty, logits = swapped_units(0, 2).axes
+    framed = [ax.spines["top"].get_visible() for ax in slots]
+    assert framed == [True, False, True]
+    assert not empty.images
+    before, after = [bar.get_height() for bar in logits.patches], logits.lines[0].get_ydata()
+    assert (before, list(after)) == ([0.2, 1.0], [0.2, 0.9])
+    assert "95.0 % before, 94.0 % after" in logits.get_title()
+
+
+def test_unit_swapped_with_itself_is_not_framed():
+    assert not any(ax.spines["top"].get_visible() for ax in swapped_units(1, 1).axes[:3])
 
 
 def test_climb_of_many_networks_is_drawn_whole_and_at_its_end():

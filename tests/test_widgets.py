@@ -1,5 +1,6 @@
 """Dials as plain Python: no browser, no kernel."""
 
+import sys
 import threading
 import time
 
@@ -8,6 +9,7 @@ import pytest
 
 import rebasin_lab as rl
 from rebasin_lab import figures
+from rebasin_lab.widgets import ahead
 
 
 @pytest.fixture
@@ -132,3 +134,112 @@ def test_picture_is_a_record_that_draws():
     _, html = view(explorer)
     assert 'alt="a &lt; b"' in html
     assert "data:image/png;base64,iVBOR" in html
+
+
+# Drawing ahead
+
+
+class Shell:
+    """What an idle kernel's shell offers: callbacks before and after a cell."""
+
+    def __init__(self):
+        self.events = self
+        self.callbacks = {}
+
+    def register(self, event, callback):
+        self.callbacks[event] = callback
+
+
+@pytest.fixture
+def idle_kernel(monkeypatch):
+    """A kernel that has run its cell; without the moment it waits for another one."""
+    monkeypatch.setattr(ahead, "SECONDS_OF_QUIET", 0.0)
+    shell = Shell()
+    quiet = ahead.Quiet(shell)
+    shell.callbacks["post_run_cell"](None)
+    monkeypatch.setattr(ahead, "of_this_kernel", lambda: quiet)
+    return shell
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_pictures_beside_the_present_one_are_drawn_before_they_are_asked_for(idle_kernel):
+    calls = []
+    dial = slider(2, min=0, max=4)
+    shown = rl.dials(lambda x: calls.append(x) or {"x": x}, x=dial)
+    assert shown._ahead.wait(5.0)
+    assert calls == [2, 1, 3, 0, 4]
+    dial.value = 3
+    assert shown._ahead.wait(5.0)
+    assert calls == [2, 1, 3, 0, 4]  # nothing is drawn twice
+    assert view(shown) == ("", "{'x': 3}")
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_nothing_is_drawn_ahead_while_a_cell_runs(idle_kernel):
+    idle_kernel.callbacks["pre_run_cell"](None)
+    calls = []
+    shown = rl.dials(lambda x: calls.append(x) or {}, x=slider(1, max=2))
+    assert not shown._ahead.wait(0.2)
+    assert calls == [1]
+    idle_kernel.callbacks["post_run_cell"](None)
+    assert shown._ahead.wait(5.0)
+    assert sorted(calls) == [0, 1, 2]
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_error_ahead_is_told_to_whoever_turns_the_dial_there(idle_kernel):
+    dial = slider(1, min=0, max=2)
+    shown = rl.dials(inverse, x=dial)
+    assert shown._ahead.wait(5.0)
+    assert view(shown) == ("", "{'value': 60}")
+    dial.value = 0
+    assert "ZeroDivisionError" in view(shown)[0]
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_of_many_pictures_the_oldest_go(monkeypatch):
+    monkeypatch.setattr(sys.modules["rebasin_lab.widgets.dials"], "MOST_PICTURES", 3)
+    calls = []
+    dial = slider(0)
+    rl.dials(lambda x: calls.append(x) or {}, x=dial)
+    for value in (1, 2, 3, 2, 1, 0):
+        dial.value = value
+    assert calls == [0, 1, 2, 3, 0]
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_plain_process_draws_nothing_ahead():
+    calls = []
+    rl.dials(lambda x: calls.append(x) or {}, x=slider(1))
+    assert calls == [1]
+
+
+@pytest.mark.parametrize(
+    ("control", "expected"),
+    [
+        (ipywidgets.IntSlider(min=1, max=7, step=3), [1, 4, 7]),
+        (ipywidgets.FloatSlider(min=0, max=0.3, step=0.1), [0.0, 0.1, 0.2, 0.3]),
+        (ipywidgets.Checkbox(), [False, True]),
+        (ipywidgets.Dropdown(options=["a", "b"]), ["a", "b"]),
+        (ipywidgets.Dropdown(options={"a": 1, "b": 2}), [1, 2]),
+        (ipywidgets.SelectionSlider(options=[("a", 1), ("b", 2)]), [1, 2]),
+        (ipywidgets.Text(value="x"), ["x"]),
+    ],
+)
+def test_stops_of_a_control(control, expected):
+    assert ahead.stops(control) == expected
+
+
+def test_neighbours_come_dial_by_dial_the_nearest_first():
+    controls = {"x": slider(1, max=3), "name": ipywidgets.Dropdown(options=["a", "b"])}
+    near = ahead.nearest_first(controls, {"x": 1, "name": "a"})
+    assert [tuple(values.values()) for values in near] == [
+        (0, "a"),
+        (1, "b"),
+        (2, "a"),
+        (3, "a"),
+    ]
+
+
+def test_value_that_a_browser_rounds_is_the_same_stop():
+    assert ahead.key_of({"lam": 0.1 + 0.05}) == ahead.key_of({"lam": 0.15})

@@ -20,6 +20,13 @@ def test_biased_parts_are_those_of_the_papers_split(tiny_data, part, index):
     assert View(part=part).of(tiny_data).digest == tiny_data.subset(indices).digest
 
 
+def test_biased_parts_can_be_as_unequal_as_one_likes(tiny_data):
+    view = View(part="biased a", minority=0.0)
+    assert set(view.of(tiny_data).train_labels) == {5, 6, 7, 8, 9}
+    even = View(part="biased a", minority=0.5).of(tiny_data)
+    assert (even.train_labels < 5).mean() == 0.5
+
+
 def test_a_random_half_goes_by_its_seed(tiny_data):
     halves = [View(part="random half", part_seed=seed).of(tiny_data) for seed in (3, 4)]
     expected = tiny_data.subset(random_halves(len(tiny_data.train_labels), seed=3)[0])
@@ -35,7 +42,9 @@ def test_fields_apply_in_their_order(tiny_data):
     assert len(cut.test_labels) == len(tiny_data.test_labels)
 
 
-@pytest.mark.parametrize("wrong", [{"part": "half"}, {"num_train": -1}, {"shrink": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"part": "half"}, {"num_train": -1}, {"shrink": 0}, {"minority": 0.6}]
+)
 def test_a_view_that_makes_no_sense_is_refused(wrong):
     with pytest.raises(ValueError, match="Expected"):
         View(**wrong)
