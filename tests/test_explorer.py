@@ -244,10 +244,13 @@ def test_another_architecture_brings_its_own_sizes(explorer):
     ],
 )
 def test_what_cannot_be_had_is_said_in_a_sentence(explorer, label, value, message):
+    before = control(explorer, label).value
     control(explorer, label).value = value
     assert message in text_of(explorer._message)
     assert 'role="alert"' in explorer._message.value
     assert explorer.result.choices.seeds == (0, 1)
+    control(explorer, label).value = before  # taken back
+    assert explorer._message.value == ""
 
 
 def test_missing_data_are_said_and_the_panel_goes_on(explorer, monkeypatch):

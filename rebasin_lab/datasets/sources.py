@@ -201,7 +201,7 @@ def _download(source: Source, folders: Sequence[Path], *, progress: bool) -> Non
         for remote in source.remote_files:
             fetch(remote, user_cache(source.name), progress=progress)
     except OSError as error:
-        raise OSError(f"{error} {_missing(source, folders)}") from error
+        raise OSError(f"{_missing(source, folders)} {error}") from error
 
 
 def _missing(source: Source, folders: Sequence[Path]) -> str:

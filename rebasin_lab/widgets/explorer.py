@@ -185,6 +185,7 @@ class Explorer(ipywidgets.VBox):
         except ValueError as error:
             self._show_error(error)
             return
+        self._message.value = ""  # of a choice that was taken back, too
         if choices != self.choices:
             self._begin(choices, may_train=False)
 
@@ -540,7 +541,7 @@ def _refuse_to_train(choices: Choices) -> None:
 
 def _choice_controls(choices: Choices, *, is_given: bool) -> dict[str, ipywidgets.ValueWidget]:
     """The controls that make up a `Choices`; of networks handed in, only how they are matched."""
-    short = {"layout": {"width": "150px"}, "style": {"description_width": "56px"}}
+    short = {"layout": {"width": "128px"}, "style": {"description_width": "56px"}}
     wide = {"layout": {"width": "210px"}, "style": {"description_width": "80px"}}
     sizes = _sizes(choices)
     networks = {
@@ -589,7 +590,8 @@ def _choice_controls(choices: Choices, *, is_given: bool) -> dict[str, ipywidget
             value=choices.matchers,
             rows=4,
             description="matchers",
-            **wide,
+            layout={"width": "270px"},
+            style={"description_width": "80px"},
         ),
         "effort": ipywidgets.Dropdown(
             options=exploration.EFFORTS, value=choices.effort, description="effort", **short

@@ -21,7 +21,7 @@ LONGEST_ERROR = 240  # letters
 def error(text: str) -> str:
     """What went wrong, which a screen reader says at once; of a long text the rest is folded."""
     short = textwrap.shorten(text, LONGEST_ERROR, placeholder=" ...")
-    said = f'<p role="alert"><b>{html.escape(short)}</b></p>'
+    said = f'<p role="alert" style="margin:0;line-height:1.4"><b>{html.escape(short)}</b></p>'
     if len(text) <= LONGEST_ERROR:
         return said
     return f"{said}<details><summary>all of it</summary>{html.escape(text)}</details>"
