@@ -12,14 +12,14 @@ JOBS    ?= 2
 # `make LOCK= ...` installs the newest versions pyproject.toml allows instead of the pinned ones.
 LOCK    ?= --constraint constraints.txt
 
-.PHONY: help reproduce test lab lint strip benchmark lock clean
+.PHONY: help reproduce test lab lint strip benchmark screenshots lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make reproduce [PROFILE=quick|laptop|paper] [GPU=cuda12|cuda13]   notebooks, scoreboard"
 	@echo "make test                                   lint, then the whole test suite"
 	@echo "make lab                                    JupyterLab on the notebooks"
-	@echo "make lint | strip | benchmark | lock | clean"
+	@echo "make lint | strip | benchmark | screenshots | lock | clean"
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -61,6 +61,11 @@ lab: $(VENV)/.lab$(GPU)
 
 benchmark: $(VENV)/.test
 	@$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-only $(ARGS)
+
+# Of every dial, in both themes, with the networks of `make reproduce`.
+screenshots: $(VENV)/.test
+	@REBASIN_BROWSER_SIZES=quick $(BIN)/python -m pytest tests/browser $(ARGS)
+	@mkdir -p figures/lab && cp runs/browser/*.png figures/lab/
 
 # From a fresh environment with the newest versions our bounds allow.
 lock: $(VENV)/.python

@@ -77,3 +77,16 @@ def test_the_workflow_and_the_make_targets_agree():
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert commands
     assert set(commands) <= set(targets)
+
+
+def test_doors_of_binder_and_colab_lead_to_what_is_there():
+    readme = (ROOT / "README.md").read_text()
+    binder, colab = re.findall(r"https://(?:mybinder|colab)\S+", readme)
+    assert (ROOT / "environment.yml").is_file()  # at the root, where Binder looks for it
+    assert re.match(r"https://mybinder\.org/v2/gh/OWNER/NAME/main\?urlpath=lab/tree/", binder)
+    for door, before in ((binder, "lab/tree/"), (colab, "blob/main/")):
+        assert (ROOT / door.partition(before)[2]).is_file()
+    extra = re.search(r"rebasin_lab\[(\w+)\] @ git", readme).group(1)
+    assert extra in EXTRAS
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    assert workflow[True]["push"]["branches"] == ["main"]  # YAML reads `on` as true

@@ -1,0 +1,187 @@
+"""A real JupyterLab and a real Chromium; both as a person has them, in folders of their own.
+
+Where there is no Chromium these tests are skipped, in CI that is a failure. What the panels looked
+like is kept under `runs/browser`.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from lab_page import PATIENCE, SCREENSHOTS, SIZES, LabPage
+from rebasin_lab import paths
+
+ROOT = Path(__file__).parents[2]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+SETTINGS = {
+    "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none", "maxNumberOutputs": 200},
+    "@jupyterlab/docmanager-extension/plugin": {"autosave": False},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Lab:
+    """A JupyterLab at work.
+
+    Attributes:
+        url: of the server.
+        folder: of its notebooks.
+        runs: where what they make is kept.
+    """
+
+    url: str
+    folder: Path
+    runs: Path
+
+    def write(self, name: str, *cells: str) -> str:
+        """Put a notebook of these cells into its folder; returns the file's name."""
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+        notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
+        nbformat.write(notebook, self.folder / f"{name}.ipynb")
+        return f"{name}.ipynb"
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium."""
+    program = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        message = f"no browser among {', '.join(BROWSERS)}; name one in CHROMIUM"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="session")
+def lab(browser, tmp_path_factory):
+    """JupyterLab as `make lab` starts it, on a copy of the notebooks."""
+    home = tmp_path_factory.mktemp("home")
+    folder = tmp_path_factory.mktemp("lab")
+    runs = ROOT / "runs" if SIZES == "quick" else tmp_path_factory.mktemp("runs")
+    for notebook in paths.notebooks_dir().glob("*.ipynb"):
+        text = notebook.read_text()
+        if SIZES == "trial":
+            text = text.replace("trial: bool = False", "trial: bool = True")
+        (folder / notebook.name).write_text(text)
+    for name, values in SETTINGS.items():
+        settings = home / "settings" / f"{name}.jupyterlab-settings"
+        settings.parent.mkdir(parents=True, exist_ok=True)
+        settings.write_text(json.dumps(values))
+    # A kernel of that name in the user's home is the wrong one, and must not be taken.
+    impostor = home / "data" / "kernels" / "python3" / "kernel.json"
+    impostor.parent.mkdir(parents=True)
+    spec = {"argv": ["/bin/false"], "display_name": "Python 3 (another)", "language": "python"}
+    impostor.write_text(json.dumps(spec))
+    port = _free_port()
+    environment = {
+        **os.environ,
+        "REBASIN_RUNS": str(runs),
+        "XDG_CACHE_HOME": str(home / "cache"),
+        "HTTPS_PROXY": "http://127.0.0.1:9",  # nothing is downloaded
+        "HTTP_PROXY": "http://127.0.0.1:9",
+        "NO_PROXY": "127.0.0.1,localhost",
+        "JAX_PLATFORMS": "cpu",
+        "JUPYTER_PLATFORM_DIRS": "1",
+        "IPYTHONDIR": str(home / "ipython"),
+        **{f"JUPYTER_{name.upper()}_DIR": str(home / name) for name in ("config", "data")},
+        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        **{f"JUPYTERLAB_{n.upper()}_DIR": str(home / n) for n in ("settings", "workspaces")},
+    }
+    environment.pop("REBASIN_DATA", None)
+    options = [
+        "--no-browser",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        "--ServerApp.port_retries=0",
+        "--allow-root",
+        "--IdentityProvider.token=",
+        f"--ServerApp.root_dir={folder}",
+        "--LabApp.expose_app_in_browser=True",
+    ]
+    program = "from rebasin_lab.cli import main; main()"
+    command = [sys.executable, "-c", program, "lab", *options]
+    with _server(command, environment, home / "server.log", f"http://127.0.0.1:{port}") as url:
+        yield Lab(url, folder, runs)
+
+
+@pytest.fixture
+def page(lab, browser):
+    """A page of a new browser window: 1280 pixels wide, and high enough for any panel."""
+    with _page(lab, browser) as shown:
+        yield shown
+
+
+@pytest.fixture(scope="module")
+def shared_page(lab, browser):
+    """The same for all tests of a file."""
+    with _page(lab, browser) as shown:
+        yield shown
+
+
+@contextlib.contextmanager
+def _page(lab, browser):
+    context = browser.new_context(viewport={"width": 1280, "height": 2400}, reduced_motion="reduce")
+    context.set_default_timeout(PATIENCE)
+    shown = LabPage(context.new_page(), lab.url, SCREENSHOTS)
+    yield shown
+    shown.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def _server(command, environment, log, url):
+    with log.open("w") as out:
+        server = subprocess.Popen(
+            command, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        patience = time.monotonic() + 120
+        while True:
+            if server.poll() is not None or time.monotonic() > patience:
+                raise RuntimeError(f"JupyterLab did not start: {log.read_text()[-3000:]}")
+            try:
+                urllib.request.urlopen(f"{url}/api/status", timeout=5).read()
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield url
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
+        try:
+            server.wait(15)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)

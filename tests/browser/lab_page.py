@@ -1,0 +1,312 @@
+"""What a person does in JupyterLab, for tests: open a notebook, run it, turn its dials, read.
+
+Pitfalls that shaped it: text of a cell's source is on the page, too, so that outputs are looked for
+as outputs; the status bar says Idle before a run as well as after; with Playwright's synchronous
+calls a `time.sleep` would keep JupyterLab's own requests waiting.
+"""
+
+import base64
+import io
+import json
+import os
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from playwright.sync_api import Locator, Page, expect
+
+# "trial": on tiny data. "quick": notebooks as they are, with the networks of the checkout's runs.
+SIZES = os.environ.get("REBASIN_BROWSER_SIZES", "trial")
+SCREENSHOTS = Path(__file__).parents[2] / "runs" / "browser"
+PATIENCE = 60_000  # milliseconds; other tests may want the machine
+LONG_PATIENCE = 300_000  # for a whole notebook
+_BAD_OUTPUT = ", ".join(
+    f'.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.{kind}"]'
+    for kind in ("error", "stderr")
+)
+# All cells have run, or one has failed.
+_HAS_ENDED = """bad => document.querySelector(bad) || (prompts => prompts.length &&
+    prompts.every(text => /^\\[\\d+\\]:$/.test(text)))(
+        [...document.querySelectorAll(".jp-CodeCell .jp-InputArea-prompt")]
+            .map(prompt => prompt.textContent.trim()))"""
+# From a key to the paint after the first change inside an element.
+_STOPWATCH = """([selector, index]) => {
+    const watched = document.querySelectorAll(selector)[index];
+    const times = window.rlTimes = [];
+    let pressed;
+    document.addEventListener("keydown", () => { pressed = performance.now(); }, true);
+    new MutationObserver(() => {
+        if (pressed === undefined || window.rlTimes !== times) return;
+        const since = pressed;
+        pressed = undefined;
+        requestAnimationFrame(() => requestAnimationFrame(
+            () => times.push(performance.now() - since)));
+    }).observe(watched, {childList: true, subtree: true, attributes: true, characterData: true});
+}"""
+
+
+class LabPage:
+    """A browser's page on a JupyterLab.
+
+    Args:
+        page: the page.
+        url: of the server.
+        screenshots: folder for pictures of what it shows.
+    """
+
+    def __init__(self, page: Page, url: str, screenshots: Path):
+        self.page = page
+        self._url = url
+        self._screenshots = screenshots
+        self.problems: list[str] = []
+        self.asked_outside: list[str] = []
+        page.on("console", lambda said: said.type == "error" and self.problems.append(said.text))
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+
+        def refuse(route):
+            self.asked_outside.append(route.request.url)
+            route.abort()
+
+        # Of other requests Python hears nothing, or JupyterLab would wait for it.
+        page.route(re.compile(r"^https?://(?!127\.0\.0\.1[:/]|localhost[:/])"), refuse)
+
+    def open(self, name: str) -> None:
+        """Open a notebook, and wait for its kernel."""
+        self.page.goto(f"{self._url}/lab/tree/{name}?reset")
+        self.page.locator(".jp-NotebookPanel:visible .jp-Notebook").wait_for()
+        self.page.locator("#jupyterlab-splash").wait_for(state="detached")
+        expect(self.page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=PATIENCE)
+        expect(self.page.locator(".jp-Dialog")).to_have_count(0)  # "Select Kernel", say
+
+    def menu(self, bar: str, item: str) -> None:
+        """Choose from the menu."""
+        for kind, text in ((".lm-MenuBar-itemLabel", bar), (".lm-Menu-itemLabel", item)):
+            self.page.locator(kind, has_text=re.compile(f"^{text}$")).click()
+
+    def run_all(self) -> None:
+        """Run > Run All Cells, until all have run."""
+        self.menu("Run", "Run All Cells")
+        self.wait_for_end()
+
+    def seconds_to_first_figure(self) -> float:
+        """Run > Run All Cells, until there is something to see; others may still run."""
+        began = time.monotonic()
+        self.menu("Run", "Run All Cells")
+        self.page.locator(f".jp-OutputArea-output figure img, {_BAD_OUTPUT}").first.wait_for()
+        return time.monotonic() - began
+
+    def wait_for_end(self) -> None:
+        """Wait until all cells have run, without error or warning, and all widgets are there."""
+        self.page.wait_for_function(_HAS_ENDED, arg=_BAD_OUTPUT, timeout=LONG_PATIENCE)
+        bad = self.page.locator(_BAD_OUTPUT)
+        assert bad.count() == 0, bad.first.inner_text()
+        for text in ("Loading widget", "Error displaying widget"):
+            expect(self.page.get_by_text(text)).to_have_count(0, timeout=PATIENCE)
+
+    def restart_kernel(self) -> None:
+        """Kernel > Restart Kernel and Clear Outputs of All Cells."""
+        self.menu("Kernel", "Restart Kernel and Clear Outputs of All Cells…")
+        self.page.locator(".jp-Dialog button", has_text="Restart").click()
+        expect(self.page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=PATIENCE)
+
+    def panels(self, kind: str = "rl-dials") -> list["Panel"]:
+        """What the notebook shows of a kind, from top to bottom."""
+        found = self.page.locator(f".{kind}")
+        return [Panel(found.nth(index)) for index in range(found.count())]
+
+    def wear(self, theme: str) -> None:
+        """Change to the theme "Light" or "Dark"."""
+        self.page.evaluate(
+            "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})",
+            f"JupyterLab {theme}",
+        )
+        background = {"Light": "rgb(255, 255, 255)", "Dark": "rgb(17, 17, 17)"}[theme]
+        expect(self.page.locator(".jp-Notebook")).to_have_css("background-color", background)
+
+    def photograph(self, panel: "Panel", name: str) -> None:
+        """Keep a picture of a panel in both themes."""
+        self._screenshots.mkdir(parents=True, exist_ok=True)
+        for theme in ("Dark", "Light"):
+            self.wear(theme)
+            panel.root.screenshot(path=self._screenshots / f"{name}-{theme.lower()}.png")
+
+    def start_stopwatch(self, selector: str, index: int = 0) -> None:
+        """From now on, time from every key to the paint of a change inside an element."""
+        self.page.bring_to_front()  # what nobody sees is not painted
+        self.page.evaluate(_STOPWATCH, [selector, index])
+
+    def times(self) -> list[float]:
+        """What the stopwatch has taken, in milliseconds."""
+        return self.page.evaluate("window.rlTimes")
+
+    def assert_calm(self) -> None:
+        """Nothing failed in the browser, and nothing was asked for from elsewhere."""
+        assert not self.asked_outside
+        assert not [said for said in self.problems if "Failed to load resource" not in said]
+
+    def close(self) -> None:
+        """Shut the kernel down and leave."""
+        self.page.evaluate("window.jupyterapp.serviceManager.sessions.shutdownAll()")
+        self.page.context.close()
+
+
+class Panel:
+    """Widgets that belong together, and their pictures."""
+
+    def __init__(self, root: Locator):
+        self.root = root
+
+    def sliders(self) -> list["Slider"]:
+        """Its sliders."""
+        found = self.root.locator(".widget-hslider:visible")
+        return [Slider(found.nth(index)) for index in range(found.count())]
+
+    def dropdowns(self) -> list["Dropdown"]:
+        """Its dropdowns."""
+        found = self.root.locator(".widget-dropdown:visible")
+        return [Dropdown(found.nth(index)) for index in range(found.count())]
+
+    def slider(self, label: str) -> "Slider":
+        """The slider with this label."""
+        return Slider(self.root.locator(".widget-hslider").filter(has=_label(self.root, label)))
+
+    def dropdown(self, label: str) -> "Dropdown":
+        """The dropdown with this label."""
+        return Dropdown(self.root.locator(".widget-dropdown").filter(has=_label(self.root, label)))
+
+    def field(self, label: str) -> Locator:
+        """The field for a text or a number with this label."""
+        row = self.root.locator(".widget-text").filter(has=_label(self.root, label))
+        return row.locator("input")
+
+    def button(self, text: str) -> Locator:
+        """The button that says so."""
+        return self.root.locator("button", has_text=re.compile(f"^{text}$"))
+
+    def picture(self) -> Locator:
+        """Its figure; the first, if there are several."""
+        return self.root.locator("figure img").first
+
+    def alt(self) -> str:
+        """What the figure says to those who do not see it."""
+        return self.picture().get_attribute("alt")
+
+    def shown(self) -> str:
+        """The figure as the browser holds it: its picture, and what is written under it."""
+        self.root.page.wait_for_function(
+            "image => image.complete && image.naturalWidth > 50",
+            arg=self.picture().element_handle(),
+        )
+        return self.root.locator("figure").first.inner_html()
+
+    def wait_for_alt(self, pattern: str) -> None:
+        """Wait until the figure is one that says so."""
+        expect(self.picture()).to_have_attribute("alt", re.compile(pattern), timeout=PATIENCE)
+
+    def alerts(self) -> Locator:
+        """What it says has gone wrong."""
+        return self.root.locator('[role="alert"]')
+
+    def changes_when(self, act) -> None:
+        """Do something, and see another figure: other pixels or words, and no complaint."""
+        before = self.shown()
+        act()
+        self.root.page.wait_for_function(
+            "([root, before]) => root.querySelector('figure').innerHTML !== before",
+            arg=[self.root.element_handle(), before],
+            timeout=PATIENCE,
+        )
+        after = self.shown()
+        if _source(before) != _source(after):  # the same pixels have one coding
+            old, new = pixels(_source(before)), pixels(_source(after))
+            assert old.shape != new.shape or (old != new).any()
+        assert self.alerts().count() == 0, self.alerts().first.inner_text()
+
+
+class Slider:
+    """A slider, turned by keys as everybody can."""
+
+    def __init__(self, root: Locator):
+        self.root = root
+        self.handle = root.locator("[role=slider]")
+
+    @property
+    def text(self) -> str:
+        """What it shows beside its handle."""
+        return self.root.locator(".widget-readout").inner_text().strip()
+
+    @property
+    def num_stops(self) -> int:
+        """At least two, if it can be turned."""
+        low, high = (float(self.handle.get_attribute(f"aria-value{end}")) for end in ("min", "max"))
+        return 2 if high > low else 1
+
+    def turn(self) -> None:
+        """One stop on; back, where there is none."""
+        before = self.handle.get_attribute("aria-valuenow")
+        for key in ("ArrowRight", "ArrowLeft"):
+            self.handle.press(key)
+            if self.handle.get_attribute("aria-valuenow") != before:
+                return
+
+    def press(self, key: str) -> None:
+        """A key, such as Home, on its handle."""
+        self.handle.press(key)
+
+
+class Dropdown:
+    """A list to choose from."""
+
+    def __init__(self, root: Locator):
+        self.root = root
+        self.select = root.locator("select")
+
+    @property
+    def text(self) -> str:
+        """What is chosen."""
+        return _plain(self.select.evaluate("select => select.selectedOptions[0].text"))
+
+    @property
+    def options(self) -> list[str]:
+        """What there is."""
+        return [_plain(text) for text in self.select.locator("option").all_inner_texts()]
+
+    @property
+    def num_stops(self) -> int:
+        """How many."""
+        return len(self.options)
+
+    def turn(self) -> None:
+        """Choose the next one, the first after the last."""
+        place = (self.options.index(self.text) + 1) % self.num_stops
+        self.select.select_option(index=place)
+
+    def choose(self, text: str) -> None:
+        """Choose this."""
+        self.select.select_option(index=self.options.index(text))
+
+
+def record(name: str, measured: object) -> None:
+    """Keep what was measured beside the screenshots: times are told, never asserted."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    (SCREENSHOTS / f"{name}.json").write_text(json.dumps(measured) + "\n")
+
+
+def pixels(source: str) -> np.ndarray:
+    """The picture of a data URI."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))))
+
+
+def _plain(text: str) -> str:
+    """Without the spaces that a browser puts into options of a list."""
+    return text.replace("\xa0", " ").strip()
+
+
+def _source(figure: str) -> str:
+    return re.search(r'src="([^"]*)"', figure).group(1)
+
+
+def _label(root: Locator, text: str) -> Locator:
+    return root.page.locator(".widget-label").filter(has_text=re.compile(f"^{re.escape(text)}$"))

@@ -1,0 +1,306 @@
+"""The explorer, used as a person would: nothing here knows more of it than what is on the page."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+import rebasin_lab as rl
+from lab_page import PATIENCE, record
+from rebasin_lab import exploration
+
+SMALL = {"dataset": "digits8x8", "width": 16, "depth": 2, "num_epochs": 2}
+
+
+def cell(**changes):
+    """The cell that opens an explorer of small networks."""
+    arguments = ", ".join(f"{name}={value!r}" for name, value in (SMALL | changes).items())
+    return f"import rebasin_lab as rl\n\nlab = rl.explore({arguments})\nlab"
+
+
+@pytest.fixture(autouse=True)
+def _networks_are_those_of_the_lab(lab, monkeypatch):
+    monkeypatch.setenv("REBASIN_RUNS", str(lab.runs))
+
+
+def open_explorer(page, lab, name, *cells):
+    """A notebook with one explorer, opened and run."""
+    page.open(lab.write(name, *(cells or [cell()])))
+    page.run_all()
+    return page.panels("rl-explorer")[0]
+
+
+def status(panel, text, patience=PATIENCE):
+    """Wait until it says so."""
+    said = panel.root.locator('[role="status"]', has_text=text)
+    expect(said.first).to_be_visible(timeout=patience)
+
+
+def compare(panel):
+    """Train what is missing, and wait for the lines."""
+    panel.button("Compare").click()
+    expect(panel.root.locator(".rl-lines img")).to_be_visible(timeout=PATIENCE)
+
+
+@pytest.fixture(scope="module")
+def found(lab):
+    """What the library says of the same two networks, in the lab's own store."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REBASIN_RUNS", str(lab.runs))
+        choices = exploration.Choices(**SMALL, matchers=("weight", "activation"))
+        yield exploration.explore_pair(choices)
+
+
+@pytest.fixture(scope="module")
+def panel(found, lab, shared_page):
+    """An explorer of two stored networks."""
+    shown = open_explorer(shared_page, lab, "explorer")
+    expect(shown.root.locator(".rl-lines img")).to_be_visible(timeout=PATIENCE)
+    return shown
+
+
+def walked(panel):
+    """Where on the line it stands, by which method, and the accuracy it shows."""
+    said = panel.root.locator('.rl-walk [role="status"]').inner_text()
+    lam, method, accuracy = re.match(r"λ = ([\d.]+), (.+): test accuracy ([\d.]+) %", said).groups()
+    return float(lam), method, float(accuracy)
+
+
+# Two stored networks
+
+
+def test_stored_networks_are_there_at_once_with_the_librarys_numbers(panel, found):
+    status(panel, "(restored)")
+    assert walked(panel) == (0.5, "weight matching", pytest.approx(accuracy_of(found, 0.5)))
+    barrier = rl.loss_barrier(found.compared["weight"].curve, split="test")
+    assert f"weight matching {barrier:.3f}" in panel.root.locator(".rl-lines img").get_attribute(
+        "alt"
+    )
+
+
+def accuracy_of(found, lam, method="weight"):
+    return round(100 * found.walk(method, lam).accuracy, 2)
+
+
+def test_keys_walk_the_line_and_the_network_there_answers(panel, found):
+    slider = panel.slider("λ: A to B")
+    cursor = panel.root.locator(".rl-lines figure div")
+    before = cursor.bounding_box()["x"]
+    for _ in range(5):
+        slider.press("ArrowRight")
+    status(panel, "λ = 0.55, weight matching")
+    assert walked(panel)[2] == pytest.approx(accuracy_of(found, 0.55))
+    assert cursor.bounding_box()["x"] > before
+    slider.press("Home")
+    status(panel, "λ = 0.00, weight matching")
+    assert walked(panel)[2] == pytest.approx(accuracy_of(found, 0.0))
+    assert panel.root.locator(".rl-walk img").count() == 10 + 1  # answers, and the first layer
+
+
+def test_another_way_to_walk_is_another_network(panel, found):
+    panel.dropdown("walk with").choose("naive")
+    panel.slider("λ: A to B").press("Home")
+    for _ in range(40):
+        panel.slider("λ: A to B").press("ArrowRight")
+    status(panel, "λ = 0.40, naive")
+    assert walked(panel)[2] == pytest.approx(accuracy_of(found, 0.4, "naive"))
+    panel.dropdown("walk with").choose("weight matching")
+
+
+def test_another_matcher_joins_the_lines(panel, found):
+    panel.root.locator(".widget-select-multiple select").select_option(
+        label=["weight matching", "activation matching"]
+    )
+    barrier = rl.loss_barrier(found.compared["activation"].curve, split="test")
+    image = panel.root.locator(".rl-lines img")
+    expect(image).to_have_attribute(
+        "alt", re.compile(f"activation matching {barrier:.3f}"), timeout=PATIENCE
+    )
+
+
+@pytest.mark.parametrize(
+    ("tab", "alt"),
+    [
+        ("Order of units", "paired by weight matching"),
+        ("Search", "weight matching: inner product"),
+        ("Landscape", "Test loss on the plane"),
+    ],
+)
+def test_every_tab_has_its_picture(panel, tab, alt):
+    panel.root.locator(".lm-TabBar-tabLabel", has_text=tab).click()
+    if tab == "Landscape":
+        panel.button("Draw the plane").click()
+    image = panel.root.locator(f'.widget-tab-contents img[alt*="{alt}"]')
+    expect(image).to_be_visible(timeout=PATIENCE)
+
+
+def test_code_of_what_is_on_view_can_be_copied_and_its_figure_saved(panel):
+    panel.root.locator(".lm-TabBar-tabLabel", has_text="Code").click()
+    code = panel.root.locator("textarea")
+    expect(code).to_be_visible()
+    assert "rl.compare_matchers(" in code.input_value()
+    compile(code.input_value(), "copied", "exec")
+    panel.button("Save figure").click()
+    status(panel, "saved: ")
+
+
+def test_every_control_is_reached_by_tab_and_has_a_label(panel):
+    panel.root.locator("select").first.focus()
+    reached = set()
+    for _ in range(60):
+        panel.root.page.keyboard.press("Tab")
+        reached.add(
+            panel.root.page.evaluate(
+                """() => { const here = document.activeElement;
+                const row = here.closest(".widget-inline-hbox, .jupyter-button, .lm-TabBar-tab");
+                return row ? row.innerText.split("\\n")[0].trim() || here.type : "" }"""
+            )
+        )
+    assert {"architecture", "width", "epochs", "seed A", "matchers", "Compare"} <= reached
+    assert {"walk with", "λ: A to B"} <= reached
+
+
+def test_it_fits_a_window_of_1280_pixels(panel):
+    width, needed = panel.root.evaluate("root => [root.clientWidth, root.scrollWidth]")
+    assert needed <= width + 1
+    box = panel.root.bounding_box()
+    assert box["x"] + box["width"] <= 1280
+
+
+@pytest.mark.parametrize(
+    ("label", "value", "message"),
+    [
+        ("seed B", "0", "with 0 twice, A and B are one"),
+        ("file A", "nowhere.safetensors", "name the other file, too"),
+    ],
+)
+def test_what_cannot_be_had_is_said_beside_the_controls(panel, label, value, message):
+    field = panel.field(label)
+    before = field.input_value()
+    field.fill(value)
+    field.press("Enter")
+    expect(panel.alerts().first).to_contain_text(message, timeout=PATIENCE)
+    field.fill(before)
+    field.press("Enter")
+    expect(panel.alerts()).to_have_count(0, timeout=PATIENCE)
+
+
+def test_missing_data_are_said_and_the_panel_goes_on(panel):
+    panel.dropdown("data").choose("cifar100")
+    expect(panel.alerts().first).to_contain_text(
+        "Expected the files of CIFAR-100", timeout=PATIENCE
+    )
+    panel.dropdown("data").choose("digits8x8")
+    for label, value in (("width", "16"), ("depth", "2"), ("epochs", "2")):
+        panel.field(label).fill(value)
+        panel.field(label).press("Enter")
+    status(panel, "(restored)")
+    expect(panel.alerts()).to_have_count(0, timeout=PATIENCE)
+
+
+def test_pictures_in_both_themes(panel, shared_page):
+    panel.root.locator(".lm-TabBar-tabLabel", has_text="Order of units").click()
+    shared_page.photograph(panel, "explorer")
+    shared_page.assert_calm()
+
+
+# How long it takes; nothing is asserted of that.
+
+
+def test_time_from_a_key_to_the_picture(panel, shared_page, lab):
+    kinds = {"cursor": ".rl-explorer .rl-cursor", "walk": ".rl-explorer .rl-walk"}
+    slider = panel.slider("λ: A to B")
+    times = {}
+    for kind, selector in kinds.items():
+        shared_page.start_stopwatch(selector)
+        for _ in range(10):
+            slider.press("ArrowRight")
+            shared_page.page.wait_for_timeout(400)
+        times[kind] = [round(time) for time in shared_page.times()]
+        assert times[kind]
+    record("explorer_milliseconds", times)
+
+
+# Trainings
+
+
+def test_training_shows_its_progress_and_its_networks_are_kept(lab, page):
+    shown = open_explorer(page, lab, "train", cell(seeds=(10, 11)))
+    status(shown, "Not trained yet: network A (seed 10) and B (seed 11)")
+    compare(shown)
+    status(shown, "(trained)")
+    page.restart_kernel()
+    page.run_all()
+    status(page.panels("rl-explorer")[0], "(restored)")
+    page.assert_calm()
+
+
+def test_training_can_be_stopped_while_other_cells_run_and_goes_on(lab, page):
+    shown = open_explorer(page, lab, "stop", cell(seeds=(12, 13), num_epochs=3000), "print(6 * 7)")
+    status(shown, "Not trained yet")
+    shown.button("Compare").click()
+    status(shown, "training network A")
+    other = page.page.locator(".jp-CodeCell").nth(1)
+    other.locator(".cm-content").click()
+    page.page.keyboard.press("Shift+Enter")
+    expect(other.locator(".jp-OutputArea-output")).to_have_text("42")
+    expect(other.locator(".jp-InputArea-prompt")).to_have_text("[3]:")  # not queued behind it
+    shown.button("Stop").click()
+    status(shown, "Stopped. What is trained is kept")
+    shown.button("Compare").click()
+    status(shown, "training network A")
+    shown.button("Stop").click()
+    status(shown, "Stopped. What is trained is kept")
+    page.assert_calm()
+
+
+def test_kernel_restarted_in_the_middle_of_a_training_loses_nothing(lab, page):
+    epochs = 400
+    shown = open_explorer(page, lab, "restart", cell(seeds=(14, 15), num_epochs=epochs))
+    shown.button("Compare").click()
+    status(shown, f"of {epochs})")
+    page.page.wait_for_timeout(500)  # some epochs
+    page.restart_kernel()
+    page.run_all()
+    shown = page.panels("rl-explorer")[0]
+    compare(shown)
+    status(shown, re.compile(r"\((resumed|restored)"))
+
+
+def test_two_explorers_on_a_page_take_turns(lab, page):
+    open_explorer(page, lab, "two", cell(seeds=(16, 17)), cell(seeds=(18, 19)))
+    both = page.panels("rl-explorer")
+    assert len(both) == 2
+    for shown in both:
+        shown.button("Compare").click()
+    for shown, seeds in zip(both, ("16 and 17", "18 and 19"), strict=True):
+        status(shown, f"seeds {seeds} (trained)")
+        shown.slider("λ: A to B").press("ArrowRight")
+        status(shown, "λ = 0.51")
+    page.assert_calm()
+
+
+# Dials
+
+
+def test_error_of_a_dial_is_read_on_the_page_and_goes_away(lab, page):
+    name = lab.write(
+        "dial",
+        """import ipywidgets
+import rebasin_lab as rl
+
+def draw(x):
+    values = [60 // x, 1.0]
+    numbers = {"objectives": {"one": values}, "visits_per_sweep": 1}
+    return rl.picture("objective", numbers, alt=f"60 // {x}")
+
+rl.dials(draw, x=ipywidgets.IntSlider(value=2, min=0, max=3, description="x"))""",
+    )
+    page.open(name)
+    page.run_all()
+    (shown,) = page.panels()
+    slider = shown.slider("x")
+    shown.changes_when(lambda: slider.press("ArrowRight"))
+    slider.press("Home")
+    expect(shown.alerts()).to_contain_text("ZeroDivisionError", timeout=PATIENCE)
+    shown.changes_when(lambda: slider.press("ArrowRight"))

@@ -1,0 +1,237 @@
+"""Every notebook of the sequence, opened and run from the menu, and each of its dials turned."""
+
+import json
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rebasin_lab as rl
+from lab_page import SIZES, record
+from rebasin_lab import counterexample, experiments, paths, runner
+
+# Notebooks without a dial: their lesson is a map to read.
+STILL = ("04_loss_landscapes",)
+NOTEBOOKS = [path.stem for path in runner.notebook_sequence()]
+
+
+@pytest.fixture(autouse=True)
+def _networks_are_those_of_the_lab(lab, monkeypatch):
+    monkeypatch.setenv("REBASIN_RUNS", str(lab.runs))
+
+
+def profile():
+    quick = rl.get_profile("quick")
+    return quick if SIZES == "quick" else experiments.trial_profile(quick)
+
+
+def networks(notebook):
+    """What the notebook has trained, from the store."""
+    parameters = {"trial": True} if SIZES == "trial" else {}
+    wanted = experiments.grid(notebook, profile(), parameters)
+    assert all(map(experiments.is_stored, wanted))
+    return [rl.trained(each, style="silent") for each in wanted]
+
+
+def evaluated(network, data):
+    """Loss and accuracy on the test images."""
+    test = jnp.asarray(data.test_images), jnp.asarray(data.test_labels)
+    return rl.evaluate(network.model.apply, network.params, *test)
+
+
+def saved_numbers(lab, notebook, figure):
+    """The numbers of a figure that the notebook saved as it ran."""
+    path = lab.runs / "interactive" / "figures" / notebook / f"{figure}.json"
+    return json.loads(path.read_text())["numbers"]
+
+
+def numbers_in(text):
+    return [float(number) for number in re.findall(r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?", text)]
+
+
+# What the library says of where the dials stand, after each has been turned.
+
+
+def check_quickstart(lab, panels):
+    (panel,) = panels
+    a, b = networks("00_quickstart")[:2]
+    data = a.experiment.load_dataset()
+    apply_fn = a.model.apply
+    images = jnp.asarray(data.test_images)
+    middle = np.asarray(apply_fn(rl.lerp(0.5, a.params, b.params), images[:200]))
+    shown = np.argsort(np.ptp(middle, axis=-1))[:10]
+    lam, naive, total, _ = numbers_in(panel.alt())
+    assert total == 10
+    logits = apply_fn(rl.lerp(lam, a.params, b.params), images[shown])
+    assert naive == (np.asarray(logits).argmax(-1) == data.test_labels[shown]).sum()
+
+
+def check_symmetries(lab, panels):
+    swap, group = panels
+    swap.dropdown("swapped in").choose("without the next layer")
+    swap.slider("and unit").press("End")
+    swap.wait_for_alt("and 9 swapped, without the next layer")
+    change = numbers_in(swap.alt())[2]
+    assert change > 1e-3  # of all three lines it is rounding
+    data = networks("01_permutation_symmetries")[0].experiment.load_dataset()
+    for network in ("resnet20", "vgg16"):
+        group.changes_when(lambda name=network: group.dropdown("network").choose(name))
+        model = rl.build_model(network, dataset=data)
+        shapes = jax.eval_shape(model.init, jax.random.key(0))
+        spec = rl.infer_permutation_spec(model.apply, shapes, jnp.asarray(data.test_images[:1]))
+        count = f"{network}: {len(spec.permutations)} permutations"
+        assert count in group.root.inner_text()  # the change that was turned to pins none
+
+
+def check_matching(lab, panels):
+    (panel,) = panels
+    slider = panel.slider("visit")
+    panel.changes_when(lambda: slider.press("Home"))
+    reached = None
+    for _ in range(3):
+        *_, before, after = numbers_in(panel.alt())
+        assert after >= before
+        assert reached in (None, before)
+        reached = after
+        panel.changes_when(lambda: slider.press("ArrowRight"))
+
+
+def check_counterexample(lab, panels):
+    (panel,) = panels
+    for name in panel.dropdown("π").options:
+        panel.dropdown("π").choose(name)
+        panel.wait_for_alt(f"^{name}, lambda")
+        lam, wrong = numbers_in(panel.alt().removeprefix(name))
+        exact = counterexample.closed_form_error(name, np.array([lam]))[0]
+        assert wrong == pytest.approx(100 * exact, abs=1.0)  # the panel counts pixels
+
+
+def check_onset(lab, panels):
+    (panel,) = panels
+    first, second, epoch, naive, *_ = numbers_in(panel.alt())
+    found = {each.experiment.seed: each for each in networks("05_onset_of_mode_connectivity")}
+    a, b = found[int(first)], found[int(second)]
+    data = profile().coarse(a.experiment.load_dataset())
+    ends = (network.params_after(int(epoch)) for network in (a, b))
+    curve = rl.interpolation_curve(
+        a.model.apply, *ends, data, num_lambdas=profile().num_coarse_lambdas
+    )
+    assert naive == pytest.approx(rl.loss_barrier(curve, split="train"), abs=1e-4)
+
+
+def check_width(lab, panels):
+    (panel,) = panels
+    width = numbers_in(panel.slider("networks").text)[0]
+    naive = numbers_in(panel.alt())[-2]
+    pairs = {}
+    for each in networks("06_model_width"):
+        if dict(each.experiment.options)["width"] == width:
+            pairs[each.experiment.seed] = each
+    data = profile().coarse(pairs[0].experiment.load_dataset())
+    barriers = [
+        rl.loss_barrier(
+            rl.interpolation_curve(
+                pairs[seed].model.apply,
+                pairs[seed].params,
+                pairs[seed + 1].params,
+                data,
+                num_lambdas=profile().num_coarse_lambdas,
+            ),
+            split="train",
+        )
+        for seed in range(0, len(pairs), 2)
+    ]
+    assert naive == pytest.approx(np.mean(barriers), abs=1e-3)
+
+
+def check_split(lab, panels):
+    line, minorities = panels
+    network = networks("07_split_data")[0]
+    data = network.experiment.load_dataset()
+    own = evaluated(network, data)
+    temperature = line.slider("temperature")
+    for slider in (line.slider("λ"), temperature):
+        slider.press("Home")
+    line.wait_for_alt("λ = 0.0, temperature 0.5")
+    accuracy = numbers_in(line.alt())[3]
+    assert accuracy == pytest.approx(100 * own.accuracy, abs=0.06)  # whatever the temperature
+    panel_accuracy = numbers_in(minorities.alt())
+    assert all(0 <= value <= 100 for value in panel_accuracy)
+
+
+def check_merge_many(lab, panels):
+    (panel,) = panels
+    panel.slider("networks").press("Home")
+    panel.dropdown("metric").choose("test loss (nats)")
+    panel.wait_for_alt(r"^one network, test loss \(nats\)")
+    seen = [each for each in networks("08_merge_many") if each.experiment.view.part != "all"]
+    data = seen[0].experiment.load_dataset()
+    own = evaluated(seen[0], data)
+    single, naive, merged, ensemble = numbers_in(panel.alt())
+    assert single == naive == merged == ensemble == pytest.approx(own.loss, rel=5e-3)
+
+
+def check_failures(lab, panels):
+    (panel,) = panels
+    panel.dropdown("network").choose("BatchNorm")
+    panel.wait_for_alt("^BatchNorm at")
+    lam, *losses = numbers_in(panel.alt())
+    saved = saved_numbers(lab, "09_failure_modes", "mended_lines")
+    index = int(np.argmin(np.abs(np.subtract(saved["lambdas"], lam))))
+    (panel_of_losses,) = [one for one in saved["panels"] if one["title"] == "Loss"]
+    of_first_pair = [line["values"][0][index] for line in panel_of_losses["lines"]]
+    assert losses == pytest.approx(of_first_pair[: len(losses)], abs=0.006)
+
+
+CHECKS = {
+    "00_quickstart": check_quickstart,
+    "01_permutation_symmetries": check_symmetries,
+    "02_matching_methods": check_matching,
+    "03_counterexample": check_counterexample,
+    "05_onset_of_mode_connectivity": check_onset,
+    "06_model_width": check_width,
+    "07_split_data": check_split,
+    "08_merge_many": check_merge_many,
+    "09_failure_modes": check_failures,
+}
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_dials_of(notebook, lab, page):
+    page.open(f"{notebook}.ipynb")
+    page.run_all()
+    assert page.page.locator(".jp-OutputArea-output figure img[alt]").count() >= 1
+    panels = page.panels()
+    assert bool(panels) == (notebook not in STILL)
+    for number, panel in enumerate(panels, 1):
+        # The last one first: in 01 it is what makes a difference for the network that is on view.
+        for control in reversed([*panel.sliders(), *panel.dropdowns()]):
+            if control.num_stops > 1:
+                panel.changes_when(control.turn)
+        page.photograph(panel, f"{notebook}-{number}" if len(panels) > 1 else notebook)
+    if panels:
+        CHECKS[notebook](lab, panels)
+    page.assert_calm()
+
+
+def test_every_notebook_with_dials_is_held_against_the_library():
+    assert CHECKS.keys() == {*NOTEBOOKS} - {*STILL}
+
+
+@pytest.mark.skipif(SIZES == "quick", reason="its networks are stored")
+def test_quickstart_as_it_is_with_nothing_stored(lab, page):
+    name = "quickstart_as_it_is.ipynb"
+    (lab.folder / name).write_text((paths.notebooks_dir() / "00_quickstart.ipynb").read_text())
+    page.open(name)
+    record("seconds_to_first_figure", page.seconds_to_first_figure())
+    page.wait_for_end()
+    (panel,) = page.panels()
+    slider = panel.slider("λ: A to B")
+    page.start_stopwatch(".rl-dials")
+    for _ in range(8):
+        panel.changes_when(lambda: slider.press("ArrowRight"))
+        page.page.wait_for_timeout(1000)  # as somebody who looks at it
+    record("dial_milliseconds", page.times())
+    page.assert_calm()
