@@ -49,6 +49,7 @@ class Dials(ipywidgets.VBox):
         self._ahead = Latest(self._draw_ahead, on_error=lambda error: None)
         self._redraw()
         for control in self._controls.values():
+            control.style.description_width = "initial"  # a label is never cut short
             control.observe(self._on_change, names="value")
         row = ipywidgets.Layout(flex_flow="row wrap")
         super().__init__(
