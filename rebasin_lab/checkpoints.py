@@ -88,6 +88,15 @@ def load(
     return tree, metadata
 
 
+def peek(path: Path) -> dict[str, Any]:
+    """The metadata of a checkpoint, unchecked, without reading its arrays; empty if it has none."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return json.loads((file.metadata() or {}).get(_KEY, "").partition(" ")[2] or "{}")
+    except (OSError, ValueError, safetensors.SafetensorError):  # not there, or not whole
+        return {}
+
+
 def _digest(leaves: Mapping[str, np.ndarray], metadata_text: str) -> str:
     digest = hashlib.sha256(metadata_text.encode())
     for name in sorted(leaves):

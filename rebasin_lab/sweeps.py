@@ -10,13 +10,15 @@ import concurrent.futures
 import multiprocessing
 import os
 import time
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from rebasin_lab import experiments, paths, progress
 from rebasin_lab.experiments import Experiment, Trained
+
+SECONDS_BETWEEN_LOOKS = 2.0  # at how far the trainings have come
 
 
 class SweepError(RuntimeError):
@@ -71,17 +73,22 @@ def _train_elsewhere(
     style: progress.Style,
 ) -> None:
     total = sum(each.train.num_epochs for each in missing)
+    places = [experiments.path_of(each, store=store) for each in missing]
     description = f"training {len(missing)} networks"
-    with progress.progress_bar(total, description, style=style) as bar:
 
-        def on_done(experiment: Experiment) -> None:
-            bar.set_postfix_str(experiment.title, refresh=False)
-            bar.update(experiment.train.num_epochs)
+    def epochs() -> int:
+        return sum(map(experiments.epochs_stored, places))
+
+    with progress.progress_bar(total, description, done=epochs(), style=style) as bar:
+
+        def on_look(num_ended: int) -> None:
+            bar.set_postfix_str(f"{num_ended} of them ended", refresh=False)
+            bar.update(epochs() - bar.n)
 
         if executor is not None:
-            failed = _submit(missing, executor, store, on_done)
+            failed = _submit(missing, executor, store, on_look)
         else:
-            failed = _in_own_processes(missing, num_jobs, store, on_done)
+            failed = _in_own_processes(missing, num_jobs, store, on_look)
     if failed:
         reasons = "; ".join(
             f"{experiment.title} ({type(error).__name__}: {error})"
@@ -93,7 +100,7 @@ def _train_elsewhere(
         )
 
 
-def _in_own_processes(missing, num_jobs, store, on_done) -> dict[Experiment, BaseException]:
+def _in_own_processes(missing, num_jobs, store, on_look) -> dict[Experiment, BaseException]:
     """As `_submit`; what was under way when a process died has a second try, one at a time."""
     num_threads = max(1, (os.cpu_count() or 1) // num_jobs)
 
@@ -106,27 +113,43 @@ def _in_own_processes(missing, num_jobs, store, on_done) -> dict[Experiment, Bas
         )
 
     with pool(num_jobs) as executor:
-        failed = _submit(missing, executor, store, on_done)
+        failed = _submit(missing, executor, store, on_look)
     # One process that dies takes the pool with it, and all that was waiting there.
     for experiment in [e for e, error in failed.items() if isinstance(error, BrokenProcessPool)]:
         del failed[experiment]
         with pool(1) as executor:
-            failed |= _submit([experiment], executor, store, on_done)
+            failed |= _submit([experiment], executor, store, on_look)
     return failed
 
 
-def _submit(missing, executor, store, on_done) -> dict[Experiment, BaseException]:
-    """Train everything there; returns what failed, and why."""
+def _submit(
+    missing: Sequence[Experiment],
+    executor: Executor,
+    store: Path,
+    on_look: Callable[[int], None],
+) -> dict[Experiment, BaseException]:
+    """Train everything there; returns what failed, and why.
+
+    Args:
+        missing: what to train.
+        executor: where.
+        store: the folder that networks and their unfinished trainings are written to.
+        on_look: called every few seconds with the number of trainings that have ended.
+    """
     failed: dict[Experiment, BaseException] = {}
     futures: dict[Future, Experiment] = {}
     for experiment in missing:
         futures[executor.submit(_job, experiment, str(store))] = experiment
+    waiting = set(futures)
     try:
-        for future in concurrent.futures.as_completed(futures):
-            if error := future.exception():
-                failed[futures[future]] = error
-            else:
-                on_done(futures[future])
+        while waiting:
+            ended, waiting = concurrent.futures.wait(
+                waiting, timeout=SECONDS_BETWEEN_LOOKS, return_when=FIRST_COMPLETED
+            )
+            for future in ended:
+                if error := future.exception():
+                    failed[futures[future]] = error
+            on_look(len(futures) - len(waiting))
     except BaseException:  # an interrupt: what has not begun must not begin
         for future in futures:
             future.cancel()

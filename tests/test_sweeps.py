@@ -3,13 +3,14 @@
 import concurrent.futures
 import dataclasses
 import os
+import re
 import signal
 
 import jax
 import numpy as np
 import pytest
 
-from rebasin_lab import experiments, sweeps, training
+from rebasin_lab import experiments, progress, sweeps, training
 from rebasin_lab.datasets import View
 
 TRAIN = training.TrainConfig(batch_size=50, num_epochs=2)
@@ -64,6 +65,33 @@ def test_processes_train_what_a_loop_trains(tmp_path):
     here = sweeps.train_all(GRID, store=tmp_path / "a", style="silent")
     there = sweeps.train_all(GRID, store=tmp_path / "b", num_jobs=2, style="silent")
     assert_same_networks(here, there)
+
+
+def test_epochs_of_networks_that_others_train_are_shown_as_they_end(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sweeps, "SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+
+    def half_way(state):
+        if state.epoch == 20:
+            raise KeyboardInterrupt
+
+    long = GRID[0].trained_with(num_epochs=40)
+    with pytest.raises(KeyboardInterrupt):
+        experiments.trained(long, store=tmp_path, style="silent", on_epoch=half_way)
+    assert experiments.epochs_stored(experiments.path_of(long, store=tmp_path)) == 20
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        sweeps.train_all([long, GRID[1]], store=tmp_path, executor=executor, style="lines")
+    shown = [int(n) for n in re.findall(r"(\d+)/42 in", capsys.readouterr().out)]
+    assert shown == sorted(shown)
+    assert len({20, *shown}) > 3  # not only when a network is done
+    assert shown[-1] == 42
+
+
+def test_epochs_of_what_was_never_begun_or_is_damaged_are_none(tmp_path):
+    path = tmp_path / "network.safetensors"
+    assert experiments.epochs_stored(path) == 0
+    path.write_bytes(b"no checkpoint")
+    assert experiments.epochs_stored(path) == 0
 
 
 def test_one_failing_job_is_named_and_the_others_are_kept(tmp_path):

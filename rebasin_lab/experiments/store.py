@@ -89,7 +89,7 @@ def trained(
     model = experiment.build_model(data)
     config = describe(experiment, data)
     final = path_of(experiment, data=data, store=store)
-    partial = final.with_suffix(".partial.safetensors")
+    partial = _partial_path(final)
     template = jax.eval_shape(
         lambda: training.initial_state(model, data, experiment.train, seed=experiment.seed)
     )
@@ -146,6 +146,13 @@ def is_stored(
     return all(path.exists() for path in kept)
 
 
+def epochs_stored(path: Path) -> int:
+    """How many epochs of the network that is kept at this path are there; others may train it."""
+    if history := checkpoints.peek(path).get("history"):
+        return len(history["train_loss"])
+    return checkpoints.peek(_partial_path(path)).get("epoch", 0)
+
+
 def describe(experiment: Experiment, data: datasets.Dataset) -> dict[str, Any]:
     """All that determines a network, JSON-ready; the data's digest says which part it saw."""
     # A field younger than the first stored networks is left out at the value that changes nothing,
@@ -199,7 +206,7 @@ def _train(
             if state.epoch < total:
                 tree = {"params": state.params, "opt_state": state.opt_state}
                 metadata = {"config": config, "history": state.history, "epoch": state.epoch}
-                checkpoints.save(final.with_suffix(".partial.safetensors"), tree, metadata)
+                checkpoints.save(_partial_path(final), tree, metadata)
             accuracy = f"test accuracy {state.history['test_accuracy'][-1]:.3f}"
             bar.set_postfix_str(accuracy, refresh=False)
             bar.update(1)
@@ -213,6 +220,10 @@ def _train(
 
 def _snapshot_path(final: Path, epoch: int) -> Path:
     return final.with_suffix(f".epoch{epoch}.safetensors")
+
+
+def _partial_path(final: Path) -> Path:
+    return final.with_suffix(".partial.safetensors")
 
 
 def _partial_state(
