@@ -3,7 +3,7 @@ import re
 import pytest
 from click.testing import CliRunner
 
-from rebasin_lab import cli, paths, runner
+from rebasin_lab import cli, execution, paths, runner
 
 
 def invoke(*arguments):
@@ -61,6 +61,13 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch):
     result = invoke("reproduce")
     assert result.exit_code == 130
     assert "the same command goes on from there" in result.output
+
+
+def test_options_of_jupyter_lab_are_passed_on(monkeypatch):
+    asked = []
+    monkeypatch.setattr(execution, "run_lab", lambda arguments: asked.append(arguments) or 3)
+    assert invoke("lab", "--no-browser", "--port=9999").exit_code == 3
+    assert asked == [("--no-browser", "--port=9999")]
 
 
 def test_redraw_draws_every_figure_from_its_numbers(monkeypatch, tmp_path):
@@ -124,4 +131,4 @@ def test_folder_that_cannot_be_written_to_is_one_paragraph(tmp_path):
 
 
 def test_help_names_the_commands():
-    assert all(command in invoke("--help").output for command in ("reproduce", "redraw", "figures"))
+    assert all(command in invoke("--help").output for command in ("reproduce", "lab", "figures"))
