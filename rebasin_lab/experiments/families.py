@@ -139,7 +139,7 @@ def _cifar_mlp(profile: str, batch_size: int, num_epochs: int, *, augment: bool)
 
 # The second data set of Fig. 2 and 3.
 CIFAR_MLP = {
-    "laptop": _cifar_mlp("laptop", 500, 10, augment=False),
+    "laptop": _cifar_mlp("laptop", 500, 12, augment=False),
     "paper": _cifar_mlp("paper", 100, 100, augment=True),
 }
 
