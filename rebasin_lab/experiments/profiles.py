@@ -99,7 +99,7 @@ PROFILES = {
             num_merged=5,
             num_merged_epochs=30,
             num_halves=8,
-            minorities=(0.0, 0.05, 0.1, 0.35, 0.5),
+            minorities=(0.0, 0.1, 0.5),
         ),
         Profile(
             name="laptop",  # the real data set, fewer epochs than the paper
