@@ -20,8 +20,8 @@ from playwright.sync_api import Locator, Page, expect
 # "trial": on tiny data. "quick": notebooks as they are, with the networks of the checkout's runs.
 SIZES = os.environ.get("REBASIN_BROWSER_SIZES", "trial")
 SCREENSHOTS = Path(__file__).parents[2] / "runs" / "browser"
-PATIENCE = 60_000  # milliseconds; other tests may want the machine
-LONG_PATIENCE = 300_000  # for a whole notebook
+PATIENCE = 120_000  # milliseconds; other tests may want the machine
+LONG_PATIENCE = 600_000  # for a whole notebook
 _BAD_OUTPUT = ", ".join(
     f'.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.{kind}"]'
     for kind in ("error", "stderr")
@@ -94,7 +94,8 @@ class LabPage:
         """Run > Run All Cells, until there is something to see; others may still run."""
         began = time.monotonic()
         self.menu("Run", "Run All Cells")
-        self.page.locator(f".jp-OutputArea-output figure img, {_BAD_OUTPUT}").first.wait_for()
+        shown = self.page.locator(f".jp-OutputArea-output figure img, {_BAD_OUTPUT}").first
+        shown.wait_for(timeout=LONG_PATIENCE)
         return time.monotonic() - began
 
     def wait_for_end(self) -> None:

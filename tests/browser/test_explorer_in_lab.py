@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 import rebasin_lab as rl
-from lab_page import PATIENCE, record
+from lab_page import PATIENCE, SIZES, record
 from rebasin_lab import exploration
 
 SMALL = {"dataset": "digits8x8", "width": 16, "depth": 2, "num_epochs": 2}
@@ -200,8 +200,20 @@ def test_missing_data_are_said_and_the_panel_goes_on(panel):
 
 def test_pictures_in_both_themes(panel, shared_page):
     panel.root.locator(".lm-TabBar-tabLabel", has_text="Order of units").click()
-    shared_page.photograph(panel, "explorer")
+    if SIZES == "trial":
+        shared_page.photograph(panel, "explorer")
     shared_page.assert_calm()
+
+
+@pytest.mark.skipif(SIZES == "trial", reason="its networks are not stored")
+def test_lab_opens_on_the_networks_of_the_notebooks(lab, page):
+    page.open("lab.ipynb")
+    page.run_all()
+    shown = page.panels("rl-explorer")[0]
+    status(shown, "(restored)")
+    expect(shown.root.locator(".rl-walk img")).to_have_count(10 + 1, timeout=PATIENCE)
+    page.photograph(shown, "explorer")
+    page.assert_calm()
 
 
 # How long it takes; nothing is asserted of that.
