@@ -20,7 +20,6 @@ NOT_REPRODUCED_AT_QUICK = {
     "a1-high-lr-adam",  # the opposite: the higher rate leaves the lower barrier
     "a11-steepest-descent",
     "a4-layernorm-fine",  # in the last layer of networks that are not joined
-    "fig13-calibration-ensemble",
     "fig13-calibration-singles",
     "fig2-imagenet-loss",  # an arithmetic slip of the paper: 78 % by its own curve
     "fig2-mnist-matched",
@@ -35,6 +34,17 @@ NOT_REPRODUCED_AT_QUICK = {
     "table3-below-best",
     "table3-test-loss",
     "table3-train-loss-small",
+}
+
+# So near their bounds that the last bits of a processor's sums decide: they held on one with
+# AVX-512 and failed on one without (4.99999 points of at least 5, 0.0216 of at most 0.02, 0.0004 of
+# below 0), or the other way round.
+EITHER_WAY_AT_QUICK = {
+    "fig11-on-par-with-ensemble",
+    "fig13-calibration-ensemble",
+    "fig9-mnist-naive",
+    "table3-calibration",
+    "weight-matching-seconds",  # depends on the machine, too
 }
 
 
@@ -67,8 +77,7 @@ class TestQuickRun:
         assert statuses.keys() == claims.CLAIMS.keys()
         assert "not run" not in statuses.values()
         missed = {claim for claim, status in statuses.items() if status == "not reproduced"}
-        # Timing depends on the machine: it may fail without being news.
-        assert missed - {"weight-matching-seconds"} == NOT_REPRODUCED_AT_QUICK
+        assert missed - EITHER_WAY_AT_QUICK == NOT_REPRODUCED_AT_QUICK
 
     def test_networks_are_those_a_dry_run_tells_of(self, quick_run):
         plan, _, folder, _ = quick_run
