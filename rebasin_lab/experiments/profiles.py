@@ -32,9 +32,7 @@ class Profile:
     num_merged: int  # networks of Table 3
     num_merged_epochs: int  # passes over their training images
     num_halves: int  # networks of Fig. 13, each on a random half of the images
-    minorities: tuple[
-        float, ...
-    ]  # shares of rarer classes to split the data by, beside section 5.4
+    minorities: tuple[float, ...]  # shares of rare classes to split by, beside section 5.4's
 
     @property
     def changed(self) -> bool:
