@@ -65,7 +65,9 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.slow)
 
 
-@pytest.fixture(scope="session")
+# Playwright keeps an event loop running in this thread: it ends with its file, not with the session,
+# since tests after it may start loops of their own.
+@pytest.fixture(scope="module")
 def browser():
     """Chromium."""
     program = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -80,7 +82,7 @@ def browser():
         started.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lab(browser, tmp_path_factory):
     """JupyterLab as `make lab` starts it, on a copy of the notebooks."""
     home = tmp_path_factory.mktemp("home")
