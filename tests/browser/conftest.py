@@ -65,8 +65,8 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.slow)
 
 
-# Playwright keeps an event loop running in this thread: it ends with its file, not with the session,
-# since tests after it may start loops of their own.
+# Playwright keeps an event loop running in this thread. It ends with its file, not the session:
+# tests after it may start loops of their own.
 @pytest.fixture(scope="module")
 def browser():
     """Chromium."""
@@ -134,25 +134,32 @@ def lab(browser, tmp_path_factory):
         yield Lab(url, folder, runs)
 
 
+@pytest.fixture(scope="module")
+def window(browser):
+    """A browser's window, 1280 pixels wide, and high enough for any panel."""
+    opened = browser.new_context(viewport={"width": 1280, "height": 2400}, reduced_motion="reduce")
+    opened.set_default_timeout(PATIENCE)
+    yield opened
+    opened.close()
+
+
 @pytest.fixture
-def page(lab, browser):
-    """A page of a new browser window: 1280 pixels wide, and high enough for any panel."""
-    with _page(lab, browser) as shown:
+def page(lab, window):
+    """A page of it, with kernels of its own."""
+    with _page(lab, window) as shown:
         yield shown
 
 
 @pytest.fixture(scope="module")
-def shared_page(lab, browser):
+def shared_page(lab, window):
     """The same for all tests of a file."""
-    with _page(lab, browser) as shown:
+    with _page(lab, window) as shown:
         yield shown
 
 
 @contextlib.contextmanager
-def _page(lab, browser):
-    context = browser.new_context(viewport={"width": 1280, "height": 2400}, reduced_motion="reduce")
-    context.set_default_timeout(PATIENCE)
-    shown = LabPage(context.new_page(), lab.url, SCREENSHOTS)
+def _page(lab, window):
+    shown = LabPage(window.new_page(), lab.url, SCREENSHOTS)
     yield shown
     shown.close()
 

@@ -148,9 +148,9 @@ class LabPage:
         assert not [said for said in self.problems if "Failed to load resource" not in said]
 
     def close(self) -> None:
-        """Shut the kernel down and leave."""
-        self.page.evaluate("window.jupyterapp.serviceManager.sessions.shutdownAll()")
-        self.page.context.close()
+        """Shut its kernel down, of no other page, and leave."""
+        self.page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+        self.page.close()
 
 
 class Panel:
