@@ -87,15 +87,15 @@ def test_cursor_is_where_lambda_is_on_the_axis(explorer):
 
     def place(lam):
         slider.value = lam
-        (rule,) = re.findall(r"left: ([\d.]+)%", explorer._cursor.value)
+        (rule,) = re.findall(r"left: ([\d.]+)%", explorer._view._cursor.value)
         return float(rule)
 
     left, middle, right = (place(lam) for lam in (0.0, 0.5, 1.0))
     assert 0 < left < right < 100
     assert middle == pytest.approx((left + right) / 2, abs=0.01)
     # The picture under it: within the panel, the grid's lines run where there is no axis.
-    name = re.search(r"<style>\.([\w-]+)", explorer._cursor.value).group(1)
-    assert f'class="{name}"' in explorer._lines.value
+    name = re.search(r"<style>\.([\w-]+)", explorer._view._cursor.value).group(1)
+    assert f'class="{name}"' in explorer._view._lines.value
 
 
 def test_walking_naively_is_another_network(explorer):
@@ -111,18 +111,18 @@ def test_walking_naively_is_another_network(explorer):
     ("label", "value"), [("metric", "accuracy"), ("images", "train"), ("images", "test")]
 )
 def test_choice_of_curves_draws_them_anew(explorer, label, value):
-    before = explorer._lines.value
+    before = explorer._view._lines.value
     control(explorer, label).value = value
-    assert explorer._lines.value != before
-    assert value in explorer._lines.value
+    assert explorer._view._lines.value != before
+    assert value in explorer._view._lines.value
 
 
 def test_every_layer_can_be_looked_at(explorer):
-    seen = {explorer._order.value}
+    seen = {explorer._view._order.value}
     groups = control(explorer, "layer")
     for group in groups.options[1:]:
         groups.value = group[1]
-        seen.add(explorer._order.value)
+        seen.add(explorer._view._order.value)
     assert len(seen) == len(groups.options) == 2
 
 
@@ -139,7 +139,7 @@ def test_every_picture_has_an_alternative_text_and_every_control_a_label(explore
 def test_landscape_is_computed_when_asked_for(explorer):
     control(explorer, "Draw the plane").click()
     assert explorer.wait(PATIENCE)
-    assert "Test loss on the plane" in explorer._landscape.value
+    assert "Test loss on the plane" in explorer._view._landscape.value
     control(explorer, "walk with").value = "naive"
     control(explorer, "Draw the plane").click()
     assert "choose a matcher" in texts(explorer)
@@ -220,7 +220,7 @@ def test_more_matchers_stand_beside_each_other(explorer):
     assert explorer.wait(PATIENCE)
     assert explorer.result.methods == ("naive", "weight", "activation")
     assert explorer.method == "weight"  # what was walked with stays
-    assert "activation matching" in explorer._lines.value
+    assert "activation matching" in explorer._view._lines.value
 
 
 def test_another_architecture_brings_its_own_sizes(explorer):
@@ -296,9 +296,9 @@ def test_networks_of_ones_own(trained_pair, tiny_data):
 def test_page_without_controls_has_the_same_pictures(explorer):
     page = rl.explore(**SMALL, interactive=False)
     assert not isinstance(page, ipywidgets.Widget)
-    assert explorer._walk.value in page.data
-    assert explorer._search.value in page.data
-    assert explorer._order.value in page.data
+    assert explorer._view._walk.value in page.data
+    assert explorer._view._search.value in page.data
+    assert explorer._view._order.value in page.data
     assert "Test loss on the plane" in page.data
 
 

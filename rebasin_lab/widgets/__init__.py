@@ -1,7 +1,8 @@
 """Controls for notebooks: everything is drawn once plainly, then again as somebody turns a dial.
 
-`dials` is a figure that follows its dials; `explorer` the panel on two networks, which computes in
-`work`, on another thread, and is put together from `panels` and `fragments`.
+`dials` is a figure that follows its dials; `explorer` the panel on two networks, chosen in
+`choosing`, computed in `work`, on another thread, and shown in `view`, which is put together from
+`panels` and `fragments`.
 """
 
 from rebasin_lab.widgets.dials import Dials, dials, picture
