@@ -16,6 +16,7 @@ class ConvolutionalFamily:
     shrink: int  # images are made so many times smaller each way
     architecture: str
     widths: tuple[int | float, ...]  # multiples of the published width
+    compared_widths: tuple[int | float, ...]  # those at which every matcher is tried
     num_pairs: int  # of each width, if the profile has as many
     train: training.TrainConfig
     straight_through_epochs: int  # of the straight-through estimator
@@ -83,7 +84,8 @@ _LAPTOP_RESNET = ConvolutionalFamily(
     num_images=20_000,
     shrink=2,
     architecture="resnet8",
-    widths=(0.5, 1, 2),
+    widths=(0.25, 0.5, 1, 2),
+    compared_widths=(0.5, 1),
     num_pairs=2,
     straight_through_epochs=2,
     num_matched=5_000,
@@ -96,6 +98,7 @@ _PAPER_RESNET = ConvolutionalFamily(
     shrink=1,
     architecture="resnet20",
     widths=(1, 2, 4, 8, 16, 32),
+    compared_widths=(1, 2, 4, 8, 16),
     num_pairs=3,
     straight_through_epochs=250,
     num_matched=0,
@@ -112,6 +115,7 @@ CONVOLUTIONAL = {
             _LAPTOP_RESNET,
             architecture="vgg16",
             widths=(1 / 32, 1 / 16, 1 / 8),
+            compared_widths=(),
             straight_through_epochs=1,
             train=_SHORT_ADAM,
         ),
@@ -122,6 +126,7 @@ CONVOLUTIONAL = {
             _PAPER_RESNET,
             architecture="vgg16",
             widths=(1 / 8, 1 / 4, 1 / 2, 1, 2, 4),
+            compared_widths=(),
             num_pairs=2,
             train=dataclasses.replace(_SGD, num_epochs=100),
         ),
@@ -210,6 +215,7 @@ def get_convolutional_family(
         family,
         dataset=dataset or family.dataset,
         widths=(width,) if width else family.widths,
+        compared_widths=(width,) if width else family.compared_widths,
         num_images=num_images or family.num_images,
         train=dataclasses.replace(family.train, num_epochs=num_epochs or family.train.num_epochs),
     )
@@ -250,6 +256,7 @@ def trial_family(family: ConvolutionalFamily) -> ConvolutionalFamily:
         num_images=200,
         shrink=1,
         widths=family.widths[:2],
+        compared_widths=family.compared_widths[:1],
         straight_through_epochs=1,
         num_matched=100,
         num_evaluated=100,

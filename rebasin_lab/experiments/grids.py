@@ -62,11 +62,14 @@ def _members(
     widths: slice = slice(None),
 ) -> list[Experiment]:
     """Networks of some of a family's widths, which go up; none of no family."""
-    if family is None:
-        return []
+    return _of_widths(profile, family, family.widths[widths]) if family else []
+
+
+def _of_widths(
+    profile: Profile, family: ConvolutionalFamily, widths: Sequence[int | float]
+) -> list[Experiment]:
     seeds = _seeds(profile, family.num_pairs)
-    chosen = family.widths[widths] or family.widths
-    return [family.experiment(width=width, seed=seed) for width in chosen for seed in seeds]
+    return [family.experiment(width=width, seed=seed) for width in widths for seed in seeds]
 
 
 def _cifar_mlps(profile: Profile, own: Parameters) -> list[Experiment]:
@@ -94,7 +97,8 @@ def _matching_methods(profile: Profile, own: Parameters) -> list[Experiment]:
         num_images=own.get("convolutional_images", 0),
         num_epochs=own.get("convolutional_epochs", 0),
     )
-    return _mlps(profile, _seeds(profile)) + _members(profile, family, slice(-1))
+    compared = _of_widths(profile, family, family.compared_widths) if family else []
+    return _mlps(profile, _seeds(profile)) + compared
 
 
 def _loss_landscapes(profile: Profile, own: Parameters) -> list[Experiment]:
