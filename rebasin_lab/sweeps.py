@@ -81,7 +81,8 @@ def _train_elsewhere(
 
     with progress.progress_bar(total, description, done=epochs(), style=style) as bar:
 
-        def on_look(num_ended: int) -> None:
+        def on_look() -> None:
+            num_ended = sum(place.exists() for place in places)
             bar.set_postfix_str(f"{num_ended} of them ended", refresh=False)
             bar.update(epochs() - bar.n)
 
@@ -126,7 +127,7 @@ def _submit(
     missing: Sequence[Experiment],
     executor: Executor,
     store: Path,
-    on_look: Callable[[int], None],
+    on_look: Callable[[], None],
 ) -> dict[Experiment, BaseException]:
     """Train everything there; returns what failed, and why.
 
@@ -134,7 +135,7 @@ def _submit(
         missing: what to train.
         executor: where.
         store: the folder that networks and their unfinished trainings are written to.
-        on_look: called every few seconds with the number of trainings that have ended.
+        on_look: called every few seconds.
     """
     failed: dict[Experiment, BaseException] = {}
     futures: dict[Future, Experiment] = {}
@@ -149,7 +150,7 @@ def _submit(
             for future in ended:
                 if error := future.exception():
                     failed[futures[future]] = error
-            on_look(len(futures) - len(waiting))
+            on_look()
     except BaseException:  # an interrupt: what has not begun must not begin
         for future in futures:
             future.cancel()

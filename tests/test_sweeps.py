@@ -121,11 +121,15 @@ def die_once(experiment, store):
 
 
 @pytest.mark.slow
-def test_a_killed_process_costs_nobody_a_network(tmp_path, monkeypatch):
+def test_a_killed_process_costs_nobody_a_network(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sweeps, "_job", die_once)
-    networks = sweeps.train_all(GRID, store=tmp_path, num_jobs=2, style="silent")
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    networks = sweeps.train_all(GRID, store=tmp_path, num_jobs=2, style="lines")
     assert (tmp_path / "died").exists()
     assert [network.experiment for network in networks] == GRID
+    ended = [int(n) for n in re.findall(r"(\d+) of them ended", capsys.readouterr().out)]
+    assert ended == sorted(ended)
+    assert ended[-1] == len(GRID)
 
 
 def test_less_than_one_job_is_refused(tmp_path):
