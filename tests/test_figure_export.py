@@ -607,6 +607,22 @@ def test_gallery_is_the_same_twice(tmp_path):
     assert figure_export.write_gallery(tmp_path).read_bytes() == first
 
 
+def test_the_projects_gallery_is_that_of_the_laptop_run(tmp_path):
+    """`rebasin-lab figures --gallery --to figures/laptop --page figures/README.md` writes it."""
+    committed = paths.figures_dir()
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "notebooks").symlink_to(paths.notebooks_dir())
+    for name in ("laptop", "scoreboard.json"):
+        (tmp_path / "figures" / name).symlink_to(committed / name)
+    page = figure_export.write_gallery(tmp_path / "figures/laptop", tmp_path / "figures/README.md")
+    assert page.read_text() == (committed / "README.md").read_text()
+    board = json.loads((committed / "scoreboard.json").read_text())
+    assert "laptop" in board["title"]
+    assert {row["claim"] for row in board["claims"]} == claims.CLAIMS.keys()
+    for path in figures.saved_figures(committed / "laptop"):
+        assert json.loads(path.read_text())["profile"] == "laptop"
+
+
 # The figures of the project
 
 LIGHTNESS_STEP = 10  # of 100: a step that is seen between lines apart from each other
