@@ -584,7 +584,7 @@ def test_saved_figures_are_found_in_order(tmp_path):
 
 COMMITTED = pytest.mark.parametrize(
     "path",
-    figures.saved_figures(),
+    [*figures.saved_figures(), *figures.saved_figures(paths.figures_dir() / "laptop")],
     ids=lambda path: str(path.relative_to(paths.figures_dir())),
 )
 
