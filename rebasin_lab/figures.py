@@ -111,8 +111,9 @@ def redraw(path: Path) -> None:
 
 
 def _pictures(text: str) -> dict[str, bytes]:
-    record = json.loads(text)
-    return {kind: render(record, kind) for kind in ("svg", "png")}
+    with drawing():
+        fig = draw(json.loads(text))
+        return {kind: _encoded(fig, kind) for kind in ("svg", "png")}
 
 
 def _write_pictures(path: Path, pictures: Mapping[str, bytes]) -> None:
@@ -122,11 +123,15 @@ def _write_pictures(path: Path, pictures: Mapping[str, bytes]) -> None:
 
 def render(record: Mapping[str, Any], kind: str) -> bytes:
     """The picture of a figure record, as the bytes of an SVG or a PNG file."""
+    with drawing():
+        return _encoded(draw(record), kind)
+
+
+def _encoded(fig: Figure, kind: str) -> bytes:
     # A date would make every run's file another one.
     metadata = {"Date": None} if kind == "svg" else {}
     buffer = io.BytesIO()
-    with drawing():
-        draw(record).savefig(buffer, format=kind, dpi=PNG_DPI, metadata=metadata)
+    fig.savefig(buffer, format=kind, dpi=PNG_DPI, metadata=metadata)
     return buffer.getvalue()
 
 
@@ -152,7 +157,7 @@ def settle_layout(fig: Figure) -> None:
     The solver behind the layout adds in an order of its own, so places differ in their last digits
     from one drawing to the next, and with them the bytes of an SVG.
     """
-    fig.draw_without_rendering()
+    fig.get_layout_engine().execute(fig)
     fig.set_layout_engine("none")
     for ax in fig.axes:
         ax.set_position([round(value, 6) for value in ax.get_position(original=True).bounds])
