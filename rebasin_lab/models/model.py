@@ -9,6 +9,7 @@ the other mode of BatchNorm, and as pure: it hands back the parameters with the 
 import dataclasses
 import functools
 import inspect
+import itertools
 import math
 from typing import Any
 
@@ -129,7 +130,22 @@ class Model:
 
     def _build(self, key: Key[Array, ""]) -> nnx.Module:
         constructor = ARCHITECTURES[self.architecture]
-        return constructor(self.image_shape, self.num_classes, rngs=nnx.Rngs(key), **self.options)
+        return constructor(self.image_shape, self.num_classes, rngs=_Keys(key), **self.options)
+
+
+class _Keys:
+    """The keys that `nnx.Rngs(key)` gives to layers, counted in Python.
+
+    NNX counts in an array, whose every change under `eval_shape` composes a message about all that
+    was traced before, for nobody: two thirds of the time to build a ResNet.
+    """
+
+    def __init__(self, key: Key[Array, ""]):
+        self._key = key
+        self._count = itertools.count()
+
+    def params(self) -> Key[Array, ""]:
+        return jax.random.fold_in(self._key, next(self._count))
 
 
 def build_model(architecture: str, *, dataset: datasets.Dataset, **options: Any) -> Model:
