@@ -133,7 +133,7 @@ class Model:
         return constructor(self.image_shape, self.num_classes, rngs=_Keys(key), **self.options)
 
 
-class _Keys:
+class _Keys(nnx.Rngs):
     """The keys that `nnx.Rngs(key)` gives to layers, counted in Python.
 
     NNX counts in an array, whose every change under `eval_shape` composes a message about all that
