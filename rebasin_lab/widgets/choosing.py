@@ -1,8 +1,7 @@
 """The explorer's controls of what is explored: data, networks, matchers."""
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ipywidgets
@@ -66,19 +65,14 @@ class ChoiceControls:
     def _settle_sizes(self) -> None:
         """Sizes and epochs that another architecture, or other data, is usually trained with."""
         kind = {name: self._controls[name].value for name in ("dataset", "architecture")}
-        with self._settling():
-            for name, value in _sizes(Choices(**kind)).items():
-                self._controls[name].value = value
-            self._controls["depth"].disabled = not Choices(**kind).recipe.depth
-
-    @contextlib.contextmanager
-    def _settling(self) -> Iterator[None]:
-        """Controls set in here are not somebody's choice."""
-        self._is_settling = True
+        usual = Choices(**kind)
+        self._is_settling = True  # what is set below is nobody's choice
         try:
-            yield
+            for name, value in _sizes(usual).items():
+                self._controls[name].value = value
         finally:
             self._is_settling = False
+        self._controls["depth"].disabled = not usual.recipe.depth
 
 
 def _chosen(controls: Mapping[str, ipywidgets.ValueWidget], first: Choices) -> Choices:
