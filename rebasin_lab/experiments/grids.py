@@ -59,17 +59,17 @@ def _family(
 def _members(
     profile: Profile,
     family: ConvolutionalFamily | None,
-    widths: slice = slice(None),
+    widths: Sequence[int | float] | None = None,
 ) -> list[Experiment]:
-    """Networks of some of a family's widths, which go up; none of no family."""
-    return _of_widths(profile, family, family.widths[widths]) if family else []
-
-
-def _of_widths(
-    profile: Profile, family: ConvolutionalFamily, widths: Sequence[int | float]
-) -> list[Experiment]:
+    """Networks of a family, of these of its widths or of all; none of no family."""
+    if not family:
+        return []
     seeds = _seeds(profile, family.num_pairs)
-    return [family.experiment(width=width, seed=seed) for width in widths for seed in seeds]
+    return [
+        family.experiment(width=width, seed=seed)
+        for width in (family.widths if widths is None else widths)
+        for seed in seeds
+    ]
 
 
 def _cifar_mlps(profile: Profile, own: Parameters) -> list[Experiment]:
@@ -97,12 +97,13 @@ def _matching_methods(profile: Profile, own: Parameters) -> list[Experiment]:
         num_images=own.get("convolutional_images", 0),
         num_epochs=own.get("convolutional_epochs", 0),
     )
-    compared = _of_widths(profile, family, family.compared_widths) if family else []
-    return _mlps(profile, _seeds(profile)) + compared
+    compared = family and family.compared_widths
+    return _mlps(profile, _seeds(profile)) + _members(profile, family, compared)
 
 
 def _loss_landscapes(profile: Profile, own: Parameters) -> list[Experiment]:
-    widest = _members(profile, _family(profile, own), slice(-1, None))
+    family = _family(profile, own)
+    widest = _members(profile, family, family and family.widths[-1:])
     return _mlps(profile, _seeds(profile)) + _cifar_mlps(profile, own) + widest
 
 
@@ -171,16 +172,16 @@ def _failure_modes(profile: Profile, own: Parameters) -> list[Experiment]:
         script = {"learning_rate": 1e-3, "num_epochs": 25, "augment": False}
         family = dataclasses.replace(family, train=dataclasses.replace(family.train, **script))
     family = trial_family(family) if family and own.get("trial") else family
-    networks += _members(profile, family, slice(1))
+    networks += _members(profile, family, family and family.widths[:1])
     batch_norm = BATCH_NORM[profile.name]
     layer_norm = dataclasses.replace(
         batch_norm, architecture=batch_norm.architecture.removesuffix("_bn")
     )
     if profile.name == "quick":
         layer_norm = layer_norm.trained_with(optimizer="adam", learning_rate=3e-3, weight_decay=0.0)
-    most_pairs = own.get("num_normed_pairs") or (None if profile.name == "paper" else 1)
+    seeds = _seeds(profile, profile.num_normed_pairs)
     for base in (batch_norm, layer_norm):
-        networks += [_experiment(base, own).seeded(seed) for seed in _seeds(profile, most_pairs)]
+        networks += [_experiment(base, own).seeded(seed) for seed in seeds]
     return networks
 
 

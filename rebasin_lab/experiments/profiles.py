@@ -32,6 +32,7 @@ class Profile:
     num_merged: int  # networks of Table 3
     num_merged_epochs: int  # passes over their training images
     num_halves: int  # networks of Fig. 13, each on a random half of the images
+    num_normed_pairs: int  # pairs of networks with BatchNorm, and with LayerNorm, at most num_pairs
     minorities: tuple[float, ...]  # shares of rare classes to split by, beside section 5.4's
 
     @property
@@ -97,6 +98,7 @@ PROFILES = {
             num_merged=5,
             num_merged_epochs=30,
             num_halves=8,
+            num_normed_pairs=1,
             minorities=(0.0, 0.1, 0.5),
         ),
         Profile(
@@ -119,6 +121,7 @@ PROFILES = {
             num_merged=5,
             num_merged_epochs=100,  # as in the paper
             num_halves=6,
+            num_normed_pairs=1,
             minorities=(0.0, 0.5),
         ),
         Profile(
@@ -141,6 +144,7 @@ PROFILES = {
             num_merged=5,
             num_merged_epochs=100,
             num_halves=32,
+            num_normed_pairs=3,
             minorities=(),  # its networks take a GPU hours
         ),
     )
@@ -200,6 +204,7 @@ _TRIAL = {
     "num_merged": 3,
     "num_merged_epochs": 2,
     "num_halves": 3,
+    "num_normed_pairs": 1,
     "minorities": (0.0,),
 }
 
