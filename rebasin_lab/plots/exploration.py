@@ -37,7 +37,7 @@ def draw_explored_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
             )
     label_line_ends(ax)
     ax.set(ylabel=UNITS[metric])
-    legend_below(fig, ax, most_columns=2)
+    legend_below(fig, ax, most_columns=2, handlelength=4)  # or a dash hides behind its marker
 
 
 def draw_unit_order(fig: Figure, numbers: Mapping[str, Any]) -> None:
