@@ -82,7 +82,8 @@ def filters(weights: Float[np.ndarray, "n h w c"], limit: float) -> str:
     return (
         f'<figure style="margin:0"><img alt="weights from the pixels to {num} units of the first '
         f'layer" src="{_encoded(Image.fromarray(sheet))}" style="width:100%;max-width:520px;'
-        'image-rendering:pixelated"></figure>'
+        'image-rendering:pixelated">'
+        f"<figcaption><small>first layer: weights of {num} units</small></figcaption></figure>"
     )
 
 
