@@ -111,6 +111,7 @@ NUMBERS = {
     "decision_walk": {
         "lambdas": [0.1, 0.9],
         "curves": {"identity": [0.25, 0.25], "swap both": [0.1, 0.2]},
+        "ends": {"identity": [0.0, 0.0], "swap both": [0.0, 0.0]},
         "permutation": "swap both",
         "lam": 0.3,
         "error": 0.15,

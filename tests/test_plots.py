@@ -234,9 +234,13 @@ def test_barriers_are_sorted_method_by_method():
 def test_the_network_on_the_walk_is_marked_on_its_curve():
     curves = {name: [0.1, 0.2] for name in toys.PERMUTATIONS}
     square = {"truth": ["01", "00"], "yes": ["01", "11"]}
+    ends = {name: [0.0, 0.05] for name in toys.PERMUTATIONS}
     chosen = {"permutation": "swap 2", "lam": 0.25, "error": 0.125}
-    fig = drawn("decision_walk", {"lambdas": [0.0, 1.0], "curves": curves, **chosen, **square})
-    (x, y) = fig.axes[0].lines[-1].get_data()
+    lines = {"lambdas": [0.1, 0.9], "curves": curves, "ends": ends}
+    fig = drawn("decision_walk", {**lines, **chosen, **square})
+    *_, of_ends, walker = fig.axes[0].lines
+    assert [data.tolist() for data in of_ends.get_data()] == [[0, 1], [0.0, 0.05]]
+    (x, y) = walker.get_data()
     assert (x[0], y[0]) == (0.25, 0.125)
     assert fig.axes[0].get_title() == "swap 2, λ = 0.25: error 0.125"
 

@@ -140,8 +140,9 @@ def draw_decision_regions(fig: Figure, numbers: Mapping[str, Any]) -> None:
 def draw_decision_walk(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """One network on one of the lines: its error among all errors, and where it says yes.
 
-    Numbers: `lambdas` and `curves`: permutation -> exact errors; `permutation`, `lam` and `error`:
-    the network shown; `truth` and `yes`: as in `draw_decision_regions`.
+    Numbers: `lambdas` and `curves`: permutation -> exact errors without the ends, where two of the
+    curves jump; `ends`: permutation -> errors of A and B themselves; `permutation`, `lam` and
+    `error`: the network shown; `truth` and `yes`: as in `draw_decision_regions`.
     """
     ax, region_ax = fig.subplots(1, 2, width_ratios=[1.5, 1])
     chosen, lam = numbers["permutation"], numbers["lam"]
@@ -150,6 +151,8 @@ def draw_decision_walk(fig: Figure, numbers: Mapping[str, Any]) -> None:
             ax.plot(numbers["lambdas"], errors, color="#cccccc", linewidth=1.2)
     colour, marker = STYLES[chosen]
     ax.plot(numbers["lambdas"], numbers["curves"][chosen], color=colour)
+    at_ends = {"markersize": 5, "markerfacecolor": "white", "clip_on": False, "zorder": 3}
+    ax.plot([0, 1], numbers["ends"][chosen], marker, color=colour, linestyle="none", **at_ends)
     ax.plot(lam, numbers["error"], marker, color=colour, markersize=10, clip_on=False)
     _label_line_ends(ax)
     ax.set(title=f"{chosen}, λ = {lam:.2f}: error {numbers['error']:.3f}")
