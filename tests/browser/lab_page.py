@@ -131,6 +131,8 @@ class LabPage:
         self._screenshots.mkdir(parents=True, exist_ok=True)
         for theme in ("Dark", "Light"):
             self.wear(theme)
+            panel.root.scroll_into_view_if_needed()
+            self.page.wait_for_timeout(500)  # what comes into view may find another height
             panel.root.screenshot(path=self._screenshots / f"{name}-{theme.lower()}.png")
 
     def start_stopwatch(self, selector: str, index: int = 0) -> None:
