@@ -159,6 +159,17 @@ class TestSource:
         assert used == {claim.id for claim in own if not claim.untestable}
 
 
+def test_every_dial_and_the_explorer_have_a_picture_in_both_themes():
+    """`make screenshots` takes them, with the networks of `quick`."""
+    names = {"explorer"}
+    for path in NOTEBOOKS:
+        number = sum(c.source.count("rl.dials(") for c in nbformat.read(path, as_version=4).cells)
+        names |= {f"{path.stem}-{i}" for i in range(1, number + 1)} if number > 1 else set()
+        names |= {path.stem} if number == 1 else set()
+    wanted = {f"{name}-{theme}.png" for name in names for theme in ("dark", "light")}
+    assert {path.name for path in (paths.figures_dir() / "lab").glob("*")} == wanted
+
+
 def test_the_lab_is_stripped_and_names_the_common_kernel():
     assert sorted(paths.notebooks_dir().glob("*.ipynb")) == [*NOTEBOOKS, LAB]
     notebook = nbformat.read(LAB, as_version=4)
