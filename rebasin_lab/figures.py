@@ -157,7 +157,8 @@ def settle_layout(fig: Figure) -> None:
     The solver behind the layout adds in an order of its own, so places differ in their last digits
     from one drawing to the next, and with them the bytes of an SVG.
     """
-    fig.get_layout_engine().execute(fig)
+    if fig.axes:
+        fig.get_layout_engine().execute(fig)
     fig.set_layout_engine("none")
     for ax in fig.axes:
         ax.set_position([round(value, 6) for value in ax.get_position(original=True).bounds])
