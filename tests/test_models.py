@@ -11,6 +11,7 @@ from flax import nnx
 import rebasin_lab as rl
 from rebasin_lab import models, pytrees
 from rebasin_lab.models import vit
+from rebasin_lab.models.model import _Keys
 from specs import draw_params, resnet_axes
 
 # Of every architecture, a small one, on images of 8 x 8 x 1 and ten classes.
@@ -464,3 +465,10 @@ def test_heads_that_do_not_share_the_width_are_refused(tiny_data):
 def test_images_of_another_shape_are_refused(model, params, mode):
     with pytest.raises(ValueError, match=r"shape \[batch, 8, 8, 1\] for this mlp; got \[2, 9, 8"):
         getattr(model, mode)(params, jnp.zeros((2, 9, 8, 1)))
+
+
+def test_layers_get_the_keys_that_nnx_would_give_them():
+    """Or networks of a seed would be others than those that are stored."""
+    ours, theirs = _Keys(jax.random.key(3)), nnx.Rngs(jax.random.key(3))
+    for _ in range(3):
+        assert ours.params() == theirs.params()

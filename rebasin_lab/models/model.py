@@ -137,7 +137,7 @@ class _Keys(nnx.Rngs):
     """The keys that `nnx.Rngs(key)` gives to layers, counted in Python.
 
     NNX counts in an array, whose every change under `eval_shape` composes a message about all that
-    was traced before, for nobody: two thirds of the time to build a ResNet.
+    was traced before, for nobody: half of the time to build a ResNet.
     """
 
     def __init__(self, key: Key[Array, ""]):
