@@ -187,6 +187,26 @@ def test_nothing_is_drawn_ahead_while_a_cell_runs(idle_kernel):
 
 
 @pytest.mark.usefixtures("quick_pictures")
+def test_dial_that_moves_is_next(idle_kernel):
+    """Whoever draws ahead could take the lock again before the one that waits for it has woken."""
+    calls, begun = [], threading.Event()
+
+    def draw(x):
+        calls.append(x)
+        begun.set()
+        time.sleep(0.02)
+        return {}
+
+    dial = slider(0, max=30)
+    rl.dials(draw, x=dial)
+    begun.clear()
+    assert begun.wait(5.0)
+    being_drawn = len(calls)
+    dial.value = 30
+    assert calls[being_drawn] == 30
+
+
+@pytest.mark.usefixtures("quick_pictures")
 def test_error_ahead_is_told_to_whoever_turns_the_dial_there(idle_kernel):
     dial = slider(1, min=0, max=2)
     shown = rl.dials(inverse, x=dial)

@@ -84,8 +84,8 @@ class Dials(ipywidgets.VBox):
         nearest = ahead.nearest_first(self._controls, values)
         for near in itertools.islice(nearest, MOST_PICTURES // 2):
             self._quiet.wait()
-            if self._ahead.is_overtaken:
-                return
+            if self.values != values:
+                return  # a dial that moves waits for no picture but its own
             with contextlib.suppress(Exception):  # whoever turns a dial there is told
                 self._picture(near)
 

@@ -119,11 +119,6 @@ class Latest:
                 self._is_busy = True
                 threading.Thread(target=self._run, daemon=True).start()
 
-    @property
-    def is_overtaken(self) -> bool:
-        """Whether a newer request waits: an answer that takes long may end here."""
-        return bool(self._waiting)
-
     def wait(self, seconds: float) -> bool:
         """Wait until nothing is left to answer; whether that is so."""
         with self._changed:
