@@ -161,6 +161,7 @@ NUMBERS = {
     },
     "method_lines": {"curves": {"naive": CURVE, "weight": CURVE, "activation": CURVE}},
     "objective": {"objectives": {"seeds 0, 1": [0.0, 3.0, 4.0]}, "visits_per_sweep": 2},
+    "samples": {"images": [IMAGE, np.zeros((4, 4, 3)).tolist()], "labels": ["3", "frog"]},
     "search": {
         "objective": [0.0, 3.0, 4.0, 4.0],
         "quantity": "inner product of weights",

@@ -70,6 +70,7 @@ from rebasin_lab.plots.results import (
     draw_line_position,
     draw_objective,
     draw_published,
+    draw_samples,
     draw_symmetry_counts,
     draw_units,
 )
@@ -109,6 +110,7 @@ PLOTS: dict[str, Callable[[Figure, Mapping[str, Any]], None]] = {
     "published_lines": draw_published,
     "recipes": draw_recipes,
     "reliability": draw_reliability,
+    "samples": draw_samples,
     "search": draw_search,
     "similarity_views": draw_similarity_views,
     "slopes": draw_slopes,

@@ -134,6 +134,18 @@ def draw_contour(fig: Figure, numbers: Mapping[str, Any]) -> None:
     fig.colorbar(filled, ax=ax, label=label, ticks=levels[::2])
 
 
+def draw_samples(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """Images of a data set, each under the name of its class.
+
+    Numbers: `images`: H x W (dark on light) or H x W x 3, from 0 to 1; `labels`: one per image.
+    """
+    axes = fig.subplots(1, len(numbers["images"]), squeeze=False)[0]
+    for ax, image, label in zip(axes, numbers["images"], numbers["labels"], strict=True):
+        ax.imshow(image, cmap="gray_r", vmin=0, vmax=1)  # a colour image has no use for either
+        ax.axis("off")
+        ax.set_title(label, loc="center", fontsize=9)
+
+
 def draw_history(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Test loss and accuracy of networks A and B while they train.
 
