@@ -155,9 +155,9 @@ def idle_kernel(monkeypatch):
     """A kernel that has run its cell; without the moment it waits for another one."""
     monkeypatch.setattr(ahead, "SECONDS_OF_QUIET", 0.0)
     shell = Shell()
-    quiet = ahead.Quiet(shell)
+    one = ahead.Ahead(shell)
     shell.callbacks["post_run_cell"](None)
-    monkeypatch.setattr(ahead, "of_this_kernel", lambda: quiet)
+    monkeypatch.setattr(ahead, "of_this_kernel", lambda: one)
     return shell
 
 
@@ -204,6 +204,46 @@ def test_dial_that_moves_is_next(idle_kernel):
     being_drawn = len(calls)
     dial.value = 30
     assert calls[being_drawn] == 30
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_panels_are_drawn_ahead_one_at_a_time_the_last_that_moved_first(idle_kernel):
+    idle_kernel.callbacks["pre_run_cell"](None)
+    calls = []
+    dials = {name: slider(0, max=2) for name in "ab"}
+    shown = {
+        name: rl.dials(lambda x, name=name: calls.append((name, x)) or {}, x=dial)
+        for name, dial in dials.items()
+    }
+    dials["a"].value = 1
+    del calls[:]
+    idle_kernel.callbacks["post_run_cell"](None)
+    assert shown["a"]._ahead.wait(5.0)
+    assert calls == [("a", 2), ("b", 1), ("b", 2)]
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_nothing_is_drawn_ahead_while_the_reader_waits_for_a_picture(idle_kernel):
+    calls = []
+    with ahead.of_this_kernel().give_way():
+        shown = rl.dials(lambda x: calls.append(x) or {}, x=slider(1, max=2))
+        assert not shown._ahead.wait(0.2)
+        assert calls == [1]
+    assert shown._ahead.wait(5.0)
+    assert sorted(calls) == [0, 1, 2]
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_panel_of_long_pictures_draws_one_of_them_ahead(idle_kernel, monkeypatch):
+    monkeypatch.setattr(ahead, "LONG_PICTURE", 0.01)
+    calls = []
+    dial = slider(0)
+    shown = rl.dials(lambda x: calls.append(x) or time.sleep(0.02) or {}, x=dial)
+    assert shown._ahead.wait(5.0)
+    assert calls == [0, 1]
+    dial.value = 50
+    assert shown._ahead.wait(5.0)
+    assert calls == [0, 1, 50, 49]
 
 
 @pytest.mark.usefixtures("quick_pictures")

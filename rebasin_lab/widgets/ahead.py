@@ -5,10 +5,11 @@ pictures are drawn before they are asked for, but only while the kernel has noth
 notebook that is run from top to bottom takes no longer for it.
 """
 
+import contextlib
 import functools
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
 
 import ipywidgets
@@ -16,43 +17,97 @@ import numpy as np
 from IPython import get_ipython
 
 SECONDS_OF_QUIET = 0.5  # after a cell; of many that wait in a row the next one begins sooner
+LONG_PICTURE = 1.0  # seconds; what takes longer would hold up whoever turns a dial meanwhile
 _DIGITS = 7  # to which a slider in a browser rounds its value
 
 
-class Quiet:
-    """Whether a kernel has run no cell for a moment.
+class Ahead:
+    """Draws ahead for all panels of a kernel, one picture at a time, while nothing else is to do.
+
+    The panel whose dial moved last comes first. One that draws long pictures goes no further ahead
+    than the first of them, until a dial of it moves again.
 
     Args:
         shell: the kernel's; a cell is taken to run already.
     """
 
     def __init__(self, shell: Any) -> None:
-        self._is_idle = threading.Event()
-        self._since = 0.0
-        shell.events.register("pre_run_cell", lambda *_: self._is_idle.clear())
-        shell.events.register("post_run_cell", lambda *_: self._end())
+        self._changed = threading.Condition()
+        self._waiting: dict[Hashable, Iterator[Callable[[], Any]]] = {}  # the newest last
+        self._is_at_work = False
+        self._cell_runs = True
+        self._quiet_from = 0.0
+        self._num_moves = 0
+        shell.events.register("pre_run_cell", lambda *_: self._set_cell(runs=True))
+        shell.events.register("post_run_cell", lambda *_: self._set_cell(runs=False))
 
-    def wait(self) -> None:
-        """Wait for a quiet moment."""
-        while True:
-            self._is_idle.wait()
-            left = self._since + SECONDS_OF_QUIET - time.monotonic()
-            if left <= 0:
-                return
-            time.sleep(left)
+    def ask(self, panel: Hashable, pictures: Iterator[Callable[[], Any]]) -> None:
+        """Draw these, one after the other, in place of what the same panel asked for before."""
+        with self._changed:
+            self._waiting.pop(panel, None)
+            self._waiting[panel] = pictures
+            if not self._is_at_work:
+                self._is_at_work = True
+                threading.Thread(target=self._run, daemon=True).start()
 
-    def _end(self) -> None:
-        self._since = time.monotonic()
-        self._is_idle.set()
+    @contextlib.contextmanager
+    def give_way(self) -> Iterator[None]:
+        """Begin no picture while the reader waits for one."""
+        with self._changed:
+            self._num_moves += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._num_moves -= 1
+                self._changed.notify_all()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until nothing is left to draw; whether that is so."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._is_at_work, seconds)
+
+    def _set_cell(self, *, runs: bool) -> None:
+        with self._changed:
+            self._cell_runs = runs
+            self._quiet_from = time.monotonic() + SECONDS_OF_QUIET
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while (next_one := self._take()) is not None:
+            panel, draw = next_one
+            began = time.monotonic()
+            with contextlib.suppress(Exception):  # whoever turns a dial there is told
+                draw()
+            if time.monotonic() - began > LONG_PICTURE:
+                with self._changed:
+                    self._waiting.pop(panel, None)
+
+    def _take(self) -> tuple[Hashable, Callable[[], Any]] | None:
+        """The next picture, as soon as it is quiet; None if none is left."""
+        with self._changed:
+            while self._waiting:
+                if self._cell_runs or self._num_moves:
+                    self._changed.wait()
+                elif (left := self._quiet_from - time.monotonic()) > 0:
+                    self._changed.wait(left)
+                else:
+                    panel = next(reversed(self._waiting))
+                    if (draw := next(self._waiting[panel], None)) is not None:
+                        return panel, draw
+                    del self._waiting[panel]
+            self._is_at_work = False
+            self._changed.notify_all()
+            return None
 
 
-def of_this_kernel() -> Quiet | None:
-    """The quiet moments of the kernel this runs in; None in a plain Python process."""
+def of_this_kernel() -> Ahead | None:
+    """What draws ahead in the kernel this runs in; None in a plain Python process."""
     shell = get_ipython()
     return None if getattr(shell, "kernel", None) is None else _of(shell)
 
 
-_of = functools.cache(Quiet)  # one a process: nobody takes the callbacks away again
+_of = functools.cache(Ahead)  # one a process: nobody takes the callbacks away again
 
 
 def key_of(values: Mapping[str, Any]) -> tuple[Any, ...]:

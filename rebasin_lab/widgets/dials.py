@@ -9,6 +9,7 @@ that moves finds its picture there.
 """
 
 import contextlib
+import functools
 import html
 import itertools
 import threading
@@ -20,7 +21,6 @@ from IPython.display import HTML
 
 from rebasin_lab import figures
 from rebasin_lab.widgets import ahead
-from rebasin_lab.widgets.work import Latest
 
 MOST_PICTURES = 64  # kept; each is a quarter of a megabyte
 
@@ -45,8 +45,7 @@ class Dials(ipywidgets.VBox):
         self._lock = threading.RLock()  # a dial may set another one
         self._pictures: dict[tuple[Any, ...], tuple[Mapping[str, Any], str]] = {}
         self._drawing = threading.RLock()
-        self._quiet = ahead.of_this_kernel()
-        self._ahead = Latest(self._draw_ahead, on_error=lambda error: None)
+        self._ahead = ahead.of_this_kernel()
         self._redraw()
         for control in self._controls.values():
             control.style.description_width = "initial"  # a label is never cut short
@@ -64,9 +63,12 @@ class Dials(ipywidgets.VBox):
 
     def _redraw(self) -> None:
         values = self.values
-        self.record, self._view.value = self._picture(values)
-        if self._quiet is not None:
-            self._ahead.ask(values)
+        with self._ahead.give_way() if self._ahead else contextlib.nullcontext():
+            self.record, self._view.value = self._picture(values)
+        if self._ahead:
+            nearest = ahead.nearest_first(self._controls, values)
+            near = itertools.islice(nearest, MOST_PICTURES // 2)
+            self._ahead.ask(self, (functools.partial(self._picture, each) for each in near))
 
     def _picture(self, values: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
         """A record and its picture, drawn unless they are kept; of too many the oldest goes."""
@@ -78,16 +80,6 @@ class Dials(ipywidgets.VBox):
                 if len(self._pictures) > MOST_PICTURES:
                     del self._pictures[next(iter(self._pictures))]
             return self._pictures[key]
-
-    def _draw_ahead(self, values: Mapping[str, Any]) -> None:
-        """Draw what is next to these values, until the dials move on."""
-        nearest = ahead.nearest_first(self._controls, values)
-        for near in itertools.islice(nearest, MOST_PICTURES // 2):
-            self._quiet.wait()
-            if self.values != values:
-                return  # a dial that moves waits for no picture but its own
-            with contextlib.suppress(Exception):  # whoever turns a dial there is told
-                self._picture(near)
 
     def _on_change(self, _: Any) -> None:
         with self._lock:

@@ -20,7 +20,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lab_page import PATIENCE, SCREENSHOTS, SIZES, LabPage
+from lab_page import AS_IT_IS, PATIENCE, SCREENSHOTS, SIZES, LabPage
 from rebasin_lab import paths
 
 ROOT = Path(__file__).parents[2]
@@ -65,9 +65,9 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.slow)
 
 
-# Playwright keeps an event loop running in this thread. It ends with its file, not the session:
+# Playwright keeps an event loop running in this thread. It ends with its folder, not the session:
 # tests after it may start loops of their own.
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser():
     """Chromium."""
     program = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -82,7 +82,7 @@ def browser():
         started.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def lab(browser, tmp_path_factory):
     """JupyterLab as `make lab` starts it, on a copy of the notebooks."""
     home = tmp_path_factory.mktemp("home")
@@ -90,7 +90,7 @@ def lab(browser, tmp_path_factory):
     runs = ROOT / "runs" if SIZES == "quick" else tmp_path_factory.mktemp("runs")
     for notebook in paths.notebooks_dir().glob("*.ipynb"):
         text = notebook.read_text()
-        if SIZES == "trial":
+        if SIZES == "trial" and notebook.stem != AS_IT_IS:
             text = text.replace("trial: bool = False", "trial: bool = True")
         (folder / notebook.name).write_text(text)
     for name, values in SETTINGS.items():
@@ -134,34 +134,26 @@ def lab(browser, tmp_path_factory):
         yield Lab(url, folder, runs)
 
 
-@pytest.fixture(scope="module")
-def window(browser):
-    """A browser's window, 1280 pixels wide, and high enough for any panel."""
-    opened = browser.new_context(viewport={"width": 1280, "height": 2400}, reduced_motion="reduce")
-    opened.set_default_timeout(PATIENCE)
-    yield opened
-    opened.close()
+@pytest.fixture(scope="package")
+def window(lab, browser):
+    """A browser's window on it, 1280 pixels wide, and high enough for any panel."""
+    context = browser.new_context(viewport={"width": 1280, "height": 2400}, reduced_motion="reduce")
+    context.set_default_timeout(PATIENCE)
+    yield LabPage(context.new_page(), lab.url, SCREENSHOTS)
+    context.close()
 
 
 @pytest.fixture
-def page(lab, window):
-    """A page of it, with kernels of its own."""
-    with _page(lab, window) as shown:
-        yield shown
+def page(window):
+    """The window, for one test; what it leaves open goes, with its kernel."""
+    yield window
+    window.close()
 
 
 @pytest.fixture(scope="module")
-def shared_page(lab, window):
-    """The same for all tests of a file."""
-    with _page(lab, window) as shown:
-        yield shown
-
-
-@contextlib.contextmanager
-def _page(lab, window):
-    shown = LabPage(window.new_page(), lab.url, SCREENSHOTS)
-    yield shown
-    shown.close()
+def shared_page(window):
+    """The window, for all tests that look at one panel; those come first in their file."""
+    return window
 
 
 def _free_port() -> int:

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,14 @@ from playwright.sync_api import Locator, Page, expect
 
 # "trial": on tiny data. "quick": notebooks as they are, with the networks of the checkout's runs.
 SIZES = os.environ.get("REBASIN_BROWSER_SIZES", "trial")
+AS_IT_IS = "00_quickstart"  # never cut down: how long it takes is measured
+THEMES = ("Dark", "Light")
 SCREENSHOTS = Path(__file__).parents[2] / "runs" / "browser"
 PATIENCE = 120_000  # milliseconds; other tests may want the machine
 LONG_PATIENCE = 600_000  # for a whole notebook
+# Milliseconds between looks. Left to itself Playwright looks at every frame, and a page that is
+# painted sixty times a second takes half of a processor from the kernel it waits for.
+BETWEEN_LOOKS = 100
 _BAD_OUTPUT = ", ".join(
     f'.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.{kind}"]'
     for kind in ("error", "stderr")
@@ -31,6 +37,15 @@ _HAS_ENDED = """bad => document.querySelector(bad) || (prompts => prompts.length
     prompts.every(text => /^\\[\\d+\\]:$/.test(text)))(
         [...document.querySelectorAll(".jp-CodeCell .jp-InputArea-prompt")]
             .map(prompt => prompt.textContent.trim()))"""
+_IS_READY = """path => {
+    const context = window.jupyterapp.shell.currentWidget?.context;
+    return context?.path === path && context.isReady &&
+        context.sessionContext.session?.kernel?.status === "idle"; }"""
+_CLOSE = """async () => {
+    for (const each of [...window.jupyterapp.shell.widgets("main")]) {
+        await each.sessionContext?.shutdown();
+        each.dispose();
+    } }"""
 # From a key to the paint after the first change inside an element.
 _STOPWATCH = """([selector, index]) => {
     const watched = document.querySelectorAll(selector)[index];
@@ -48,7 +63,7 @@ _STOPWATCH = """([selector, index]) => {
 
 
 class LabPage:
-    """A browser's page on a JupyterLab.
+    """A browser's page on a JupyterLab, with one notebook open at a time.
 
     Args:
         page: the page.
@@ -71,13 +86,18 @@ class LabPage:
 
         # Of other requests Python hears nothing, or JupyterLab would wait for it.
         page.route(re.compile(r"^https?://(?!127\.0\.0\.1[:/]|localhost[:/])"), refuse)
+        page.goto(f"{url}/lab?reset")
+        page.locator(".jp-Launcher").wait_for()  # the last to come of an empty JupyterLab
 
     def open(self, name: str) -> None:
-        """Open a notebook, and wait for its kernel."""
-        self.page.goto(f"{self._url}/lab/tree/{name}?reset")
-        self.page.locator(".jp-NotebookPanel:visible .jp-Notebook").wait_for()
-        self.page.locator("#jupyterlab-splash").wait_for(state="detached")
-        expect(self.page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=PATIENCE)
+        """Open a notebook in place of the one that is open, and wait for its kernel."""
+        self.close()
+        self.problems.clear()
+        self.asked_outside.clear()
+        self.page.evaluate(
+            "path => { window.jupyterapp.commands.execute('docmanager:open', {path}); }", name
+        )
+        self.page.wait_for_function(_IS_READY, arg=name, timeout=PATIENCE, polling=BETWEEN_LOOKS)
         expect(self.page.locator(".jp-Dialog")).to_have_count(0)  # "Select Kernel", say
 
     def menu(self, bar: str, item: str) -> None:
@@ -90,17 +110,22 @@ class LabPage:
         self.menu("Run", "Run All Cells")
         self.wait_for_end()
 
-    def seconds_to_first_figure(self) -> float:
-        """Run > Run All Cells, until there is something to see; others may still run."""
+    def seconds_to_figures(self, number: int) -> list[float]:
+        """Run > Run All Cells; when each of the first figures came. Cells may still run."""
         began = time.monotonic()
         self.menu("Run", "Run All Cells")
-        shown = self.page.locator(f".jp-OutputArea-output figure img, {_BAD_OUTPUT}").first
-        shown.wait_for(timeout=LONG_PATIENCE)
-        return time.monotonic() - began
+        shown = self.page.locator(f".jp-OutputArea-output figure img, {_BAD_OUTPUT}")
+        seconds = []
+        for index in range(number):
+            shown.nth(index).wait_for(timeout=LONG_PATIENCE)
+            seconds.append(round(time.monotonic() - began, 1))
+        return seconds
 
     def wait_for_end(self) -> None:
         """Wait until all cells have run, without error or warning, and all widgets are there."""
-        self.page.wait_for_function(_HAS_ENDED, arg=_BAD_OUTPUT, timeout=LONG_PATIENCE)
+        self.page.wait_for_function(
+            _HAS_ENDED, arg=_BAD_OUTPUT, timeout=LONG_PATIENCE, polling=BETWEEN_LOOKS
+        )
         bad = self.page.locator(_BAD_OUTPUT)
         assert bad.count() == 0, bad.first.inner_text()
         for text in ("Loading widget", "Error displaying widget"):
@@ -126,10 +151,10 @@ class LabPage:
         background = {"Light": "rgb(255, 255, 255)", "Dark": "rgb(17, 17, 17)"}[theme]
         expect(self.page.locator(".jp-Notebook")).to_have_css("background-color", background)
 
-    def photograph(self, panel: "Panel", name: str) -> None:
-        """Keep a picture of a panel in both themes."""
+    def photograph(self, panel: "Panel", name: str, themes: Sequence[str] = THEMES) -> None:
+        """Keep a picture of a panel, in each theme."""
         self._screenshots.mkdir(parents=True, exist_ok=True)
-        for theme in ("Dark", "Light"):
+        for theme in themes:
             self.wear(theme)
             panel.root.scroll_into_view_if_needed()
             self.page.wait_for_timeout(500)  # what comes into view may find another height
@@ -147,12 +172,12 @@ class LabPage:
     def assert_calm(self) -> None:
         """Nothing failed in the browser, and nothing was asked for from elsewhere."""
         assert not self.asked_outside
-        assert not [said for said in self.problems if "Failed to load resource" not in said]
+        said = [each for each in self.problems if "Failed to load resource" not in each]
+        assert not said, said
 
     def close(self) -> None:
-        """Shut its kernel down, of no other page, and leave."""
-        self.page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
-        self.page.close()
+        """Shut down the kernel of the notebook that is open, if one is, and close it unsaved."""
+        self.page.evaluate(_CLOSE)
 
 
 class Panel:
@@ -201,6 +226,7 @@ class Panel:
         self.root.page.wait_for_function(
             "image => image.complete && image.naturalWidth > 50",
             arg=self.picture().element_handle(),
+            polling=BETWEEN_LOOKS,
         )
         return self.root.locator("figure").first.inner_html()
 
@@ -220,6 +246,7 @@ class Panel:
             "([root, before]) => root.querySelector('figure').innerHTML !== before",
             arg=[self.root.element_handle(), before],
             timeout=PATIENCE,
+            polling=BETWEEN_LOOKS,
         )
         after = self.shown()
         if _source(before) != _source(after):  # the same pixels have one coding

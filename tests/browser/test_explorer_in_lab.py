@@ -242,17 +242,6 @@ def test_time_from_a_key_to_the_picture(panel, shared_page):
 # Trainings
 
 
-def test_training_shows_its_progress_and_its_networks_are_kept(lab, page):
-    shown = open_explorer(page, lab, "train", cell(seeds=(10, 11)))
-    status(shown, "Not trained yet: network A (seed 10) and B (seed 11)")
-    compare(shown)
-    status(shown, "(trained)")
-    page.restart_kernel()
-    page.run_all()
-    status(page.panels("rl-explorer")[0], "(restored)")
-    page.assert_calm()
-
-
 def test_training_can_be_stopped_while_other_cells_run_and_goes_on(lab, page):
     shown = open_explorer(page, lab, "stop", cell(seeds=(12, 13), num_epochs=3000), "print(6 * 7)")
     status(shown, "Not trained yet")
@@ -273,8 +262,9 @@ def test_training_can_be_stopped_while_other_cells_run_and_goes_on(lab, page):
 
 
 def test_kernel_restarted_in_the_middle_of_a_training_loses_nothing(lab, page):
-    epochs = 400
+    epochs = 200
     shown = open_explorer(page, lab, "restart", cell(seeds=(14, 15), num_epochs=epochs))
+    status(shown, "Not trained yet: network A (seed 14) and B (seed 15)")
     shown.button("Compare").click()
     status(shown, f"of {epochs})")
     page.page.wait_for_timeout(500)  # some epochs
@@ -283,6 +273,9 @@ def test_kernel_restarted_in_the_middle_of_a_training_loses_nothing(lab, page):
     shown = page.panels("rl-explorer")[0]
     compare(shown)
     status(shown, re.compile(r"\((resumed|restored)"))
+    page.run_all()
+    status(page.panels("rl-explorer")[0], "(restored)")
+    page.assert_calm()
 
 
 def test_two_explorers_on_a_page_take_turns(lab, page):

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 import rebasin_lab as rl
-from lab_page import SIZES, record
-from rebasin_lab import counterexample, experiments, paths, runner
+from lab_page import AS_IT_IS, SIZES, THEMES, record
+from rebasin_lab import counterexample, experiments, runner
 
 # Notebooks without a dial: their lesson is a map to read.
 STILL = ("04_loss_landscapes",)
 NOTEBOOKS = [path.stem for path in runner.notebook_sequence()]
+TRIALS = [name for name in NOTEBOOKS if SIZES == "trial" and name != AS_IT_IS]
 
 
 @pytest.fixture(autouse=True)
@@ -22,15 +23,15 @@ def _networks_are_those_of_the_lab(lab, monkeypatch):
     monkeypatch.setenv("REBASIN_RUNS", str(lab.runs))
 
 
-def profile():
+def profile(notebook):
     quick = rl.get_profile("quick")
-    return quick if SIZES == "quick" else experiments.trial_profile(quick)
+    return experiments.trial_profile(quick) if notebook in TRIALS else quick
 
 
 def networks(notebook):
     """What the notebook has trained, from the store."""
-    parameters = {"trial": True} if SIZES == "trial" else {}
-    wanted = experiments.grid(notebook, profile(), parameters)
+    parameters = {"trial": True} if notebook in TRIALS else {}
+    wanted = experiments.grid(notebook, profile(notebook), parameters)
     assert all(map(experiments.is_stored, wanted))
     return [rl.trained(each, style="silent") for each in wanted]
 
@@ -113,11 +114,10 @@ def check_onset(lab, panels):
     first, second, epoch, naive, *_ = numbers_in(panel.alt())
     found = {each.experiment.seed: each for each in networks("05_onset_of_mode_connectivity")}
     a, b = found[int(first)], found[int(second)]
-    data = profile().coarse(a.experiment.load_dataset())
+    sizes = profile("05_onset_of_mode_connectivity")
+    data = sizes.coarse(a.experiment.load_dataset())
     ends = (network.params_after(int(epoch)) for network in (a, b))
-    curve = rl.interpolation_curve(
-        a.model.apply, *ends, data, num_lambdas=profile().num_coarse_lambdas
-    )
+    curve = rl.interpolation_curve(a.model.apply, *ends, data, num_lambdas=sizes.num_coarse_lambdas)
     assert naive == pytest.approx(rl.loss_barrier(curve, split="train"), abs=1e-4)
 
 
@@ -129,7 +129,8 @@ def check_width(lab, panels):
     for each in networks("06_model_width"):
         if dict(each.experiment.options)["width"] == width:
             pairs[each.experiment.seed] = each
-    data = profile().coarse(pairs[0].experiment.load_dataset())
+    sizes = profile("06_model_width")
+    data = sizes.coarse(pairs[0].experiment.load_dataset())
     barriers = [
         rl.loss_barrier(
             rl.interpolation_curve(
@@ -137,7 +138,7 @@ def check_width(lab, panels):
                 pairs[seed].params,
                 pairs[seed + 1].params,
                 data,
-                num_lambdas=profile().num_coarse_lambdas,
+                num_lambdas=sizes.num_coarse_lambdas,
             ),
             split="train",
         )
@@ -198,10 +199,8 @@ CHECKS = {
 }
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS)
-def test_dials_of(notebook, lab, page):
-    page.open(f"{notebook}.ipynb")
-    page.run_all()
+def turn_and_check(notebook, lab, page):
+    """Every dial of a notebook that has run: the picture follows, and is what the library says."""
     assert page.page.locator(".jp-OutputArea-output figure img[alt]").count() >= 1
     panels = page.panels()
     assert bool(panels) == (notebook not in STILL)
@@ -210,28 +209,35 @@ def test_dials_of(notebook, lab, page):
         for control in reversed([*panel.sliders(), *panel.dropdowns()]):
             if control.num_stops > 1:
                 panel.changes_when(control.turn)
-        page.photograph(panel, f"{notebook}-{number}" if len(panels) > 1 else notebook)
+        name = f"{notebook}-{number}" if len(panels) > 1 else notebook
+        page.photograph(panel, name, THEMES[-1:] if notebook in TRIALS else THEMES)
     if panels:
         CHECKS[notebook](lab, panels)
     page.assert_calm()
 
 
-def test_every_notebook_with_dials_is_held_against_the_library():
-    assert CHECKS.keys() == {*NOTEBOOKS} - {*STILL}
+@pytest.mark.parametrize("notebook", TRIALS or NOTEBOOKS)
+def test_dials_of(notebook, lab, page):
+    page.open(f"{notebook}.ipynb")
+    page.run_all()
+    turn_and_check(notebook, lab, page)
 
 
 @pytest.mark.skipif(SIZES == "quick", reason="its networks are stored")
 def test_quickstart_as_it_is_with_nothing_stored(lab, page):
-    name = "quickstart_as_it_is.ipynb"
-    (lab.folder / name).write_text((paths.notebooks_dir() / "00_quickstart.ipynb").read_text())
-    page.open(name)
-    record("seconds_to_first_figure", page.seconds_to_first_figure())
+    page.open(f"{AS_IT_IS}.ipynb")
+    # Of the images at once; of what the networks have learned when both have.
+    record("seconds_to_first_figures", page.seconds_to_figures(2))
     page.wait_for_end()
     (panel,) = page.panels()
     slider = panel.slider("λ: A to B")
     page.start_stopwatch(".rl-dials")
-    for _ in range(8):
+    for _ in range(6):
         panel.changes_when(lambda: slider.press("ArrowRight"))
         page.page.wait_for_timeout(1000)  # as somebody who looks at it
     record("dial_milliseconds", page.times())
-    page.assert_calm()
+    turn_and_check(AS_IT_IS, lab, page)
+
+
+def test_every_notebook_with_dials_is_held_against_the_library():
+    assert CHECKS.keys() == {*NOTEBOOKS} - {*STILL}
