@@ -10,7 +10,7 @@ from flax import nnx
 
 import rebasin_lab as rl
 from rebasin_lab import models, pytrees
-from rebasin_lab.models import vit
+from rebasin_lab.models import initializers, vit
 from rebasin_lab.models.model import _Keys
 from specs import draw_params, resnet_axes
 
@@ -472,3 +472,18 @@ def test_layers_get_the_keys_that_nnx_would_give_them():
     ours, theirs = _Keys(jax.random.key(3)), nnx.Rngs(jax.random.key(3))
     for _ in range(3):
         assert ours.params() == theirs.params()
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 1, 8), (1, 1, 8, 5), (2, 4, 3, 2)])
+def test_kernels_begin_with_the_numbers_that_flax_would_draw(shape):
+    key = jax.random.key(5)
+    drawn = nnx.initializers.lecun_normal()(key, shape, jnp.float32)
+    np.testing.assert_array_equal(initializers.conv_kernel(key, shape, jnp.float32), drawn)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_every_convolution_draws_its_kernel_so(name, tiny_data, monkeypatch):
+    drawn, draw = [], initializers.conv_kernel
+    monkeypatch.setattr(initializers, "conv_kernel", lambda *a: drawn.append(a) or draw(*a))
+    network = rl.build_model(name, dataset=tiny_data, **TINY[name])._shapes()
+    assert len(drawn) == sum(isinstance(p, nnx.Conv) for _, p in nnx.iter_graph(network))

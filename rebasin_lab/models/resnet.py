@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from flax import nnx
 from jaxtyping import Array, Float
 
-from rebasin_lab.models import widths
+from rebasin_lab.models import initializers, widths
 
 CIFAR_WIDTHS = (16, 32, 64)  # at 1x
 BOTTLENECK_STAGES = ((3, 64), (4, 128), (6, 256), (3, 512))  # blocks, inner width at 1x
@@ -246,5 +246,12 @@ def _conv(
     rngs: nnx.Rngs,
 ) -> nnx.Conv:
     return nnx.Conv(
-        num_in, num_out, (size, size), strides=stride, padding=padding, use_bias=False, rngs=rngs
+        num_in,
+        num_out,
+        (size, size),
+        strides=stride,
+        padding=padding,
+        use_bias=False,
+        kernel_init=initializers.conv_kernel,
+        rngs=rngs,
     )

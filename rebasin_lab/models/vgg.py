@@ -5,7 +5,7 @@ import itertools
 from flax import nnx
 from jaxtyping import Array, Float
 
-from rebasin_lab.models import widths
+from rebasin_lab.models import initializers, widths
 
 # Convolutions before each of the five poolings, and their channels at 1x (the paper's m = 64).
 STAGES = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
@@ -42,7 +42,7 @@ class VGG16(nnx.Module):
         ]
         self.convs = nnx.List(
             [
-                nnx.Conv(before, after, (3, 3), rngs=rngs)
+                nnx.Conv(before, after, (3, 3), kernel_init=initializers.conv_kernel, rngs=rngs)
                 for before, after in itertools.pairwise([num_in, *channels])
             ]
         )

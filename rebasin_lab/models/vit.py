@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from rebasin_lab.models import initializers
+
 MLP_RATIO = 4
 Tokens = Float[Array, "batch tokens width"]
 
@@ -83,7 +85,13 @@ class ViT(nnx.Module):
             )
         patch = (patch_size, patch_size)
         self.patch_embedding = nnx.Conv(
-            num_channels, width, patch, strides=patch, padding="VALID", rngs=rngs
+            num_channels,
+            width,
+            patch,
+            strides=patch,
+            padding="VALID",
+            kernel_init=initializers.conv_kernel,
+            rngs=rngs,
         )
         num_tokens = (sizes[0] // patch_size) * (sizes[1] // patch_size)
         initializer = nnx.initializers.normal(0.02)
