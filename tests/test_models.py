@@ -482,8 +482,16 @@ def test_kernels_begin_with_the_numbers_that_flax_would_draw(shape):
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_every_convolution_draws_its_kernel_so(name, tiny_data, monkeypatch):
+def test_a_network_is_built_once_and_every_convolution_draws_its_kernel_so(
+    name, tiny_data, monkeypatch
+):
     drawn, draw = [], initializers.conv_kernel
     monkeypatch.setattr(initializers, "conv_kernel", lambda *a: drawn.append(a) or draw(*a))
-    network = rl.build_model(name, dataset=tiny_data, **TINY[name])._shapes()
-    assert len(drawn) == sum(isinstance(p, nnx.Conv) for _, p in nnx.iter_graph(network))
+    model = models.Model(name, tiny_data.image_shape, tiny_data.num_classes, TINY[name])
+    network = nnx.merge(*model._skeleton)
+    _ = model.has_running_statistics
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    images = jax.ShapeDtypeStruct((2, *model.image_shape), jnp.float32)
+    jax.eval_shape(model.apply_training, shapes, images)
+    num_convolutions = sum(isinstance(part, nnx.Conv) for _, part in nnx.iter_graph(network))
+    assert len(drawn) == 2 * num_convolutions  # the other time for `init`

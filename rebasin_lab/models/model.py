@@ -96,7 +96,7 @@ class Model:
     @functools.cached_property
     def statistics_paths(self) -> frozenset[str]:
         """Paths of the leaves that are no weights but statistics that BatchNorm has gathered."""
-        _, statistics, _ = nnx.split(self._shapes(), nnx.BatchStat, ...)
+        _, statistics, _ = nnx.split(nnx.merge(*self._skeleton), nnx.BatchStat, ...)
         return frozenset(pytrees.flatten(nnx.to_pure_dict(statistics)))
 
     @property
@@ -111,22 +111,23 @@ class Model:
                 f"this {self.architecture}; got {list(images.shape)}."
             )
 
-    @functools.cached_property
+    @property
     def _graph(self) -> nnx.GraphDef:
-        graph, _ = nnx.split(self._shapes())
-        return graph
+        return self._skeleton[0]
 
     @functools.cached_property
     def _training_graph(self) -> nnx.GraphDef:
-        network = self._shapes()
+        network = nnx.merge(*self._skeleton)
         network.set_attributes(  # momentum 0 keeps nothing of earlier batches
             use_running_average=False, momentum=0.0, raise_if_not_found=False
         )
         graph, _ = nnx.split(network)
         return graph
 
-    def _shapes(self) -> nnx.Module:
-        return nnx.eval_shape(lambda: self._build(jax.random.key(0)))
+    @functools.cached_property
+    def _skeleton(self) -> tuple[Any, Any]:  # graph and shapes
+        """The network with shapes in place of arrays: a deep one takes a second to build."""
+        return nnx.split(nnx.eval_shape(lambda: self._build(jax.random.key(0))))
 
     def _build(self, key: Key[Array, ""]) -> nnx.Module:
         constructor = ARCHITECTURES[self.architecture]
