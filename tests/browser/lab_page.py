@@ -41,9 +41,11 @@ _IS_READY = """path => {
     const context = window.jupyterapp.shell.currentWidget?.context;
     return context?.path === path && context.isReady &&
         context.sessionContext.session?.kernel?.status === "idle"; }"""
-_CLOSE = """async () => {
+# A kernel takes a second or two to go; nobody waits for that.
+_CLOSE = """() => {
     for (const each of [...window.jupyterapp.shell.widgets("main")]) {
-        await each.sessionContext?.shutdown();
+        const session = each.sessionContext?.session;
+        if (session) window.jupyterapp.serviceManager.sessions.shutdown(session.id);
         each.dispose();
     } }"""
 # From a key to the paint after the first change inside an element.

@@ -210,7 +210,7 @@ def turn_and_check(notebook, lab, page):
             if control.num_stops > 1:
                 panel.changes_when(control.turn)
         name = f"{notebook}-{number}" if len(panels) > 1 else notebook
-        page.photograph(panel, name, THEMES[-1:] if notebook in TRIALS else THEMES)
+        page.photograph(panel, name, THEMES[-1:] if SIZES == "trial" else THEMES)
     if panels:
         CHECKS[notebook](lab, panels)
     page.assert_calm()
@@ -234,7 +234,7 @@ def test_quickstart_as_it_is_with_nothing_stored(lab, page):
     page.start_stopwatch(".rl-dials")
     for _ in range(6):
         panel.changes_when(lambda: slider.press("ArrowRight"))
-        page.page.wait_for_timeout(1000)  # as somebody who looks at it
+        page.page.wait_for_timeout(500)  # as somebody who looks at it
     record("dial_milliseconds", page.times())
     turn_and_check(AS_IT_IS, lab, page)
 
