@@ -20,7 +20,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lab_page import AS_IT_IS, PATIENCE, SCREENSHOTS, SIZES, LabPage
+from lab_page import AS_THEY_ARE, PATIENCE, SCREENSHOTS, SIZES, LabPage
 from rebasin_lab import paths
 
 ROOT = Path(__file__).parents[2]
@@ -90,7 +90,7 @@ def lab(browser, tmp_path_factory):
     runs = ROOT / "runs" if SIZES == "quick" else tmp_path_factory.mktemp("runs")
     for path in paths.notebooks_dir().glob("*.ipynb"):
         notebook = nbformat.read(path, as_version=4)
-        if SIZES == "trial" and path.stem != AS_IT_IS:
+        if SIZES == "trial" and path.stem not in AS_THEY_ARE:
             _cut_down(notebook)
         nbformat.write(notebook, folder / path.name)
     for name, values in SETTINGS.items():
@@ -134,6 +134,11 @@ def lab(browser, tmp_path_factory):
         yield Lab(url, folder, runs)
 
 
+@pytest.fixture(autouse=True)
+def _networks_are_those_of_the_lab(lab, monkeypatch):
+    monkeypatch.setenv("REBASIN_RUNS", str(lab.runs))
+
+
 @pytest.fixture(scope="package")
 def window(lab, browser):
     """A browser's window on it, 1280 pixels wide, and high enough for any panel."""
@@ -157,12 +162,21 @@ def shared_page(window):
 
 
 def _cut_down(notebook):
-    """A few steps on tiny data; compiled as fast as can be, since hardly any of it runs twice."""
-    flag = "--xla_backend_optimization_level=0"
-    first = nbformat.v4.new_code_cell(f"import os\n\nos.environ['XLA_FLAGS'] = {flag!r}")
+    """A few steps on tiny data, without what only a reader has use for.
+
+    Hardly any code runs twice, so it is compiled as fast as can be, and nothing is drawn ahead.
+    Notebooks that are not cut down do as they always do.
+    """
+    first = """import os
+
+os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
+
+from rebasin_lab.widgets import ahead
+
+ahead.SECONDS_OF_QUIET = 3600"""
     for cell in notebook.cells:
         cell.source = cell.source.replace("trial: bool = False", "trial: bool = True")
-    notebook.cells.insert(0, first)
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(first))
 
 
 def _free_port() -> int:

@@ -18,11 +18,6 @@ def cell(**changes):
     return f"import rebasin_lab as rl\n\nlab = rl.explore({arguments})\nlab"
 
 
-@pytest.fixture(autouse=True)
-def _networks_are_those_of_the_lab(lab, monkeypatch):
-    monkeypatch.setenv("REBASIN_RUNS", str(lab.runs))
-
-
 def open_explorer(page, lab, name, *cells):
     """A notebook with one explorer, opened and run."""
     page.open(lab.write(name, *(cells or [cell()])))
@@ -278,8 +273,20 @@ def test_kernel_restarted_in_the_middle_of_a_training_loses_nothing(lab, page):
     page.assert_calm()
 
 
-def test_two_explorers_on_a_page_take_turns(lab, page):
-    open_explorer(page, lab, "two", cell(seeds=(16, 17)), cell(seeds=(18, 19)))
+# A dial that fails at 0.
+DIAL = """import ipywidgets
+import rebasin_lab as rl
+
+def draw(x):
+    values = [60 // x, 1.0]
+    numbers = {"objectives": {"one": values}, "visits_per_sweep": 1}
+    return rl.picture("objective", numbers, alt=f"60 // {x}")
+
+rl.dials(draw, x=ipywidgets.IntSlider(value=2, min=0, max=3, description="x"))"""
+
+
+def test_two_explorers_on_a_page_take_turns_and_an_error_of_a_dial_is_read(lab, page):
+    open_explorer(page, lab, "two", cell(seeds=(16, 17)), cell(seeds=(18, 19)), DIAL)
     both = page.panels("rl-explorer")
     assert len(both) == 2
     for shown in both:
@@ -288,30 +295,10 @@ def test_two_explorers_on_a_page_take_turns(lab, page):
         status(shown, f"seeds {seeds} (trained)")
         shown.slider("λ: A to B").press("ArrowRight")
         status(shown, "λ = 0.51")
-    page.assert_calm()
-
-
-# Dials
-
-
-def test_error_of_a_dial_is_read_on_the_page_and_goes_away(lab, page):
-    name = lab.write(
-        "dial",
-        """import ipywidgets
-import rebasin_lab as rl
-
-def draw(x):
-    values = [60 // x, 1.0]
-    numbers = {"objectives": {"one": values}, "visits_per_sweep": 1}
-    return rl.picture("objective", numbers, alt=f"60 // {x}")
-
-rl.dials(draw, x=ipywidgets.IntSlider(value=2, min=0, max=3, description="x"))""",
-    )
-    page.open(name)
-    page.run_all()
-    (shown,) = page.panels()
-    slider = shown.slider("x")
-    shown.changes_when(lambda: slider.press("ArrowRight"))
+    (dial,) = page.panels()
+    slider = dial.slider("x")
+    dial.changes_when(lambda: slider.press("ArrowRight"))
     slider.press("Home")
-    expect(shown.alerts()).to_contain_text("ZeroDivisionError", timeout=PATIENCE)
-    shown.changes_when(lambda: slider.press("ArrowRight"))
+    expect(dial.alerts()).to_contain_text("ZeroDivisionError", timeout=PATIENCE)
+    dial.changes_when(lambda: slider.press("ArrowRight"))
+    page.assert_calm()

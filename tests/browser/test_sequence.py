@@ -9,18 +9,13 @@ import numpy as np
 import pytest
 
 import rebasin_lab as rl
-from lab_page import AS_IT_IS, SIZES, THEMES, record
+from lab_page import AS_THEY_ARE, SIZES, THEMES
 from rebasin_lab import counterexample, experiments, runner
 
 # Notebooks without a dial: their lesson is a map to read.
 STILL = ("04_loss_landscapes",)
 NOTEBOOKS = [path.stem for path in runner.notebook_sequence()]
-TRIALS = [name for name in NOTEBOOKS if SIZES == "trial" and name != AS_IT_IS]
-
-
-@pytest.fixture(autouse=True)
-def _networks_are_those_of_the_lab(lab, monkeypatch):
-    monkeypatch.setenv("REBASIN_RUNS", str(lab.runs))
+TRIALS = [name for name in NOTEBOOKS if SIZES == "trial" and name not in AS_THEY_ARE]
 
 
 def profile(notebook):
@@ -216,27 +211,11 @@ def turn_and_check(notebook, lab, page):
     page.assert_calm()
 
 
-@pytest.mark.parametrize("notebook", TRIALS or NOTEBOOKS)
+@pytest.mark.parametrize("notebook", NOTEBOOKS if SIZES == "quick" else NOTEBOOKS[1:])
 def test_dials_of(notebook, lab, page):
     page.open(f"{notebook}.ipynb")
     page.run_all()
     turn_and_check(notebook, lab, page)
-
-
-@pytest.mark.skipif(SIZES == "quick", reason="its networks are stored")
-def test_quickstart_as_it_is_with_nothing_stored(lab, page):
-    page.open(f"{AS_IT_IS}.ipynb")
-    # Of the images at once; of what the networks have learned when both have.
-    record("seconds_to_first_figures", page.seconds_to_figures(2))
-    page.wait_for_end()
-    (panel,) = page.panels()
-    slider = panel.slider("λ: A to B")
-    page.start_stopwatch(".rl-dials")
-    for _ in range(6):
-        panel.changes_when(lambda: slider.press("ArrowRight"))
-        page.page.wait_for_timeout(500)  # as somebody who looks at it
-    record("dial_milliseconds", page.times())
-    turn_and_check(AS_IT_IS, lab, page)
 
 
 def test_every_notebook_with_dials_is_held_against_the_library():
