@@ -268,6 +268,17 @@ def test_of_many_pictures_the_oldest_go(monkeypatch):
 
 
 @pytest.mark.usefixtures("quick_pictures")
+def test_dial_whose_stops_cannot_be_told_keeps_no_other_from_being_drawn_ahead(idle_kernel):
+    calls = []
+    endless = ipywidgets.FloatSlider(value=0.5, max=1, step=0)
+    shown = rl.dials(lambda x: calls.append(x) or {}, x=endless)
+    assert shown._ahead.wait(5.0)
+    shown = rl.dials(lambda x: calls.append(x) or {}, x=slider(0, max=1))
+    assert shown._ahead.wait(5.0)
+    assert calls == [0.5, 0, 1]
+
+
+@pytest.mark.usefixtures("quick_pictures")
 def test_plain_process_draws_nothing_ahead():
     calls = []
     rl.dials(lambda x: calls.append(x) or {}, x=slider(1))

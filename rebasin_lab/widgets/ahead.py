@@ -93,8 +93,9 @@ class Ahead:
                     self._changed.wait(left)
                 else:
                     panel = next(reversed(self._waiting))
-                    if (draw := next(self._waiting[panel], None)) is not None:
-                        return panel, draw
+                    with contextlib.suppress(Exception):  # of dials whose stops cannot be told
+                        for draw in self._waiting[panel]:
+                            return panel, draw
                     del self._waiting[panel]
             self._is_at_work = False
             self._changed.notify_all()
