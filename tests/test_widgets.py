@@ -247,6 +247,28 @@ def test_panel_of_long_pictures_draws_one_of_them_ahead(idle_kernel, monkeypatch
 
 
 @pytest.mark.usefixtures("quick_pictures")
+def test_dial_that_moves_during_a_long_picture_has_its_neighbours_drawn(idle_kernel, monkeypatch):
+    monkeypatch.setattr(ahead, "LONG_PICTURE", 0.05)
+    begun, moved, calls = threading.Event(), threading.Event(), []
+
+    def draw(x):
+        calls.append(x)
+        if x == 1:
+            begun.set()
+            moved.wait(5.0)
+            time.sleep(0.1)
+        return {}
+
+    one = ahead.of_this_kernel()
+    one.ask("panel", (lambda x=x: draw(x) for x in (1, 2)))
+    assert begun.wait(5.0)
+    one.ask("panel", (lambda x=x: draw(x) for x in (3,)))
+    moved.set()
+    assert one.wait(5.0)
+    assert calls == [1, 3]
+
+
+@pytest.mark.usefixtures("quick_pictures")
 def test_error_ahead_is_told_to_whoever_turns_the_dial_there(idle_kernel):
     dial = slider(1, min=0, max=2)
     shown = rl.dials(inverse, x=dial)

@@ -9,7 +9,7 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping
 from typing import Any
 
 import ipywidgets
@@ -18,6 +18,7 @@ from IPython import get_ipython
 
 SECONDS_OF_QUIET = 0.5  # after a cell; of many that wait in a row the next one begins sooner
 LONG_PICTURE = 1.0  # seconds; what takes longer would hold up whoever turns a dial meanwhile
+_Pictures = Generator[Callable[[], Any], None, None]
 _DIGITS = 7  # to which a slider in a browser rounds its value
 
 
@@ -33,7 +34,7 @@ class Ahead:
 
     def __init__(self, shell: Any) -> None:
         self._changed = threading.Condition()
-        self._waiting: dict[Hashable, Iterator[Callable[[], Any]]] = {}  # the newest last
+        self._waiting: dict[Hashable, _Pictures] = {}  # the newest last
         self._is_at_work = False
         self._cell_runs = True
         self._quiet_from = 0.0
@@ -41,7 +42,7 @@ class Ahead:
         shell.events.register("pre_run_cell", lambda *_: self._set_cell(runs=True))
         shell.events.register("post_run_cell", lambda *_: self._set_cell(runs=False))
 
-    def ask(self, panel: Hashable, pictures: Iterator[Callable[[], Any]]) -> None:
+    def ask(self, panel: Hashable, pictures: _Pictures) -> None:
         """Draw these, one after the other, in place of what the same panel asked for before."""
         with self._changed:
             self._waiting.pop(panel, None)
@@ -75,15 +76,14 @@ class Ahead:
 
     def _run(self) -> None:
         while (next_one := self._take()) is not None:
-            panel, draw = next_one
+            pictures, draw = next_one
             began = time.monotonic()
             with contextlib.suppress(Exception):  # whoever turns a dial there is told
                 draw()
             if time.monotonic() - began > LONG_PICTURE:
-                with self._changed:
-                    self._waiting.pop(panel, None)
+                pictures.close()  # of these; the panel may have asked for others meanwhile
 
-    def _take(self) -> tuple[Hashable, Callable[[], Any]] | None:
+    def _take(self) -> tuple[_Pictures, Callable[[], Any]] | None:
         """The next picture, as soon as it is quiet; None if none is left."""
         with self._changed:
             while self._waiting:
@@ -93,9 +93,10 @@ class Ahead:
                     self._changed.wait(left)
                 else:
                     panel = next(reversed(self._waiting))
-                    with contextlib.suppress(Exception):  # of dials whose stops cannot be told
-                        for draw in self._waiting[panel]:
-                            return panel, draw
+                    with contextlib.suppress(
+                        Exception
+                    ):  # none is left, or none can be told
+                        return self._waiting[panel], next(self._waiting[panel])
                     del self._waiting[panel]
             self._is_at_work = False
             self._changed.notify_all()

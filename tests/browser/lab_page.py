@@ -27,9 +27,7 @@ THEMES = ("Dark", "Light")
 SCREENSHOTS = Path(__file__).parents[2] / "runs" / "browser"
 PATIENCE = 120_000  # milliseconds; other tests may want the machine
 LONG_PATIENCE = 600_000  # for a whole notebook
-# Milliseconds between looks. Left to itself Playwright looks at every frame, and a page that is
-# painted sixty times a second takes half of a processor from the kernel it waits for.
-BETWEEN_LOOKS = 100
+BETWEEN_LOOKS = 100  # milliseconds; left to itself Playwright looks at every frame
 _BAD_OUTPUT = ", ".join(
     f'.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.{kind}"]'
     for kind in ("error", "stderr")
@@ -77,7 +75,6 @@ class LabPage:
 
     def __init__(self, page: Page, url: str, screenshots: Path):
         self.page = page
-        self._url = url
         self._screenshots = screenshots
         self.problems: list[str] = []
         self.asked_outside: list[str] = []
