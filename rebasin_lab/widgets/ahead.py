@@ -93,9 +93,7 @@ class Ahead:
                     self._changed.wait(left)
                 else:
                     panel = next(reversed(self._waiting))
-                    with contextlib.suppress(
-                        Exception
-                    ):  # none is left, or none can be told
+                    with contextlib.suppress(Exception):  # none is left, or none can be told
                         return self._waiting[panel], next(self._waiting[panel])
                     del self._waiting[panel]
             self._is_at_work = False
