@@ -20,7 +20,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lab_page import AS_THEY_ARE, PATIENCE, SCREENSHOTS, SIZES, LabPage
+from browser.lab_page import AS_THEY_ARE, PATIENCE, SCREENSHOTS, SIZES, LabPage
 from rebasin_lab import paths
 
 ROOT = Path(__file__).parents[2]
@@ -68,8 +68,9 @@ def pytest_collection_modifyitems(items):
 # Playwright keeps an event loop running in this thread. It ends with its folder, not the session:
 # tests after it may start loops of their own.
 @pytest.fixture(scope="package")
-def browser():
+def browser(request):
     """Chromium."""
+    assert request.node.path == Path(__file__).parent, "without __init__.py it outlives its folder"
     program = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:
         message = f"no browser among {', '.join(BROWSERS)}; name one in CHROMIUM"

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 import rebasin_lab as rl
-from lab_page import PATIENCE, SIZES, record
+from browser.lab_page import PATIENCE, SIZES, record
 from rebasin_lab import exploration
 
 SMALL = {"dataset": "digits8x8", "width": 16, "depth": 2, "num_epochs": 2}

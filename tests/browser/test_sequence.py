@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import rebasin_lab as rl
-from lab_page import AS_THEY_ARE, SIZES, THEMES
+from browser.lab_page import AS_THEY_ARE, SIZES, THEMES
 from rebasin_lab import counterexample, experiments, runner
 
 # Notebooks without a dial: their lesson is a map to read.

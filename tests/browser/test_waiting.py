@@ -2,8 +2,8 @@
 
 import pytest
 
-from lab_page import QUICKSTART, SIZES, record
-from test_sequence import turn_and_check
+from browser.lab_page import QUICKSTART, SIZES, record
+from browser.test_sequence import turn_and_check
 
 
 @pytest.mark.skipif(SIZES == "quick", reason="its networks are stored")
