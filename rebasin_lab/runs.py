@@ -261,7 +261,7 @@ def claims_file(run_dir: Path, notebook: str) -> Path:
 
 def _banner(run: Run) -> str:
     profile = run.profile
-    num_parameters = pytrees.num_parameters(jax.eval_shape(run.model.init, jax.random.key(0)))
+    num_parameters = pytrees.num_parameters(run.model.shapes)
     images = f"{len(run.data.train_images):,} train, {len(run.data.test_images):,} test images"
     versions = ", ".join(
         f"{name} {version}" for name, version in experiments.package_versions().items()

@@ -144,6 +144,13 @@ def initial_state(
     return TrainState(params, opt_state, 0, {field: [] for field in HISTORY_FIELDS})
 
 
+def state_shapes(model: models.Model, data: datasets.Dataset, config: TrainConfig) -> TrainState:
+    """The state before the first epoch, with shapes and types in place of arrays."""
+    optimizer = make_optimizer(config, _steps_per_epoch(data, config))
+    opt_state = jax.eval_shape(optimizer.init, model.shapes)
+    return TrainState(model.shapes, opt_state, 0, {field: [] for field in HISTORY_FIELDS})
+
+
 def initial_params(model: models.Model, *, seed: int) -> PyTree:
     """The parameters a training with this seed starts from."""
     return model.init(_named_key(seed, "init"))

@@ -111,7 +111,7 @@ def _mlp(num_hidden_layers: int, width: int) -> Architecture:
         "mlp", dataset=TINY_DATA, width=width, num_hidden_layers=num_hidden_layers
     )
 
-    shapes = jax.tree.map(lambda leaf: leaf.shape, jax.eval_shape(model.init, jax.random.key(0)))
+    shapes = jax.tree.map(lambda leaf: leaf.shape, model.shapes)
     axes = rl.mlp_permutation_spec(num_hidden_layers).axes
     return _plain(model.apply, axes, shapes, recovers=True)
 

@@ -84,7 +84,7 @@ def draw_params(model: rl.Model, *, seed: int = 0) -> dict:
         fan_in = max(int(np.prod(leaf.shape[:-1])), 4)
         return (rng.standard_normal(leaf.shape) / np.sqrt(fan_in)).astype(np.float32)
 
-    return pytrees.map_with_path(draw, jax.eval_shape(model.init, jax.random.key(0)))
+    return pytrees.map_with_path(draw, model.shapes)
 
 
 def _conv(path: str, before: str | None, after: str | None) -> Axes:

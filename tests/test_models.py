@@ -70,7 +70,7 @@ def tiny(architecture, image_shape=(8, 8, 1)):
 
 @functools.cache
 def tiny_shapes(architecture):
-    return jax.eval_shape(tiny(architecture).init, jax.random.key(0))
+    return tiny(architecture).shapes
 
 
 def some_images(*shape):
@@ -88,8 +88,17 @@ def test_number_of_parameters_is_the_published_one(
     architecture, image_shape, num_classes, options, num_parameters
 ):
     model = rl.Model(architecture, image_shape, num_classes, options)
-    params = jax.eval_shape(model.init, jax.random.key(0))
+    params = model.shapes
     assert pytrees.num_parameters(params) == num_parameters
+
+
+@pytest.mark.parametrize("architecture", TINY)
+def test_shapes_are_those_of_what_is_drawn(architecture):
+    model = tiny(architecture)
+    drawn = jax.eval_shape(model.init, jax.random.key(0))
+    assert model.shapes == drawn
+    model.shapes.clear()  # the caller's own
+    assert model.shapes == drawn
 
 
 def test_mlp_of_the_paper_has_932362_parameters():
@@ -99,7 +108,7 @@ def test_mlp_of_the_paper_has_932362_parameters():
 @pytest.mark.parametrize("architecture", TINY)
 def test_logits_are_one_row_per_image(architecture):
     model = rl.Model(architecture, (28, 28, 2), num_classes=7, options=TINY[architecture])
-    params = jax.eval_shape(model.init, jax.random.key(0))
+    params = model.shapes
     logits = jax.eval_shape(model.apply, params, jnp.zeros((5, 28, 28, 2)))
     assert logits.shape == (5, 7)
 
@@ -161,7 +170,7 @@ def test_kernels_start_with_variance_one_over_fan_in(params):
 
 def test_apply_is_matrices_and_relus(model, tiny_data):
     rng = np.random.default_rng(0)
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    shapes = model.shapes
     params = jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape).astype(np.float32), shapes)
     hidden = tiny_data.test_images.reshape(100, 64).astype(np.float64)
     first, second, last = (params["layers"][i] for i in range(3))
@@ -441,7 +450,7 @@ def test_width_multiplier_that_breaks_a_channel_is_refused(
 def test_width_multiplier_may_be_a_fraction_or_a_whole_number(tiny_data):
     for width_multiplier, width in ((1 / 8, 2), (1, 16), (2, 32), (3.0, 48)):
         model = rl.build_model("resnet8", dataset=tiny_data, width_multiplier=width_multiplier)
-        params = jax.eval_shape(model.init, jax.random.key(0))
+        params = model.shapes
         assert params["stem"]["conv"]["kernel"].shape == (3, 3, 1, width)
 
 
@@ -490,8 +499,7 @@ def test_a_network_is_built_once_and_every_convolution_draws_its_kernel_so(
     model = models.Model(name, tiny_data.image_shape, tiny_data.num_classes, TINY[name])
     network = nnx.merge(*model._skeleton)
     _ = model.has_running_statistics
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
     images = jax.ShapeDtypeStruct((2, *model.image_shape), jnp.float32)
-    jax.eval_shape(model.apply_training, shapes, images)
+    jax.eval_shape(model.apply_training, model.shapes, images)
     num_convolutions = sum(isinstance(part, nnx.Conv) for _, part in nnx.iter_graph(network))
-    assert len(drawn) == 2 * num_convolutions  # the other time for `init`
+    assert len(drawn) == num_convolutions

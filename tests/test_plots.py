@@ -30,7 +30,7 @@ IMAGES = jax.ShapeDtypeStruct((2, 16, 16, 3), jnp.float32)
 def look_at(architecture, **sizes):
     """A network, the shapes of its parameters and its spec."""
     model = rl.Model(architecture, image_shape=(16, 16, 3), num_classes=10, options=sizes)
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    shapes = model.shapes
     return model, shapes, rl.infer_permutation_spec(model.apply, shapes, IMAGES)
 
 

@@ -158,9 +158,21 @@ def test_running_statistics_follow_the_batches_and_nothing_else(
                 assert not np.array_equal(after[path], before[path]), path
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_shapes_of_a_state_are_those_of_the_first(optimizer, tiny_data):
+    model = models.build_model("resnet8_bn", dataset=tiny_data, width_multiplier=1 / 8)
+    config = dataclasses.replace(CONFIG, optimizer=optimizer)
+    state = training.initial_state(model, tiny_data, config, seed=0)
+    expected = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), (state.params, state.opt_state))
+    shapes = training.state_shapes(model, tiny_data, config)
+    found = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), (shapes.params, shapes.opt_state))
+    assert found == expected
+    assert (shapes.epoch, shapes.history) == (state.epoch, state.history)
+
+
 def test_resnet50_can_take_a_step(tiny_data):
     model = models.build_model("resnet50", dataset=tiny_data, width_multiplier=1 / 8)
-    state = jax.eval_shape(lambda: training.initial_state(model, tiny_data, CONFIG, seed=0))
+    state = training.state_shapes(model, tiny_data, CONFIG)
     epoch_fn = training._epoch_fn(model, CONFIG, 10, "scan")
     images, labels = tiny_data.train_images, tiny_data.train_labels
     order = np.zeros((10, 20), np.int32)

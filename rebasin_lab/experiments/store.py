@@ -90,9 +90,7 @@ def trained(
     config = describe(experiment, data)
     final = path_of(experiment, data=data, store=store)
     partial = _partial_path(final)
-    template = jax.eval_shape(
-        lambda: training.initial_state(model, data, experiment.train, seed=experiment.seed)
-    )
+    template = training.state_shapes(model, data, experiment.train)
     snapshots = [_snapshot_path(final, epoch) for epoch in experiment.snapshot_epochs]
     found = _load_unless(
         checkpoints.DamagedCheckpointError,

@@ -42,9 +42,8 @@ from rebasin_lab import checkpoints, datasets
 data = datasets.load_view({dataset!r}, {view})
 model = rl.build_model({architecture!r}, dataset=data, **{options!r})
 apply_fn = model.apply
-like = jax.eval_shape(model.init, jax.random.key(0))
 files = {files!r}
-params_a, params_b = (checkpoints.load(Path(file), like=like)[0] for file in files)"""
+params_a, params_b = (checkpoints.load(Path(file), like=model.shapes)[0] for file in files)"""
 
 _THE_REST = """\
 spec = rl.infer_permutation_spec(apply_fn, params_a, data.test_images[:1])

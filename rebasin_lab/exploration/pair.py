@@ -109,8 +109,7 @@ def _from_files(choices: Choices) -> Pair:
             )
     view, data = _data_of(configs[0])
     model = models.build_model(configs[0]["architecture"], dataset=data, **configs[0]["options"])
-    like = jax.eval_shape(model.init, jax.random.key(0))
-    params = [jax.device_put(checkpoints.load(path, like=like)[0]) for path in paths]
+    params = [jax.device_put(checkpoints.load(path, like=model.shapes)[0]) for path in paths]
     return Pair(
         title=f"{data.title}: {model.architecture}, '{paths[0].name}' and '{paths[1].name}'",
         data=data,

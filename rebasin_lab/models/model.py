@@ -93,6 +93,11 @@ class Model:
         of_batch = pytrees.flatten(nnx.to_pure_dict(statistics))
         return logits, pytrees.map_with_path(lambda path, leaf: of_batch.get(path, leaf), params)
 
+    @property
+    def shapes(self) -> PyTree:
+        """Shapes and types of the parameters, where `init` has arrays; nothing is drawn."""
+        return nnx.to_pure_dict(self._skeleton[1])
+
     @functools.cached_property
     def statistics_paths(self) -> frozenset[str]:
         """Paths of the leaves that are no weights but statistics that BatchNorm has gathered."""

@@ -141,7 +141,7 @@ def test_several_seeds(benchmark, data, width, how):
 @pytest.mark.benchmark(group="inferring a spec, tracing included")
 def test_inference_of_a_spec(benchmark, architecture, image_size, options):
     model = rl.Model(architecture, (image_size, image_size, 3), 10, options)
-    params = jax.eval_shape(model.init, jax.random.key(0))
+    params = model.shapes
     images = jax.ShapeDtypeStruct((2, *model.image_shape), jnp.float32)
 
     def setup():  # a new function each round: JAX remembers what it has traced
