@@ -27,10 +27,14 @@ hypothesis.settings.register_profile("lab-ci", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("lab-ci" if os.environ.get("CI") else "lab")
 
 
+# About what a file of tests takes, where it is many.
+MINUTES = {"test_notebooks": 20, "test_sequence": 4}
+
+
 def pytest_collection_modifyitems(config, items):
     """In several processes what takes minutes begins first, so that all end together."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: item.path.stem != "test_notebooks")
+        items.sort(key=lambda item: -MINUTES.get(item.path.stem, 0))
 
 
 @pytest.hookimpl(wrapper=True)
