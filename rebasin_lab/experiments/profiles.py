@@ -200,7 +200,7 @@ _TRIAL = {
     "contour_images": 50,
     "snapshot_epochs": (1,),
     "mlp_widths": (4, 16),
-    "thin_width": 8,
+    "thin_width": 4,
     "num_merged": 3,
     "num_merged_epochs": 2,
     "num_halves": 3,
