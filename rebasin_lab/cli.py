@@ -80,9 +80,9 @@ def reproduce(
 def open_lab(arguments: tuple[str, ...]) -> None:
     """Open JupyterLab on the notebooks, in this interpreter's own kernel."""
     try:
-        from rebasin_lab import execution
+        from rebasin_lab import lab
 
-        status = execution.run_lab(arguments)
+        status = lab.run_lab(arguments)
     except ModuleNotFoundError as error:
         raise _needs_the_lab(error) from error
     sys.exit(status)

@@ -38,6 +38,7 @@ _LATER_ROOMS = (
     "figure_export",
     "runs",
     "widgets",
+    "lab",
     "execution",
     "report",
     "runner",

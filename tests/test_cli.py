@@ -3,7 +3,7 @@ import re
 import pytest
 from click.testing import CliRunner
 
-from rebasin_lab import cli, execution, paths, runner
+from rebasin_lab import cli, lab, paths, runner
 
 
 def invoke(*arguments):
@@ -65,7 +65,7 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch):
 
 def test_options_of_jupyter_lab_are_passed_on(monkeypatch):
     asked = []
-    monkeypatch.setattr(execution, "run_lab", lambda arguments: asked.append(arguments) or 3)
+    monkeypatch.setattr(lab, "run_lab", lambda arguments: asked.append(arguments) or 3)
     assert invoke("lab", "--no-browser", "--port=9999").exit_code == 3
     assert asked == [("--no-browser", "--port=9999")]
 

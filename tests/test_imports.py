@@ -44,6 +44,7 @@ ROOMS = (
     "figure_export",
     "runs",
     "widgets",
+    "lab",
     "execution",
     "report",
     "runner",
@@ -160,3 +161,13 @@ assert "matplotlib" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_whoever_opens_jupyterlab_does_not_wait_for_what_runs_notebooks():
+    program = """
+import sys
+from rebasin_lab import cli, lab
+print([name for name in ("nbformat", "papermill", "jsonschema") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")

@@ -26,9 +26,9 @@ from jupyter_client.manager import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
 
 from rebasin_lab import paths
-from rebasin_lab.execution.kernels import KernelEnvironment, Kernels
-from rebasin_lab.execution.lab import run_lab
+from rebasin_lab.execution.kernels import Kernels
 from rebasin_lab.execution.status import StatusLine
+from rebasin_lab.lab import KernelEnvironment
 
 __all__ = [
     "METADATA_KEY",
@@ -39,7 +39,6 @@ __all__ = [
     "devices_now",
     "execute",
     "read_record",
-    "run_lab",
     "source_digest",
     "swallowed_errors",
     "write_record",

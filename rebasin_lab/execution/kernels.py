@@ -7,22 +7,18 @@ a cell that draws five small transformers and shuffles them takes 3 s in place o
 """
 
 import asyncio
-import os
-import platform
 import queue
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from ipykernel.kernelspec import write_kernel_spec
 from jupyter_client.asynchronous import AsyncKernelClient
 from jupyter_client.channels import AsyncZMQSocketChannel
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
 from traitlets import Type
 
-from rebasin_lab import paths
+from rebasin_lab.lab import KernelEnvironment
 
 SECONDS_BETWEEN_LOOKS = 1.0  # for a kernel's reply
 
@@ -94,49 +90,6 @@ class Kernels:
         manager = _PatientKernelManager(kernel_name="python3")
         run_sync(manager.start_kernel)(extra_arguments=_ARGUMENTS, cwd=str(self._folder))
         return manager
-
-
-class KernelEnvironment:
-    """The environment of kernels, which inherit ours, while they run.
-
-    Args:
-        somebody_watches: whether their figures are to be shown, too.
-    """
-
-    def __init__(self, *, somebody_watches: bool = False):
-        self._backend = {} if somebody_watches else {"MPLBACKEND": "agg"}
-
-    def __enter__(self) -> None:
-        # A `python3` kernel in the user's home, or even in this environment, may belong to another
-        # Python. This one is this interpreter's, and comes first.
-        self._kernels = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        write_kernel_spec(Path(self._kernels.name) / "kernels" / "python3")
-        added = {
-            "JUPYTER_PATH": os.pathsep.join(
-                filter(None, [self._kernels.name, os.environ.get("JUPYTER_PATH")])
-            ),
-            **self._backend,
-            # A kernel that grabs 75 % of a GPU leaves nothing for the next one.
-            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-        }
-        if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-            added |= {
-                # Of one machine: on another its instructions may be missing.
-                "JAX_COMPILATION_CACHE_DIR": str(paths.compiled_dir() / platform.node()),
-                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-                "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-            }
-        self._before = {name: os.environ.get(name) for name in added}
-        os.environ.update(added)
-
-    def __exit__(self, *_: object) -> None:
-        for name, value in self._before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        self._kernels.cleanup()
 
 
 class _PatientChannel(AsyncZMQSocketChannel):

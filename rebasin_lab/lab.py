@@ -1,0 +1,82 @@
+"""JupyterLab on the notebooks, and the kernel that it and headless runs have in common.
+
+Apart from `execution`, whose libraries take four seconds to import: whoever opens JupyterLab would
+wait for them.
+"""
+
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from ipykernel.kernelspec import write_kernel_spec
+
+from rebasin_lab import paths
+
+
+def run_lab(arguments: Sequence[str] = ()) -> int:
+    """Open JupyterLab on the folder of notebooks, and wait until it is closed.
+
+    Args:
+        arguments: more options of `jupyter lab`, such as "--no-browser".
+
+    Returns:
+        Its exit status.
+    """
+    command = [sys.executable, "-m", "jupyterlab", *arguments]
+    with KernelEnvironment(somebody_watches=True):
+        server = subprocess.Popen(command, cwd=paths.notebooks_dir())  # its root, unless told
+        # Ctrl-C is for the server, which asks whether it is meant; we wait for what it says.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            return server.wait()
+        finally:
+            signal.signal(signal.SIGINT, before)
+            server.terminate()
+
+
+class KernelEnvironment:
+    """The environment of kernels, which inherit ours, while they run.
+
+    Args:
+        somebody_watches: whether their figures are to be shown, too.
+    """
+
+    def __init__(self, *, somebody_watches: bool = False):
+        self._backend = {} if somebody_watches else {"MPLBACKEND": "agg"}
+
+    def __enter__(self) -> None:
+        # A `python3` kernel in the user's home, or even in this environment, may belong to another
+        # Python. This one is this interpreter's, and comes first.
+        self._kernels = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        write_kernel_spec(Path(self._kernels.name) / "kernels" / "python3")
+        added = {
+            "JUPYTER_PATH": os.pathsep.join(
+                filter(None, [self._kernels.name, os.environ.get("JUPYTER_PATH")])
+            ),
+            **self._backend,
+            # A kernel that grabs 75 % of a GPU leaves nothing for the next one.
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        }
+        if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+            added |= {
+                # Of one machine: on another its instructions may be missing.
+                "JAX_COMPILATION_CACHE_DIR": str(paths.compiled_dir() / platform.node()),
+                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+                "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+            }
+        self._before = {name: os.environ.get(name) for name in added}
+        os.environ.update(added)
+
+    def __exit__(self, *_: object) -> None:
+        for name, value in self._before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        self._kernels.cleanup()
