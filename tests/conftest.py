@@ -27,7 +27,7 @@ hypothesis.settings.register_profile("lab-ci", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("lab-ci" if os.environ.get("CI") else "lab")
 
 
-# About what a file of tests takes, where it is many.
+# About how many of them a file of tests takes, where it is many.
 MINUTES = {"test_notebooks": 20, "test_sequence": 4}
 
 

@@ -1,9 +1,7 @@
 """Kernels to execute notebooks in: this interpreter's own, the next one made ready ahead of time.
 
 A kernel takes seconds to start and to import the library, which is most of what a notebook takes
-that finds everything stored. `Kernels` starts one while another is at work. What XLA compiles is
-kept, too, most of all the hundreds of little programs that plain array code is made of: measured,
-a cell that draws five small transformers and shuffles them takes 3 s in place of 8.
+that finds everything stored. `Kernels` starts one while another is at work.
 """
 
 import asyncio
