@@ -34,8 +34,6 @@ params_a, params_b = (network.params for network in rl.train_all(wanted))"""
 _FILES = """\
 from pathlib import Path
 
-import jax
-
 import rebasin_lab as rl
 from rebasin_lab import checkpoints, datasets
 
