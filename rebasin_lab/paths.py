@@ -1,15 +1,24 @@
 """Where the lab keeps what it makes, and writing there so that a killed process spoils nothing.
 
 In a checkout these are its `runs/` and `figures/`. `$REBASIN_RUNS` moves the first. An installed
-package without a checkout keeps both in the user's cache.
+package without a checkout keeps both in the user's cache. A file is written under a name of its own
+and renamed; work that two processes must not do at once is `locked`, by the package `filelock`,
+since a lock that the operating system holds for a process ends with it, on every system.
 """
 
 import contextlib
+import datetime
 import errno
+import glob
 import os
+import secrets
+import socket
 import time
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
+import filelock
 import pooch
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
@@ -57,21 +66,22 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that it is either wholly there or not there at all.
 
     It is written beside its final name and renamed: a killed process leaves the old file or the
-    new one.
+    new one. Threads, processes and machines may write the same file at once; the last one stays.
 
     Raises:
         OSError: naming the file, its size and, for a full disk, what to do; nothing else is lost.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
-        temporary.write_bytes(content)
+        with temporary.open("xb") as file:  # "x": a name that is taken is an error
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # a name must not reach the disk before its bytes do
         temporary.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        reason = os.strerror(error.errno) if error.errno else str(error)
+        reason = _reason(error)
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         advice = ". Free some space, or set REBASIN_RUNS to a folder with room" if full else ""
         raise OSError(
@@ -79,11 +89,72 @@ def write_atomically(path: Path, content: bytes) -> None:
             f"Could not write {len(content) / 1e6:.1f} MB to '{path}': {reason}. Everything stored "
             f"before is intact{advice}",
         ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+class LockedError(RuntimeError):
+    """Something is in use by another process or thread."""
+
+
+@contextlib.contextmanager
+def locked(path: Path, what: str, *, wait: bool = True) -> Iterator[None]:
+    """Keep other processes and threads from `path` while the block runs.
+
+    The lock is the operating system's, on the file `.NAME.lock` beside the path, which stays there
+    empty. It ends with the process that holds it, even one that is killed. It is no lock against
+    readers, nor against who does not ask for it.
+
+    Args:
+        path: a file or folder; it need not exist.
+        what: what is done there, for those who wait, such as "training MNIST, seed 0".
+        wait: until it is free, after a warning that says who holds it.
+
+    Raises:
+        LockedError: if it is held and `wait` is false, saying by whom, since when and for what.
+        OSError: if there can be no lock, in a folder that cannot be written to, say.
+    """
+    lock_file = path.with_name(f".{path.name}.lock")
+    holder_file = path.with_name(f".{path.name}.holder")
+    lock = filelock.FileLock(lock_file)
+    try:
+        lock_file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            held = f"'{path}' is in use by {_holder(holder_file)}."
+            if not wait:
+                raise LockedError(f"{held} Wait until that has ended, or end it.") from None
+            warnings.warn(f"{held} Waiting for it.", stacklevel=3)
+            lock.acquire()
+    except OSError as error:
+        raise OSError(error.errno, f"Could not lock '{path}': {_reason(error)}") from error
+    try:
+        since = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
+        holder = f"process {os.getpid()} on {socket.gethostname()} since {since}: {what}"
+        write_atomically(holder_file, holder.encode())
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            holder_file.unlink()
+        lock.release()
+
+
+def _holder(holder_file: Path) -> str:
+    try:
+        return holder_file.read_text(errors="replace")[:500]
+    except OSError:  # it has just begun, or just ended
+        return "another process or thread"
+
+
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def _sweep(path: Path) -> None:
     """Remove temporary files of this name that a killed process left more than an hour ago."""
-    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         with contextlib.suppress(OSError):
             if time.time() - leftover.lstat().st_mtime > 3600:
                 leftover.unlink()

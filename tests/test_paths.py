@@ -1,6 +1,13 @@
+import concurrent.futures
+import contextlib
 import errno
 import os
+import signal
+import subprocess
+import sys
+import threading
 import time
+import warnings
 
 import pytest
 
@@ -26,15 +33,40 @@ def test_writing_replaces_and_leaves_nothing_else(tmp_path):
     assert os.listdir(path.parent) == ["file"]
 
 
-def test_a_full_disk_says_what_to_do(tmp_path):
+def test_a_full_disk_says_what_to_do(tmp_path, monkeypatch):
     path = tmp_path / "file"
     path.write_bytes(b"before")
-    # The temporary file leads to /dev/full, whose writes fail as a full disk's do.
-    (tmp_path / f".file.{os.getpid()}.tmp").symlink_to("/dev/full")
+
+    def fsync(descriptor):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(OSError, match="Could not write .* MB to .*Free some space") as caught:
         paths.write_atomically(path, b"after")
     assert caught.value.errno == errno.ENOSPC
     assert path.read_bytes() == b"before"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_threads_that_write_one_file_do_not_meet(tmp_path, monkeypatch):
+    """Nor do processes, of one number even, as in two containers that share a folder."""
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    path, contents = tmp_path / "file", [bytes([i]) * 100_000 for i in range(8)]
+    for _ in range(5):
+        with concurrent.futures.ThreadPoolExecutor(8) as executor:
+            list(executor.map(lambda content: paths.write_atomically(path, content), contents))
+        assert path.read_bytes() in contents
+        assert os.listdir(tmp_path) == ["file"]
+
+
+def test_an_interrupt_leaves_nothing(tmp_path, monkeypatch):
+    def fsync(descriptor):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(KeyboardInterrupt):
+        paths.write_atomically(tmp_path / "file", b"half")
+    assert os.listdir(tmp_path) == []
 
 
 def test_another_failure_gives_no_wrong_advice(tmp_path):
@@ -44,11 +76,93 @@ def test_another_failure_gives_no_wrong_advice(tmp_path):
     assert "Free some space" not in str(caught.value)
 
 
-def test_what_a_killed_process_left_is_swept_later(tmp_path):
-    old, recent = tmp_path / ".file.1.tmp", tmp_path / ".file.2.tmp"
+@pytest.mark.parametrize("name", ["file", "[a-b]*?{1}"])
+def test_what_a_killed_process_left_is_swept_later(tmp_path, name):
+    old, recent = tmp_path / f".{name}.1.tmp", tmp_path / f".{name}.2.tmp"
     for leftover in (old, recent):
         leftover.write_bytes(b"half")
     os.utime(old, (time.time() - 7200,) * 2)
-    paths.write_atomically(tmp_path / "file", b"whole")
+    paths.write_atomically(tmp_path / name, b"whole")
     assert not old.exists()
     assert recent.exists(), "another process may be writing it"
+
+
+def test_threads_hold_a_lock_one_after_the_other(tmp_path):
+    inside, most = 0, 0
+
+    def work(_):
+        nonlocal inside, most
+        with warnings.catch_warnings(), paths.locked(tmp_path / "deep" / "file", "counting"):
+            inside += 1
+            most = max(most, inside)
+            time.sleep(0.01)
+            inside -= 1
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with concurrent.futures.ThreadPoolExecutor(4) as executor:
+            list(executor.map(work, range(8)))
+    assert (inside, most) == (0, 1)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from rebasin_lab import paths
+with paths.locked(Path(sys.argv[1]), "a long work"):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """A process that holds the lock of a file."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path / "file")], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_the_second_process_says_who_is_the_first(holder, tmp_path):
+    with (
+        pytest.raises(
+            paths.LockedError, match=rf"file' is in use by process {holder.pid} on .*a long work"
+        ),
+        paths.locked(tmp_path / "file", "mine", wait=False),
+    ):
+        pytest.fail("held twice")
+    with paths.locked(tmp_path / "other", "mine", wait=False):
+        pass
+
+
+def test_a_lock_ends_with_its_process_and_who_waits_goes_on(holder, tmp_path):
+    threading.Timer(0.3, os.kill, (holder.pid, signal.SIGKILL)).start()
+    mine = contextlib.ExitStack()
+    with pytest.warns(UserWarning, match=f"process {holder.pid} on .* Waiting"):
+        mine.enter_context(paths.locked(tmp_path / "file", "mine"))
+    with mine:
+        assert holder.wait() == -signal.SIGKILL
+        assert f"process {os.getpid()}" in (tmp_path / ".file.holder").read_text()
+    assert os.listdir(tmp_path) == [".file.lock"]
+
+
+def test_an_error_inside_ends_the_lock_and_is_passed_on(tmp_path):
+    for error in (OSError(errno.ENOSPC, "own"), KeyboardInterrupt()):
+        with pytest.raises(type(error)) as caught, paths.locked(tmp_path / "file", "mine"):
+            raise error
+        assert caught.value is error
+    with paths.locked(tmp_path / "file", "mine", wait=False):
+        pass
+
+
+def test_what_cannot_be_locked_is_an_error_at_once(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / ".taken.lock").mkdir()
+    for path in (tmp_path / "file" / "below", tmp_path / "taken"):
+        with pytest.raises(OSError, match="Could not lock .*"), paths.locked(path, "mine"):
+            pytest.fail("held")
