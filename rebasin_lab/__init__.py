@@ -4,10 +4,10 @@
 
 The rooms, in reading order: `pytrees`, `datasets`, `models`, `evaluation`, `augmentation`,
 `training`, `checkpoints`, `symmetry`, `matching`, `interpolation`, `merging`, `collapse`,
-`calibration`, `comparison`, `counterexample`, `experiments`, `sweeps`, `published`, `records`,
-`exploration`, `claims`, `plots`, `figures`, `figure_export`, `runs`, `widgets`, `lab`, `execution`,
-`report`, `runner`, `cli`. Each imports only from those before it, and from `paths` and `progress`,
-which import nothing of the lab.
+`calibration`, `comparison`, `counterexample`, `identity`, `experiments`, `sweeps`, `published`,
+`records`, `exploration`, `claims`, `plots`, `figures`, `figure_export`, `runs`, `widgets`, `lab`,
+`execution`, `report`, `runner`, `cli`. Each imports only from those before it, and from `paths` and
+`progress`, which import nothing of the lab.
 """
 
 from typing import Any

@@ -3,28 +3,27 @@
     curve = records.remembered(rl.interpolation_curve, model.apply, params_a, params_b, data)
 
 is `rl.interpolation_curve(model.apply, params_a, params_b, data)`, read back if the same call was
-made before. *The same* is taken strictly: every byte of every parameter, the data's digest, all
-options, the source of all rooms above this one, and the versions of the packages that compute. So a
-record is never out of date, and one that nobody asks for again may be deleted at any time.
+made before. *The same* is taken strictly: every byte of every parameter and image, all options, the
+source of all rooms above this one, and what computes: packages, device, and JAX's settings, see
+`identity`. So a record is never out of date, and may be deleted at any time.
 """
 
 import dataclasses
 import functools
 import hashlib
 import importlib
+import inspect
 import json
-import types
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
-from rebasin_lab import checkpoints, datasets, experiments, models, paths, pytrees
+from rebasin_lab import checkpoints, experiments, identity, paths, pytrees
 from rebasin_lab.matching import assignment
-from rebasin_lab.symmetry import PermutationSpec
 
 T = TypeVar("T")
 
@@ -51,8 +50,8 @@ def remembered(fn: Callable[..., T], /, *args: Any, **options: Any) -> T:
 
     Args:
         fn: a function of the lab, without side effects that matter.
-        *args: numbers, texts, arrays, trees and dataclasses of these, data sets, specs, functions
-            of modules, and methods of models.
+        *args: numbers, texts, arrays, trees of these, data sets, specs, functions of the lab's
+            modules, and methods of its models: what has a content, see `identity.described`.
         **options: likewise; callbacks (`on_...`) do not count, and are not called for a record.
 
     Returns:
@@ -61,13 +60,10 @@ def remembered(fn: Callable[..., T], /, *args: Any, **options: Any) -> T:
     Raises:
         ValueError: for an argument, or a result, of another kind.
     """
-    counted = {name: value for name, value in options.items() if not name.startswith("on_")}
-    call = [_name_of(fn), _code_digest(), *_described([list(args), counted])]
-    path = (
-        records_dir() / f"{hashlib.sha256(json.dumps(call).encode()).hexdigest()[:32]}.safetensors"
-    )
+    call = _call(fn, args, options)
+    path = records_dir() / f"{call}.safetensors"
     try:
-        arrays, metadata = checkpoints.load(path)
+        arrays, metadata = checkpoints.load(path, config={"call": call})
         return _decoded(metadata["result"], pytrees.flatten(arrays))
     except FileNotFoundError:
         pass
@@ -76,11 +72,26 @@ def remembered(fn: Callable[..., T], /, *args: Any, **options: Any) -> T:
     result = fn(*args, **options)
     arrays: dict[str, np.ndarray] = {}
     encoded = _encoded(result, arrays)
+    metadata = {"config": {"call": call}, "function": identity.name_of(fn), "result": encoded}
     try:
-        checkpoints.save(path, arrays, {"function": _name_of(fn), "result": encoded})
+        checkpoints.save(path, arrays, metadata)
     except OSError as error:  # the result is worth more than its record
         warnings.warn(f"{error} The result is not kept.", stacklevel=2)
     return _decoded(json.loads(json.dumps(encoded)), arrays)
+
+
+def _call(fn: Callable, args: tuple[Any, ...], options: Mapping[str, Any]) -> str:
+    """The name of a call's record; defaults count as if they had been written."""
+    name = identity.name_of(fn)
+    counted = {name: value for name, value in options.items() if not name.startswith("on_")}
+    bound = inspect.signature(fn).bind(*args, **counted)
+    bound.apply_defaults()
+    environment = identity.computing_environment()
+    try:
+        content = identity.digest([name, _code_digest(), environment, dict(bound.arguments)])
+    except RecursionError:
+        raise ValueError("Expected arguments that do not hold themselves; got such.") from None
+    return content[:32]
 
 
 def records_dir() -> Path:
@@ -90,66 +101,14 @@ def records_dir() -> Path:
 
 @functools.cache
 def _code_digest() -> str:
-    with_what = {
-        **experiments.package_versions(),
-        "backend": jax.default_backend(),
-        "assignment": assignment.SOLVER,
-    }
+    with_what = {**experiments.package_versions(), "assignment": assignment.SOLVER}
     digest = hashlib.sha256(json.dumps(with_what, sort_keys=True).encode())
     for path in sorted(_PACKAGE.rglob("*.py")):
         place = path.relative_to(_PACKAGE)
         if place.parts[0].removesuffix(".py") not in _LATER_ROOMS:
-            digest.update(place.as_posix().encode() + path.read_bytes())
+            content = path.read_bytes()
+            digest.update(f"{place.as_posix()} {len(content)}\n".encode() + content)
     return digest.hexdigest()
-
-
-def _described(value: Any) -> Iterator[str]:
-    """Texts that two values share only if they are the same."""
-    match value:
-        case None | bool() | int() | float() | str():
-            yield f"{type(value).__name__} {value!r}"
-        case np.ndarray() | np.generic() | jax.Array():
-            array = np.asarray(value)
-            content = hashlib.sha256(array.tobytes()).hexdigest()
-            yield f"array {array.dtype} {array.shape} {content}"
-        case datasets.Dataset():
-            yield f"data {value.digest}"
-        case PermutationSpec():
-            yield f"spec {value.to_json()}"
-        case types.MethodType(__self__=models.Model() as model):
-            yield f"{value.__name__} of"
-            yield from _described(dataclasses.asdict(model))
-        case types.FunctionType():
-            yield f"function {_name_of(value)}"
-        case Mapping():
-            yield f"mapping of {len(value)}"
-            for key, item in value.items():
-                yield f"{key!r}"
-                yield from _described(item)
-        case list() | tuple():
-            yield f"{type(value).__name__} of {len(value)}"
-            for item in value:
-                yield from _described(item)
-        case _ if dataclasses.is_dataclass(value):
-            yield f"{type(value).__qualname__}"
-            yield from _described(
-                {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-            )
-        case _:
-            raise ValueError(
-                f"Expected arguments that can be told apart when they are met again; got a "
-                f"{type(value).__name__}. Call the function itself."
-            )
-
-
-def _name_of(fn: Callable) -> str:
-    name = f"{fn.__module__}:{fn.__qualname__}"
-    if not name.startswith("rebasin_lab") or "<" in name:
-        raise ValueError(
-            f"Expected a function of the lab's modules, whose source is known; got {name}. Call "
-            "it itself."
-        )
-    return name
 
 
 def _encoded(value: Any, arrays: dict[str, np.ndarray]) -> Any:

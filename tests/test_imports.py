@@ -33,6 +33,7 @@ ROOMS = (
     "calibration",
     "comparison",
     "counterexample",
+    "identity",
     "experiments",
     "sweeps",
     "published",

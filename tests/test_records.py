@@ -91,7 +91,7 @@ def test_anything_that_changes_is_another_call(what, trained_pair, tiny_data):
     args, options = changed_calls(trained_pair, tiny_data)[what]
     line = (model.apply, params_a, params_b, tiny_data)
     texts = [
-        list(records._described([list(call), {"num_lambdas": 3} | extra]))
+        records._call(rl.interpolation_curve, call, {"num_lambdas": 3} | extra)
         for call, extra in ((line, {}), (args, options))
     ]
     assert texts[0] != texts[1]
@@ -129,6 +129,100 @@ def test_a_damaged_record_is_computed_again(trained_pair, tiny_data, calls):
     del calls[:]
     records.remembered(rl.interpolation_curve, *line, num_lambdas=2)
     assert not calls
+
+
+def test_a_record_of_another_call_or_of_another_kind_is_computed_again(
+    trained_pair, tiny_data, calls
+):
+    model, *params = trained_pair
+    line = (model.apply, *params, tiny_data)
+    expected = records.remembered(rl.interpolation_curve, *line, num_lambdas=2)
+    (path,) = records.records_dir().iterdir()
+    records.remembered(rl.interpolation_curve, *line, num_lambdas=3)
+    (other,) = set(records.records_dir().iterdir()) - {path}
+    network = checkpoints.save
+    for damage in (
+        lambda: path.write_bytes(other.read_bytes()),
+        lambda: path.write_bytes(b""),
+        lambda: network(path, params[0], {"result": {"list": []}}),
+    ):
+        damage()
+        with pytest.warns(UserWarning, match="computed again"):
+            same(records.remembered(rl.interpolation_curve, *line, num_lambdas=2), expected)
+    path.unlink()
+    path.mkdir()
+    with pytest.warns(UserWarning, match="no file.*computed again|not kept"):
+        same(records.remembered(rl.interpolation_curve, *line, num_lambdas=2), expected)
+
+
+def test_data_is_known_by_its_content_whatever_its_digest_says(trained_pair, tiny_data):
+    model, *params = trained_pair
+    images = 1 - tiny_data.test_images
+
+    def accuracy(**changes):
+        data = dataclasses.replace(tiny_data, **changes)
+        curve = records.remembered(
+            rl.interpolation_curve, model.apply, *params, data, num_lambdas=2
+        )
+        again = rl.interpolation_curve(model.apply, *params, data, num_lambdas=2)
+        same(curve, again)
+        return curve.test_accuracy[0]
+
+    assert accuracy() > 0.5
+    assert accuracy(test_images=images) < 0.5
+    assert accuracy(digest="", test_images=images) < 0.5
+    assert accuracy(digest="") > 0.5
+
+
+def test_a_default_counts_as_if_it_were_written(trained_pair, tiny_data, calls):
+    model, *params = trained_pair
+    line = (model.apply, *params)
+    records.remembered(rl.interpolation_curve, *line, tiny_data, num_lambdas=25)
+    del calls[:]
+    records.remembered(rl.interpolation_curve, *line, data=tiny_data)
+    assert not calls
+
+
+def test_a_matcher_in_the_place_of_the_labs_has_no_record(monkeypatch, trained_pair, tiny_data):
+    """Its name stands for its code, in a default too."""
+    model, *params = trained_pair
+    compared = {"apply_fn": model.apply, "data": tiny_data}
+    monkeypatch.setitem(matching.MATCHERS, "weight", lambda *args, **options: None)
+    for call in (
+        lambda: records.remembered(rl.match, "weight", SPEC, *params),
+        lambda: records.remembered(rl.compare_matchers, SPEC, *params, **compared),
+        lambda: records.remembered(
+            rl.compare_matchers, SPEC, *params, **compared, methods={"mine": {"method": "weight"}}
+        ),
+    ):
+        with pytest.raises(ValueError, match="put in its place"):
+            call()
+    records.remembered(rl.match, "greedy", SPEC, *params)
+
+
+def test_settings_of_jax_are_part_of_a_call(trained_pair, monkeypatch):
+    _, *params = trained_pair
+
+    def name():
+        return records._call(rl.match, ("weight", SPEC, *params), {})
+
+    names = [name()]
+    for setting in (jax.default_matmul_precision("highest"), jax.enable_x64(True)):
+        with setting:
+            names.append(name())
+    with jax.default_prng_impl("rbg"):
+        names.append(name())
+    for variable, value in (
+        ("NVIDIA_TF32_OVERRIDE", "0"),
+        ("XLA_FLAGS", "--xla_cpu_enable_fast_math=true"),
+    ):
+        monkeypatch.setenv(variable, value)
+        names.append(name())
+    monkeypatch.undo()
+    assert len({*names}) == len(names)
+    assert name() == names[0]
+    monkeypatch.setenv("XLA_FLAGS", " --xla_cpu_multi_thread_eigen=false ")
+    assert name() == names[0], "threads change no bits"
 
 
 def test_a_record_that_cannot_be_written_costs_no_result(monkeypatch, trained_pair, tiny_data):

@@ -7,7 +7,7 @@ into uint8 `Split`s, `dataset` scales them and takes their digest; `registry` is
 exists, `splits` draws the subsets the paper trains on, and `views` names them.
 """
 
-from rebasin_lab.datasets.dataset import Dataset
+from rebasin_lab.datasets.dataset import Dataset, array_digest
 from rebasin_lab.datasets.registry import dataset_names, load_dataset
 from rebasin_lab.datasets.splits import label_biased_split, random_halves
 from rebasin_lab.datasets.views import View, load_view
@@ -15,6 +15,7 @@ from rebasin_lab.datasets.views import View, load_view
 __all__ = [
     "Dataset",
     "View",
+    "array_digest",
     "dataset_names",
     "label_biased_split",
     "load_dataset",

@@ -2,11 +2,13 @@
 
 Made from stored bytes by `from_splits`, which owns two conventions: pixels become float32 in
 [0, 1] (stored value / largest storable value, no mean or standard deviation), and the digest is
-taken over the stored bytes, so it is the same whichever file format they came from.
+taken over the stored bytes, so it is the same whichever file format they came from. It is for
+captions; results are known by `content_digest`, which is taken over the arrays as they are.
 """
 
 import dataclasses
 import hashlib
+import weakref
 
 import numpy as np
 from jaxtyping import Float32, Int32, Integer, UInt8
@@ -43,6 +45,17 @@ class Dataset:
         """Height, width and number of channels of an image."""
         height, width, channels = self.train_images.shape[1:]
         return height, width, channels
+
+    def content_digest(self) -> str:
+        """SHA-256 of all that a computation reads: images, labels, and the number of classes.
+
+        Computed from the arrays, whatever `digest` says; names, titles and source do not count.
+        """
+        digest = hashlib.sha256(f"{type(self.num_classes).__name__} {self.num_classes}".encode())
+        for name in ("train_images", "train_labels", "test_images", "test_labels"):
+            array = np.asarray(getattr(self, name))
+            digest.update(f"{name} {array.dtype} {array.shape} {array_digest(array)}".encode())
+        return digest.hexdigest()
 
     def subset(
         self,
@@ -178,9 +191,40 @@ def _scale(
     return _read_only(np.ascontiguousarray(levels[images]))
 
 
+# Arrays of the lab's own data sets: the id of one -> itself, as long as it lives, and its digest
+# once that is known. All others are hashed whenever they are met, since a read-only array may be a
+# view of one that can be written to, or have such views.
+_OWN: dict[int, tuple[weakref.ref, str]] = {}
+
+
 def _read_only(array: np.ndarray) -> np.ndarray:
     array.setflags(write=False)
+    _remember(array, "")
     return array
+
+
+def _remember(array: np.ndarray, digest: str) -> None:
+    key = id(array)
+    _OWN[key] = weakref.ref(array, lambda _: _OWN.pop(key, None)), digest
+
+
+def array_digest(array: np.ndarray) -> str:
+    """SHA-256 of an array's bytes, in C order; computed once for those of the lab's own data sets.
+
+    Raises:
+        ValueError: for an array of objects, whose bytes are addresses.
+    """
+    if array.dtype.hasobject:
+        raise ValueError(f"Expected an array of numbers or texts; got one of {array.dtype}.")
+    own, digest = _OWN.get(id(array), (lambda: None, ""))
+    if array.flags.writeable:  # an array that once could be written to is no longer trusted
+        _OWN.pop(id(array), None)
+    elif digest and own() is array:
+        return digest
+    digest = hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8)).hexdigest()
+    if not array.flags.writeable and own() is array:
+        _remember(array, digest)
+    return digest
 
 
 def _digest(*arrays: np.ndarray) -> str:

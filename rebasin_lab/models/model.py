@@ -174,7 +174,11 @@ def build_model(architecture: str, *, dataset: datasets.Dataset, **options: Any)
         )
     _check_options(architecture, options)
     return _model(
-        architecture, dataset.image_shape, dataset.num_classes, tuple(sorted(options.items()))
+        ARCHITECTURES[architecture],
+        architecture,
+        dataset.image_shape,
+        dataset.num_classes,
+        tuple(sorted(options.items())),
     )
 
 
@@ -203,6 +207,7 @@ def _is_positive(value: Any, *, whole: bool) -> bool:
 
 @functools.lru_cache(maxsize=256)  # one object per architecture, so that compiled code is shared
 def _model(
+    constructor: type[nnx.Module],  # which may be put in the place of another of this name
     architecture: str,
     image_shape: tuple[int, ...],
     num_classes: int,
