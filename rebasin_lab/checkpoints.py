@@ -58,9 +58,12 @@ def load(
     Raises:
         FileNotFoundError: if there is no such file.
         DamagedCheckpointError: if the file is truncated or changed.
-        CheckpointError: if it holds another config or other leaves than expected.
+        CheckpointError: if it holds another config or other leaves than expected, or cannot be
+            read.
     """
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise CheckpointError(f"'{path}' is no file and cannot be read. Move it away.")
         with safetensors.safe_open(path, framework="numpy") as file:
             stored, _, text = (file.metadata() or {}).get(_KEY, "").partition(" ")
             leaves = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -69,6 +72,10 @@ def load(
     except (safetensors.SafetensorError, UnicodeDecodeError) as error:
         raise DamagedCheckpointError(
             f"The checkpoint '{path}' is damaged ({error}) and cannot be used."
+        ) from error
+    except OSError as error:
+        raise CheckpointError(
+            f"The checkpoint '{path}' cannot be read ({error}). Mend that, or move it away."
         ) from error
     if not stored:
         raise DamagedCheckpointError(
@@ -83,18 +90,22 @@ def load(
         )
     metadata = json.loads(text)
     if config is not None:
-        _check_config(path, dict(config), metadata.get("config", {}))
+        stored_config = metadata.get("config") if isinstance(metadata, dict) else None
+        _check_config(path, dict(config), stored_config or {})
     tree = pytrees.unflatten(leaves) if like is None else _restructure(path, leaves, like)
     return tree, metadata
 
 
 def peek(path: Path) -> dict[str, Any]:
     """The metadata of a checkpoint, unchecked, without reading its arrays; empty if it has none."""
+    if not path.is_file():
+        return {}
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            return json.loads((file.metadata() or {}).get(_KEY, "").partition(" ")[2] or "{}")
+            found = json.loads((file.metadata() or {}).get(_KEY, "").partition(" ")[2] or "{}")
     except (OSError, ValueError, safetensors.SafetensorError):  # not there, or not whole
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _digest(leaves: Mapping[str, np.ndarray], metadata_text: str) -> str:

@@ -23,10 +23,6 @@ from jaxtyping import Array, Int, Key, PyTree
 
 from rebasin_lab import augmentation, datasets, evaluation, models, pytrees
 
-# Raise this whenever the same config gives other parameters than before: stored checkpoints of the
-# old recipe are then left alone and trained anew. A golden test notices.
-RECIPE_VERSION = 1
-
 # Of what BatchNorm has gathered, so much is kept at every step; the rest is the batch's. Flax's
 # usual 0.99 needs longer than a short training lasts.
 STATISTICS_MOMENTUM = 0.9

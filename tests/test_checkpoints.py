@@ -141,9 +141,11 @@ def test_a_missing_leaf_is_named(stored):
         checkpoints.load(stored, like={**TREE, "more": np.ones(1)})
 
 
-def test_a_full_disk_is_said_and_loses_nothing(stored, tmp_path):
-    # The temporary file leads to /dev/full, whose writes fail as a full disk's do.
-    (tmp_path / f".{stored.name}.{os.getpid()}.tmp").symlink_to("/dev/full")
+def test_a_full_disk_is_said_and_loses_nothing(stored, tmp_path, monkeypatch):
+    def fsync(descriptor):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(OSError, match=r"Could not write .* MB to .*Free some space") as caught:
         checkpoints.save(stored, {"x": np.ones(10)}, {})
     assert caught.value.errno == errno.ENOSPC
@@ -155,3 +157,22 @@ def test_metadata_is_json_in_the_header(stored):
     with safetensors.safe_open(stored, framework="numpy") as file:
         _, _, text = file.metadata()["rebasin_lab"].partition(" ")
     assert json.loads(text) == METADATA
+
+
+def test_what_is_no_file_or_cannot_be_read_is_an_error_and_stays(stored, tmp_path, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("folder", "pipe"):
+        with pytest.raises(checkpoints.CheckpointError, match=f"{name}' is no file"):
+            checkpoints.load(tmp_path / name)
+        assert checkpoints.peek(tmp_path / name) == {}
+    (tmp_path / "nowhere").symlink_to(tmp_path / "absent")
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        checkpoints.load(tmp_path / "nowhere")
+
+    def refuse(*args, **options):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(safetensors, "safe_open", refuse)
+    with pytest.raises(checkpoints.CheckpointError, match="cannot be read .*Permission denied"):
+        checkpoints.load(stored)

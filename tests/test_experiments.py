@@ -1,15 +1,18 @@
+import concurrent.futures
 import dataclasses
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+import warnings
 
 import jax
 import numpy as np
 import pytest
 
-from rebasin_lab import checkpoints, experiments, pytrees, training
+from rebasin_lab import checkpoints, experiments, identity, models, paths, pytrees, training
 from rebasin_lab.datasets import View, views
 
 TRAIN = training.TrainConfig(batch_size=100, num_epochs=6)
@@ -61,26 +64,59 @@ def test_every_field_of_an_experiment_has_its_own_network(store):
     assert len(set(names)) == len(changes) + 2
 
 
-def test_stored_networks_keep_their_names(monkeypatch):
-    """A change here orphans every network users have stored; a new field need not change it.
-
-    If all networks are to be trained anew, raise training.RECIPE_VERSION instead.
-    """
-    from rebasin_lab import datasets
-
-    monkeypatch.setattr(training, "RECIPE_VERSION", 1)
-    data = datasets.load_dataset("digits8x8")
-    name = experiments.digest(experiments.describe(EXPERIMENT, data))
-    assert name == "b81e76e36c532681669a4a0f", "leave a new field out at its old value"
-    augmented = dataclasses.replace(EXPERIMENT, train=dataclasses.replace(TRAIN, augment=True))
-    assert experiments.digest(experiments.describe(augmented, data)) != name
+def name_of(experiment, data):
+    return experiments.digest(experiments.describe(experiment, data))
 
 
-def test_another_recipe_has_another_name(monkeypatch, tiny_data):
-    before = experiments.describe(EXPERIMENT, tiny_data)
-    monkeypatch.setattr(training, "RECIPE_VERSION", 99)
-    after = experiments.describe(EXPERIMENT, tiny_data)
-    assert experiments.digest(before) != experiments.digest(after)
+def test_other_training_code_has_another_name_and_other_comments_do_not(tiny_data, monkeypatch):
+    before = name_of(EXPERIMENT, tiny_data)
+    code_of = identity._code_of
+
+    def as_if(change):
+        changed = lambda path: change if path.name == "training.py" else code_of(path)  # noqa: E731
+        monkeypatch.setattr(identity, "_code_of", changed)
+        return name_of(EXPERIMENT, tiny_data)
+
+    assert as_if("other code") != before
+    monkeypatch.undo()
+    path = identity.PACKAGE / "training.py"
+    source = path.read_text()
+    assert "# Of what BatchNorm" in source
+    for commented in (source.replace("# Of what", "# All that"), source.replace("repeatably", "x")):
+        assert commented != source
+        assert identity.code_text(commented) == identity.code_text(source)
+    other = source.replace("STATISTICS_MOMENTUM = 0.9", "STATISTICS_MOMENTUM = 0.99")
+    assert identity.code_text(other) != identity.code_text(source)
+
+
+def test_a_network_is_known_by_the_content_of_its_data(store, tiny_data):
+    """Whatever its digest says, which may be empty, wrong, or another set's."""
+    small = EXPERIMENT.trained_with(num_epochs=1, batch_size=50)
+    first = experiments.trained(small, data=tiny_data, store=store, style="silent")
+    labels = np.roll(tiny_data.train_labels, 1)
+    for changes, origin in (
+        ({"digest": ""}, "restored"),
+        ({"digest": "", "train_labels": labels}, "trained"),
+        ({"train_images": 1 - tiny_data.train_images}, "trained"),
+        ({"test_labels": np.roll(tiny_data.test_labels, 1)}, "trained"),
+        ({"num_classes": 11}, "trained"),
+    ):
+        data = dataclasses.replace(tiny_data, **changes)
+        again = experiments.trained(small, data=data, store=store, style="silent")
+        assert again.origin == origin, changes
+        assert (again.path == first.path) == (origin == "restored")
+
+
+def test_an_architecture_that_is_not_the_labs_is_refused(store, tiny_data, monkeypatch):
+    class MLP(models.MLP):
+        """Another one of the same name."""
+
+    MLP.__module__, MLP.__qualname__ = models.MLP.__module__, models.MLP.__qualname__
+    before = EXPERIMENT.build_model(tiny_data)
+    monkeypatch.setitem(models.ARCHITECTURES, "mlp", MLP)
+    with pytest.raises(ValueError, match="put in its place"):
+        experiments.trained(EXPERIMENT, data=tiny_data, store=store, style="silent")
+    assert EXPERIMENT.build_model(tiny_data) is not before
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-7], lambda b: b[:-7] + b"\0" + b[-6:], bytes])
@@ -92,6 +128,107 @@ def test_a_damaged_network_is_named_and_made_again(store, damage):
         second = trained(store)
     assert second.origin == "trained"
     assert first.path.read_bytes() == content
+
+
+SNAPSHOTS = dataclasses.replace(EXPERIMENT, snapshot_epochs=(1, 3)).trained_with(num_epochs=4)
+
+
+def flipped(content):
+    return content[:-7] + bytes([content[-7] ^ 1]) + content[-6:]
+
+
+def snapshot_of(network, epoch):
+    return network.path.with_suffix(f".epoch{epoch}.safetensors")
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda content, _: content[:-7], "damaged"),
+        (lambda content, _: flipped(content), "damaged.*SHA-256"),
+        (lambda content, _: b"", "damaged"),
+        (lambda content, other: other.read_bytes(), "another one"),
+    ],
+    ids=["truncated", "flipped", "empty", "another epoch's"],
+)
+def test_a_damaged_snapshot_is_named_and_made_again(store, epoch, damage, message):
+    first = trained(store, SNAPSHOTS)
+    path, other = snapshot_of(first, epoch), snapshot_of(first, 4 - epoch)
+    content = path.read_bytes()
+    path.write_bytes(damage(content, other))
+    with pytest.raises(checkpoints.CheckpointError, match=f"{message}.*makes it anew"):
+        first.params_after(epoch)
+    with pytest.warns(UserWarning, match=f"{message}.*The network is trained again") as warned:
+        second = trained(store, SNAPSHOTS)
+    assert len(warned) == 1
+    assert second.origin == "trained"
+    assert path.read_bytes() == content
+    assert same_bits(second.params, first.params)
+    assert trained(store, SNAPSHOTS).origin == "restored"
+
+
+def test_a_snapshot_that_is_gone_is_made_again(store):
+    first = trained(store, SNAPSHOTS)
+    expected = first.params_after(3)
+    snapshot_of(first, 3).unlink()
+    with pytest.raises(checkpoints.CheckpointError, match="no checkpoint.*makes it anew"):
+        first.params_after(3)
+    assert same_bits(trained(store, SNAPSHOTS).params_after(3), expected)
+
+
+def test_a_foreign_snapshot_is_no_reason_to_resume(store):
+    first = trained(store, SNAPSHOTS)
+
+    def on_epoch(state):
+        if state.epoch == 2:
+            raise Interrupted
+
+    again = store.with_name("again")
+    with pytest.raises(Interrupted):
+        experiments.trained(SNAPSHOTS, store=again, style="silent", on_epoch=on_epoch)
+    (path,) = again.glob("*.epoch1.*")
+    path.write_bytes(b"")
+    with pytest.warns(UserWarning, match="epoch1.*starts over"):
+        second = trained(again, SNAPSHOTS)
+    assert second.origin == "trained"
+    assert path.read_bytes() == snapshot_of(first, 1).read_bytes()
+
+
+def test_a_folder_in_the_place_of_a_network_is_an_error_before_any_training(store, monkeypatch):
+    monkeypatch.setattr(training, "train", lambda *_, **__: pytest.fail("trained"))
+    experiments.path_of(EXPERIMENT, store=store).mkdir(parents=True)
+    with pytest.raises(checkpoints.CheckpointError, match="no file"):
+        trained(store)
+
+
+def test_a_store_that_can_only_be_read_is_read(store, monkeypatch):
+    first = trained(store)
+    monkeypatch.setattr(paths, "locked", lambda *_, **__: pytest.fail("locked"))
+    assert trained(store).path == first.path
+
+
+def test_threads_that_want_one_network_train_it_once(store):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with concurrent.futures.ThreadPoolExecutor(3) as executor:
+            found = list(executor.map(trained, [store] * 3))
+    assert sorted(network.origin for network in found) == ["restored", "restored", "trained"]
+    assert {name for name in os.listdir(store) if not name.startswith(".")} == {found[0].path.name}
+
+
+@pytest.mark.slow
+def test_a_process_that_wants_a_network_in_training_waits_for_it(store):
+    """And goes on with it, if the other is killed."""
+    long = EXPERIMENT.trained_with(batch_size=10, num_epochs=60)
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(store)])
+    while not list(store.glob("*.partial.safetensors")):
+        assert process.poll() is None, "it ended before anything was stored"
+        time.sleep(0.01)
+    threading.Timer(0.3, process.kill).start()
+    with pytest.warns(UserWarning, match=f"in use by process {process.pid} on .*training digits"):
+        assert trained(store, long).origin == "resumed"
+    assert process.wait() == -signal.SIGKILL
 
 
 def test_a_file_of_another_experiment_is_an_error_and_stays(store):

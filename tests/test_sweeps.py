@@ -49,7 +49,7 @@ def assert_same_networks(left, right):
 def test_networks_come_in_the_order_asked_for_and_only_once(tmp_path):
     networks = sweeps.train_all([GRID[1], GRID[0], GRID[1]], store=tmp_path, style="silent")
     assert [network.experiment.seed for network in networks] == [1, 0, 1]
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2
     assert sweeps.missing_from(GRID, store=tmp_path) == [GRID[2]]
 
 

@@ -1,25 +1,30 @@
 """Networks that are restored when stored, trained when not.
 
 `trained(experiment)` is the only way notebooks get networks. The store is keyed by a digest of all
-that determines the result: the config, the data's own digest and the version of the training
-recipe. A training writes its state after every epoch, so that a killed one goes on where it was, to
-the same final bits. A damaged file is named in a warning and made again.
+that determines the result: the config, the content of the data, the code that trains, and JAX with
+its settings and device, see `identity`. A training writes its state after every epoch, so that a
+killed one goes on where it was, to the same final bits. It holds a lock, so that two processes do
+not train one network at once. A damaged file is named in a warning and made again.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 from jaxtyping import PyTree
 
-from rebasin_lab import checkpoints, datasets, models, paths, progress, training
+from rebasin_lab import checkpoints, datasets, identity, models, paths, progress, training
 from rebasin_lab.experiments.experiment import Experiment
+
+# The rooms whose code decides the bits of a network; data is known by its content.
+TRAINING_ROOMS = ("pytrees", "models", "evaluation", "augmentation", "training")
 
 PACKAGES = ("rebasin_lab", "jax", "flax", "optax", "numpy", "scipy", "matplotlib")
 
@@ -51,6 +56,7 @@ class Trained:
 
         Raises:
             ValueError: for an epoch that was not kept.
+            CheckpointError: if its file is not there any more, or damaged, or another's.
         """
         experiment = self.experiment
         if epoch == experiment.train.num_epochs:
@@ -60,7 +66,12 @@ class Trained:
         if epoch not in experiment.snapshot_epochs:
             kept = [0, *experiment.snapshot_epochs, experiment.train.num_epochs]
             raise ValueError(f"Expected an epoch whose parameters are kept, {kept}; got {epoch}.")
-        params, _ = checkpoints.load(_snapshot_path(self.path, epoch), like=self.params)
+        try:
+            params = _load_snapshot(self.path, epoch, self.params)
+        except (checkpoints.CheckpointError, FileNotFoundError) as error:
+            raise checkpoints.CheckpointError(
+                f"{error} Ask for the network again, with trained(experiment): that makes it anew."
+            ) from error
         return jax.device_put(params)
 
 
@@ -84,40 +95,73 @@ def trained(
 
     Raises:
         CheckpointError: if the file under this experiment's name holds another one.
+        ValueError: for an architecture that is not the lab's, whose code is not known.
+        OSError: if the store cannot be written to and something is to be trained.
     """
     data = data or experiment.load_dataset()
     model = experiment.build_model(data)
     config = describe(experiment, data)
     final = path_of(experiment, data=data, store=store)
-    partial = _partial_path(final)
-    template = training.state_shapes(model, data, experiment.train)
-    snapshots = [_snapshot_path(final, epoch) for epoch in experiment.snapshot_epochs]
-    found = _load_unless(
-        checkpoints.DamagedCheckpointError,
-        final,
-        template.params,
-        config,
-        then="The network is trained again.",
-    )
-    if found and all(path.exists() for path in snapshots):
-        params, metadata = found
-        partial.unlink(missing_ok=True)
-        return Trained(
-            model,
-            jax.device_put(params),
-            metadata["history"],
-            "restored",
-            metadata["versions"],
-            final,
-            experiment,
-        )
-    state = _partial_state(partial, template, config)
-    if state and not all(
-        path.exists()
-        for path, epoch in zip(snapshots, experiment.snapshot_epochs, strict=True)
-        if epoch <= state.epoch
+    # A store that is only read needs no lock. What is wrong is said below, once.
+    if is_stored(experiment, data=data, store=store) and (
+        found := _restored(experiment, model, config, final)
     ):
-        state = None  # begun when nobody wanted these
+        return found
+    with paths.locked(final, f"training {experiment.title}"):
+        # Another process may have trained it in the meantime.
+        then = "The network is trained again."
+        if found := _restored(experiment, model, config, final, then=then):
+            with contextlib.suppress(OSError):
+                _partial_path(final).unlink()
+            return found
+        return _trained(experiment, model, data, config, final, style, on_epoch)
+
+
+def _restored(
+    experiment: Experiment,
+    model: models.Model,
+    config: dict[str, Any],
+    final: Path,
+    *,
+    then: str = "",
+) -> Trained | None:
+    """A network with all of its snapshots, if they are there and whole; else None.
+
+    What is damaged is named in a warning that ends with `then`, if there is such.
+    """
+    damaged = checkpoints.DamagedCheckpointError
+    found = _load_unless(damaged, final, model.shapes, config, then=then)
+    if found is None or not _are_whole(experiment.snapshot_epochs, model, final, then):
+        return None
+    params, metadata = found
+    return Trained(
+        model,
+        jax.device_put(params),
+        metadata["history"],
+        "restored",
+        metadata["versions"],
+        final,
+        experiment,
+    )
+
+
+def _trained(
+    experiment: Experiment,
+    model: models.Model,
+    data: datasets.Dataset,
+    config: dict[str, Any],
+    final: Path,
+    style: progress.Style,
+    on_epoch: Callable[[training.TrainState], None] | None,
+) -> Trained:
+    template = training.state_shapes(model, data, experiment.train)
+    partial = _partial_path(final)
+    state = _partial_state(partial, template, config)
+    if state:
+        wanted = [epoch for epoch in experiment.snapshot_epochs if epoch <= state.epoch]
+        # Those that are missing were not wanted when it began.
+        if not _are_whole(wanted, model, final, "The training starts over."):
+            state = None
     result = _train(experiment, model, data, config, state, final, style, on_epoch)
     versions = package_versions()
     metadata = {"config": config, "history": result.history, "versions": versions}
@@ -138,10 +182,15 @@ def path_of(
 def is_stored(
     experiment: Experiment, *, data: datasets.Dataset | None = None, store: Path | None = None
 ) -> bool:
-    """Whether an experiment's network is there, with all of its snapshots."""
+    """Whether an experiment's network is there, with all of its snapshots.
+
+    Their first bytes are looked at; `trained` looks at all.
+    """
     final = path_of(experiment, data=data, store=store)
-    kept = [final, *(_snapshot_path(final, epoch) for epoch in experiment.snapshot_epochs)]
-    return all(path.exists() for path in kept)
+    snapshots = {_snapshot_path(final, epoch): epoch for epoch in experiment.snapshot_epochs}
+    return _is_of(checkpoints.peek(final), final) and all(
+        _is_of(checkpoints.peek(path), final, epoch) for path, epoch in snapshots.items()
+    )
 
 
 def epochs_stored(path: Path) -> int:
@@ -152,23 +201,21 @@ def epochs_stored(path: Path) -> int:
 
 
 def describe(experiment: Experiment, data: datasets.Dataset) -> dict[str, Any]:
-    """All that determines a network, JSON-ready; the data's digest says which part it saw."""
-    # A field younger than the first stored networks is left out at the value that changes nothing,
-    # so that those keep their names.
-    younger = {"augment": False}
-    train = {
-        name: value
-        for name, value in dataclasses.asdict(experiment.train).items()
-        if name not in younger or value != younger[name]
-    }
+    """All that determines a network, JSON-ready; the digest of the data says which part it saw.
+
+    Raises:
+        ValueError: for an architecture that is not the lab's, whose code is not known.
+    """
+    identity.name_of(models.ARCHITECTURES[experiment.architecture])
     return {
         "dataset": experiment.dataset,
         "seed": experiment.seed,
-        "train": train,
+        "train": dataclasses.asdict(experiment.train),
         "architecture": experiment.architecture,
         "options": dict(experiment.options),
-        "data_digest": data.digest,
-        "recipe": training.RECIPE_VERSION,
+        "data_digest": data.content_digest(),
+        "code": identity.source_digest(*TRAINING_ROOMS),
+        "environment": identity.computing_environment(),
     }
 
 
@@ -220,6 +267,45 @@ def _snapshot_path(final: Path, epoch: int) -> Path:
     return final.with_suffix(f".epoch{epoch}.safetensors")
 
 
+def _is_of(metadata: dict[str, Any], final: Path, epoch: int | None = None) -> bool:
+    """Whether metadata is that of a network, or of its snapshot after an epoch."""
+    config = metadata.get("config")
+    return (
+        isinstance(config, dict) and digest(config) == final.stem and metadata.get("epoch") == epoch
+    )
+
+
+def _load_snapshot(final: Path, epoch: int, like: PyTree) -> PyTree:
+    """The parameters of a network after an epoch.
+
+    Raises:
+        FileNotFoundError: if they are not there.
+        CheckpointError: if they are damaged, or another network's, or of another epoch.
+    """
+    path = _snapshot_path(final, epoch)
+    params, metadata = checkpoints.load(path, like=like)
+    if not _is_of(metadata, final, epoch):
+        raise checkpoints.CheckpointError(
+            f"Expected '{path}' to hold the network '{final.stem}' after epoch {epoch}; it holds "
+            "another one."
+        )
+    return params
+
+
+def _are_whole(epochs: Sequence[int], model: models.Model, final: Path, then: str) -> bool:
+    """Whether these snapshots of a network are there; a damaged one is named in a warning."""
+    for epoch in epochs:
+        try:
+            _load_snapshot(final, epoch, model.shapes)
+        except FileNotFoundError:
+            return False
+        except checkpoints.CheckpointError as error:
+            if then:
+                warnings.warn(f"{error} {then}", stacklevel=4)
+            return False
+    return True
+
+
 def _partial_path(final: Path) -> Path:
     return final.with_suffix(".partial.safetensors")
 
@@ -250,11 +336,12 @@ def _load_unless(
     *,
     then: str,
 ) -> tuple[PyTree, dict[str, Any]] | None:
-    """What a file holds; None if there is none, or, with a warning, for a forgiven error."""
+    """What a file holds; None if there is none, or for a forgiven error, of which a text warns."""
     try:
         return checkpoints.load(path, like=like, config=config)
     except FileNotFoundError:
         return None
     except forgiven as error:
-        warnings.warn(f"{error} {then}", stacklevel=3)
+        if then:
+            warnings.warn(f"{error} {then}", stacklevel=4)
         return None

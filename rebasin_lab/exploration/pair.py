@@ -142,6 +142,6 @@ def _data_of(config: dict[str, Any]) -> tuple[datasets.View, datasets.Dataset]:
     seen += [family.view for family in experiments.CONVOLUTIONAL["laptop"].values()]
     for view in dict.fromkeys(seen):
         data = datasets.load_view(config["dataset"], view)
-        if data.digest == config.get("data_digest"):
+        if data.content_digest() == config.get("data_digest"):
             return view, data
     return datasets.View(), datasets.load_view(config["dataset"], datasets.View())
