@@ -2,11 +2,13 @@
 
 from rebasin_lab.symmetry.activations import Activations, trace_activations
 from rebasin_lab.symmetry.axes import (
+    Arrangement,
     Entry,
     Fixed,
     Group,
     Product,
     Sum,
+    arrangement_of,
     format_entry,
     groups_in,
     parse_entry,
@@ -31,6 +33,7 @@ from rebasin_lab.symmetry.verification import verify_equivalence
 
 __all__ = [
     "Activations",
+    "Arrangement",
     "Entry",
     "Fixed",
     "Group",
@@ -39,6 +42,7 @@ __all__ = [
     "Product",
     "Sum",
     "apply_permutation",
+    "arrangement_of",
     "compose_permutations",
     "format_entry",
     "groups_in",

@@ -2,11 +2,15 @@
 
 An axis entry of a `PermutationSpec` is None (nothing moves it) or a text:
 
-    sum := product ("+" product)*;  product := factor ("*" factor)*
-    factor := INTEGER | NAME | "(" sum ")"
+    sum := product ("+" product)* | product "(" places ")" ("+" product "(" places ")")*
+    product := factor ("*" factor)*;  factor := INTEGER | NAME | "(" sum ")"
+    places := range ("," range)*;  range := POSITION | START ":" STOP | START ":" STOP ":" STEP
 
 A name is a group of units with one permutation. A sum is a concatenation, a product is row-major
 (the first factor is the slowest, as in `numpy.reshape`), an integer is a block that stays as it is.
+Where the blocks do not lie end to end, each says where its units are, in ascending order:
+"P_0(0:8:2)+P_1(1:8:2)" alternates between two groups of 4, as after a channel shuffle, and
+"P_0(0:2,6:8)+P_1(2:6)" has one group on both sides of another, as padded channels are.
 So "16*P_0" is a flattened convolution, "P_0+P_1" a concatenation, "h*d" heads times dimensions.
 "d[h]" is a group that varies along its parent h, with a permutation of its own for every slot of h,
 as the dimensions of attention heads have; "#0" is an axis that never moves and is named only so
@@ -24,6 +28,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 _WORD = r"[^\s*+()\[\],]+"
+MAX_POSITIONS = 10**6  # of a block with positions: what is read from a file has a bound
 _TOKEN = re.compile(rf"{_WORD}|[*+()\[\],]")
 
 
@@ -82,7 +87,20 @@ class Sum:
     terms: tuple["Entry", ...]
 
 
-Entry = Fixed | Group | Product | Sum
+@dataclasses.dataclass(frozen=True)
+class Arrangement:
+    """Blocks whose units lie at given positions of the axis. Made by `arrangement_of`.
+
+    Attributes:
+        terms: the blocks.
+        positions: for each block the positions of its units, ascending.
+    """
+
+    terms: tuple["Entry", ...]
+    positions: tuple[tuple[int, ...], ...]
+
+
+Entry = Fixed | Group | Product | Sum | Arrangement
 Entries = tuple[Entry | None, ...]
 
 
@@ -98,6 +116,74 @@ def sum_of(terms: Sequence[Entry]) -> Entry:
     flat = [u for t in terms for u in (t.terms if isinstance(t, Sum) else (t,))]
     merged = _merge_fixed(flat, sum)
     return Sum(tuple(merged)) if len(merged) > 1 else merged[0]
+
+
+def arrangement_of(terms: Sequence[Entry], positions: Sequence[Sequence[int]]) -> Entry:
+    """The entry with each block at its positions in normal form; end to end it is a sum.
+
+    Raises:
+        ValueError: if the positions of a block do not ascend, or those of all are not 0, 1, 2, ...
+    """
+    placed: list[tuple[Entry, tuple[int, ...]]] = []
+    for term, at in zip(terms, positions, strict=True):
+        if isinstance(term, Arrangement):
+            parts = zip(term.terms, term.positions, strict=True)
+            placed += [(part, tuple(at[i] for i in inside)) for part, inside in parts]
+        else:
+            placed.append((term, tuple(at)))
+    _check_positions(placed)
+    still = sorted(i for term, at in placed if isinstance(term, Fixed) for i in at)
+    runs = [(Fixed(len(run)), tuple(run)) for run in _ranges(still, max_step=1)]
+    moving = [pair for pair in placed if not isinstance(pair[0], Fixed)]
+    blocks = sorted([*moving, *runs], key=lambda pair: pair[1][0])
+    if all(at[-1] - at[0] == len(at) - 1 for _, at in blocks):
+        return sum_of([term for term, _ in blocks])
+    if still:
+        blocks = [*moving, (Fixed(len(still)), tuple(still))]
+    blocks.sort(key=lambda pair: pair[1][0])
+    return Arrangement(*(tuple(column) for column in zip(*blocks, strict=True)))
+
+
+def _check_positions(placed: Sequence[tuple[Entry, tuple[int, ...]]]) -> None:
+    every = sorted(i for _, at in placed for i in at)
+    if every != list(range(len(every))):
+        raise ValueError(
+            f"Expected each position from 0 to {len(every) - 1} in one block; got "
+            f"{', '.join(_format_positions(at, max(every) + 1) for _, at in placed)}."
+        )
+    for term, at in placed:
+        if not at or list(at) != sorted(at):
+            raise ValueError(f"Expected positions that ascend, at least one; got {list(at)}.")
+        if isinstance(term, Fixed) and term.size != len(at):
+            raise ValueError(f"Expected {term.size} positions of a block as long; got {len(at)}.")
+
+
+def _ranges(positions: Sequence[int], max_step: int | None = None) -> list[range]:
+    """Ascending positions as few ranges, taken from the left; two positions make no step."""
+    found, start = [], 0
+    while start < len(positions):
+        step = positions[start + 1] - positions[start] if start + 1 < len(positions) else 1
+        end = start + 1
+        if max_step is None or step <= max_step:
+            while end < len(positions) and positions[end] - positions[end - 1] == step:
+                end += 1
+        if step > 1 and end - start == 2:
+            end = start + 1
+        found.append(range(positions[start], positions[end - 1] + 1, step))
+        start = end
+    return found
+
+
+def _format_positions(positions: Sequence[int], length: int) -> str:
+    """Positions on an axis of some length as the fewest ranges."""
+
+    def text(found: range) -> str:
+        if len(found) == 1:
+            return str(found.start)
+        ends = f"{found.start}:{min(found[-1] + found.step, length)}"
+        return ends if found.step == 1 else f"{ends}:{found.step}"
+
+    return ",".join(map(text, _ranges(positions)))
 
 
 def _merge_fixed(parts: list[Entry], combine: Callable) -> list[Entry]:
@@ -146,10 +232,20 @@ def format_entry(
         case Group():
             return write_group(entry)
         case Product():
-            texts = [(factor, format_entry(factor, write_group)) for factor in entry.factors]
-            return "*".join(f"({t})" if isinstance(factor, Sum) else t for factor, t in texts)
+            return "*".join(_within(factor, write_group, Sum) for factor in entry.factors)
         case Sum():
-            return "+".join(format_entry(term, write_group) for term in entry.terms)
+            return "+".join(_within(term, write_group) for term in entry.terms)
+        case Arrangement():
+            texts = [_within(term, write_group, Sum) for term in entry.terms]
+            length = sum(map(len, entry.positions))
+            places = [_format_positions(at, length) for at in entry.positions]
+            return "+".join(f"{t}({at})" for t, at in zip(texts, places, strict=True))
+
+
+def _within(part: Entry, write_group: Callable[[Group], str], *bracketed: type) -> str:
+    """The text of a part of an entry, in brackets where it would be read otherwise without."""
+    text = format_entry(part, write_group)
+    return f"({text})" if isinstance(part, (Arrangement, *bracketed)) else text
 
 
 def format_entries(entries: Entries) -> tuple[str | None, ...]:
@@ -188,10 +284,30 @@ class _Reader:
         return self.tokens[self.at - 1].group()
 
     def read_sum(self) -> Entry:
-        terms = [self.read_product()]
-        while self.accept("+"):
+        terms, places = [], []
+        while not terms or self.accept("+"):
             terms.append(self.read_product())
-        return sum_of(terms)
+            if self.accept("("):
+                places.append(self.read_places())
+            if places and len(places) < len(terms):
+                raise self.error("'(' and positions, which every block has or none,")
+        return arrangement_of(terms, places) if places else sum_of(terms)
+
+    def read_places(self) -> list[int]:
+        places: list[int] = []
+        while not places or self.accept(","):
+            word = self.take("positions such as 3, 0:4 or 0:8:2", r"[0-9]+(:[0-9]+){0,2}")
+            first, *rest = map(int, word.split(":"))
+            if 0 in rest[1:]:
+                raise ValueError(f"Expected a step of at least one; got '{word}' in {self.text!r}.")
+            found = range(first, *rest) if rest else range(first, first + 1)
+            if len(places) + len(found) > MAX_POSITIONS:
+                raise ValueError(
+                    f"Expected at most {MAX_POSITIONS} positions; got more in {self.text!r}."
+                )
+            places += found
+        self.take("',' or ')'", r"\)")
+        return places
 
     def read_product(self) -> Entry:
         factors = [self.read_factor()]
@@ -222,7 +338,7 @@ def groups_in(entry: Entry | None) -> tuple[Group, ...]:
     match entry:
         case Group():
             return (entry,)
-        case Product(factors=parts) | Sum(terms=parts):
+        case Product(factors=parts) | Sum(terms=parts) | Arrangement(terms=parts):
             return tuple(group for part in parts for group in groups_in(part))
     return ()
 
@@ -236,6 +352,9 @@ def map_groups(entry: Entry, replace: Callable[[Group], Entry]) -> Entry:
             return product_of([map_groups(factor, replace) for factor in entry.factors])
         case Sum():
             return sum_of([map_groups(term, replace) for term in entry.terms])
+        case Arrangement():
+            terms = [map_groups(term, replace) for term in entry.terms]
+            return arrangement_of(terms, entry.positions)
     return entry
 
 
@@ -257,3 +376,5 @@ def total_size(entry: Entry, sizes: Mapping[str, int]) -> int:
             return math.prod(total_size(factor, sizes) for factor in entry.factors)
         case Sum():
             return sum(total_size(term, sizes) for term in entry.terms)
+        case Arrangement():
+            return sum(map(len, entry.positions))

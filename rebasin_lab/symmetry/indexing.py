@@ -82,7 +82,7 @@ def _resolve(entry: axes.Entry | None, place: tuple[int, ...], outer: Mapping) -
     for factor, at in zip(factors, places, strict=True):
         if isinstance(factor, axes.Group):
             found[at] = (factor, {parent: visible.get(parent) for parent in factor.parents})
-        elif isinstance(factor, axes.Sum):
+        elif isinstance(factor, axes.Sum | axes.Arrangement):
             for index, term in enumerate(factor.terms):
                 found |= _resolve(term, (*at, index), visible)
     return found
@@ -158,6 +158,13 @@ def _sources(
                     source = _sources(term, place, slots, permutation, sizes)
                     old = np.where(inside, start + source, old)
                 start += size
+            return old
+        case axes.Arrangement():
+            old = positions
+            for term, at in zip(entry.terms, map(np.array, entry.positions), strict=True):
+                place = np.clip(np.searchsorted(at, positions), 0, len(at) - 1)
+                source = at[_sources(term, place, slots, permutation, sizes)]
+                old = np.where(at[place] == positions, source, old)
             return old
     return positions
 

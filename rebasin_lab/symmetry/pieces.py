@@ -4,8 +4,10 @@ A matcher that knows arrays with one permutation per axis handles concatenations
 this way: inner products and distances between networks are sums over the pieces.
 """
 
+import itertools
 from typing import Any
 
+import numpy as np
 from jaxtyping import PyTree
 
 from rebasin_lab import pytrees
@@ -16,7 +18,7 @@ from rebasin_lab.symmetry.spec import PermutationSpec
 def split_into_pieces(
     spec: PermutationSpec, params: PyTree
 ) -> tuple[PermutationSpec, dict[str, Any]]:
-    """Every leaf cut along its sums and reshaped along its products.
+    """Every leaf cut along its sums and arrangements and reshaped along its products.
 
     The pieces of two networks with one spec match each other, and a permutation of the pieces is a
     permutation of the network. Groups that vary along others keep their names, brackets included.
@@ -67,7 +69,21 @@ def cut(entries: axes.Entries, array: Any, sizes: dict[str, int]) -> list[tuple[
                 pieces += cut((*before, term, *after), block, sizes)
                 start = stop
             return pieces
+        if isinstance(entry, axes.Arrangement):
+            blocks = zip(entry.terms, entry.positions, strict=True)
+            return [
+                piece
+                for term, at in blocks
+                for piece in cut((*before, term, *after), _taken(array, axis, at), sizes)
+            ]
     return [(entries, array)]
+
+
+def _taken(array: Any, axis: int, positions: tuple[int, ...]) -> Any:
+    """The entries at some positions, as a view where one step leads from each to the next."""
+    steps = {b - a for a, b in itertools.pairwise(positions)} or {1}
+    at = slice(positions[0], positions[-1] + 1, *steps) if len(steps) == 1 else np.array(positions)
+    return array[(slice(None),) * axis + (at,)]
 
 
 def piece_names(entries: axes.Entries) -> tuple[str | None, ...]:

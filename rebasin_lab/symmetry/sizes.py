@@ -1,11 +1,12 @@
 """How many units each group has, worked out from the shapes of the parameters.
 
 An axis that carries one name alone tells the size of that group. An axis such as "16*P_0" tells it
-once everything else in the entry is known; this is repeated until no axis tells anything new. What
+once everything else in the entry is known; this is repeated until no axis tells anything new. A
+block with positions has as many units as those. What
 shapes cannot tell ("h*d" alone, when neither is known) has to come from `group_sizes`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from rebasin_lab.symmetry import axes
 
@@ -30,18 +31,43 @@ def solve_sizes(
     known: dict[str, tuple[int, str]] = {
         name: (size, "group_sizes") for name, size in group_sizes.items()
     }
-    composite: dict[Place, tuple[axes.Entry, int]] = {}
+    composite: list[tuple[Place, axes.Entry, int]] = []
     for path, leaf_entries in entries.items():
-        for axis, (entry, size) in enumerate(zip(leaf_entries, shapes[path], strict=True)):
-            if isinstance(entry, axes.Group):
-                _learn(known, entry.key, size, (path, axis))
-            elif entry is not None:
-                composite[path, axis] = (entry, size)
-    while any([_solve_one(known, *told, place) for place, told in composite.items()]):
+        for axis, (whole, length) in enumerate(zip(leaf_entries, shapes[path], strict=True)):
+            for entry, size in [(whole, length), *_placed_blocks(whole)]:
+                if isinstance(entry, axes.Group):
+                    _learn(known, entry.key, size, (path, axis))
+                elif entry is not None:
+                    composite.append(((path, axis), entry, size))
+    while any([_solve_one(known, entry, size, place) for place, entry, size in composite]):
         pass
-    for place, (entry, size) in composite.items():
+    for place, entry, size in composite:
         _check_total(known, entry, size, place)
     return {name: size for name, (size, _) in known.items()}
+
+
+def _placed_blocks(entry: axes.Entry | None) -> Iterator[tuple[axes.Entry, int]]:
+    """Every block with positions inside an entry, and how many those are."""
+    match entry:
+        case axes.Product(factors=parts) | axes.Sum(terms=parts):
+            for part in parts:
+                yield from _placed_blocks(part)
+        case axes.Arrangement():
+            for term, at in zip(entry.terms, entry.positions, strict=True):
+                yield term, len(at)
+                yield from _placed_blocks(term)
+
+
+def _without_placed_blocks(entry: axes.Entry) -> axes.Entry:
+    """What the length of an entry depends on: positions do not move for larger groups."""
+    match entry:
+        case axes.Product(factors=parts):
+            return axes.product_of(list(map(_without_placed_blocks, parts)))
+        case axes.Sum(terms=parts):
+            return axes.sum_of(list(map(_without_placed_blocks, parts)))
+        case axes.Arrangement():
+            return axes.Fixed(axes.total_size(entry, {}))
+    return entry
 
 
 def _learn(known: dict[str, tuple[int, str]], name: str, size: int, place: Place) -> None:
@@ -62,7 +88,7 @@ def _solve_one(
     known: dict[str, tuple[int, str]], entry: axes.Entry, size: int, place: Place
 ) -> bool:
     """Learn the one group of an entry that is not known yet; returns whether there was one."""
-    unknown = _unknown(known, entry)
+    unknown = _unknown(known, _without_placed_blocks(entry))
     if len(unknown) != 1:
         return False
     sizes = {name: n for name, (n, _) in known.items()}

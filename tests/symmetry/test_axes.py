@@ -15,6 +15,7 @@ from rebasin_lab.symmetry import axes, indexing
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the .random. module inside strategies")
 
 Fixed, Group, Product, Sum = symmetry.Fixed, symmetry.Group, symmetry.Product, symmetry.Sum
+Arrangement = symmetry.Arrangement
 
 SIZES = {"a": 2, "b": 3, "h": 2, "d[h]": 3, "g[h]": 2, "e[h,g]": 2, "#0": 2, "f[#0]": 3}
 NAMES = ["P_0", "stream", "layers.0", "1x1", "#0", "d[h]", "e[g,h]", "µ/β"]
@@ -30,9 +31,22 @@ def entries_of(names, depth=2):
         lambda parts: (
             st.lists(parts, min_size=2, max_size=3).map(axes.product_of)
             | st.lists(parts, min_size=2, max_size=3).map(axes.sum_of)
+            | arrangements_of(parts)
         ),
         max_leaves=4,
     )
+
+
+@st.composite
+def arrangements_of(draw, parts):
+    """Blocks whose units are mixed at random."""
+    terms = draw(st.lists(parts, min_size=2, max_size=3))
+    sizes = {group.key: SIZES.get(group.key, 2) for t in terms for group in axes.groups_in(t)}
+    blocks = [k for k, term in enumerate(terms) for _ in range(axes.total_size(term, sizes))]
+    assume(len(blocks) < 60)
+    mixed = draw(st.permutations(blocks))
+    positions = [[i for i, b in enumerate(mixed) if b == k] for k in range(len(terms))]
+    return axes.arrangement_of(terms, positions)
 
 
 NORMAL = {
@@ -48,6 +62,18 @@ NORMAL = {
     "layers.0": "layers.0",
     "007": "7",
     "2*(1+2)*P": "6*P",
+    "P(0:8:2) + Q(1:8:2)": "P(0:8:2)+Q(1:8:2)",
+    "Q(1, 3)+P( 0,2,4 )": "P(0:5:2)+Q(1,3)",
+    "P(0:2)+Q(2:4)": "P+Q",
+    "P(0:3)": "P",
+    "P(0:2,6:8)+Q(2:6)": "P(0:2,6:8)+Q(2:6)",
+    "1(0)+P(1:6:2)+1(2)+1(4)": "3(0:6:2)+P(1:6:2)",
+    "2(0:2)+P(2:5)+1(5)": "2+P+1",
+    "2*(P(0:3:2)+1(1))": "2*(P(0,2)+1(1))",
+    "(P(0:3:2)+1(1))+Q": "(P(0,2)+1(1))+Q",
+    "(P+Q)(0:4,8:10)+R(4:8)": "(P+Q)(0:4,8:10)+R(4:8)",
+    "(P(0:3:2)+1(1))(0:5:2)+Q(1:5:2)": "P(0,4)+Q(1,3)+1(2)",
+    "2*P(0:8:2)+h*d[h](1:8:2)": "2*P(0:8:2)+h*d[h](1:8:2)",
 }
 
 
@@ -98,6 +124,17 @@ BAD = {
     "P[P]": "different names in 'P\\[P\\]'",
     "P[Q,Q]": "different names in 'P\\[Q,Q\\]'",
     "#0[P]": "'#0', which never moves, without",
+    "P(0:2)+Q": "positions, which every block has or none, at the end",
+    "P+Q(0:2)": "positions, which every block has or none, at the end",
+    "P(0:2)+Q(3:5)": "each position from 0 to 3 in one block; got 0:2, 3:5",
+    "P(0:2)+Q(1:3)": "each position from 0 to 3 in one block",
+    "P(1,0)": "positions that ascend",
+    "P()": "positions such as 3, 0:4 or 0:8:2 at character 2",
+    "P(0:4:0)": "a step of at least one",
+    "P(-1)": "positions such as",
+    "3(0:2)+P(2:4)": "Expected 3 positions of a block as long; got 2",
+    "P(0:9999999999)": "at most 1000000 positions",
+    "P(0:2": "',' or '\\)' at the end",
 }
 
 
@@ -141,6 +178,13 @@ def addresses(entry, sizes):
                 for k, term in enumerate(entry.terms)
                 for part in addresses(term, sizes)
             ]
+        case Arrangement():
+            whole = {
+                position: ("sum", k, part)
+                for k, (term, at) in enumerate(zip(entry.terms, entry.positions, strict=True))
+                for position, part in zip(at, addresses(term, sizes), strict=True)
+            }
+            return [whole[position] for position in range(len(whole))]
 
 
 def units(address):
@@ -199,6 +243,7 @@ PARENTS_ON_AXES = [
     ("2*#0*(f[#0]+1)",),
     ("h*d[h]+h*g[h]", "3"),
     ("h*(h*d[h]+1)",),  # the nearer h counts
+    ("h*(d[h](0:5:2)+g[h](1:5:2))",),
 ]
 
 
@@ -293,3 +338,27 @@ def test_flattened_channels_and_concatenations_by_hand():
     np.testing.assert_array_equal(moved["flat"], [2, 0, 1, 5, 3, 4])
     np.testing.assert_array_equal(moved["after"], [4, 5, 0, 1, 2, 3])
     np.testing.assert_array_equal(moved["joined"], [2, 0, 1, 4, 3, 5])
+
+
+def test_positions_tell_how_many_units_there_are():
+    spec = rl.PermutationSpec({"w": ("P(0:2,6:8)+h*d[h](2:6)",)}, {"h": 2})
+    assert spec.sizes({"w": np.arange(8)}) == {"P": 4, "h": 2, "d[h]": 2}
+    assert rl.PermutationSpec.from_json(spec.to_json()) == spec
+    with pytest.raises(ValueError, match="size 4 .* got 5"):
+        rl.PermutationSpec({"w": spec.axes["w"], "v": ("P",)}, {"h": 2}).validate(
+            {"w": np.arange(8), "v": np.arange(5)}
+        )
+    with pytest.raises(ValueError, match="size 8"):
+        spec.validate({"w": np.arange(9)})
+
+
+def test_alternating_and_spread_groups_by_hand():
+    spec = rl.PermutationSpec({"shuffled": ("P(0:6:2)+Q(1:6:2)",), "padded": ("Q(0,4:6)+3(1:4)",)})
+    permutation = {"P": np.array([2, 0, 1]), "Q": np.array([1, 2, 0])}
+    params = {"shuffled": np.arange(6), "padded": np.arange(6)}
+    moved = rl.apply_permutation(spec, permutation, params)
+    np.testing.assert_array_equal(moved["shuffled"], [4, 3, 0, 5, 2, 1])
+    np.testing.assert_array_equal(moved["padded"], [4, 1, 2, 3, 5, 0])
+    result = rl.match("weight", spec, params, moved, seed=0)
+    back = rl.apply_permutation(spec, result.permutation, moved)
+    assert rl.distance(params, back) == 0
