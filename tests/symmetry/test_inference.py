@@ -232,10 +232,6 @@ PINNING = {
     "sort": (lambda h: jnp.sort(h, 1), "sort puts the values in an order of its own"),
     "argmax": (lambda h: h * jnp.argmax(h, 1)[:, None], "argmax answers with a position"),
     "flip": (lambda h: h + h[:, ::-1], "rev turns the order round"),
-    "strided slice": (
-        lambda h: jnp.concatenate([h[:, ::2], h[:, 1::2]], 1),
-        "a slice takes one unit in 2",
-    ),
     "fft": (
         lambda h: jnp.abs(jnp.fft.fft(h, axis=1)),
         "fft, a primitive whose symmetries are not known at test_inference.py:",

@@ -632,7 +632,7 @@ TRAPS: dict[Callable, Trap] = {
         Trap(reshape_6_to_4_and_3, {"a": (3, 6), "b": (8, 2)}, (4, 3), 1),
         Trap(slices_at_different_points, {"a": (3, 6), "b": (4, 2), "c": (4, 2)}, X, 8),
         Trap(overlapping_slices_added, {"a": (3, 6), "b": (4, 2)}, X, 2),
-        Trap(slice_of_a_slice, {"a": (3, 6), "b": (2, 2)}, X, 1),
+        Trap(slice_of_a_slice, {"a": (3, 6), "b": (2, 2)}, X, 2),
         Trap(concatenated_in_two_orders, {"a": (3, 2), "b": (3, 4), "o": (6, 2)}, X, 2),
         Trap(concatenated_with_itself, {"a": (3, 4), "o": (10, 2)}, X, 4),
         Trap(
@@ -643,7 +643,7 @@ TRAPS: dict[Callable, Trap] = {
         ),
         Trap(concatenated_along_heads, {"a": (3, 6), "b": (3, 6), "o": (4, 3)}, X, 384),
         Trap(padded_and_added, {"a": (3, 4), "o": (6, 2)}, X, 2),
-        Trap(padded_with_a_value, {"a": (3, 3), "w": (6, 4), "s": (6,)}, X, 288),
+        Trap(padded_with_a_value, {"a": (3, 3), "w": (6, 4), "s": (6,)}, X, 864),
         Trap(padded_between, {"a": (3, 3), "o": (5, 2)}, X, 1),
         Trap(cut_off_by_negative_padding, {"a": (3, 4), "o": (3, 2)}, X, 1),
         Trap(tile_times_repeat, {"a": (3, 3), "o": (6, 2)}, X, 1),

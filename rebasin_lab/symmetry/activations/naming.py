@@ -7,8 +7,11 @@ function allows (fewer groups, the same permutation in every slot), and an atom 
 entry; but its units must be free in the function, or their order would mean something there.
 """
 
+import itertools
 from collections.abc import Mapping
 from typing import NamedTuple
+
+import numpy as np
 
 from rebasin_lab.symmetry import axes
 from rebasin_lab.symmetry.inference.atoms import Atom, Axis, Factor, Uniform, size_of
@@ -62,7 +65,9 @@ class Naming:
             if factor in self._named:
                 return self._named[factor].entry
             if factor.segments is not None:
-                return axes.sum_of([self.entry(segment) for segment in factor.segments])
+                blocks = self.atoms.leaf_blocks(factor)
+                terms = [self.entry(segment) for segment, _ in blocks]
+                return axes.arrangement_of(terms, [at.tolist() for _, at in blocks])
         # Equal values, or units whose order means something: what moves has met a parameter.
         return axes.Fixed(factor.size)
 
@@ -117,20 +122,37 @@ class Naming:
 
     def _name_blocks(self, atom: Atom, entry: axes.Entry, place: Place) -> None:
         """Lay the segments of an atom beside the terms of its entry."""
-        terms = _terms(entry)
-        for segment in atom.segments:
-            taken, rest = [], size_of(segment)
-            while rest > 0:
-                term = terms.pop(0)
-                size = self._size(term)
-                if isinstance(term, axes.Fixed) and size > rest:
-                    terms.insert(0, axes.Fixed(size - rest))
-                    term, size = axes.Fixed(rest), rest
-                if size > rest:
+        terms = self._terms(entry)
+        for segment, places in self.atoms.blocks(atom):
+            inside = np.full(atom.size, -1)
+            inside[places] = range(len(places))
+            taken: list[tuple[axes.Entry, list[int]]] = []
+            for term, positions in terms:
+                at = inside[positions]
+                if (at < 0).any() and (at >= 0).any() and not isinstance(term, axes.Fixed):
                     raise self._misfit((atom,), term, place)
-                taken.append(term)
-                rest -= size
-            self._learn(segment, axes.sum_of(taken), place)
+                if at := at[at >= 0].tolist():
+                    whole = not isinstance(term, axes.Fixed)
+                    taken.append((term if whole else axes.Fixed(len(at)), at))
+            self._learn(segment, axes.arrangement_of(*zip(*taken, strict=True)), place)
+
+    def _terms(self, entry: axes.Entry) -> list[tuple[axes.Entry, np.ndarray]]:
+        """The blocks of an entry and their positions; three times the same are three blocks."""
+        match entry:
+            case axes.Arrangement():
+                found = zip(entry.terms, map(np.array, entry.positions), strict=True)
+                return [
+                    (term, at[inside]) for block, at in found for term, inside in self._terms(block)
+                ]
+            case axes.Sum(terms=terms):
+                blocks = list(terms)
+            case axes.Product(factors=(axes.Fixed(size=size), *rest)):
+                blocks = [axes.product_of(rest)] * size
+            case _:
+                blocks = [entry]
+        ends = itertools.accumulate(map(self._size, blocks), initial=0)
+        ranges = [np.arange(start, end) for start, end in itertools.pairwise(ends)]
+        return list(zip(blocks, ranges, strict=True))
 
     def _misfit(self, axis: Axis, part: axes.Entry, place: Place) -> ValueError:
         parts = [factor.size for factor in self.atoms.factors(axis)]
@@ -172,16 +194,6 @@ def _moves(entry: axes.Entry) -> bool:
 
 def _named(entry: axes.Entry) -> bool:
     return bool(axes.groups_in(entry))
-
-
-def _terms(entry: axes.Entry) -> list[axes.Entry]:
-    """The blocks of an entry; three times the same units are three blocks."""
-    match entry:
-        case axes.Sum():
-            return list(entry.terms)
-        case axes.Product(factors=(axes.Fixed(size=size), *rest)):
-            return [axes.product_of(rest)] * size
-    return [entry]
 
 
 def _where(place: Place) -> str:

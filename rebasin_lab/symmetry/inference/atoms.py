@@ -6,7 +6,7 @@ one of five things here:
 
 - `join`: two axes meet position by position, so their units are the same units;
 - `split`: an atom of 12 becomes 3 x 4, because a reshape sees it so;
-- `cut`: an atom of 12 becomes 8 + 4, because a slice or a concatenation sees it so;
+- `cut` and `divide`: an atom of 12 becomes 8 + 4, because a slice or a concatenation sees it so;
 - `concatenate`: the reverse of a cut;
 - `pin`: the order of the units means something, so they may not move.
 
@@ -19,6 +19,8 @@ import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 
 class Step(NamedTuple):
@@ -45,6 +47,7 @@ class Atom:
         tied_to: the next atom on the way to the representative.
         factors: the product this atom turned out to be.
         segments: the sum this atom turned out to be, as one axis per block.
+        places: the positions of each block's units, ascending; None if blocks lie end to end.
         origins: the reshapes that made this atom, where a slice may ask for blocks instead.
     """
 
@@ -53,6 +56,7 @@ class Atom:
     tied_to: "Atom | None" = None
     factors: "tuple[Atom, Atom] | None" = None
     segments: "list[Axis] | None" = None
+    places: list[np.ndarray] | None = None
     origins: frozenset = frozenset()
 
 
@@ -189,6 +193,44 @@ class Atoms:
             return [self._block(factors[0], start, end) for start, end in bounds]
         return self._cut_product(factors, points, bounds)
 
+    def divide(self, axis: Axis, parts: np.ndarray) -> list[Axis]:
+        """The parts of an axis, wherever their units lie, each in its order.
+
+        Args:
+            axis: of any kind.
+            parts: for each position the number of its part, 0, 1, ...; every number occurs.
+        """
+        bounds = np.flatnonzero(np.diff(parts)) + 1
+        if (np.diff(parts) >= 0).all():
+            return self.cut(axis, bounds.tolist())
+        sizes = np.bincount(parts).tolist()
+        if self.is_uniform(axis):
+            return [uniform(size) for size in sizes]
+        if self.is_fixed(axis):
+            why = "it is a part of an axis that may not move"
+            return [self.pinned(size, why, axis) for size in sizes]
+        factors = self.factors(axis)
+        if len(factors) > 1:
+            return self._divide_product(factors, parts, sizes)
+        self.ask_for_blocks(factors[0])
+        self._refine(factors[0], parts)
+        return [self._picked(factors[0], np.flatnonzero(parts == k)) for k in range(len(sizes))]
+
+    def blocks(self, atom: Atom) -> list[tuple[Axis, np.ndarray]]:
+        """The segments of an atom that is a sum, and the positions of each."""
+        return list(zip(atom.segments, _places(atom), strict=True))
+
+    def leaf_blocks(self, atom: Atom) -> list[tuple[Axis, np.ndarray]]:
+        """As `blocks`, with the blocks of a block in place of it."""
+        found: list[tuple[Axis, np.ndarray]] = []
+        for segment, at in self.blocks(atom):
+            inside = self.factors(segment)
+            if len(inside) == 1 and isinstance(inside[0], Atom) and _is_sum(inside[0]):
+                found += [(part, at[places]) for part, places in self.leaf_blocks(inside[0])]
+            else:
+                found.append((segment, at))
+        return found
+
     def split(self, factor: Factor, first: int) -> tuple[Factor, Factor]:
         """The factor as a product whose slow part has `first` units: 12 as 3 x 4."""
         rest = factor.size // first
@@ -208,9 +250,11 @@ class Atoms:
             self._link(factor, part, is_part=True)
         return factor.factors
 
-    def concatenate(self, axes: Sequence[Axis]) -> Axis:
-        """One axis made of blocks."""
+    def concatenate(self, axes: Sequence[Axis], places: Sequence[Any] | None = None) -> Axis:
+        """One axis made of blocks, end to end or with their units at some positions."""
         whole = Atom(sum(map(size_of, axes)), segments=list(axes))
+        if places is not None:
+            _put(whole, list(zip(axes, map(np.asarray, places), strict=True)))
         parts = [f for axis in axes for f in self.factors(axis) if isinstance(f, Atom)]
         for part in parts:
             self._link(whole, part, is_part=True)
@@ -279,7 +323,9 @@ class Atoms:
             assert atom.factors is None, "a product is tied factor by factor"
         if a is b:
             return a
-        if a.segments is not None or b.segments is not None:
+        if a.places is not None or b.places is not None:
+            self._tie_parts(a, b)
+        elif a.segments is not None or b.segments is not None:
             points = sorted({*_boundaries(a), *_boundaries(b)})
             self._cut_atom(a, points)
             self._cut_atom(b, points)
@@ -293,8 +339,69 @@ class Atoms:
         a.origins |= b.origins
         return a
 
+    def _tie_parts(self, a: Atom, b: Atom) -> None:
+        """Take two atoms apart until their blocks have the same positions, and tie those."""
+        numbers = np.zeros(a.size, int)
+        for atom in (a, b):
+            for number, (_, at) in enumerate(self.blocks(atom) if atom.segments else []):
+                numbers[at] += number * a.size
+            numbers = np.unique(numbers, return_inverse=True)[1]
+        self._refine(a, numbers)
+        self._refine(b, numbers)
+        pairs = zip(list(a.segments), list(b.segments), strict=True)
+        a.segments = [self.join(pair) for pair in pairs]
+
+    def _refine(self, atom: Atom, parts: np.ndarray) -> None:
+        """Refine the segments of an atom so that each lies in one part; see `divide`."""
+        if atom.segments is None:
+            blocks = [np.flatnonzero(parts == number) for number in np.unique(parts)]
+            made = [(Atom(len(at), pin=atom.pin),) if len(at) > 1 else () for at in blocks]
+            for part in itertools.chain(*made):
+                self._link(atom, part, is_part=True)
+            _put(atom, list(zip(made, blocks, strict=True)))
+        else:
+            found: list[tuple[Axis, np.ndarray]] = []
+            for segment, at in self.blocks(atom):
+                present, inside = np.unique(parts[at], return_inverse=True)
+                pieces = self.divide(segment, inside) if len(present) > 1 else [segment]
+                found += [(piece, at[inside == k]) for k, piece in enumerate(pieces)]
+            _put(atom, found)
+        if len(atom.segments) == atom.size:
+            self.pin((atom,), "each of its units is picked out by itself")
+
+    def _picked(self, atom: Atom, positions: np.ndarray) -> Axis:
+        """The segments at some positions as one axis."""
+        taken = [
+            (segment, np.searchsorted(positions, at))
+            for segment, at in self.blocks(atom)
+            if np.isin(at[0], positions)
+        ]
+        axes, places = zip(*taken, strict=True)
+        return axes[0] if len(axes) == 1 else self.concatenate(axes, places)
+
+    def _divide_product(
+        self, factors: list[Factor], parts: np.ndarray, sizes: list[int]
+    ) -> list[Axis]:
+        """As `_cut_product`; or for every unit of the slow factor the same units of the others."""
+        head, rest = factors[0], tuple(factors[1:])
+        grid = parts.reshape(head.size, -1)
+        if (grid == grid[:1]).all():
+            return [(head, *part) for part in self.divide(rest, grid[0])]
+        if (grid == grid[:, :1]).all():
+            if isinstance(head, Uniform):
+                return [(*uniform(n // grid.shape[1]), *rest) for n in sizes]
+            self.ask_for_blocks(head)
+            self.pin((head,), "only some of its units are taken")
+            why = "only some units are taken"
+            return [(*self.pinned(n // grid.shape[1], why, (head,)), *rest) for n in sizes]
+        self.pin(tuple(factors), "a block is taken that cuts through its units")
+        return [self.pinned(n, "it is a block of such an axis", tuple(factors)) for n in sizes]
+
     def _cut_atom(self, atom: Atom, points: Sequence[int]) -> None:
         """Refine the segments of an atom so that each point is a boundary between two."""
+        if atom.places is not None:
+            self._refine(atom, np.searchsorted(points, np.arange(atom.size), side="right"))
+            return
         if atom.segments is None:
             sizes = [b - a for a, b in itertools.pairwise([0, *points, atom.size])]
             atom.segments = [(Atom(size, pin=atom.pin),) if size > 1 else () for size in sizes]
@@ -314,6 +421,8 @@ class Atoms:
 
     def _block(self, atom: Atom, start: int, end: int) -> Axis:
         """The segments between two boundaries as one axis."""
+        if atom.places is not None:
+            return self._picked(atom, np.arange(start, end))
         blocks, position = [], 0
         for segment in atom.segments:
             if start <= position < end:
@@ -352,3 +461,24 @@ class Atoms:
 def _boundaries(atom: Atom) -> list[int]:
     """The interior points between the segments of an atom."""
     return list(itertools.accumulate(map(size_of, atom.segments or ())))[:-1]
+
+
+def _is_sum(atom: Atom) -> bool:
+    return atom.segments is not None and atom.pin is None
+
+
+def _places(atom: Atom) -> list[np.ndarray]:
+    """The positions of the units of each segment."""
+    if atom.places is not None:
+        return atom.places
+    ends = itertools.accumulate(map(size_of, atom.segments), initial=0)
+    return [np.arange(start, end) for start, end in itertools.pairwise(ends)]
+
+
+def _put(atom: Atom, blocks: list[tuple[Axis, np.ndarray]]) -> None:
+    """Make an atom of blocks, in the order of their first units."""
+    blocks.sort(key=lambda block: int(block[1][0]))
+    atom.segments = [segment for segment, _ in blocks]
+    atom.places = [at for _, at in blocks]
+    if all(at[-1] - at[0] == len(at) - 1 for at in atom.places):
+        atom.places = None

@@ -217,7 +217,10 @@ class _Result:
             return self.groups[atom]
         if atom.pin is not None or atom.segments is None:
             return axes.Fixed(atom.size)
-        return axes.sum_of([self._entry(segment) for segment in atom.segments])
+        blocks = self.atoms.leaf_blocks(atom)
+        return axes.arrangement_of(
+            [self._entry(segment) for segment, _ in blocks], [at.tolist() for _, at in blocks]
+        )
 
     def _explanation(self, explainer: Explainer, place: Place) -> str:
         axis = self.leaf_axes[place]

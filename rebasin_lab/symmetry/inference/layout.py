@@ -7,6 +7,8 @@ for: an axis that is a concatenation, seen as [blocks, units], becomes one.
 import math
 from collections.abc import Hashable, Sequence
 
+import numpy as np
+
 from rebasin_lab.symmetry.inference.atoms import Atom, Axis, Factor, size_of, uniform
 from rebasin_lab.symmetry.inference.interpreter import Interpreter
 from rebasin_lab.symmetry.inference.values import MAX_STACK, Array, Stack, Value, without
@@ -33,8 +35,13 @@ def reshape(reading: Interpreter, value: Value, shape: Sequence[int], key: Hasha
     return _with_varies(regrouped, value.varies)
 
 
-def concatenate(reading: Interpreter, values: Sequence[Value], axis: int) -> Value:
-    """Several values end to end along one axis."""
+def concatenate(
+    reading: Interpreter,
+    values: Sequence[Value],
+    axis: int,
+    places: Sequence[np.ndarray] | None = None,
+) -> Value:
+    """Several values end to end along one axis; or at some positions of it, if they are arrays."""
     shapes = [reading.shape(value) for value in values]
     if all(shape[axis] == 1 for shape in shapes) and 1 < len(values) <= MAX_STACK:
         items = [reading.flat(value) for value in values]
@@ -58,7 +65,7 @@ def concatenate(reading: Interpreter, values: Sequence[Value], axis: int) -> Val
     ]
     out_shape = [shapes[0][i] for i in other]
     [rest] = reading.indexed(arrays, labels, [other], [out_shape])
-    whole = reading.atoms.concatenate([array.axes[axis] for array in arrays])
+    whole = reading.atoms.concatenate([array.axes[axis] for array in arrays], places)
     return Array((*rest.axes[:axis], whole, *rest.axes[axis:]), rest.varies)
 
 
@@ -89,11 +96,12 @@ def padded(
         why = "padding puts values between its units or cuts some off"
         reading.atoms.pin(old, why)
         new = reading.atoms.pinned(size, why, old)
-    elif reading.atoms.is_fixed(old):
+    elif old and reading.atoms.is_fixed(old):
         new = reading.atoms.pinned(size, "it is an axis that may not move, padded", old)
     else:
-        blocks = [block for block in (_filled(low), old, _filled(high)) if block is not None]
-        new = reading.atoms.concatenate(blocks)
+        ends = [*range(low), *range(size - high, size)]  # all hold the same value
+        blocks = [uniform(len(ends)), old]
+        new = reading.atoms.concatenate(blocks, [ends, range(low, size - high)])
     return Array((*array.axes[:axis], new, *array.axes[axis + 1 :]), array.varies)
 
 
@@ -119,11 +127,15 @@ def _regroup(
                 need //= factor.size
             elif factor.size % need:
                 return None
+            elif not axis and _in_turns(reading, factor, need, shape[index + 1 :]):
+                rest = (need, *shape[index + 2 :])
+                parts = np.arange(factor.size) % shape[index + 1]
+                blocks = reading.atoms.divide((factor,), parts)
+                return _stacked(reading, blocks, units, axes, rest, key, position + index, 1)
             elif not axis and _is_stack(reading, factor, need, (key, position + index)):
-                rest = shape[index + 1 :]
-                return _stack_blocks(
-                    reading, factor, need, units, axes, rest, key, position + index
-                )
+                rest, period = shape[index + 1 :], factor.size // need
+                blocks = reading.atoms.cut((factor,), range(period, factor.size, period))
+                return _stacked(reading, blocks, units, axes, rest, key, position + index + 1, 0)
             else:
                 head, tail = reading.atoms.split(factor, need)
                 if isinstance(head, Atom) and not axis and need <= MAX_STACK:
@@ -142,48 +154,62 @@ def _is_stack(reading: Interpreter, factor: Factor, num_blocks: int, key: Hashab
     return factor.segments is not None or key in reading.cuts
 
 
-def _stack_blocks(
+def _in_turns(reading: Interpreter, factor: Factor, turns: int, rest: tuple[int, ...]) -> bool:
+    """Whether blocks alternate in a factor, as many of them as the next axis is to have."""
+    if not isinstance(factor, Atom) or factor.pin is not None or factor.places is None:
+        return False
+    num_blocks = factor.size // turns
+    return rest[:1] == (num_blocks,) <= (MAX_STACK,) and all(
+        (at % num_blocks == at[0] % num_blocks).all() for _, at in reading.atoms.blocks(factor)
+    )
+
+
+def _stacked(
     reading: Interpreter,
-    factor: Atom,
-    num_blocks: int,
+    blocks: Sequence[Axis],
     units: list[Factor],
     before: list[Axis],
     rest: tuple[int, ...],
     key: Hashable,
     position: int,
+    within: int,
 ) -> Value | None:
-    period = factor.size // num_blocks
-    blocks = reading.atoms.cut((factor,), range(period, factor.size, period))
+    """The blocks of an atom told apart; the new axis comes so many axes after those before it."""
     items = []
     for block in blocks:
-        item = _regroup(reading, [*block, *units], rest, key, position + 1)
+        item = _regroup(reading, [*block, *units], rest, key, position)
         if item is None:
             return None
         items.append(Array((*before, *reading.flat(item).axes)))
-    return Stack(len(before), tuple(items))
+    return Stack(len(before) + within, tuple(items))
 
 
 def _reshape_stack(
     reading: Interpreter, stack: Stack, shape: tuple[int, ...], key: Hashable
 ) -> Value:
-    """Keep the stack if its axis stays whole, or lay its entries end to end."""
+    """Keep the stack if its axis stays whole, or lay its entries end to end, or in turns."""
     old, num_entries = reading.shape(stack), len(stack.items)
     before = math.prod(old[: stack.axis])
     after = math.prod(old[stack.axis + 1 :])
     for axis, size in enumerate(shape):
-        if math.prod(shape[:axis]) != before or size % num_entries:
+        leading = math.prod(shape[:axis])
+        if before % leading or size % (num_entries * (before // leading)):
             continue
         if size == num_entries == 1:
             continue
-        per_entry = size // num_entries
-        if per_entry * math.prod(shape[axis + 1 :]) != after:
+        turns, per_entry = before // leading, size // num_entries
+        if per_entry * math.prod(shape[axis + 1 :]) != turns * after:
             continue
         kept = () if per_entry == 1 else (per_entry,)
         inner = (*shape[:axis], *kept, *shape[axis + 1 :])
         items = [reading.flat(reshape(reading, item, inner, key)) for item in stack.items]
         if not kept:
             return Stack(axis, tuple(items))
-        return concatenate(reading, items, axis)
+        if turns == 1:
+            return concatenate(reading, items, axis)
+        grid = np.arange(size).reshape(turns, num_entries, -1)
+        places = [grid[:, entry].ravel() for entry in range(num_entries)]
+        return concatenate(reading, items, axis, places)
     return reshape(reading, reading.flat(stack), shape, key)
 
 
@@ -192,20 +218,11 @@ def _sliced_axis(reading: Interpreter, axis: Axis, start: int, end: int, stride:
     size, taken = size_of(axis), len(range(start, end, stride))
     if taken == size or taken == 0:
         return axis if taken else ()
-    if stride != 1:
-        why = f"a slice takes one unit in {stride}"
-        if atoms.is_uniform(axis):
-            return uniform(taken)
-        atoms.pin(axis, why)
-        return atoms.pinned(taken, why, axis)
-    points = [point for point in (start, end) if 0 < point < size]
-    # What is asked for is the block before the first point or the one after it.
-    return atoms.cut(axis, points)[0 if start == 0 else 1]
-
-
-def _filled(size: int) -> Axis | None:
-    """An axis of equal values; None if it has no length."""
-    return uniform(size) if size else None
+    left_out = np.ones(size, int)
+    left_out[start:end:stride] = 0
+    if start > 0 and stride == 1 and end == size:
+        return atoms.cut(axis, [start])[1]
+    return atoms.divide(axis, left_out)[0]
 
 
 def _with_varies(value: Value, varies: tuple) -> Value:
