@@ -10,12 +10,15 @@ import concurrent.futures
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
-from rebasin_lab import experiments, paths, progress
+import jax
+
+from rebasin_lab import experiments, identity, paths, progress
 from rebasin_lab.experiments import Experiment, Trained
 
 SECONDS_BETWEEN_LOOKS = 2.0  # at how far the trainings have come
@@ -47,8 +50,9 @@ def train_all(
         One network for each experiment, in order.
 
     Raises:
-        SweepError: if trainings failed, naming each and why. The rest is trained and stored, so
-            the same call goes on from there.
+        SweepError: if trainings failed, naming each and why, or were made with other settings of
+            JAX, another device or other versions than this process has. The rest is trained and
+            stored, so the same call goes on from there.
         ValueError: for less than one job.
     """
     if num_jobs < 1:
@@ -90,6 +94,12 @@ def _train_elsewhere(
             failed = _submit(missing, executor, store, on_look)
         else:
             failed = _in_own_processes(missing, num_jobs, store, on_look)
+    elsewhere = SweepError(
+        "it was trained with other settings of JAX, or on another device, or by other versions "
+        "than here, and is another network"
+    )
+    for experiment in missing_from(missing, store=store):
+        failed.setdefault(experiment, elsewhere)
     if failed:
         reasons = "; ".join(
             f"{experiment.title} ({type(error).__name__}: {error})"
@@ -109,8 +119,8 @@ def _in_own_processes(missing, num_jobs, store, on_look) -> dict[Experiment, Bas
         return concurrent.futures.ProcessPoolExecutor(
             min(size, len(missing)),
             mp_context=multiprocessing.get_context("spawn"),  # JAX does not survive a fork
-            initializer=_limit_threads,
-            initargs=(num_threads,),
+            initializer=_set_up,
+            initargs=(num_threads, identity.jax_settings()),
         )
 
     with pool(num_jobs) as executor:
@@ -168,7 +178,10 @@ def train_here(experiment: Experiment, store: str) -> float:
 _job = train_here  # a test puts one that dies in its place
 
 
-def _limit_threads(num_threads: int) -> None:
+def _set_up(num_threads: int, settings: Mapping[str, Any]) -> None:
+    """Prepare a new process: its share of the cores, and JAX as it is set in the first one."""
+    for name, value in settings.items():
+        jax.config.update(name, value)
     # Read when JAX first computes something, which in a new process is later than this.
     os.environ["OMP_NUM_THREADS"] = str(num_threads)
     if num_threads == 1:

@@ -278,6 +278,10 @@ def _edit_environment(monkeypatch, run, sequence):
     monkeypatch.setenv("JAX_ENABLE_X64", "1")
 
 
+def _edit_tf32(monkeypatch, run, sequence):
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+
+
 def _edit_data(monkeypatch, run, sequence):
     describe = lambda data: {"name": "mnist5k", "title": "Others", "digest": "0" * 64}  # noqa: E731
     monkeypatch.setattr("rebasin_lab.figures.describe_dataset", describe)
@@ -319,6 +323,7 @@ def _edit_device(monkeypatch, run, sequence):
         (_edit_code, "the source of rebasin_lab changed"),
         (_edit_versions, "the versions of packages changed"),
         (_edit_environment, "what the environment says of JAX, or of where data is changed"),
+        (_edit_tf32, "what the environment says of JAX, or of where data is changed"),
         (_edit_data, "the data set changed"),
         (_edit_copy, "its executed copy was edited"),
         (_edit_claims, "the file of its claims is not as it wrote it"),

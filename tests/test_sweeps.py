@@ -132,6 +132,30 @@ def test_a_killed_process_costs_nobody_a_network(tmp_path, monkeypatch, capsys):
     assert ended[-1] == len(GRID)
 
 
+@pytest.mark.slow
+def test_processes_train_with_the_settings_of_jax_that_are_set_here(tmp_path):
+    with jax.default_matmul_precision("highest"), jax.default_prng_impl("rbg"):
+        here = sweeps.train_all(GRID, store=tmp_path / "a", style="silent")
+        there = sweeps.train_all(GRID, store=tmp_path / "b", num_jobs=2, style="silent")
+        assert_same_networks(here, there)
+    assert len(sweeps.missing_from(GRID, store=tmp_path / "b")) == len(GRID)
+
+
+class OtherSettings(concurrent.futures.Executor):
+    """A worker whose JAX is set otherwise."""
+
+    def submit(self, fn, /, *args, **options):
+        future = concurrent.futures.Future()
+        with jax.default_prng_impl("rbg"):
+            future.set_result(fn(*args, **options))
+        return future
+
+
+def test_networks_that_were_trained_otherwise_are_not_taken_for_those_asked_for(tmp_path):
+    with pytest.raises(sweeps.SweepError, match="3 of 3.*seed 0 .*other settings of JAX"):
+        sweeps.train_all(GRID, store=tmp_path, executor=OtherSettings(), style="silent")
+
+
 def test_less_than_one_job_is_refused(tmp_path):
     with pytest.raises(ValueError, match="num_jobs of at least 1"):
         sweeps.train_all(GRID, store=tmp_path, num_jobs=0)

@@ -26,7 +26,7 @@ from rebasin_lab.experiments.experiment import Experiment
 # The rooms whose code decides the bits of a network; data is known by its content.
 TRAINING_ROOMS = ("pytrees", "models", "evaluation", "augmentation", "training")
 
-PACKAGES = ("rebasin_lab", "jax", "flax", "optax", "numpy", "scipy", "matplotlib")
+PACKAGES = ("rebasin_lab", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "matplotlib")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,8 +220,13 @@ def describe(experiment: Experiment, data: datasets.Dataset) -> dict[str, Any]:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the packages that decide a number or a picture."""
-    return {name: importlib.metadata.version(name) for name in PACKAGES}
+    """Versions of the packages that decide a number or a picture, JAX's plugins among them."""
+    plugins = {
+        point.dist.name: point.dist.version
+        for point in importlib.metadata.entry_points(group="jax_plugins")
+        if point.dist
+    }
+    return {name: importlib.metadata.version(name) for name in PACKAGES} | plugins
 
 
 def digest(config: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rebasin_lab import execution, experiments, report, runs
+from rebasin_lab import execution, experiments, identity, report, runs
 from rebasin_lab.matching import assignment
 from rebasin_lab.runner.plan import Plan
 
@@ -40,7 +40,7 @@ def deciding(plan: Plan, notebook: Path) -> dict[str, Any]:
         name: value
         for name, value in sorted(os.environ.items())
         if (name.startswith("JAX_") and "CACHE" not in name)
-        or name in ("XLA_FLAGS", "REBASIN_DATA")
+        or name in (*identity.VARIABLES, "REBASIN_DATA")
     }
     return {
         "source": execution.source_digest(notebook),
