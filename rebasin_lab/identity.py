@@ -64,6 +64,10 @@ _FLAGS_WITHOUT_EFFECT = re.compile(r"--xla_(cpu_multi_thread_eigen|dump_\w+)(=\S
 _COMPUTING_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "ml_dtypes")
 
 
+class UnknownContentError(ValueError):
+    """Something of which two cannot be told apart by their content."""
+
+
 def computing_environment() -> dict[str, Any]:
     """What decides the bits of a result besides code and arguments, as it is now; JSON-ready.
 
@@ -142,7 +146,7 @@ def digest(value: Any) -> str:
     """A digest of the content of a value.
 
     Raises:
-        ValueError: as `described`.
+        UnknownContentError: as `described`.
     """
     hashed = hashlib.sha256()
     for text in described(value):
@@ -160,7 +164,7 @@ def described(value: Any) -> Iterator[str]:
             models; a `functools.partial` of those. A text that names a matcher stands for it.
 
     Raises:
-        ValueError: for anything else, since its content cannot be known.
+        UnknownContentError: for anything else.
     """
     kind = type(value)
     match value:
@@ -223,7 +227,7 @@ def described(value: Any) -> Iterator[str]:
 def _described_jax_array(value: jax.Array) -> Iterator[str]:
     """As the same array of NumPy's, and what of it a computation may depend on besides."""
     if isinstance(value, jax.core.Tracer):
-        raise ValueError(
+        raise UnknownContentError(
             "Expected an array with numbers in it; got one that JAX is tracing. Call the function "
             "outside jit, grad and vmap."
         )
@@ -253,7 +257,7 @@ def name_of(value: Callable) -> str:
     """The module and name of a function or class of the lab, whose source is known.
 
     Raises:
-        ValueError: for any other, also for one that has but the name of the lab's.
+        UnknownContentError: for any other, also for one that has but the name of the lab's.
     """
     module, name = (getattr(value, field, "") for field in ("__module__", "__qualname__"))
     found = sys.modules.get(module) if _is_labs(value) else None
@@ -262,7 +266,7 @@ def name_of(value: Callable) -> str:
     code = getattr(inspect.unwrap(value), "__code__", None)
     file = getattr(sys.modules.get(module), "__file__", None)
     if found is not value or (code is not None and code.co_filename != file):
-        raise ValueError(
+        raise UnknownContentError(
             f"Expected a function of the lab's modules, whose source is known; got "
             f"{module}:{name}, which is not, or was put in its place. Call it itself."
         )
@@ -279,9 +283,9 @@ def _class_name(kind: type) -> str:
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
-def _unknown(value: Any) -> ValueError:
+def _unknown(value: Any) -> UnknownContentError:
     objects = " of objects" if isinstance(value, np.ndarray) and value.dtype.hasobject else ""
-    return ValueError(
+    return UnknownContentError(
         f"Expected arguments that can be told apart when they are met again, by their content; got "
         f"a {type(value).__module__}.{type(value).__qualname__}{objects}, whose content is not "
         "known. Call the function itself."

@@ -58,7 +58,8 @@ def remembered(fn: Callable[..., T], /, *args: Any, **options: Any) -> T:
         The result; arrays are NumPy's. Times in it are those of the call that was made.
 
     Raises:
-        ValueError: for an argument, or a result, of another kind.
+        UnknownContentError: for an argument of another kind, a ValueError.
+        ValueError: for a result of another kind.
     """
     call = _call(fn, args, options)
     path = records_dir() / f"{call}.safetensors"
@@ -90,7 +91,9 @@ def _call(fn: Callable, args: tuple[Any, ...], options: Mapping[str, Any]) -> st
     try:
         content = identity.digest([name, _code_digest(), environment, dict(bound.arguments)])
     except RecursionError:
-        raise ValueError("Expected arguments that do not hold themselves; got such.") from None
+        raise identity.UnknownContentError(
+            "Expected arguments that do not hold themselves; got one that does."
+        ) from None
     return content[:32]
 
 
@@ -101,6 +104,7 @@ def records_dir() -> Path:
 
 @functools.cache
 def _code_digest() -> str:
+    """Of the code as it was when it was loaded: later edits change nothing in this process."""
     with_what = {**experiments.package_versions(), "assignment": assignment.SOLVER}
     digest = hashlib.sha256(json.dumps(with_what, sort_keys=True).encode())
     for path in sorted(_PACKAGE.rglob("*.py")):
@@ -164,3 +168,6 @@ def _record_class(name: str) -> type:
     ):
         raise checkpoints.CheckpointError(f"Expected a record of the lab's; it holds a '{name}'.")
     return found
+
+
+_code_digest()

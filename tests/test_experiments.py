@@ -14,6 +14,7 @@ import pytest
 
 from rebasin_lab import checkpoints, experiments, identity, models, paths, pytrees, training
 from rebasin_lab.datasets import View, views
+from rebasin_lab.experiments import store as store_
 
 TRAIN = training.TrainConfig(batch_size=100, num_epochs=6)
 EXPERIMENT = experiments.Experiment(
@@ -69,16 +70,14 @@ def name_of(experiment, data):
 
 
 def test_other_training_code_has_another_name_and_other_comments_do_not(tiny_data, monkeypatch):
-    before = name_of(EXPERIMENT, tiny_data)
-    code_of = identity._code_of
-
-    def as_if(change):
-        changed = lambda path: change if path.name == "training.py" else code_of(path)  # noqa: E731
-        monkeypatch.setattr(identity, "_code_of", changed)
-        return name_of(EXPERIMENT, tiny_data)
-
-    assert as_if("other code") != before
-    monkeypatch.undo()
+    before, name = identity.source_digest(*store_.TRAINING_ROOMS), name_of(EXPERIMENT, tiny_data)
+    for edited in ("training.py", "mlp.py", "pytrees.py"):
+        code_of = identity._code_of
+        with monkeypatch.context() as patched:
+            patched.setattr(identity, "_code_of", lambda p: p.name != edited and code_of(p))  # noqa: B023
+            assert identity.source_digest(*store_.TRAINING_ROOMS) != before
+    monkeypatch.setattr(store_, "_CODE", "other")
+    assert name_of(EXPERIMENT, tiny_data) != name
     path = identity.PACKAGE / "training.py"
     source = path.read_text()
     assert "# Of what BatchNorm" in source

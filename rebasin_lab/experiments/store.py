@@ -29,6 +29,9 @@ TRAINING_ROOMS = ("pytrees", "models", "evaluation", "augmentation", "training")
 PACKAGES = ("rebasin_lab", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "matplotlib")
 
 
+_CODE = identity.source_digest(*TRAINING_ROOMS)  # as loaded: later edits change nothing here
+
+
 @dataclasses.dataclass(frozen=True)
 class Trained:
     """A network from the store.
@@ -206,7 +209,14 @@ def describe(experiment: Experiment, data: datasets.Dataset) -> dict[str, Any]:
     Raises:
         ValueError: for an architecture that is not the lab's, whose code is not known.
     """
-    identity.name_of(models.ARCHITECTURES[experiment.architecture])
+    try:
+        identity.name_of(models.ARCHITECTURES[experiment.architecture])
+    except identity.UnknownContentError as error:
+        raise ValueError(
+            f"Expected an architecture of the lab's, whose code is known, to keep its network; got "
+            f"'{experiment.architecture}', which was put in its place or is your own. Train it "
+            "with rl.train."
+        ) from error
     return {
         "dataset": experiment.dataset,
         "seed": experiment.seed,
@@ -214,7 +224,7 @@ def describe(experiment: Experiment, data: datasets.Dataset) -> dict[str, Any]:
         "architecture": experiment.architecture,
         "options": dict(experiment.options),
         "data_digest": data.content_digest(),
-        "code": identity.source_digest(*TRAINING_ROOMS),
+        "code": _CODE,
         "environment": identity.computing_environment(),
     }
 

@@ -13,9 +13,9 @@ from jaxtyping import Array, Float, PyTree
 from rebasin_lab import (
     comparison,
     evaluation,
+    identity,
     interpolation,
     matching,
-    models,
     pytrees,
     records,
     symmetry,
@@ -204,7 +204,6 @@ class Exploration:
                 on_step("loss on the plane", done, total)
 
         plane = _computed(
-            self.pair,
             interpolation.loss_contour,
             self.pair.apply_fn,
             self.pair.params_a,
@@ -252,7 +251,6 @@ def explore_pair(
         report(f"matching: {method.replace('_', ' ')}", index, len(methods))
         found = _match(choices, pair, method, report) if method != "naive" else {}
         compared |= _computed(
-            pair,
             comparison.compare_matchers,
             pair.spec,
             pair.params_a,
@@ -280,19 +278,20 @@ def _match(
         )
     return {
         method: _computed(
-            pair, matching.match, method, pair.spec, pair.params_a, pair.params_b, seed=0, **options
+            matching.match, method, pair.spec, pair.params_a, pair.params_b, seed=0, **options
         )
     }
 
 
-def _computed(pair: Pair, fn: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """A result of the lab, from its records if the networks are the lab's, too.
+def _computed(fn: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """A result of the lab, from its records if all that it is computed from is known.
 
-    The source of anybody else's function is not known, so that its results cannot be kept.
+    The source of anybody else's function is not, so that its results cannot be kept.
     """
-    if isinstance(getattr(pair.apply_fn, "__self__", None), models.Model):
+    try:
         return records.remembered(fn, *args, **options)
-    return fn(*args, **options)
+    except identity.UnknownContentError:
+        return fn(*args, **options)
 
 
 def _cosine(a: Any, b: Any) -> float:

@@ -102,7 +102,7 @@ class View(ipywidgets.HBox):
         has_seeds = not ({"file", "given"} & {*found.pair.origins})
         return figures.save_figure(
             directory or paths.runs_dir() / "interactive" / "figures" / "explorer",
-            "lines-" + experiments.digest(dataclasses.asdict(found.choices))[:8],
+            "lines-" + experiments.digest({"plot": record["plot"], **record["numbers"]})[:8],
             plot=record["plot"],
             numbers=record["numbers"],
             caption=record["caption"],
