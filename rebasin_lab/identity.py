@@ -290,3 +290,42 @@ def _unknown(value: Any) -> UnknownContentError:
         f"a {type(value).__module__}.{type(value).__qualname__}{objects}, whose content is not "
         "known. Call the function itself."
     )
+
+
+def changed_constants(*rooms: str) -> dict[str, str]:
+    """Constants of the lab's modules that were set to other values since they were loaded.
+
+    Args:
+        *rooms: of which; of all that were loaded before this one, if there are none.
+
+    Returns:
+        "module:NAME" -> what it is now, empty if all are as the code has them.
+    """
+    return {
+        place: now
+        for place, now in _constants().items()
+        if _AS_LOADED.get(place, now) != now
+        and (not rooms or place.split(":")[0].split(".")[1] in rooms)
+    }
+
+
+def _constants() -> dict[str, str]:
+    """Numbers, texts, and tuples and tables of them, that the modules of the lab give names to."""
+    found = {}
+    for module, loaded in list(sys.modules.items()):
+        if module.startswith("rebasin_lab."):
+            for name, value in list(vars(loaded).items()):
+                if name.isupper() and _is_plain(value):
+                    found[f"{module}:{name}"] = repr(value)
+    return found
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(_is_plain, value)) and all(map(_is_plain, value.values()))
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return value is None or type(value) in (bool, int, float, str)
+
+
+_AS_LOADED = _constants()

@@ -87,9 +87,9 @@ def _call(fn: Callable, args: tuple[Any, ...], options: Mapping[str, Any]) -> st
     counted = {name: value for name, value in options.items() if not name.startswith("on_")}
     bound = inspect.signature(fn).bind(*args, **counted)
     bound.apply_defaults()
-    environment = identity.computing_environment()
+    code = [name, _code_digest(), identity.changed_constants(), identity.computing_environment()]
     try:
-        content = identity.digest([name, _code_digest(), environment, dict(bound.arguments)])
+        content = identity.digest([*code, dict(bound.arguments)])
     except RecursionError:
         raise identity.UnknownContentError(
             "Expected arguments that do not hold themselves; got one that does."

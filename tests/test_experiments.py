@@ -447,3 +447,21 @@ def test_a_view_is_what_the_network_sees(store):
     assert by_hand.origin == "restored"
     assert network.path == by_hand.path == experiments.path_of(half, store=store)
     assert network.path != trained(store).path
+
+
+@pytest.mark.slow
+def test_two_processes_that_want_one_network_train_it_once(store):
+    program = PROGRAM.replace("experiments.trained", "network = experiments.trained")
+    program += "print(network.origin)"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", program, str(store)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    assert sorted(process.communicate()[0] for process in processes) == ["restored\n", "trained\n"]
+    assert [
+        name for name in os.listdir(store) if not name.endswith((".lock", ".safetensors"))
+    ] == []

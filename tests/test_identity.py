@@ -16,7 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rebasin_lab as rl
-from rebasin_lab import datasets, identity, matching, models
+from rebasin_lab import (
+    datasets,
+    evaluation,
+    experiments,
+    identity,
+    matching,
+    models,
+    records,
+    training,
+)
 
 One = collections.namedtuple("One", "x y")
 Two = collections.namedtuple("Two", "x y")
@@ -228,3 +237,31 @@ def test_every_field_of_data_that_is_computed_with_counts(field, tiny_data):
     changed = dataclasses.replace(tiny_data, **{field: other})
     assert changed.digest == tiny_data.digest
     assert identity.digest(changed) != identity.digest(tiny_data)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "value"),
+    [
+        (training, "STATISTICS_MOMENTUM", 0.5),
+        (evaluation, "BATCH_SIZE", 7),
+        (training, "HISTORY_FIELDS", ("train_loss",)),
+    ],
+)
+def test_a_constant_that_was_set_to_another_value_is_other_code(
+    module, name, value, monkeypatch, tiny_data
+):
+    experiment = experiments.Experiment("digits8x8", 0, rl.TrainConfig())
+
+    def names():
+        return (
+            records._call(rl.log10_num_symmetries, (rl.mlp_permutation_spec(1), {"a": 1}), {}),
+            experiments.digest(experiments.describe(experiment, tiny_data)),
+        )
+
+    before = names()
+    assert identity.changed_constants() == {}
+    with monkeypatch.context() as patched:
+        patched.setattr(module, name, value)
+        assert list(identity.changed_constants()) == [f"{module.__name__}:{name}"]
+        assert all(one != other for one, other in zip(names(), before, strict=True))
+    assert names() == before

@@ -224,7 +224,7 @@ def describe(experiment: Experiment, data: datasets.Dataset) -> dict[str, Any]:
         "architecture": experiment.architecture,
         "options": dict(experiment.options),
         "data_digest": data.content_digest(),
-        "code": _CODE,
+        "code": [_CODE, identity.changed_constants(*TRAINING_ROOMS)],
         "environment": identity.computing_environment(),
     }
 
