@@ -9,8 +9,8 @@ since a lock that the operating system holds for a process ends with it, on ever
 import contextlib
 import datetime
 import errno
-import glob
 import os
+import re
 import secrets
 import socket
 import time
@@ -22,6 +22,9 @@ import filelock
 import pooch
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
+
+# Names of `write_atomically`, and of versions before it that put a process number there.
+_TEMPORARY = re.compile(r"\..+\.([0-9a-f]{16}|\d+)\.tmp", re.DOTALL)
 
 
 def project_dir() -> Path:
@@ -74,7 +77,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path)
+        _sweep(path.parent)
         with temporary.open("xb") as file:  # "x": a name that is taken is an error
             file.write(content)
             file.flush()
@@ -152,9 +155,12 @@ def _reason(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else str(error)
 
 
-def _sweep(path: Path) -> None:
-    """Remove temporary files of this name that a killed process left more than an hour ago."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+def _sweep(folder: Path) -> None:
+    """Remove temporary files that a killed process left here more than an hour ago."""
+    for leftover in folder.glob(".*.tmp"):
         with contextlib.suppress(OSError):
-            if time.time() - leftover.lstat().st_mtime > 3600:
+            if (
+                _TEMPORARY.fullmatch(leftover.name)
+                and time.time() - leftover.lstat().st_mtime > 3600
+            ):
                 leftover.unlink()

@@ -201,6 +201,17 @@ def test_a_folder_in_the_place_of_a_network_is_an_error_before_any_training(stor
         trained(store)
 
 
+def test_what_a_process_left_that_was_killed_at_its_end_is_removed_unless_one_trains(store):
+    first = trained(store)
+    partial = first.path.with_suffix(".partial.safetensors")
+    partial.write_bytes(b"of the epoch before")
+    with concurrent.futures.ThreadPoolExecutor(1) as executor, paths.locked(first.path, "training"):
+        assert executor.submit(trained, store).result().origin == "restored"
+        assert partial.exists()
+    assert trained(store).origin == "restored"
+    assert not partial.exists()
+
+
 def test_a_store_that_can_only_be_read_is_read(store, monkeypatch):
     first = trained(store)
     monkeypatch.setattr(paths, "locked", lambda *_, **__: pytest.fail("locked"))

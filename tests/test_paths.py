@@ -87,6 +87,17 @@ def test_what_a_killed_process_left_is_swept_later(tmp_path, name):
     assert recent.exists(), "another process may be writing it"
 
 
+def test_of_what_is_old_nothing_but_temporary_files_is_swept(tmp_path):
+    """Those of other names, too: what was to become a file may never be written again."""
+    theirs = [".file.tmp", "file.0123456789abcdef.tmp", ".other.0123456789abcdeg.tmp", ".env"]
+    ours = [".other.0123456789abcdef.tmp", ".other.4711.tmp"]
+    for name in theirs + ours:
+        (tmp_path / name).write_bytes(b"")
+        os.utime(tmp_path / name, (time.time() - 7200,) * 2)
+    paths.write_atomically(tmp_path / "file", b"whole")
+    assert sorted(os.listdir(tmp_path)) == sorted([*theirs, "file"])
+
+
 def test_threads_hold_a_lock_one_after_the_other(tmp_path):
     inside, most = 0, 0
 

@@ -109,13 +109,13 @@ def trained(
     if is_stored(experiment, data=data, store=store) and (
         found := _restored(experiment, model, config, final)
     ):
+        _remove_partial(final)
         return found
     with paths.locked(final, f"training {experiment.title}"):
         # Another process may have trained it in the meantime.
         then = "The network is trained again."
         if found := _restored(experiment, model, config, final, then=then):
-            with contextlib.suppress(OSError):
-                _partial_path(final).unlink()
+            _partial_path(final).unlink(missing_ok=True)
             return found
         return _trained(experiment, model, data, config, final, style, on_epoch)
 
@@ -323,6 +323,16 @@ def _are_whole(epochs: Sequence[int], model: models.Model, final: Path, then: st
 
 def _partial_path(final: Path) -> Path:
     return final.with_suffix(".partial.safetensors")
+
+
+def _remove_partial(final: Path) -> None:
+    """Remove what a process left that was killed right after its last epoch, if none trains now."""
+    if _partial_path(final).exists():
+        with (
+            contextlib.suppress(OSError, paths.LockedError),
+            paths.locked(final, "tidying", wait=False),
+        ):
+            _partial_path(final).unlink(missing_ok=True)
 
 
 def _partial_state(
