@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -248,6 +249,18 @@ def test_two_files_are_looked_at_like_the_networks_they_hold(files):
     assert by_file.data.digest == by_seed.data.digest
     assert rl.distance(by_file.params_a, by_seed.params_a) == 0
     assert rl.distance(by_file.params_b, by_seed.params_b) == 0
+
+
+def test_a_file_of_networks_of_other_data_is_said_to_be_one(files, tmp_path):
+    changed = []
+    for name in files:
+        params, metadata = checkpoints.load(Path(name))
+        metadata["config"]["data_digest"] = "another"
+        changed.append(str(tmp_path / f"other-{Path(name).name}"))
+        checkpoints.save(Path(changed[-1]), params, metadata)
+    with pytest.warns(UserWarning, match="digits8x8.* is not known here"):
+        pair = exploration.load_pair(Choices(files=tuple(changed)))
+    assert pair.origins == ("file", "file")
 
 
 def test_files_of_different_networks_are_refused(files, tmp_path):

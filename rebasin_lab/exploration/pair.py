@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -144,4 +145,9 @@ def _data_of(config: dict[str, Any]) -> tuple[datasets.View, datasets.Dataset]:
         data = datasets.load_view(config["dataset"], view)
         if data.content_digest() == config.get("data_digest"):
             return view, data
+    warnings.warn(
+        f"The network of a file saw a part of {config['dataset']}, or a version of it, that is not "
+        "known here: it is looked at with all of it.",
+        stacklevel=4,
+    )
     return datasets.View(), datasets.load_view(config["dataset"], datasets.View())
