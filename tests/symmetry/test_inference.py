@@ -234,7 +234,7 @@ PINNING = {
     "flip": (lambda h: h + h[:, ::-1], "rev turns the order round"),
     "fft": (
         lambda h: jnp.abs(jnp.fft.fft(h, axis=1)),
-        "fft, a primitive whose symmetries are not known at test_inference.py:",
+        "fft needs its order at test_inference.py:",
     ),
     "convolution": (
         lambda h: jax.vmap(lambda row: jnp.convolve(row, jnp.ones(3), mode="same"))(h),

@@ -747,6 +747,7 @@ def test_zeros_of_either_sign_are_different_constants(dtype):
     assert spec.axes == {"a": (None,), "o": (None, None)}
 
 
+@pytest.mark.filterwarnings("ignore:Nothing is known of the symmetries")
 @pytest.mark.parametrize("apply_fn", [host_callback, random_bits_inside, debug_callback])
 def test_what_leaves_the_known_primitives_pins_units(apply_fn):
     params = {"a": jnp.ones((3, 4)), "o": jnp.ones((4, 2))}

@@ -64,7 +64,7 @@ class Explainer:
         sources = self.sources.get(id(pin), set())
         for atom, steps in self._reached_from(start):
             if id(atom) in sources:
-                return _names(steps, without=pin.step)
+                return step_names(steps, without=pin.step)
         return []
 
     def _companions(self, start: Atom, place: Place) -> dict[Place, list[str]]:
@@ -73,7 +73,7 @@ class Explainer:
         for atom, steps in self._reached_from(start):
             other = self.places.get(id(atom), place)
             if other != place:
-                found.setdefault(other, _names(steps))
+                found.setdefault(other, step_names(steps))
             if len(found) == MAX_COMPANIONS:
                 break
         return found
@@ -93,7 +93,7 @@ class Explainer:
                     queue.append(neighbour)
 
 
-def _names(steps: Iterable[Step | None], without: Step | None = None) -> list[str]:
+def step_names(steps: Iterable[Step | None], without: Step | None = None) -> list[str]:
     """Primitives with file and line, each once."""
     known = [step for step in steps if step is not None and step is not without]
     return list(dict.fromkeys(f"{step.equation.primitive.name}{_where(step)}" for step in known))

@@ -6,6 +6,7 @@ every parameter as products and sums of atoms. Atoms that are not pinned are the
 """
 
 import itertools
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,14 +16,22 @@ from jaxtyping import PyTree
 
 from rebasin_lab import pytrees
 from rebasin_lab.symmetry import axes
-from rebasin_lab.symmetry.inference import dependence, lookups, loops, primitives, windows
+from rebasin_lab.symmetry.inference import (
+    algebra,
+    dependence,
+    lookups,
+    loops,
+    primitives,
+    windows,
+)
 from rebasin_lab.symmetry.inference.atoms import Atom, Atoms, Axis, size_of
-from rebasin_lab.symmetry.inference.explanations import Explainer, Place
+from rebasin_lab.symmetry.inference.explanations import Explainer, Place, step_names
 from rebasin_lab.symmetry.inference.interpreter import Interpreter
 from rebasin_lab.symmetry.inference.values import Array, Record
 from rebasin_lab.symmetry.spec import PermutationSpec
 
-RULES = primitives.RULES | windows.RULES | lookups.RULES | loops.RULES
+RULES = primitives.RULES | windows.RULES | lookups.RULES | algebra.RULES | loops.RULES
+MAX_NAMED = 4  # primitives in one warning
 MAX_READINGS = 5  # each takes apart what the one before found sliced; real networks need one or two
 
 
@@ -46,6 +55,10 @@ def infer_permutation_spec(
     Raises:
         ValueError: if a parameter is no array, or the function cannot be traced with these
             arguments (shapes that do not fit, Python control flow on values).
+
+    Warns:
+        UserWarning: if a primitive of which nothing is known holds axes that might be free without
+            it: a callback to the host, a kernel of Pallas. It names these with their lines.
     """
     leaves = pytrees.flatten(params)
     for path, leaf in leaves.items():
@@ -55,12 +68,11 @@ def infer_permutation_spec(
                 "Take the arrays out of the model first and close over the rest."
             )
     closed = trace(apply_fn, params, example_inputs)
-    cuts: frozenset = frozenset()
-    for _ in range(MAX_READINGS):
-        reading, parameters = _read(closed, leaves, cuts)
-        if reading.atoms.wanted_cuts <= cuts:
-            break
-        cuts |= reading.atoms.wanted_cuts
+    reading, parameters = _read_to_the_end(closed, leaves)
+    if reading.opaque:
+        lost = _num_lost(reading.atoms, parameters, *_read_to_the_end(closed, leaves, lenient=True))
+        if lost:
+            warnings.warn(_opaque_text(reading, lost), stacklevel=2)
     return _Result(reading, parameters).spec()
 
 
@@ -99,11 +111,61 @@ def _first_lines(error: Exception) -> str:
     return " ".join(lines[:3])
 
 
+def _read_to_the_end(
+    closed: core.ClosedJaxpr, leaves: Mapping[str, Any], *, lenient: bool = False
+) -> tuple[Interpreter, dict[str, Array]]:
+    """The last of several readings, each of which takes apart what the one before found sliced."""
+    cuts: frozenset = frozenset()
+    for _ in range(MAX_READINGS):
+        reading, parameters = _read(closed, leaves, cuts, lenient=lenient)
+        if reading.atoms.wanted_cuts <= cuts:
+            break
+        cuts |= reading.atoms.wanted_cuts
+    return reading, parameters
+
+
+def _num_lost(
+    atoms: Atoms,
+    parameters: Mapping[str, Array],
+    lenient: Interpreter,
+    lenient_parameters: Mapping[str, Array],
+) -> int:
+    """The number of axes of parameters that have fewer free units than in a lenient reading."""
+
+    def num_free(atoms: Atoms, axis: Axis) -> int:
+        sites = dependence.sites(atoms, [("axis", axis)])
+        return sum(site.group.size for site in sites if site.group.pin is None)
+
+    return sum(
+        num_free(atoms, axis) < num_free(lenient.atoms, without)
+        for path, parameter in parameters.items()
+        for axis, without in zip(parameter.axes, lenient_parameters[path].axes, strict=True)
+    )
+
+
+def _opaque_text(reading: Interpreter, num_lost: int) -> str:
+    """Which primitives hold axes, and how many, for a warning."""
+    named = step_names(reading.opaque.values())
+    more = len(named) - MAX_NAMED
+    listed = ", ".join(named[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return (
+        f"Nothing is known of the symmetries of {listed}: units that go in or come out may not "
+        f"move. That holds {num_lost} {'axes' if num_lost > 1 else 'axis'} of the parameters that "
+        "might be free otherwise. The spec is right, but it may be smaller than it could be; "
+        "spec.explain(path, axis) says what holds an axis. Write these lines in operations of "
+        "jax.numpy and jax.lax, or write the spec by hand and try it with verify_equivalence."
+    )
+
+
 def _read(
-    closed: core.ClosedJaxpr, leaves: Mapping[str, Any], cuts: frozenset
+    closed: core.ClosedJaxpr,
+    leaves: Mapping[str, Any],
+    cuts: frozenset,
+    *,
+    lenient: bool = False,
 ) -> tuple[Interpreter, dict[str, Array]]:
     """One reading of the function: what it learned, and the parameters it was about."""
-    reading = Interpreter(RULES, primitives.unknown, cuts)
+    reading = Interpreter(RULES, primitives.unknown, cuts, lenient=lenient)
     parameters = {
         path: Array(tuple(reading.atoms.fresh(size) for size in leaf.shape))
         for path, leaf in leaves.items()

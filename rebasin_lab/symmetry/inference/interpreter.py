@@ -5,7 +5,7 @@ entries along one axis play different roles: queries, keys and values in one ten
 primitive is an einsum as far as units are concerned: some axes of its operands and results carry
 the same index. `Interpreter.indexed` does these, and keeps a record for the last question, which
 groups may vary along which others (see `dependence`). Rules live in
-`primitives`, `windows`, `lookups` and `loops`.
+`primitives`, `windows`, `lookups`, `algebra` and `loops`.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -38,10 +38,22 @@ class Interpreter:
         unknown: the rule for every other primitive.
         cuts: reshapes whose leading block is to be taken apart, from an earlier reading.
         records: what every equation did, in order.
+        opaque: the equations that met the rule for unknown primitives with units that could move.
+        lenient: whether those move on, which shows what is lost by holding them; such a reading is
+            no proof of anything.
     """
 
-    def __init__(self, rules: Mapping[str, Rule], unknown: Rule, cuts: frozenset = frozenset()):
+    def __init__(
+        self,
+        rules: Mapping[str, Rule],
+        unknown: Rule,
+        cuts: frozenset = frozenset(),
+        *,
+        lenient: bool = False,
+    ):
         self.atoms = Atoms()
+        self.opaque: dict[int, Step] = {}
+        self.lenient = lenient
         self.rules = rules
         self.unknown = unknown
         self.cuts = cuts
@@ -88,6 +100,15 @@ class Interpreter:
     def ordered(self, shape: Sequence[int], reason: str) -> Array:
         """An array none of whose units may move."""
         return Array(tuple(self.atoms.pinned(size, reason) for size in shape))
+
+    def free(self, shape: Sequence[int]) -> Array:
+        """An array of units of its own."""
+        return Array(tuple(map(self.atoms.fresh, shape)))
+
+    def is_settled(self, value: Value) -> bool:
+        """Whether no unit of a value may move, or none would be seen to."""
+        factors = (f for axis in self.flat(value).axes for f in self.atoms.factors(axis))
+        return all(self.atoms.is_fixed((f,)) or self.atoms.is_uniform((f,)) for f in factors)
 
     def pin(self, value: Value, reason: str) -> None:
         """Hold all units of a value where they are."""

@@ -14,15 +14,19 @@ from rebasin_lab.symmetry.inference.interpreter import Interpreter, Rule
 from rebasin_lab.symmetry.inference.values import Array, Value
 
 CALLS = {  # primitive -> the parameter that holds its jaxpr
+    "call": "call_jaxpr",
     "checkpoint": "jaxpr",  # older JAX; today remat2
     "closed_call": "call_jaxpr",
     "composite": "jaxpr",
     "custom_jvp_call": "call_jaxpr",
+    "custom_partitioning": "call",
     "custom_vjp_call": "call_jaxpr",
     "custom_vmap_call": "call",
     "jit": "jaxpr",
+    "linear_call": "callee",
     "pjit": "jaxpr",  # older JAX; today jit
     "remat2": "jaxpr",
+    "remat_opt": "fwd_jaxpr",
 }
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from rebasin_lab.symmetry.inference import layout
 from rebasin_lab.symmetry.inference.atoms import uniform
 from rebasin_lab.symmetry.inference.interpreter import Interpreter, Rule
-from rebasin_lab.symmetry.inference.values import Array, Value, shapes_of
+from rebasin_lab.symmetry.inference.values import Array, Labels, Value, shapes_of
 
 ELEMENTWISE = """
     abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp
@@ -43,6 +43,14 @@ IN_ORDER = {
     "approx_top_k": ("reduction_dimension", "approx_top_k answers with positions"),
     "rev": ("dimensions", "rev turns the order round"),
 }
+
+
+# Primitives whose results are random numbers, or keys of such.
+DRAWN = """
+    iota_2x32_shape philox2x32 philox4x32 random_bits random_clone random_fold_in random_gamma
+    random_seed random_split random_unwrap random_wrap rng_bit_generator rng_uniform threefry2x32
+    threefry4x32
+""".split()
 
 
 def elementwise(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
@@ -82,6 +90,40 @@ def in_order(reading: Interpreter, equation: Any, values: list[Value]) -> list[V
     )
     pins = {label: reason for label in (*row, *out_row) if isinstance(label, tuple)}
     return reading.indexed(values, [row] * len(values), [out_row] * len(shapes), shapes, pins)
+
+
+def collective(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
+    """A sum or maximum over the axes that vmap has put there; others are axes of devices."""
+    ended = [axis for axis in equation.params["axes"] if isinstance(axis, SupportsIndex)]
+    pairs = zip(values, shapes_of(equation.outvars), strict=True)
+    return [result for value, shape in pairs for result in _ended(reading, value, ended, shape)]
+
+
+def drawn(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
+    """Random numbers are drawn position by position."""
+    why = f"{equation.primitive.name} draws a random number for every position"
+    for value in values:
+        reading.pin(value, why)
+    return [reading.ordered(shape, why) for shape in shapes_of(equation.outvars)]
+
+
+def bitcast(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
+    """Element by element; the parts of one element are an axis in order, at the end."""
+    [old], [new] = shapes_of(equation.invars), shapes_of(equation.outvars)
+    labels = tuple(range(max(len(old), len(new))))
+    pins = {} if len(old) == len(new) else {labels[-1]: "it holds the parts of one number"}
+    return reading.indexed(values, [labels[: len(old)]], [labels[: len(new)]], [new], pins)
+
+
+def reduce(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
+    """A reduction by any function may depend on the order; the other axes are carried along."""
+    shapes, num_results = shapes_of(equation.outvars), len(equation.outvars)
+    ended, num_axes = equation.params["dimensions"], len(equation.invars[0].aval.shape)
+    row = tuple(range(num_axes))
+    out_row = tuple(axis for axis in row if axis not in ended)
+    pins = {int(axis): "reduce combines units by a function of its own" for axis in ended}
+    rows = [row] * num_results + [()] * num_results  # what comes after are the starts
+    return reading.indexed(values, rows, [out_row] * num_results, shapes, pins)
 
 
 def broadcast_in_dim(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
@@ -184,10 +226,16 @@ def pad(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]
 
 def dot_general(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
     """Batch axes meet and stay, contracted axes meet and end, the others stay."""
-    (contract_l, contract_r), (batch_l, batch_r) = equation.params["dimension_numbers"]
+    rows, out = dot_labels(equation, equation.params["dimension_numbers"])
+    return reading.indexed(values, rows, [out], shapes_of(equation.outvars))
+
+
+def dot_labels(equation: Any, numbers: Any) -> tuple[list[Labels], Labels]:
+    """The indices of both operands of a product and of its result."""
+    (contract_l, contract_r), (batch_l, batch_r) = numbers
     rows = []
     for side, (variable, contract, batch) in enumerate(
-        zip(equation.invars, (contract_l, contract_r), (batch_l, batch_r), strict=True)
+        zip(equation.invars[:2], (contract_l, contract_r), (batch_l, batch_r), strict=True)
     ):
         row: list[Any] = [(side, axis) for axis in range(len(variable.aval.shape))]
         for kind, axes in (("contract", contract), ("batch", batch)):
@@ -196,7 +244,7 @@ def dot_general(reading: Interpreter, equation: Any, values: list[Value]) -> lis
         rows.append(tuple(row))
     batch = tuple(("batch", index) for index in range(len(batch_l)))
     free = tuple(label for row in rows for label in row if label[0] in (0, 1))
-    return reading.indexed(values, rows, [(*batch, *free)], shapes_of(equation.outvars))
+    return rows, (*batch, *free)
 
 
 def iota(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
@@ -209,6 +257,10 @@ def iota(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value
 
 def unknown(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
     """Nothing is known of what this primitive does, so nothing it touches may move."""
+    if not all(map(reading.is_settled, values)):
+        reading.opaque[id(equation)] = reading.atoms.step
+        if reading.lenient:
+            return [reading.free(shape) for shape in shapes_of(equation.outvars)]
     why = f"it goes into {equation.primitive.name}, a primitive whose symmetries are not known"
     for value in values:
         reading.pin(value, why)
@@ -236,6 +288,9 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(ELEMENTWISE, elementwise),
     **dict.fromkeys(REDUCTIONS, reduction),
     **dict.fromkeys(IN_ORDER, in_order),
+    **dict.fromkeys(DRAWN, drawn),
+    **dict.fromkeys(("psum", "pmax", "pmin"), collective),
+    "bitcast_convert_type": bitcast,
     "broadcast_in_dim": broadcast_in_dim,
     "concatenate": concatenate,
     "dot_general": dot_general,
@@ -243,6 +298,7 @@ RULES: dict[str, Rule] = {
     "device_put": each_by_itself,
     "optimization_barrier": each_by_itself,
     "pad": pad,
+    "reduce": reduce,
     "reshape": reshape,
     "slice": slice_,
     "split": split,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from rebasin_lab.symmetry.inference import layout, primitives
+from rebasin_lab.symmetry.inference import layout
 from rebasin_lab.symmetry.inference.interpreter import Interpreter, Rule
 from rebasin_lab.symmetry.inference.values import Value, shapes_of
 
@@ -17,8 +17,7 @@ def convolution(reading: Interpreter, equation: Any, values: list[Value]) -> lis
     """
     params = equation.params
     numbers, groups = params["dimension_numbers"], params["feature_group_count"]
-    if params["batch_group_count"] != 1:
-        return primitives.unknown(reading, equation, values)
+    num_batch = params["batch_group_count"]
     images, kernel = values
     image_shape, kernel_shape = shapes_of(equation.invars)
     [out_shape] = shapes_of(equation.outvars)
@@ -38,9 +37,12 @@ def convolution(reading: Interpreter, equation: Any, values: list[Value]) -> lis
         if not still:
             pins |= dict.fromkeys((f"from {i}", f"offset {i}", f"to {i}"), SLIDING)
     out_full = out_shape
-    if groups > 1:
-        key = id(equation)
-        images, image_row = _grouped(reading, images, image_row, "in", groups, (key, "images"))
+    if num_batch > 1:  # the gradient of groups: those of the images' batch give blocks of channels
+        assert groups == 1, groups
+    if max(groups, num_batch) > 1:
+        key, grouped = id(equation), "in" if groups > 1 else "batch"
+        groups = max(groups, num_batch)
+        images, image_row = _grouped(reading, images, image_row, grouped, groups, (key, "images"))
         kernel, kernel_row = _grouped(reading, kernel, kernel_row, "out", groups, (key, "kernel"))
         at = out_row.index("out")
         out_row = [*out_row[:at], "group", *out_row[at:]]
@@ -67,6 +69,29 @@ def pooling(reading: Interpreter, equation: Any, values: list[Value]) -> list[Va
     return reading.indexed(pooled, rows, out_rows, [shape] * num_results, pins)
 
 
+def selected(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
+    """Gradients of pooling, forward and back: as `pooling`, the pooled array on either side."""
+    params, shapes = equation.params, shapes_of(equation.invars)
+    [out_shape] = shapes_of(equation.outvars)
+    num_axes = len(out_shape)
+    moving = [
+        axis
+        for axis in range(num_axes)
+        if not _is_still(
+            params["window_dimensions"][axis],
+            params["window_strides"][axis],
+            params.get("base_dilation", (1,) * num_axes)[axis],
+            params["padding"][axis],
+        )
+    ]
+    rows = [
+        tuple((axis, shape[axis]) if axis in moving else axis for axis in range(len(shape)))
+        for shape in (*shapes, out_shape)
+    ]
+    pins = {label: SLIDING for row in rows for label in row if isinstance(label, tuple)}
+    return reading.indexed(values, rows[:-1], [rows[-1]], [out_shape], pins)
+
+
 def _is_still(size: int, stride: int, dilation: int, padding: Sequence[int]) -> bool:
     """Whether a window sees one position and goes through all: nothing slides."""
     return size == stride == dilation == 1 and not any(padding)
@@ -88,4 +113,6 @@ RULES: dict[str, Rule] = {
     "reduce_window_max": pooling,
     "reduce_window_min": pooling,
     "reduce_window_sum": pooling,
+    "select_and_gather_add": selected,
+    "select_and_scatter_add": selected,
 }
