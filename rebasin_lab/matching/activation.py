@@ -6,6 +6,7 @@ for every group of units the permutation that maximises the total is a linear as
 another, so layers are matched independently, all from one pass over the data.
 """
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -20,7 +21,8 @@ from jaxtyping import PyTree
 from rebasin_lab import datasets
 from rebasin_lab.matching import assignment, families, statistics
 from rebasin_lab.matching.record import MatchingResult
-from rebasin_lab.matching.similarity import UnitSimilarity, check_one_family
+from rebasin_lab.matching.search import search
+from rebasin_lab.matching.similarity import UnitSimilarity, as_arrays, is_one_family
 from rebasin_lab.symmetry import (
     Activations,
     PermutationSpec,
@@ -66,12 +68,12 @@ def unit_similarities(
 
     Returns:
         One similarity for all activations that show the same groups, the mean over them. Groups
-        whose units show nowhere have none.
+        whose units show nowhere have none. One of several groups that do not vary along each other
+        is between units of all of them together.
 
     Raises:
         ValueError: if spec, parameters, function and data do not fit each other, there is no data,
-            activations are not finite, or units of a group show only together with those of
-            others that do not vary along it.
+            or activations are not finite.
     """
     if similarity not in SIMILARITIES:
         raise ValueError(f"Expected a similarity among {list(SIMILARITIES)}; got {similarity!r}.")
@@ -87,10 +89,7 @@ def unit_similarities(
     gathered = statistics.gather_statistics(
         activations, params_a, params_b, itertools.chain([first], batches), on_batch=on_batch
     )
-    similarities = _averaged(gathered.values(), SIMILARITIES[similarity])
-    for one in similarities:
-        check_one_family(one)
-    return similarities
+    return _averaged(gathered.values(), SIMILARITIES[similarity])
 
 
 def activation_matching(
@@ -109,6 +108,9 @@ def activation_matching(
 ) -> MatchingResult:
     """The permutation of B whose units respond most like A's (section 3.1): an assignment a group.
 
+    Groups that show together without varying along each other, as query heads that share keys and
+    the dimensions of their values, are searched together, see `as_arrays`: a local optimum.
+
     The authors take the second moment for MLPs and the correlation for convolutions. Here the
     correlation is the default for all: it asks whether two units respond to the same images, and
     not how strongly, so a few large units or a large mean do not decide, and units that never
@@ -118,7 +120,8 @@ def activation_matching(
         spec: which axes each permutation moves.
         params_a: the reference.
         params_b: the model to move; not changed.
-        seed: has no influence: layers do not depend on each other, so there is no order to draw.
+        seed: has no influence but on groups that show together: layers do not depend on each
+            other, so there is no order to draw.
         apply_fn: see `unit_similarities`, like all that follows.
         data: the training data.
         similarity: "correlation" or "second_moment".
@@ -148,6 +151,9 @@ def activation_matching(
         on_batch=on_batch,
     )
     check_seen(spec, params_b, similarities, where)
+    quantity = f"{similarity.replace('_', ' ')} of activations"
+    if not all(map(is_one_family, similarities)):
+        return _searched(spec, params_b, similarities, seed, quantity, start)
     permutation, history, num_assignments = _match(spec, params_b, similarities)
     return MatchingResult(
         permutation=permutation,
@@ -155,7 +161,7 @@ def activation_matching(
         converged=True,
         num_sweeps=1,
         seconds=time.perf_counter() - start,
-        quantity=f"{similarity.replace('_', ' ')} of activations",
+        quantity=quantity,
         num_assignments=num_assignments,
     )
 
@@ -187,6 +193,28 @@ def _match(
         else:
             history.append(history[-1])
     return permutation, history, len(history) - 1
+
+
+def _searched(
+    spec: PermutationSpec,
+    params: PyTree,
+    similarities: Sequence[UnitSimilarity],
+    seed: int,
+    quantity: str,
+    began: float,
+) -> MatchingResult:
+    """The best order that a search finds for groups of which some show together."""
+    found = search(
+        *as_arrays(similarities, spec.all_sizes(params)),
+        effort="thorough",
+        seed=seed,
+        quantity=quantity,
+    )
+    return dataclasses.replace(
+        found,
+        permutation=identity_permutation(spec, params) | found.permutation,
+        seconds=time.perf_counter() - began,
+    )
 
 
 def _batches(

@@ -20,7 +20,7 @@ from rebasin_lab.matching.activation import unit_similarities
 from rebasin_lab.matching.conditioning import weight_problem
 from rebasin_lab.matching.record import MatchingResult
 from rebasin_lab.matching.search import Effort, search
-from rebasin_lab.matching.similarity import UnitSimilarity
+from rebasin_lab.matching.similarity import UnitSimilarity, as_arrays, is_one_family
 from rebasin_lab.symmetry import PermutationSpec
 
 
@@ -81,16 +81,20 @@ def combined_matching(
     )
     length = math.prod(problem.lengths)
     scale = np.float32((1 - activation_share) / length) if length else np.float32(1)
+    similarities = [
+        UnitSimilarity(
+            one.entries, one.matrix * (activation_share / (_num_units(one) * len(similarities)))
+        )
+        for one in similarities
+    ]
+    together, a, b = as_arrays(
+        [one for one in similarities if not is_one_family(one)], spec.all_sizes(params_a)
+    )
     result = search(
-        problem.spec,
-        {path: scale * array for path, array in problem.a.items()},
-        problem.b,
-        [
-            UnitSimilarity(
-                one.entries, one.matrix * (activation_share / (_num_units(one) * len(similarities)))
-            )
-            for one in similarities
-        ],
+        PermutationSpec({**problem.spec.axes, **together.axes}),
+        {path: scale * array for path, array in problem.a.items()} | a,
+        {**problem.b, **b},
+        [one for one in similarities if is_one_family(one)],
         effort=effort,
         seed=seed,
         quantity="cosine of normalised weights and mean correlation of activations",

@@ -36,21 +36,49 @@ class UnitSimilarity:
         return float(np.abs(self.matrix).max(axis=-1, initial=0).sum(dtype=np.float64))
 
 
-def check_one_family(similarity: UnitSimilarity) -> None:
-    """Check that the groups of a similarity are one, or each varies along the ones before it.
+def is_one_family(similarity: UnitSimilarity) -> bool:
+    """True if its groups are one, or each varies along the ones before it.
 
-    Raises:
-        ValueError: if not: then it is no sum over pairs of units of one group.
+    Then it is a sum over pairs of units of one group, and an assignment maximises it.
     """
     moved = [axes.parse_group(name) for name in similarity.entries if not name.startswith("#")]
-    for index, group in enumerate(moved):
-        if missing := [above.base for above in moved[:index] if above.base not in group.parents]:
-            raise ValueError(
-                f"Expected units of one group, or of groups that vary along each other; those of "
-                f"{similarity.entries} show together, and '{group.key}' does not vary along "
-                f"{missing}. Give the groups on the left of such axes, such as heads, None in the "
-                "spec, or use the spec in which they vary."
-            )
+    return all(
+        above.base in group.parents for index, group in enumerate(moved) for above in moved[:index]
+    )
+
+
+def as_arrays(
+    similarities: Sequence[UnitSimilarity], sizes: Mapping[str, int]
+) -> tuple[PermutationSpec, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The similarities as two networks whose inner product they are, so that any search fits them.
+
+    Of a matrix S the first has the transpose and the second the identity, with the units of each on
+    the last axes: sum over k and u of S[u, k] delta[k, pi(u)] is the sum over u of S[u, pi(u)]. So
+    units of groups that do not vary along each other, such as heads that share keys and the
+    dimensions of these, are matched as weights are: each group in turn, the others held.
+
+    Args:
+        similarities: of any groups.
+        sizes: units of each group, lengths of "#" axes.
+
+    Returns:
+        Their spec, and the arrays of A and of B by path, float32.
+    """
+    names, arrays_a, arrays_b = {}, {}, {}
+    for number, one in enumerate(similarities):
+        held = [name for name in one.entries if name.startswith("#")]
+        moved = [name for name in one.entries if not name.startswith("#")]
+        slots, num_units = one.matrix.shape[:-2], one.matrix.shape[-1]
+        shape = (*slots, num_units, *(sizes[name] for name in moved))
+        path = f"units that show together/{number}"
+        names[path] = (*held, None, *moved)
+        transposed = np.swapaxes(one.matrix, -1, -2)
+        arrays_a[path] = np.array(transposed, np.float32, order="C").reshape(shape)
+        identity = np.eye(num_units, dtype=np.float32)
+        arrays_b[path] = np.ascontiguousarray(np.broadcast_to(identity, one.matrix.shape)).reshape(
+            shape
+        )
+    return PermutationSpec(names), arrays_a, arrays_b
 
 
 class GivenSimilarities:

@@ -1,6 +1,8 @@
 """Activation matching: similarities against NumPy, planted permutations, what is refused."""
 
+import functools
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +12,10 @@ import pytest
 import rebasin_lab as rl
 from frameworks import FRAMEWORKS
 from oracles import assert_same_permutation, given_total, plant
+from rebasin_lab import pytrees
 from rebasin_lab.matching import activation
 from rebasin_lab.matching.activation import activation_matching, unit_similarities
+from rebasin_lab.matching.similarity import UnitSimilarity, as_arrays, is_one_family
 from specs import draw_params, resnet_axes
 
 SIMILARITIES = sorted(activation.SIMILARITIES)
@@ -299,14 +303,101 @@ def test_heads_are_matched_by_what_their_units_respond_to(tiny_data):
     assert found.objective[-1] >= best
 
 
-def test_units_that_show_together_are_refused_with_a_way_out(tiny_data):
-    options = {"apply_fn": heads, "data": tiny_data}
-    with pytest.raises(ValueError, match=r"those of \('h', 'd'\) show together, and 'd' does not"):
-        activation_matching(HEADS.shared(), draw_heads(0), draw_heads(1), **options)
-    spec = rl.PermutationSpec({"in": (None, "3*d"), "out": (None, "d", None)})
-    params_b, expected = plant(spec, draw_heads(0))
-    result = activation_matching(spec, draw_heads(0), params_b, **options)
-    assert_same_permutation(result.permutation, expected)
+def _grouped_query_attention(params, x, heads=4, groups=2, dims=4, normed=False):
+    def split(kernel, number):
+        return (x @ kernel).reshape(*x.shape[:2], number, dims)
+
+    q, k, v = (split(params[name], n) for name, n in (("q", heads), ("k", groups), ("v", groups)))
+    if normed:  # with one scale for all heads, as in Gemma 3 and Qwen 3
+        q, k = (t * jax.lax.rsqrt((t**2).mean(-1, keepdims=True)) for t in (q, k))
+        q, k = (
+            t * params[name].reshape(1, 1, 1, -1) for name, t in (("q_scale", q), ("k_scale", k))
+        )
+    out = jax.nn.dot_product_attention(q, k, v, is_causal=True)
+    return (out.reshape(*x.shape[:2], -1) @ params["o"]).mean(1)
+
+
+def _mixer(params, x):
+    """Tokens and channels on every value that is read."""
+    h = x @ params["embed"]
+    for i in range(2):
+        tokens = jnp.tanh(jnp.einsum("btc,ts->bsc", h, params[f"tokens{i}"]))
+        h = jnp.tanh(tokens @ params[f"channels{i}"])
+    return jnp.einsum("btc,tco->bo", h, params["head"])
+
+
+def _drawn(seed, shapes):
+    rng = np.random.default_rng(seed)
+    return {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+
+
+ATTENTION = {"q": (8, 16), "k": (8, 8), "v": (8, 8), "o": (16, 3)}
+TOGETHER = {
+    "grouped queries": (_grouped_query_attention, ATTENTION),
+    "multi-query": (
+        functools.partial(_grouped_query_attention, groups=1),
+        ATTENTION | {"k": (8, 4), "v": (8, 4)},
+    ),
+    "normed": (
+        functools.partial(_grouped_query_attention, normed=True),
+        ATTENTION | {"q_scale": (4,), "k_scale": (4,)},
+    ),
+    "mixer": (
+        _mixer,
+        {"embed": (8, 5), "head": (6, 5, 3)}
+        | {f"tokens{i}": (8 if i == 0 else 6, 6) for i in range(2)}
+        | {f"channels{i}": (5, 5) for i in range(2)},
+    ),
+}
+
+
+@pytest.mark.parametrize("method", ["activation", "combined"])
+@pytest.mark.parametrize("name", TOGETHER)
+def test_units_that_show_together_are_searched_together(name, method):
+    """Planted orders come back though one value shows groups that do not vary along each other."""
+    apply_fn, shapes = TOGETHER[name]
+    params, x = _drawn(0, shapes), _drawn(1, {"x": (64, 8, 8)})["x"]
+    options = {"apply_fn": apply_fn, "data": [x]}
+    inferred = rl.infer_permutation_spec(apply_fn, params, x)
+    similarities = unit_similarities(inferred, params, params, **options)
+    assert not all(map(is_one_family, similarities))
+    for spec in (inferred, inferred.shared()):
+        planted = rl.apply_permutation(spec, rl.random_permutation(spec, params, seed=1), params)
+        result = rl.match(method, spec, params, planted, **options)
+        assert np.diff(result.objective).min() >= 0
+        if spec is inferred:
+            found = rl.apply_permutation(spec, result.permutation, planted)
+            assert rl.distance(params, found) == 0
+    # Two networks apart: what is said of the objective is so.
+    other = _drawn(2, shapes)
+    result = activation_matching(inferred, params, other, **options)
+    similarities = unit_similarities(inferred, params, other, **options)
+    sizes = inferred.all_sizes(params)
+    expected = given_total(similarities, result.permutation, sizes)
+    assert result.objective[-1] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_arrays_of_similarities_have_their_total(seed):
+    """<a, pi(b)> of the two networks is the similarity of units that face each other."""
+    rng = np.random.default_rng(seed)
+    sizes = {"#l": 2, "h": 2, "d[h]": 3, "e": 2, "f[#l]": 4}
+    entries = [("h", "d[h]"), ("h", "d[h]", "e"), ("#l", "f[#l]"), ("h", "e")]
+    similarities = [
+        UnitSimilarity(
+            names,
+            rng.random(
+                [sizes[n] for n in names if n[0] == "#"]
+                + [math.prod(sizes[n] for n in names if n[0] != "#")] * 2,
+                np.float32,
+            ),
+        )
+        for names in entries
+    ]
+    spec, a, b = as_arrays(similarities, sizes)
+    for order in (rl.random_permutation(spec, a, seed=seed), rl.identity_permutation(spec, a)):
+        total = pytrees.inner_product(a, rl.apply_permutation(spec, order, b))
+        assert total == pytest.approx(given_total(similarities, order, sizes), rel=1e-6)
 
 
 def test_units_that_show_nowhere_are_refused_with_a_way_out(tiny_data):
