@@ -234,6 +234,53 @@ NETWORKS: dict[str, Network] = {
         {**HIDDEN, "w": (3, 3)},
         [6],
     ),
+    "pmap": Network(
+        lambda p, x: jax.pmap(between(jnp.sin), in_axes=(None, 0))(p, x[None]), HIDDEN, [6]
+    ),
+    "pixel shuffle": Network(
+        lambda p, x: jnp.tanh(x @ p["a"]).reshape(2, 8, 2, 3).reshape(2, 16, 3) @ p["o"],
+        {"a": (3, 6), "o": (3, 2)},
+        [3],
+        SEQUENCE,
+    ),
+    "products of complex numbers": Network(
+        lambda p, x: jnp.abs(jnp.tanh(x @ p["a"]) @ (p["r"] + 1j * p["i"])) @ p["o"],
+        {"a": (3, 6), "r": (6, 5), "i": (6, 5), "o": (5, 2)},
+        [5, 6],
+    ),
+    "interpolation in a table": Network(
+        lambda p, x: jnp.interp(jnp.tanh(x @ p["a"]), jnp.linspace(-1, 1, 5), p["t"]) @ p["o"],
+        {**HIDDEN, "t": (5,)},
+        [6],
+    ),
+    "gate by argmax": Network(
+        lambda p, x: (jnp.tanh(x @ p["a"]) * (jnp.argmax(x, -1) > 0)[:, None]) @ p["o"], HIDDEN, [6]
+    ),
+    "weight norm": Network(
+        lambda p, x: (
+            jnp.tanh(x @ (p["a"] / jnp.linalg.norm(p["a"], axis=0, keepdims=True) * p["g"]))
+            @ p["o"]
+        ),
+        {**HIDDEN, "g": (1, 6)},
+        [6],
+    ),
+    "eigenvalues over examples": Network(
+        lambda p, x: jnp.linalg.eigvalsh(jnp.tanh(x @ p["a"]) @ jnp.tanh(x @ p["a"]).T),
+        {"a": (3, 6)},
+        [6],
+    ),
+    "median of positions": Network(
+        lambda p, x: jnp.median(jnp.tanh(x @ p["a"]), axis=1) @ p["o"], HIDDEN, [6], SEQUENCE
+    ),
+    "resized image": Network(
+        lambda p, x: jax.image.resize(jnp.tanh(x @ p["a"]), (2, 16, 6), "bilinear") @ p["o"],
+        HIDDEN,
+        [6],
+        SEQUENCE,
+    ),
+    "largest of segments": Network(
+        between(lambda h: jax.ops.segment_max(h, jnp.array([0, 1, 0, 1]), 2)), HIDDEN, [6]
+    ),
     "bit pattern": Network(
         between(lambda h: jnp.tanh((h.view(jnp.uint32) % 7).astype(h.dtype))), HIDDEN, [6]
     ),
@@ -300,6 +347,27 @@ def test_batch_norm_of_equinox_leaves_its_channels_free():
     assert rl.verify_equivalence(apply_fn, spec, params, x) < 1e-5
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("spread", "sizes"), [("batch", [6]), ("units", [])])
+def test_axes_spread_over_devices_stay_and_the_others_are_free(spread, sizes):
+    mesh = jax.sharding.AbstractMesh((2,), ("d",))
+    by = jax.sharding.PartitionSpec
+    batch, units = (by("d"), by()) if spread == "batch" else (by(), by(None, "d"))
+
+    def on_each(p, x):
+        h = jnp.tanh(x @ p["a"])
+        return (h - lax.pmean(h, "d")) if spread == "batch" else h
+
+    def apply_fn(p, x):
+        specs = {"in_specs": ({"a": units}, batch), "out_specs": batch if sizes else units}
+        return jax.shard_map(on_each, mesh=mesh, **specs)({"a": p["a"]}, x) @ p["o"]
+
+    params, x = drawn(Network(apply_fn, HIDDEN, []), 0)
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, np.float32), (params, x))
+    spec = rl.infer_permutation_spec(apply_fn, *shapes)
+    assert list(spec.sizes(params).values()) == sizes
+
+
 # What warns.
 
 
@@ -315,6 +383,15 @@ def test_opaque_primitive_is_named_with_its_line_and_what_it_holds():
     assert "holds 2 axes of the parameters" in str(w[0].message)
     assert not spec.permutations
     assert "pure_callback" in spec.explain("a", 1)
+
+
+def test_opaque_primitive_that_alone_uses_a_parameter_is_named():
+    def apply_fn(p, x):
+        return x.sum() + doubled(p["a"]).sum()
+
+    params, x = drawn(Network(apply_fn, {"a": (3, 6)}, []), 0)
+    with pytest.warns(UserWarning, match="holds 2 axes"):
+        rl.infer_permutation_spec(apply_fn, params, x)
 
 
 def test_several_opaque_primitives_make_one_warning():
@@ -364,8 +441,8 @@ OPAQUE = {
         create_linear empty_ref free_ref freeze get get_global log_extend log_read masked_load
         masked_swap new_box new_log new_ref pin run_scoped run_state swap unpin""",
     "axes of devices": """all_gather all_gather_invariant all_gather_reduced all_to_all axis_index
-        inspect_sharding layout_constraint pbroadcast ppermute precv preduced psend psum_invariant
-        ragged_all_to_all reduce_scatter reduced_vary_cast_p reshard shard_map unreduced_psum
+        inspect_sharding layout_constraint pbroadcast ppermute precv preduced psend
+        ragged_all_to_all reduce_scatter reduced_vary_cast_p reshard unreduced_psum
         unreduced_reduce_scatter vary_unreduced_cast_p with_memory_space_constraint
         all_gather_start all_gather_done all_gather_reduced_start all_to_all_start all_to_all_done
         pbroadcast_start pbroadcast_done ppermute_start ppermute_done psum_start psum_done

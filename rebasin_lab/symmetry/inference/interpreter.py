@@ -105,6 +105,13 @@ class Interpreter:
         """An array of units of its own."""
         return Array(tuple(map(self.atoms.fresh, shape)))
 
+    def note_use(self, values: Sequence[Value]) -> None:
+        """Record that an equation takes these values, each with axes of its own."""
+        arrays = [self.flat(value).axes for value in values]
+        self.records.append(
+            [[((k, i), axis) for i, axis in enumerate(axes)] for k, axes in enumerate(arrays)]
+        )
+
     def is_settled(self, value: Value) -> bool:
         """Whether no unit of a value may move, or none would be seen to."""
         factors = (f for axis in self.flat(value).axes for f in self.atoms.factors(axis))

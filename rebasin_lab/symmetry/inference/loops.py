@@ -11,7 +11,7 @@ from jax.extend import core
 
 from rebasin_lab.symmetry.inference.atoms import Axis, Uniform
 from rebasin_lab.symmetry.inference.interpreter import Interpreter, Rule
-from rebasin_lab.symmetry.inference.values import Array, Value
+from rebasin_lab.symmetry.inference.values import Array, Value, shapes_of
 
 CALLS = {  # primitive -> the parameter that holds its jaxpr
     "call": "call_jaxpr",
@@ -106,6 +106,32 @@ def scan(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value
     ]
 
 
+def shard_map(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
+    """The body on every device; an axis that is spread over devices has another length inside."""
+    body = equation.params["jaxpr"]
+    shapes = [shapes_of(variables) for variables in (body.invars, body.outvars)]
+    why = "shard_map spreads it over devices"
+    local = [_resized(reading, *pair, why) for pair in zip(values, shapes[0], strict=True)]
+    if isinstance(body, core.ClosedJaxpr):
+        results = reading.run(body, local)
+    else:
+        results = reading.run_open(body, [], local)
+    outer = shapes_of(equation.outvars)
+    return [_resized(reading, *pair, why) for pair in zip(results, outer, strict=True)]
+
+
+def _resized(reading: Interpreter, value: Value, shape: tuple[int, ...], why: str) -> Value:
+    """The value with its axes carried along, but for those whose length changes."""
+    old = reading.shape(value)
+    if old == shape:
+        return value
+    same = [size == other for size, other in zip(old, shape, strict=True)]
+    row = tuple(axis if kept else ("from", axis) for axis, kept in enumerate(same))
+    out = tuple(axis if kept else ("to", axis) for axis, kept in enumerate(same))
+    pins = {label: why for label in (*row, *out) if isinstance(label, tuple)}
+    return reading.indexed([value], [row], [out], [shape], pins)[0]
+
+
 def _carried(
     reading: Interpreter,
     body: Callable[[list[Value]], list[Value]],
@@ -163,5 +189,6 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(CALLS, call),
     "cond": cond,
     "scan": scan,
+    "shard_map": shard_map,
     "while": while_loop,
 }

@@ -260,6 +260,7 @@ def unknown(reading: Interpreter, equation: Any, values: list[Value]) -> list[Va
     if not all(map(reading.is_settled, values)):
         reading.opaque[id(equation)] = reading.atoms.step
         if reading.lenient:
+            reading.note_use(values)
             return [reading.free(shape) for shape in shapes_of(equation.outvars)]
     why = f"it goes into {equation.primitive.name}, a primitive whose symmetries are not known"
     for value in values:
@@ -289,7 +290,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(REDUCTIONS, reduction),
     **dict.fromkeys(IN_ORDER, in_order),
     **dict.fromkeys(DRAWN, drawn),
-    **dict.fromkeys(("psum", "pmax", "pmin"), collective),
+    **dict.fromkeys(("psum", "psum_invariant", "pmax", "pmin"), collective),
     "bitcast_convert_type": bitcast,
     "broadcast_in_dim": broadcast_in_dim,
     "concatenate": concatenate,
