@@ -15,6 +15,9 @@ from frameworks import FRAMEWORKS
 from rebasin_lab import pytrees
 from specs import draw_params, resnet50_axes, resnet_axes, vgg16_axes
 
+# Every primitive these networks use is known.
+pytestmark = pytest.mark.filterwarnings("error:Nothing is known of the symmetries")
+
 HAND_WRITTEN = {
     "mlp": rl.mlp_permutation_spec(3).axes,
     "vgg16": vgg16_axes(),

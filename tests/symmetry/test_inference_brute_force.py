@@ -20,6 +20,9 @@ import pytest
 import rebasin_lab as rl
 from rebasin_lab.symmetry.inference import infer_permutation_spec
 
+# Every primitive these networks use is known.
+pytestmark = pytest.mark.filterwarnings("error:Nothing is known of the symmetries")
+
 BATCH = 4096  # tuples of permutations tried at once
 
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.experimental.layout import Layout, with_layout_constraint
 from jax.extend.core import Primitive
 
 import rebasin_lab as rl
@@ -281,6 +282,7 @@ NETWORKS: dict[str, Network] = {
     "largest of segments": Network(
         between(lambda h: jax.ops.segment_max(h, jnp.array([0, 1, 0, 1]), 2)), HIDDEN, [6]
     ),
+    "a layout": Network(between(lambda h: with_layout_constraint(h, Layout((0, 1)))), HIDDEN, [6]),
     "bit pattern": Network(
         between(lambda h: jnp.tanh((h.view(jnp.uint32) % 7).astype(h.dtype))), HIDDEN, [6]
     ),
@@ -394,6 +396,26 @@ def test_opaque_primitive_that_alone_uses_a_parameter_is_named():
         rl.infer_permutation_spec(apply_fn, params, x)
 
 
+@pytest.mark.parametrize("loop", ["scan", "fori", "cond"])
+def test_opaque_primitive_in_a_loop_is_named(loop):
+    def apply_fn(p, x):
+        h = jnp.tanh(x @ p["a"])
+        if loop == "scan":
+            h = lax.scan(lambda h, _: (h + doubled(h), None), h, length=2)[0]
+        elif loop == "fori":
+            h = lax.fori_loop(0, x[0, 0].astype(int), lambda _, h: h + doubled(h), h)
+        else:
+            h = lax.cond(x[0, 0] > 0, doubled, jnp.sin, h)
+        return h @ p["o"]
+
+    params, x = drawn(Network(apply_fn, HIDDEN, []), 0)
+    params, x = jax.tree.map(jnp.float32, (params, x))
+    with pytest.warns(UserWarning, match="pure_callback at test_inference_.* holds 2 axes") as w:
+        spec = rl.infer_permutation_spec(apply_fn, params, x)
+    assert len(w) == 1
+    assert not spec.permutations
+
+
 def test_several_opaque_primitives_make_one_warning():
     def apply_fn(p, x):
         h = doubled(jnp.tanh(x @ p["a"]))
@@ -441,9 +463,9 @@ OPAQUE = {
         create_linear empty_ref free_ref freeze get get_global log_extend log_read masked_load
         masked_swap new_box new_log new_ref pin run_scoped run_state swap unpin""",
     "axes of devices": """all_gather all_gather_invariant all_gather_reduced all_to_all axis_index
-        inspect_sharding layout_constraint pbroadcast ppermute precv preduced psend
-        ragged_all_to_all reduce_scatter reduced_vary_cast_p reshard unreduced_psum
-        unreduced_reduce_scatter vary_unreduced_cast_p with_memory_space_constraint
+        inspect_sharding precv preduced psend
+        ragged_all_to_all reduce_scatter reduced_vary_cast_p unreduced_psum
+        unreduced_reduce_scatter vary_unreduced_cast_p
         all_gather_start all_gather_done all_gather_reduced_start all_to_all_start all_to_all_done
         pbroadcast_start pbroadcast_done ppermute_start ppermute_done psum_start psum_done
         psum_invariant_start reduce_scatter_start reduce_scatter_done unreduced_psum_start

@@ -17,6 +17,9 @@ from numpy_jaxpr import evaluate
 from random_networks import Network, grow, networks
 from rebasin_lab.symmetry.inference import infer_permutation_spec
 
+# Every primitive these networks use is known.
+pytestmark = pytest.mark.filterwarnings("error:Nothing is known of the symmetries")
+
 NUM_NETWORKS = int(os.environ.get("CHECK_NETWORKS", 500))
 
 # Adding up in another order changes a float64 output by about 1e-15. When a leaf is left out of a

@@ -20,11 +20,12 @@ from rebasin_lab.symmetry.inference.values import Array, Labels, Value, shapes_o
 ELEMENTWISE = """
     abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp
     clz complex conj convert_element_type copy cos cosh digamma div eq eq_to erf erf_inv erfc exp
-    exp2 expm1 floor ge gt igamma igamma_grad_a igammac imag integer_pow is_finite le le_to lgamma
-    log log1p logistic lt lt_to max min mul mulhi name ne neg nextafter not or polygamma
-    population_count pow pvary real reduce_precision regularized_incomplete_beta
-    rem round rsqrt select_n sharding_constraint shift_left shift_right_arithmetic
-    shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh xor zeros_like zeta
+    exp2 expm1 floor ge gt igamma igamma_grad_a igammac imag integer_pow is_finite layout_constraint
+    le le_to lgamma log log1p logistic lt lt_to max min mul mulhi name ne neg nextafter not or
+    pbroadcast polygamma population_count pow ppermute pvary real reduce_precision
+    regularized_incomplete_beta rem reshard round rsqrt select_n sharding_constraint shift_left
+    shift_right_arithmetic shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh
+    with_memory_space_constraint xor zeros_like zeta
 """.split()
 
 REDUCTIONS = "reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor".split()
