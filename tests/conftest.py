@@ -12,6 +12,7 @@ from typing import Any
 import hypothesis
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -57,6 +58,14 @@ def _runs_go_to_a_temporary_folder(monkeypatch, tmp_path):
 def _data_is_loaded_anew():
     """Tests put other data sets, and other folders of them, in place of the real ones."""
     views.load_view.cache_clear()
+
+
+@pytest.fixture
+def without_type_checks():
+    """What a user meets: only the tests have beartype look at every argument."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def make_tiny_data() -> dataset.Dataset:

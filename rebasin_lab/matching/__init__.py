@@ -25,7 +25,7 @@ from rebasin_lab.matching.combined import combined_matching
 from rebasin_lab.matching.record import MatchingResult, Start
 from rebasin_lab.matching.straight_through import straight_through_matching
 from rebasin_lab.matching.weight import algorithm_1, weight_matching
-from rebasin_lab.symmetry import Permutation, PermutationSpec
+from rebasin_lab.symmetry import Permutation, PermutationSpec, check_seed
 
 __all__ = [
     "MATCHERS",
@@ -93,8 +93,7 @@ def match(
             a spec that does not fit, or parameters that are not finite.
     """
     check_options(method, options)
-    if not isinstance(seed, int | np.integer) or seed < 0:
-        raise ValueError(f"Expected seed to be an integer of at least 0; got {seed!r}.")
+    check_seed(seed)
     if options.get("start") is not None:
         options["start"] = _as_permutation(options["start"])
     for name, params in {"params_a": params_a, "params_b": params_b}.items():

@@ -20,6 +20,7 @@ from rebasin_lab.symmetry import (
     Permutation,
     PermutationSpec,
     apply_permutation,
+    check_seed,
     compose_permutations,
     identity_permutation,
     invert_permutation,
@@ -254,8 +255,7 @@ class _Lineup:
 
 
 def _check_options(seed: int | np.integer, start: str, max_rounds: int, effort: str) -> None:
-    if not isinstance(seed, int | np.integer) or seed < 0:
-        raise ValueError(f"Expected seed to be an integer of at least 0; got {seed!r}.")
+    check_seed(seed)
     if start not in get_args(Start):
         raise ValueError(f"Expected start among {get_args(Start)}; got {start!r}.")
     if max_rounds < 1:

@@ -21,6 +21,7 @@ from rebasin_lab.symmetry.inference import infer_permutation_spec
 from rebasin_lab.symmetry.permutations import (
     Permutation,
     apply_permutation,
+    check_seed,
     compose_permutations,
     identity_permutation,
     invert_permutation,
@@ -43,6 +44,7 @@ __all__ = [
     "Sum",
     "apply_permutation",
     "arrangement_of",
+    "check_seed",
     "compose_permutations",
     "format_entry",
     "groups_in",

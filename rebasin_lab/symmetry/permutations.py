@@ -36,12 +36,27 @@ def identity_permutation(spec: PermutationSpec, params: PyTree) -> dict[str, np.
 def random_permutation(
     spec: PermutationSpec, params: PyTree, *, seed: int
 ) -> dict[str, np.ndarray]:
-    """A permutation drawn uniformly from the symmetry group of the spec."""
+    """A permutation drawn uniformly from the symmetry group of the spec.
+
+    Raises:
+        ValueError: if spec and params disagree, or the seed is no integer of at least 0.
+    """
+    check_seed(seed)
     rng = np.random.default_rng(seed)
     return {
         name: rng.permuted(indices, axis=-1) if indices.ndim > 1 else rng.permutation(indices.size)
         for name, indices in identity_permutation(spec, params).items()
     }
+
+
+def check_seed(seed: Any) -> None:
+    """Check that a seed fixes what is drawn.
+
+    Raises:
+        ValueError: if it is no integer of at least 0.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"Expected seed to be an integer of at least 0; got {seed!r}.")
 
 
 def apply_permutation(spec: PermutationSpec, permutation: Permutation, params: PyTree) -> PyTree:
@@ -102,8 +117,9 @@ def invert_permutation(permutation: Permutation) -> dict[str, np.ndarray]:
     """The permutation that undoes this one.
 
     Raises:
-        ValueError: if a group varies along one that is not there.
+        ValueError: if an entry is no permutation, or a group varies along one that is not there.
     """
+    permutation = _checked(permutation, "permutation")
     inverse: dict[str, np.ndarray] = {}
     # A group lists the parents of its parents, so it has more of them than each: parents first.
     for name in sorted(permutation, key=lambda name: len(axes.parse_group(name).parents)):
@@ -116,13 +132,20 @@ def compose_permutations(second: Permutation, first: Permutation) -> dict[str, n
     """The permutation with `apply(result, p) == apply(second, apply(first, p))`.
 
     Raises:
-        ValueError: if the two do not move the same groups of units, or a group varies along one
-            that is not there.
+        ValueError: if an entry is no permutation, the two do not move the same groups of units, or
+            a group varies along one that is not there.
     """
+    second, first = _checked(second, "second"), _checked(first, "first")
     if second.keys() != first.keys():
         raise ValueError(
             f"Expected permutations of one spec; got names {sorted(second)} and {sorted(first)}."
         )
+    for name, indices in first.items():
+        if indices.shape != second[name].shape:
+            raise ValueError(
+                f"Expected permutations of one network; '{name}' has shape {second[name].shape} in "
+                f"the second and {indices.shape} in the first."
+            )
     return {name: _compose_one(name, second, np.asarray(first[name])) for name in first}
 
 
@@ -153,33 +176,90 @@ def _moved_slots(
         if parent.startswith("#"):
             moved.append(slots[parent])
             continue
-        if parent not in keys:
-            raise ValueError(
-                f"Expected the permutation of '{parent}', along which '{name}' varies, beside that "
-                f"of '{name}'; it is missing."
-            )
         along = (slots[above] for above in axes.parse_group(keys[parent]).parents)
         moved.append(np.asarray(permutation[keys[parent]])[(*along, slots[parent])])
     return tuple(moved)
 
 
+def _checked(permutation: Any, what: str) -> dict[str, np.ndarray]:
+    """A permutation as integer arrays, each with a permutation of 0 ... n - 1 along its last axis.
+
+    Raises:
+        ValueError: naming the first entry that is none, or a group that varies along one that is
+            not there or has another number of units.
+    """
+    if not isinstance(permutation, Mapping):
+        hint = " Write result.permutation." if hasattr(permutation, "permutation") else ""
+        raise ValueError(
+            f"Expected {what} to be a dict from names to index arrays; got a "
+            f"{type(permutation).__name__}.{hint}"
+        )
+    if unnamed := [name for name in permutation if not isinstance(name, str)]:
+        raise ValueError(
+            f"Expected {what} to have names of a spec, such as 'P_0', as keys; got {unnamed[0]!r}."
+        )
+    arrays = {name: _as_indices(name, indices) for name, indices in permutation.items()}
+    for name, indices in arrays.items():
+        if indices.ndim == 0 or not _is_in_order(indices, indices.shape[-1:]):
+            raise ValueError(_no_permutation(name, indices, indices.shape))
+    sizes = {axes.parse_group(name).base: array.shape[-1] for name, array in arrays.items()}
+    for name, indices in arrays.items():
+        parents = axes.parse_group(name).parents
+        lengths = tuple(sizes.get(base) for base in parents)
+        if missing := [base for base in parents if base not in sizes and base[0] != "#"]:
+            raise ValueError(
+                f"Expected the permutation of '{missing[0]}', along which '{name}' varies, beside "
+                f"that of '{name}'; it is missing."
+            )
+        if indices.ndim != 1 + len(parents) or any(
+            size not in (None, length) for size, length in zip(lengths, indices.shape, strict=False)
+        ):
+            wanted = ", ".join([*(f"the slots of '{base}'" for base in parents), "its units"])
+            raise ValueError(
+                f"Expected the axes of '{name}' to be {wanted}; got an array of shape "
+                f"{indices.shape}."
+            )
+    return arrays
+
+
+def _as_indices(name: str, indices: Any) -> np.ndarray:
+    try:
+        array = np.asarray(indices)
+    except ValueError as error:  # rows of different lengths
+        raise ValueError(f"Expected '{name}' to be an index array; {error}.") from error
+    if array.dtype.kind not in "iu" and array.size:
+        raise ValueError(
+            f"Expected '{name}' to be an array of integers, for each slot the unit that goes "
+            f"there; got {array.dtype} of shape {array.shape}."
+        )
+    return array.astype(np.int64, copy=False)
+
+
+def _is_in_order(indices: np.ndarray, shape: tuple[int, ...]) -> bool:
+    """True for a permutation of 0 ... n - 1 in every row."""
+    in_order = np.broadcast_to(np.arange(shape[-1]), indices.shape)
+    return np.array_equal(np.sort(indices, axis=-1), in_order)
+
+
+def _no_permutation(name: str, indices: np.ndarray, shape: tuple[int, ...]) -> str:
+    got = f"an array of shape {indices.shape} with {np.unique(indices).size} different entries."
+    if len(shape) == 0:
+        return f"Expected '{name}' to be a list of indices, one for each unit; got {indices}."
+    if len(shape) == 1:
+        return f"Expected '{name}' to be a permutation of 0 ... {shape[-1] - 1}; got {got}"
+    return (
+        f"Expected '{name}' to be an array of shape {shape} with a permutation of 0 ... "
+        f"{shape[-1] - 1} along its last axis; got {got}"
+    )
+
+
 def _check_permutation(permutation: Permutation, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    if permutation.keys() != shapes.keys():
+    if not isinstance(permutation, Mapping) or permutation.keys() != shapes.keys():
+        _checked(permutation, "permutation")
         raise ValueError(
             f"Expected one permutation for each of {sorted(shapes)}; got {sorted(permutation)}."
         )
     for name, shape in shapes.items():
-        indices, size = np.asarray(permutation[name]), shape[-1]
-        in_order = np.broadcast_to(np.arange(size), shape)
-        if indices.shape == shape and np.array_equal(np.sort(indices, axis=-1), in_order):
-            continue
-        if len(shape) == 1:
-            raise ValueError(
-                f"Expected '{name}' to be a permutation of 0 ... {size - 1}; got an array of shape "
-                f"{indices.shape} with {np.unique(indices).size} different entries."
-            )
-        raise ValueError(
-            f"Expected '{name}' to be an array of shape {shape} with a permutation of 0 ... "
-            f"{size - 1} along its last axis; got an array of shape {indices.shape} with "
-            f"{np.unique(indices).size} different entries."
-        )
+        indices = _as_indices(name, permutation[name])
+        if indices.shape != shape or not _is_in_order(indices, shape):
+            raise ValueError(_no_permutation(name, indices, shape))

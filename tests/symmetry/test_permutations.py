@@ -1,6 +1,7 @@
 """Acting with permutations: what must hold for every architecture, and the direction."""
 
 import collections
+import types
 
 import jax
 import jax.numpy as jnp
@@ -223,3 +224,81 @@ def test_stacked_layers_keep_their_place():
     moved = rl.apply_permutation(spec, permutation, {"w": np.array([[1, 2], [3, 4]])})["w"]
     np.testing.assert_array_equal(moved, [[2, 1], [3, 4]])
     assert rl.random_permutation(spec, {"w": np.ones((2, 2))}, seed=0).keys() == {"P[#0]"}
+
+
+NO_PERMUTATIONS = {
+    "None": (None, "a dict from names to index arrays; got a NoneType"),
+    "an array": (np.arange(3), "a dict from names to index arrays; got a ndarray"),
+    "a list": ([np.arange(3)], "a dict from names to index arrays; got a list"),
+    "a result": (
+        types.SimpleNamespace(permutation={}),
+        r"got a SimpleNamespace. Write result.permutation",
+    ),
+    "a number as name": ({0: np.arange(3)}, "names of a spec, such as 'P_0', as keys; got 0"),
+    "no name": ({None: np.arange(3)}, "as keys; got None"),
+    "a scalar": ({"P": np.int64(0)}, "'P' to be a list of indices, one for each unit; got 0"),
+    "floats": ({"P": np.array([0.0, 1.0])}, "'P' to be an array of integers, .* got float64"),
+    "booleans": ({"P": np.array([False, True])}, "'P' to be an array of integers, .* got bool"),
+    "text": ({"P": "01"}, "'P' to be an array of integers, .* got <U2"),
+    "objects": ({"P": np.array([0, None])}, "'P' to be an array of integers, .* got object"),
+    "nothing": ({"P": None}, "'P' to be an array of integers, .* got object"),
+    "ragged rows": ({"d[h]": [[0, 1], [0]], "h": [0, 1]}, r"'d\[h\]' to be an index array"),
+    "twice the same": ({"P": np.array([0, 0, 1])}, "'P' to be a permutation of 0 ... 2"),
+    "from one": ({"P": np.array([1, 2, 3])}, "'P' to be a permutation of 0 ... 2"),
+    "negative": ({"P": np.array([-1, 0, 1])}, "'P' to be a permutation of 0 ... 2"),
+    "a matrix": (
+        {"P": np.eye(2, dtype=int)[::-1]},
+        r"the axes of 'P' to be its units; .* \(2, 2\)",
+    ),
+    "rows without slots": ({"P": np.array([[0, 1]])}, "the axes of 'P' to be its units"),
+    "no rows": ({"h": [0, 1], "d[h]": [0, 1]}, r"'d\[h\]' to be the slots of 'h', its units"),
+    "a row too few": ({"h": [0, 1], "d[h]": [[0, 1]]}, r"the slots of 'h', its units.* \(1, 2\)"),
+    "duplicate in a row": ({"h": [0, 1], "d[h]": [[0, 1], [1, 1]]}, r"'d\[h\]' to be an array"),
+}
+
+
+@pytest.mark.parametrize("case", NO_PERMUTATIONS)
+def test_what_is_no_permutation_is_neither_inverted_nor_composed(without_type_checks, case):
+    wrong, message = NO_PERMUTATIONS[case]
+    right = rl.random_permutation(HEADS, {"w": np.ones((2, 3))}, seed=0)
+    for call in (
+        lambda: rl.invert_permutation(wrong),
+        lambda: rl.compose_permutations(wrong, right),
+        lambda: rl.compose_permutations(right, wrong),
+    ):
+        with pytest.raises(ValueError, match=f"Expected.*{message}"):
+            call()
+    with pytest.raises(ValueError, match=r"^Expected"):
+        rl.apply_permutation(HEADS, wrong, {"w": np.ones((2, 3))})
+
+
+def test_permutations_of_different_sizes_do_not_compose():
+    with pytest.raises(
+        ValueError, match=r"'P' has shape \(2,\) in the second and \(3,\) in the first"
+    ):
+        rl.compose_permutations({"P": np.arange(2)}, {"P": np.arange(3)})
+
+
+@pytest.mark.parametrize("kind", [list, np.uint8, np.int32, jnp.asarray])
+def test_lists_and_other_integers_are_permutations(without_type_checks, kind):
+    def convert(indices):
+        return indices.tolist() if kind is list else kind(indices)
+
+    params = {"w": np.arange(6).reshape(2, 3)}
+    order = rl.random_permutation(HEADS, params, seed=3)
+    converted = {name: convert(indices) for name, indices in order.items()}
+    for got, want in (
+        (rl.invert_permutation(converted), rl.invert_permutation(order)),
+        (rl.compose_permutations(converted, order), rl.compose_permutations(order, order)),
+        (
+            rl.apply_permutation(HEADS, converted, params),
+            rl.apply_permutation(HEADS, order, params),
+        ),
+    ):
+        jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.0, "0", None, True, np.random.default_rng(0)])
+def test_seed_that_fixes_nothing_is_refused(without_type_checks, mlp, seed):
+    with pytest.raises(ValueError, match="seed to be an integer of at least 0"):
+        rl.random_permutation(mlp.spec, mlp.init_numpy(0), seed=seed)
