@@ -282,6 +282,68 @@ NETWORKS: dict[str, Network] = {
     "largest of segments": Network(
         between(lambda h: jax.ops.segment_max(h, jnp.array([0, 1, 0, 1]), 2)), HIDDEN, [6]
     ),
+    # What follows needs the order of units, along one axis or all.
+    "inverse over units": Network(
+        lambda p, x: jnp.tanh(x @ p["a"]) @ jnp.linalg.inv(p["w"]) @ p["o"],
+        {**HIDDEN, "w": (6, 6)},
+        [],
+    ),
+    # The rows of `a` are added up, so that they are free.
+    "Cholesky factor over units": Network(
+        lambda p, x: jnp.linalg.cholesky(p["a"].T @ p["a"] + jnp.eye(6)).sum(0) @ p["o"],
+        HIDDEN,
+        [3],
+    ),
+    "triangular solution over units": Network(
+        lambda p, x: (
+            lax.linalg.triangular_solve(p["w"], jnp.tanh(x @ p["a"]), left_side=False) @ p["o"]
+        ),
+        {**HIDDEN, "w": (6, 6)},
+        [],
+    ),
+    "singular vectors": Network(
+        lambda p, x: jnp.tanh(x @ p["a"]) @ jnp.linalg.svd(p["w"])[0] @ p["o"],
+        {**HIDDEN, "w": (6, 6)},
+        [],
+    ),
+    "singular values as units": Network(
+        lambda p, x: jnp.linalg.svd(x @ p["a"], compute_uv=False) * p["s"],
+        {"a": (3, 6), "s": (4,)},
+        [6],
+    ),
+    "QR over units": Network(
+        lambda p, x: jnp.abs(jnp.linalg.qr(jnp.tanh(x @ p["a"]))[1]) @ p["o"], HIDDEN, []
+    ),
+    "first of the units by a function": Network(
+        between(
+            lambda h: (
+                h * lax.reduce(h, jnp.zeros((), h.dtype), lambda a, b: a * 2 + b, (1,))[:, None]
+            )
+        ),
+        HIDDEN,
+        [],
+    ),
+    "groups of units in a ragged dot": Network(
+        lambda p, x: lax.ragged_dot(jnp.tanh(x @ p["a"]).T, p["w"], jnp.array([2, 4])).T @ p["o"],
+        {**HIDDEN, "w": (2, 4, 4)},
+        [],
+    ),
+    "gradient of pooling over units": Network(
+        between(lambda h: gradient_of_max_pool(h.T).T), HIDDEN, []
+    ),
+    "the parts of numbers": Network(
+        between(lambda h: lax.bitcast_convert_type(h, jnp.uint8)[..., -1].astype(h.dtype) / 64),
+        HIDDEN,
+        [6],
+    ),
+    "sums over units and examples": Network(
+        lambda p, x: (
+            jax.vmap(lambda c: lax.psum(c, "u"), 1, axis_name="u")(jnp.tanh(x @ p["a"]))[0, :1]
+            * p["o"].sum()
+        ),
+        HIDDEN,
+        [2, 6, 6],
+    ),
     "a layout": Network(between(lambda h: with_layout_constraint(h, Layout((0, 1)))), HIDDEN, [6]),
     "bit pattern": Network(
         between(lambda h: jnp.tanh((h.view(jnp.uint32) % 7).astype(h.dtype))), HIDDEN, [6]
@@ -311,7 +373,7 @@ def test_groups_are_those_found_by_hand_and_true(name):
     params, x = (jax.tree.map(jnp.float32, part) for part in drawn(network, 0))
     spec = rl.infer_permutation_spec(network.apply_fn, params, x)
     assert sorted(spec.sizes(params).values()) == network.groups, f"\n{spec}"
-    if name == "bit pattern":
+    if name in ("bit pattern", "the parts of numbers"):
         return  # another bit pattern in float64, and one that rounding changes
     with jax.enable_x64(True):
         for seed in range(2):
