@@ -3,16 +3,20 @@
 This is the check for a spec written by hand or found by inference, on a network of any kind.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 from jaxtyping import PyTree
 
 from rebasin_lab.symmetry.permutations import apply_permutation, random_permutation
 from rebasin_lab.symmetry.spec import PermutationSpec
+
+# How much finer than float32 float64 rounds.
+FINER = float(np.finfo(np.float32).eps / np.finfo(np.float64).eps)
 
 
 def verify_equivalence(
@@ -25,11 +29,17 @@ def verify_equivalence(
 ) -> float:
     """The largest change of the outputs under random permutations, relative to the largest output.
 
-    About 1e-6 for a right spec in float32 (sums are taken in another order), and far above 1e-3 for
-    a wrong one. A right spec holds at *any* parameters, so each trial also shifts every leaf at
-    random: a mistake about a bias would not show while all biases are zero. Leaves of integers,
-    which are no weights, are not shifted.
+    About 1e-6 for a right spec and far above 1e-3 for a wrong one. A right spec holds at *any*
+    parameters, so each trial also shifts every leaf at random: a mistake about a bias would not
+    show while all biases are zero. Leaves of integers, which are no weights, are not shifted.
     Ainsworth et al. 2022, section 2: f(x; pi(Theta)) = f(x; Theta).
+
+    A right spec changes the outputs by rounding, since sums are taken in another order. What hides
+    behind a small gate, as 1e-6 * branch(x), would pass for that; so the function is evaluated in
+    float64 where it can be, and the change is multiplied by what that rounds less than float32, up
+    to 1. A function that rounds to float32 or less on its way is evaluated as it is, with its
+    products at JAX's highest precision (a GPU's default has three digits): then mistakes below
+    about 1e-5 of the outputs do not show.
 
     Args:
         apply_fn: takes the parameters, then the inputs; returns any pytree of arrays. The change of
@@ -48,16 +58,66 @@ def verify_equivalence(
     """
     if num_trials < 1:
         raise ValueError(f"Expected at least one trial; got {num_trials}.")
-    apply_fn = jax.jit(apply_fn)
+    is_wide = _computes_in_float64(apply_fn, params, inputs)
+    jitted = jax.jit(apply_fn)
     worst = 0.0
     for trial in range(seed, seed + num_trials):
         shifted = _shifted(params, np.random.default_rng([trial, 1]))
         drawn = _drawn(inputs, np.random.default_rng([trial, 2]))
-        permutation = random_permutation(spec, params, seed=trial)
-        outputs = apply_fn(shifted, *drawn)
-        changed = apply_fn(apply_permutation(spec, permutation, shifted), *drawn)
-        worst = max(worst, _relative_change(outputs, changed))
+        permuted = apply_permutation(spec, random_permutation(spec, params, seed=trial), shifted)
+        with jax.default_matmul_precision("highest"), jax.enable_x64(is_wide or _is_x64()):
+            calls = [
+                _widened((each, *drawn)) if is_wide else (each, *drawn)
+                for each in (shifted, permuted)
+            ]
+            change = _relative_change(*(jitted(*call) for call in calls))
+        worst = max(worst, change, min(1.0, FINER * change) if is_wide else 0.0)
     return worst
+
+
+def _is_x64() -> bool:
+    return bool(jax.config.jax_enable_x64)
+
+
+def _widened(tree: PyTree) -> PyTree:
+    """Every float in float64, every complex number in complex128."""
+
+    def widen(leaf: Any) -> Any:
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            return leaf
+        wide = np.complex128 if jnp.issubdtype(leaf.dtype, jnp.complexfloating) else np.float64
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            return jax.ShapeDtypeStruct(leaf.shape, wide)
+        return np.asarray(leaf).astype(wide)
+
+    return jax.tree.map(widen, tree)
+
+
+def _computes_in_float64(apply_fn: Callable, params: PyTree, inputs: tuple) -> bool:
+    """True if the function takes float64, and whatever it computes from it stays so wide."""
+    with jax.enable_x64(True):
+        try:
+            closed = jax.make_jaxpr(apply_fn)(*_widened((_as_shapes(params), *_as_shapes(inputs))))
+        except Exception:  # the caller's function, which may refuse other types in any way
+            return False
+        return all(
+            _is_wide(v.aval) for equation in _equations(closed.jaxpr) for v in equation.outvars
+        )
+
+
+def _as_shapes(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), tree)
+
+
+def _equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
+    yield from jaxpr.eqns
+    for inner in core.subjaxprs(jaxpr):
+        yield from _equations(inner)
+
+
+def _is_wide(aval: Any) -> bool:
+    dtype = getattr(aval, "dtype", None)
+    return dtype is None or not jnp.issubdtype(dtype, jnp.inexact) or jnp.finfo(dtype).bits == 64
 
 
 def _relative_change(outputs: PyTree, changed: PyTree) -> float:

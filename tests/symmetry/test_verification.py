@@ -152,3 +152,81 @@ def test_integer_parameters_are_not_shifted_and_statistics_stay_positive():
 def test_function_without_outputs_cannot_tell():
     with pytest.raises(ValueError, match="finite and not all zero"):
         rl.verify_equivalence(lambda params: None, SPEC, two_matrices())
+
+
+def _gated(gate):
+    def apply_fn(params, x):
+        hidden = jax.nn.relu(x @ params["up"])
+        return x @ params["skip"] + gate * (hidden @ params["down"])
+
+    return apply_fn
+
+
+def _layer_scaled(params, x):
+    """A residual block behind a LayerScale and a head that begin at nearly nothing."""
+    hidden = jax.nn.relu(x @ params["up"])
+    stream = x + params["scale"].reshape(1, -1) * (hidden @ params["down"])
+    return x[:, :3] + stream @ params["head"]
+
+
+def _gated_params(**changes):
+    rng = np.random.default_rng(0)
+    shapes = {"skip": (8, 3), "up": (8, 12), "down": (12, 3)} | changes
+    return {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+
+
+X = np.random.default_rng(1).standard_normal((16, 8), np.float32)
+SCALED = _gated_params(skip=(1,), down=(12, 8), head=(8, 3)) | {"scale": np.full(8, 1e-6, "f4")}
+RIGHT_AXES = {"up": (None, "P"), "down": ("P", None)}
+MISTAKES = {
+    "left out": {"down": (None, None)},
+    "another order": {"down": ("Q", None)},
+    "the wrong axis": {"up": (None, None), "down": ("P", None)},
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("gate", [1.0, 1e-3, 1e-6, 1e-8])
+@pytest.mark.parametrize("wrong", MISTAKES)
+def test_a_mistake_behind_a_small_gate_is_noticed(gate, wrong, dtype):
+    params = jax.tree.map(lambda leaf: leaf.astype(dtype), _gated_params())
+    axes = {"skip": (None, None)} | RIGHT_AXES
+    right, spec = rl.PermutationSpec(axes), rl.PermutationSpec(axes | MISTAKES[wrong])
+    assert rl.verify_equivalence(_gated(gate), right, params, X) < 1e-5
+    assert rl.verify_equivalence(_gated(gate), spec, params, X) > 1e-2
+
+
+@pytest.mark.parametrize("wrong", MISTAKES)
+def test_a_mistake_behind_layer_scale_and_a_zero_head_is_noticed(wrong):
+    params = SCALED | {"head": np.zeros((8, 3), np.float32)}
+    axes = {"skip": (None,), "scale": (None,), "head": (None, None)} | RIGHT_AXES
+    right, spec = rl.PermutationSpec(axes), rl.PermutationSpec(axes | MISTAKES[wrong])
+    assert rl.verify_equivalence(_layer_scaled, right, params, X) < 1e-5
+    assert rl.verify_equivalence(_layer_scaled, spec, params, X) > 1e-2
+
+
+def test_a_function_that_rounds_to_less_is_taken_as_it_is():
+    """Its rounding is not multiplied, and one that refuses float64 is no error."""
+
+    def half(params, x):
+        return _gated(1.0)(params, x.astype(jnp.bfloat16))
+
+    def convolved(params, x):  # one type for both operands
+        assert params["up"].dtype == jnp.float32
+        return _gated(1.0)(params, x)
+
+    spec = rl.PermutationSpec({"skip": (None, None)} | RIGHT_AXES)
+    params = _gated_params()
+    halved = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
+    assert rl.verify_equivalence(half, spec, halved, X) < 0.1
+    assert rl.verify_equivalence(convolved, spec, params, X) < 1e-5
+
+
+def test_settings_of_the_caller_stay_as_they_are():
+    spec = rl.PermutationSpec({"skip": (None, None)} | RIGHT_AXES)
+    rl.verify_equivalence(_gated(1.0), spec, _gated_params(), X)
+    assert jnp.ones(1).dtype == jnp.float32
+    assert jax.config.jax_default_matmul_precision is None
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda leaf: leaf.astype(np.float64), _gated_params())
+        assert rl.verify_equivalence(_gated(1.0), spec, wide, X) < 1e-5
