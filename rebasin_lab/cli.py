@@ -1,16 +1,40 @@
 """The command `rebasin-lab`."""
 
+import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from rebasin_lab import experiments, figure_export, figures, paths
+from rebasin_lab import experiments, figure_export, figures, paths, texts
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _PlainErrors(click.Group):
+    """A command whose errors hold nothing that a terminal obeys, on streams of any encoding."""
+
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        for stream in (sys.stdout, sys.stderr):
+            texts.never_fails(stream)
+        with _plain_errors():
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _plain_errors():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _plain_errors() -> Iterator[None]:
+    try:
+        yield
+    except click.ClickException as error:
+        error.message = texts.plain(error.message)
+        raise
+
+
+@click.group(cls=_PlainErrors, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="rebasin_lab")
 def main() -> None:
     """Git Re-Basin as something to hold."""
@@ -65,6 +89,8 @@ def reproduce(
         status = runner.reproduce(plan, keep_going=keep_going, anew=anew)
     except ModuleNotFoundError as error:
         raise _needs_the_lab(error) from error
+    except BrokenPipeError:  # whoever read the output has gone; click ends quietly
+        raise
     except (ValueError, OSError) as error:  # the reader's to mend: a paragraph, not a traceback
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
@@ -100,7 +126,7 @@ def redraw() -> None:
     """Draw every figure again from the numbers stored beside it."""
     for path in figures.saved_figures():
         figures.redraw(path)
-        click.echo(path.with_suffix(".svg"))
+        click.echo(paths.shown(path.with_suffix(".svg")))
 
 
 @main.command(name="figures")
@@ -161,6 +187,8 @@ def export(
             width=width,
             on_figure=_print_figure,
         )
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"\nCaptions, sizes and where the numbers come from: {paths.shown(index)}")

@@ -21,6 +21,8 @@ from pathlib import Path
 import filelock
 import pooch
 
+from rebasin_lab import texts
+
 _CHECKOUT = Path(__file__).resolve().parents[1]
 
 # Names of `write_atomically`, and of versions before it that put a process number there.
@@ -62,7 +64,7 @@ def notebooks_dir() -> Path:
 def shown(path: Path) -> str:
     """A path for people: relative to the working directory where that is shorter."""
     relative = os.path.relpath(path)
-    return str(path) if relative.startswith("..") else relative
+    return texts.in_a_line(str(path) if relative.startswith("..") else relative)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import tqdm
 
-from rebasin_lab import claims, paths
+from rebasin_lab import claims, paths, texts
 
 REPORT_NAME = "report.html"
 SCOREBOARD_NAME = "scoreboard.json"
@@ -325,7 +325,7 @@ def _link(file: str, text: str) -> str:
 
 
 def _text(value: str) -> str:
-    return html.escape(value, quote=True)
+    return html.escape(texts.plain(value, most=10_000), quote=True)
 
 
 def _minute(timestamp: str) -> str:

@@ -1,4 +1,7 @@
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -29,6 +32,56 @@ def test_bad_input_is_one_paragraph_without_a_traceback(arguments, message):
     assert result.output.startswith("Error: ")
     assert re.search(message, result.output)
     assert "Traceback" not in result.output
+
+
+ESCAPES = "\x1b[2J\x07\u202e\udc80" + "x" * 100_000
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [ESCAPES],
+        [f"--{ESCAPES}"],
+        ["reproduce", "--profile", ESCAPES],
+        ["reproduce", "--set", ESCAPES],
+        ["reproduce", "--only", ESCAPES],
+        ["reproduce", "--jobs", ESCAPES],
+        ["reproduce", f"--{ESCAPES}"],
+        ["figures", "--to", "nowhere", "--format", ESCAPES],
+        ["figures", "--to", "nowhere", "--width", ESCAPES],
+        ["figures", "--to", "nowhere", "--only", ESCAPES],
+        ["figures", "--to", "nowhere", "--from", ESCAPES],
+    ],
+    ids=lambda arguments: repr(" ".join(arguments))[:40],
+)
+def test_no_control_character_and_no_long_text_reaches_the_terminal(arguments):
+    result = invoke(*arguments)
+    assert result.exit_code in (1, 2)
+    assert isinstance(result.exception, SystemExit)
+    assert not set(result.output) & set("\x1b\x07\u202e\udc80")
+    assert len(result.output) < 4000
+
+
+def command(*arguments, **options):
+    program = "from rebasin_lab import cli; cli.main()"
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+    return subprocess.Popen([sys.executable, "-c", program, *arguments], **options)
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("reproduce", "--dry-run")])
+def test_a_reader_who_has_gone_is_no_traceback(arguments):
+    started = command(*arguments)
+    started.stdout.close()
+    assert started.stderr.read() == ""
+    assert started.wait() in (0, 1)
+    started.stderr.close()
+
+
+def test_an_ascii_terminal_is_no_traceback():
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii:strict"}
+    _, errors = command("reproduce", "--profile", "größer", env=environment).communicate()
+    assert errors.startswith("Error: Expected a profile among")
+    assert "Traceback" not in errors
 
 
 def test_a_missing_data_folder_is_one_paragraph(monkeypatch, tmp_path):

@@ -158,6 +158,30 @@ def test_an_error_swallowed_by_a_widget_fails_the_run(sequence):
     assert "inside a widget: KeyError: 'lost inside a widget'" in text
 
 
+@pytest.mark.slow
+def test_of_a_long_and_hostile_error_no_control_character_is_shown_and_the_middle_is_left_out(
+    sequence,
+):
+    shout = "print('\\x1b[2J\\x07 printed')"
+    raises = "raise ValueError('\\x1b[2Jbegin\\x07\\u202e' + 'x' * 1_000_000 + 'end')"
+    deep = "def deep(n):\n    return deep(n - 1) if n else 1 / 0\ndeep(900)"
+    surrogate = "raise ValueError('\\ud800')"
+    sequence(n00_a=[shout, raises], n01_b=[deep], n02_c=[surrogate])
+    status, text = reproduce(keep_going=True)
+    run_dir = paths.runs_dir() / "quick"
+    assert status == 1
+    logs = [path.read_text() for path in sorted(run_dir.glob("*.log"))]
+    for shown in (text, *logs, (run_dir / "report.html").read_text()):
+        assert not set(shown) & set("\x1b\x07\u202e\ud800")
+    assert len(text) < 30_000
+    assert max(map(len, logs)) < 300_000
+    error = scoreboard()["notebooks"][0]["error"]
+    assert error.startswith("In [4]: ValueError: begin")
+    assert error.endswith("end")
+    assert "ZeroDivisionError" in scoreboard()["notebooks"][1]["error"]
+    assert scoreboard()["notebooks"][2]["error"]
+
+
 @pytest.mark.parametrize(("timeout", "found"), [(None, True), (60.0, True), (0.1, False)])
 def test_a_reply_that_nobody_was_told_of_is_looked_for(monkeypatch, timeout, found):
     """jupyter_client sends past the event loop, which may then miss what came at that moment."""
@@ -573,6 +597,16 @@ def test_a_terminal_shows_notebook_time_in_all_work_and_time_left():
     assert "[2/5] 01_b 01:30 | running ..." in shown
     assert "[2/5] 01_b 01:30 | training seed 0: 3/30 in 00:10, 01:30 left" in shown
     assert shown[-1] == "", "the line is cleared"
+
+
+def test_a_terminal_that_has_gone_ends_the_line_and_nothing_else():
+    class Gone(Terminal):
+        def write(self, text):
+            raise BrokenPipeError
+
+    line = execution.StatusLine("[2/5] 01_b\x1b[2J", Gone())
+    progress(line, "training seed 0: 3/30 in 00:10, 01:30 left")
+    line.close()
 
 
 def test_the_clock_ticks_while_nothing_is_said():

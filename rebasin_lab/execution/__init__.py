@@ -25,7 +25,7 @@ import papermill
 from jupyter_client.manager import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
 
-from rebasin_lab import paths
+from rebasin_lab import paths, texts
 from rebasin_lab.execution.kernels import Kernels
 from rebasin_lab.execution.status import StatusLine
 from rebasin_lab.lab import KernelEnvironment
@@ -101,6 +101,7 @@ def execute(
     logger.setLevel(logging.INFO)
     logger.propagate = False
     log = logging.FileHandler(output.with_suffix(".log"), mode="w", encoding="utf-8")
+    log.setFormatter(_PlainFormatter())
     started, start = datetime.datetime.now(datetime.UTC), time.perf_counter()
     for handler in (log, status):
         logger.addHandler(handler)
@@ -112,7 +113,7 @@ def execute(
             logger.removeHandler(handler)
             handler.close()
     seconds = time.perf_counter() - start
-    return NotebookOutcome(notebook.stem, seconds, error, output, parameters, started)
+    return NotebookOutcome(notebook.stem, seconds, texts.plain(error), output, parameters, started)
 
 
 def source_digest(path: Path) -> str:
@@ -183,6 +184,11 @@ def swallowed_errors(path: Path) -> list[str]:
     ]
 
 
+class _PlainFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return texts.plain(super().format(record), most=texts.MOST_LOGGED)
+
+
 def _run(
     notebook: Path,
     output: Path,
@@ -206,7 +212,8 @@ def _run(
     except PapermillExecutionError as failure:
         logger.error("\n".join(failure.traceback))  # papermill's own log lacks it
         return f"In [{failure.exec_count}]: {failure.ename}: {failure.evalue}"
-    except (RuntimeError, OSError) as failure:  # nbclient: the kernel died or did not start; disk
+    # nbclient: the kernel died or did not start; disk; half a surrogate pair in an output
+    except (RuntimeError, OSError, UnicodeError) as failure:
         error = f"{_last_started_cell(output)}{type(failure).__name__}: {failure}"
     if error:
         logger.error(error)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import tqdm
 
-from rebasin_lab import progress
+from rebasin_lab import progress, texts
 
 SECONDS_BETWEEN_LINES = 60.0  # of progress, where there is no terminal to redraw one
 
@@ -36,7 +36,7 @@ class StatusLine(logging.Handler):
         clock: Callable[[], float] = time.monotonic,
     ):
         super().__init__()
-        self._label, self._out, self._clock = label, out, clock
+        self._label, self._out, self._clock = texts.in_a_line(label), out, clock
         self._last = clock()
         self._since = self._last if since is None else since
         self._live = out.isatty()
@@ -51,18 +51,18 @@ class StatusLine(logging.Handler):
         lines = [line for line in record.getMessage().splitlines() if progress.is_line(line)]
         if not lines or self._ended.is_set():
             return
-        self._text = lines[-1]
+        self._text = texts.in_a_line(lines[-1], most=300)
         if self._live:
             self._draw()
         elif self._clock() - self._last >= SECONDS_BETWEEN_LINES:
             self._last = self._clock()
-            print(self._line(), file=self._out, flush=True)
+            self._write(f"{self._line()}\n")
 
     def close(self) -> None:
         """Clear the line."""
         with self.lock:
             if self._live and not self._ended.is_set():
-                self._out.write("\r\033[K")
+                self._write("\r\033[K")
             self._ended.set()
         super().close()
 
@@ -78,5 +78,11 @@ class StatusLine(logging.Handler):
 
     def _draw(self) -> None:
         width = shutil.get_terminal_size().columns - 1
-        self._out.write(f"\r\033[K{self._line()[:width]}")
-        self._out.flush()
+        self._write(f"\r\033[K{self._line()[:width]}")
+
+    def _write(self, text: str) -> None:
+        try:
+            self._out.write(text)
+            self._out.flush()
+        except (OSError, ValueError):  # whoever watched has gone: no failure of the notebook
+            self._ended.set()

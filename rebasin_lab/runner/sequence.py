@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rebasin_lab import claims, execution, experiments, paths, report, runs
+from rebasin_lab import claims, execution, experiments, paths, report, runs, texts
 from rebasin_lab.runner import resuming
 from rebasin_lab.runner.plan import Plan
 
@@ -37,9 +37,10 @@ def reproduce(
     Returns:
         The exit status: 0 if every notebook ran through, else 1.
     """
+    texts.never_fails(out)
     plan.run_dir.mkdir(parents=True, exist_ok=True)
     plural = "" if len(plan.notebooks) == 1 else "s"
-    print(f"{len(plan.notebooks)} notebook{plural}, {plan.title}", file=out, flush=True)
+    _say(f"{len(plan.notebooks)} notebook{plural}, {plan.title}", out)
     started, since = _now(), time.monotonic()
     outcomes: list[execution.NotebookOutcome] = []
     _write_scoreboard(plan, outcomes, started)  # an earlier run's must not pass for this one's
@@ -53,7 +54,7 @@ def reproduce(
                     status = execution.StatusLine(label, out, since=since)
                     outcome = _execute(plan, notebook, kernels, status, is_last=is_last)
                 how = outcome.error or ("kept" if outcome.kept else "ok")
-                print(f"{label} {outcome.seconds:6.1f} s  {how}", file=out, flush=True)
+                _say(f"{label} {outcome.seconds:6.1f} s  {how}", out)
                 outcomes.append(outcome)
                 _write_scoreboard(plan, outcomes, started)
                 if outcome.error and not keep_going:
@@ -63,12 +64,12 @@ def reproduce(
     chosen = {notebook.stem for notebook in plan.notebooks}
     found = _results(plan, outcomes)
     results = [r for r in found if r.claim.notebook in chosen or r.measured]
-    print("\n" + report.format_scoreboard(results, plan.title), file=out)
-    print("\n" + _where_things_are(plan), file=out)
+    _say("\n" + report.format_scoreboard(results, plan.title), out)
+    _say("\n" + _where_things_are(plan), out)
     failed = [outcome for outcome in outcomes if outcome.error]
     if failed:
-        print("\n" + "\n".join(map(_failure, failed)), file=out)
-        print("What else ran is kept; trained networks are in the store.", file=out)
+        _say("\n" + "\n".join(map(_failure, failed)), out)
+        _say("What else ran is kept; trained networks are in the store.", out)
     return 1 if failed else 0
 
 
@@ -78,7 +79,7 @@ def _kept(
     try:
         return resuming.kept(plan, notebook)
     except resuming.OutdatedError as reason:
-        print(f"{label} runs again: {reason}", file=out, flush=True)
+        _say(f"{label} runs again: {reason}", out)
         return None
 
 
@@ -194,6 +195,10 @@ def _failure(outcome: execution.NotebookOutcome) -> str:
         f"  as far as it got: {paths.shown(outcome.output)}\n"
         f"  full traceback:   {paths.shown(outcome.output.with_suffix('.log'))}"
     )
+
+
+def _say(text: str, out: io.TextIOBase) -> None:
+    print(texts.plain(text, most=texts.MOST_LOGGED), file=out, flush=True)
 
 
 def _now() -> str:
