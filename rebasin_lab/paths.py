@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import filelock
-import pooch
 
 from rebasin_lab import texts
 
@@ -33,6 +32,8 @@ def project_dir() -> Path:
     """The checkout this package is installed from, or a folder in the user's cache."""
     if (_CHECKOUT / "notebooks").is_dir() and (_CHECKOUT / "pyproject.toml").is_file():
         return _CHECKOUT
+    import pooch  # a machine may lack it that has a checkout, or data of its own
+
     return Path(pooch.os_cache("rebasin_lab"))
 
 

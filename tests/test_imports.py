@@ -154,7 +154,7 @@ def refuse(*arguments, **options):
     raise RuntimeError("network touched at import")
 socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
 # Flax imports IPython where there is one; blocked, the lab must do without.
-lab_extra = ["IPython", "ipywidgets", "papermill", "nbformat", "mlxtend"]
+lab_extra = ["IPython", "ipywidgets", "papermill", "nbformat", "mlxtend", "pooch"]
 sys.modules |= dict.fromkeys(lab_extra)
 import rebasin_lab
 assert not any(map(sys.modules.get, lab_extra))

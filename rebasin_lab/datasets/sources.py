@@ -14,8 +14,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import pooch
-
 from rebasin_lab.datasets import dataset, formats
 
 Reader = Callable[[formats.Contents], tuple[formats.Split, formats.Split]]
@@ -59,6 +57,8 @@ class Source:
 
 def user_cache(name: str) -> Path:
     """The user's folder of downloads for a data set; it need not exist."""
+    import pooch  # here, as below: only who loads files needs it
+
     return Path(pooch.os_cache("rebasin_lab")) / name
 
 
@@ -127,6 +127,8 @@ def fetch(remote: RemoteFile, folder: Path, *, progress: bool = False) -> Path:
     Raises:
         OSError: no network, a cut connection, an HTTP error, or a wrong checksum.
     """
+    import pooch
+
     downloader = pooch.HTTPDownloader(progressbar=progress, chunk_size=1 << 16, timeout=_TIMEOUT)
     try:
         with _quiet(pooch.get_logger()):
