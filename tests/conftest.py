@@ -9,6 +9,12 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+# For a GPU, and before JAX is imported; processes that tests start inherit both. Tests measure
+# equality to float32's rounding, and products there are coarser unless asked otherwise.
+os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
+# Each process of pytest-xdist would take three quarters of the memory for itself.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
 import hypothesis
 import jax
 import jax.numpy as jnp

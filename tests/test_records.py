@@ -207,7 +207,7 @@ def test_settings_of_jax_are_part_of_a_call(trained_pair, monkeypatch):
         return records._call(rl.match, ("weight", SPEC, *params), {})
 
     names = [name()]
-    for setting in (jax.default_matmul_precision("highest"), jax.enable_x64(True)):
+    for setting in (jax.default_matmul_precision("high"), jax.enable_x64(True)):
         with setting:
             names.append(name())
     with jax.default_prng_impl("rbg"):

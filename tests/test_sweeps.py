@@ -134,7 +134,7 @@ def test_a_killed_process_costs_nobody_a_network(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_processes_train_with_the_settings_of_jax_that_are_set_here(tmp_path):
-    with jax.default_matmul_precision("highest"), jax.default_prng_impl("rbg"):
+    with jax.default_matmul_precision("high"), jax.default_prng_impl("rbg"):
         here = sweeps.train_all(GRID, store=tmp_path / "a", style="silent")
         there = sweeps.train_all(GRID, store=tmp_path / "b", num_jobs=2, style="silent")
         assert_same_networks(here, there)
