@@ -2,7 +2,9 @@
 
 The format is safetensors: a JSON header and raw bytes, nothing that executes, one file that other
 frameworks read too. It has no checksum of its own, so the header carries a SHA-256 over every leaf
-and over the metadata.
+and over the metadata. What safetensors does not give back as it was (bfloat16 to NumPy, int4, other
+byte orders, complex128) is kept as it is stored or byte by byte, with the name of its type beside
+the metadata.
 """
 
 import hashlib
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import ml_dtypes
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -19,9 +22,23 @@ from jaxtyping import PyTree
 
 from rebasin_lab import paths, pytrees
 
-# The one entry of safetensors' string-to-string metadata: "<sha256> <metadata as JSON>". One, since
-# safetensors does not promise an order for several, and the same content should be the same bytes.
+# The one entry of safetensors' string-to-string metadata: "<sha256> <metadata as JSON>" and, where
+# there are any, a line of types as JSON, by leaf. One, since safetensors does not promise an order
+# for several, and the same content should be the same bytes.
 _KEY = "rebasin_lab"
+
+# safetensors gives these back to NumPy as they were, in the machine's byte order.
+_PLAIN = frozenset(
+    np.dtype(name)
+    for name in (
+        *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+        *("float16", "float32", "float64", "complex64"),
+    )
+)
+# These it stores under their own names, for other frameworks to read.
+_NAMED = frozenset(
+    np.dtype(getattr(ml_dtypes, name)) for name in ("bfloat16", "float8_e4m3fn", "float8_e5m2")
+)
 
 
 class CheckpointError(ValueError):
@@ -35,13 +52,23 @@ class DamagedCheckpointError(CheckpointError):
 def save(path: Path, tree: PyTree, metadata: Mapping[str, Any]) -> None:
     """Write a tree of arrays and JSON metadata, atomically.
 
+    Arrays may be of any type of NumPy's and ml_dtypes' but objects and records; each is read back
+    with the same type, shape and bits, in C order.
+
     Raises:
+        ValueError: for a leaf that is no array of such a type, naming it.
         OSError: if the file cannot be written (a full disk, say); what was there before stays.
     """
-    leaves = {name: np.asarray(leaf, order="C") for name, leaf in pytrees.flatten(tree).items()}
+    leaves = {name: _as_array(name, leaf) for name, leaf in pytrees.flatten(tree).items()}
     text = json.dumps(metadata)
-    content = safetensors.numpy.save(leaves, {_KEY: f"{_digest(leaves, text)} {text}"})
-    paths.write_atomically(path, content)
+    header = f"{_digest(leaves, text)} {text}"
+    if types := {n: _type_name(x.dtype) for n, x in leaves.items() if x.dtype not in _PLAIN}:
+        header += f"\n{json.dumps(types)}"
+    stored = {
+        name: x if x.dtype in _PLAIN | _NAMED else _bytes(x).reshape(*x.shape, x.dtype.itemsize)
+        for name, x in leaves.items()
+    }
+    paths.write_atomically(path, safetensors.numpy.save(stored, {_KEY: header}))
 
 
 def load(
@@ -65,11 +92,19 @@ def load(
         if path.exists() and not path.is_file():  # a pipe would be waited for
             raise CheckpointError(f"'{path}' is no file and cannot be read. Move it away.")
         with safetensors.safe_open(path, framework="numpy") as file:
-            stored, _, text = (file.metadata() or {}).get(_KEY, "").partition(" ")
-            leaves = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            header, _, types = (file.metadata() or {}).get(_KEY, "").partition("\n")
+            stored, _, text = header.partition(" ")
+            types = dict(json.loads(types or "{}"))
+            names = [name for name in file.keys() if name not in types]  # noqa: SIM118
+            leaves = {name: file.get_tensor(name) for name in names}
+        if types:
+            leaves |= _typed(path, types)
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no checkpoint '{path}'.") from None
-    except (safetensors.SafetensorError, UnicodeDecodeError) as error:
+    # A type NumPy does not know is a KeyError, what does not fit it a ValueError or TypeError.
+    except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
+        if isinstance(error, CheckpointError):
+            raise
         raise DamagedCheckpointError(
             f"The checkpoint '{path}' is damaged ({error}) and cannot be used."
         ) from error
@@ -102,10 +137,54 @@ def peek(path: Path) -> dict[str, Any]:
         return {}
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            found = json.loads((file.metadata() or {}).get(_KEY, "").partition(" ")[2] or "{}")
+            found = json.loads(
+                (file.metadata() or {}).get(_KEY, "").partition(" ")[2].partition("\n")[0] or "{}"
+            )
     except (OSError, ValueError, safetensors.SafetensorError):  # not there, or not whole
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _as_array(name: str, leaf: Any) -> np.ndarray:
+    dtype = getattr(leaf, "dtype", None)
+    if dtype is None or jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
+        what = f"a {type(leaf).__name__}" if dtype is None else f"of type {dtype}"
+        raise ValueError(
+            f"Expected every leaf to be an array of numbers, to be stored; '{name}' is {what}. "
+            "Write np.asarray(...) around a number, jax.random.key_data(...) around a key, and "
+            "leave out what is no array."
+        )
+    array = np.asarray(leaf, order="C")
+    if array.dtype.hasobject or array.dtype.fields or not array.dtype.itemsize:
+        raise ValueError(
+            f"Expected every leaf to be an array of numbers, to be stored; '{name}' holds "
+            f"{array.dtype}, which has no bytes of its own. Store its parts as arrays."
+        )
+    return array
+
+
+def _bytes(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+
+def _type_name(dtype: np.dtype) -> str:
+    """A name for `_type`, which says the byte order, too."""
+    return dtype.name if hasattr(ml_dtypes, dtype.name) else dtype.str
+
+
+def _type(name: str) -> np.dtype:
+    return np.dtype(getattr(ml_dtypes, name, name))
+
+
+def _typed(path: Path, types: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """The leaves whose types are written beside the metadata, from their bytes."""
+    found = {}
+    for name, tensor in safetensors.deserialize(path.read_bytes()):
+        if name in types:
+            dtype, shape = _type(types[name]), tensor["shape"]
+            shape = shape if dtype in _NAMED else shape[:-1]
+            found[name] = np.frombuffer(tensor["data"], dtype).reshape(shape)
+    return found
 
 
 def _digest(leaves: Mapping[str, np.ndarray], metadata_text: str) -> str:
@@ -113,7 +192,7 @@ def _digest(leaves: Mapping[str, np.ndarray], metadata_text: str) -> str:
     for name in sorted(leaves):
         leaf = leaves[name]
         digest.update(f"{name} {leaf.dtype} {leaf.shape}".encode())
-        digest.update(np.ascontiguousarray(leaf).data)
+        digest.update(_bytes(leaf))
     return digest.hexdigest()
 
 

@@ -4,8 +4,10 @@ import os
 from typing import NamedTuple
 
 import jax
+import ml_dtypes
 import numpy as np
 import pytest
+import safetensors
 import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
@@ -176,3 +178,99 @@ def test_what_is_no_file_or_cannot_be_read_is_an_error_and_stays(stored, tmp_pat
     monkeypatch.setattr(safetensors, "safe_open", refuse)
     with pytest.raises(checkpoints.CheckpointError, match="cannot be read .*Permission denied"):
         checkpoints.load(stored)
+
+
+def _types():
+    """Every type of NumPy's and ml_dtypes' that has bytes of its own."""
+    names = [*np.typecodes["AllInteger"], *np.typecodes["AllFloat"], "?", "S3", "U2", "M8[s]"]
+    own = [getattr(ml_dtypes, name) for name in dir(ml_dtypes)]
+    extra = [np.dtype(t) for t in own if isinstance(t, type) and issubclass(t, np.generic)]
+    swapped = [np.dtype(f">{code}") for code in ("f4", "f8", "i2", "c8")]
+    return sorted({*map(np.dtype, names), *extra, *swapped}, key=str)
+
+
+LAYOUTS = {
+    "C order": lambda x: x,
+    "Fortran order": np.asfortranarray,
+    "every other": lambda x: x[::2, ::3],
+    "backwards": lambda x: x[::-1, ::-1],
+    "broadcast": lambda x: np.broadcast_to(x[0], (4, *x[0].shape)),
+    "a scalar": lambda x: x[0, 0, ...],
+    "nothing": lambda x: x[:0],
+    "read-only": lambda x: (x.setflags(write=False), x)[1],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", _types(), ids=str)
+def test_every_type_and_layout_comes_back_bit_by_bit(dtype, layout, tmp_path):
+    values = np.random.default_rng(0).integers(0, 100, (4, 6))
+    if dtype.itemsize == 1 and "int" in dtype.name and dtype.name not in ("int8", "uint8"):
+        values = values % 2  # int4, int2, uint1: as it is stored
+    array = LAYOUTS[layout](values.astype(dtype))
+    path = tmp_path / "a.safetensors"
+    tree = {"x": {"leaf": array}, "plain": np.arange(3, dtype=np.float32)}
+    checkpoints.save(path, tree, {"config": {"text": "a\nb"}})
+    for like in (tree, None):
+        back, metadata = checkpoints.load(path, like=like, config={"text": "a\nb"})
+        leaf = back["x"]["leaf"]
+        assert (leaf.dtype, leaf.shape) == (array.dtype, array.shape)
+        assert leaf.tobytes() == array.tobytes()
+    assert metadata == checkpoints.peek(path) == {"config": {"text": "a\nb"}}
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn", "float16", "int4"])
+def test_parameters_of_few_bits_come_back(dtype, tmp_path):
+    tree = {"w": jax.random.normal(jax.random.key(0), (3, 4)).astype(dtype)}
+    checkpoints.save(tmp_path / "a.safetensors", tree, {})
+    back, _ = checkpoints.load(tmp_path / "a.safetensors", like=tree)
+    assert back["w"].tobytes() == np.asarray(tree["w"]).tobytes()
+
+
+def test_bfloat16_is_stored_under_its_own_name(tmp_path):
+    """So that other frameworks read it."""
+    path = tmp_path / "a.safetensors"
+    checkpoints.save(path, {"w": np.ones(2, ml_dtypes.bfloat16)}, {})
+    with safetensors.safe_open(path, framework="numpy") as file:
+        assert file.get_slice("w").get_dtype() == "BF16"
+
+
+@pytest.mark.parametrize("position", [-1, -5])
+def test_a_flipped_bit_of_another_type_is_noticed(position, tmp_path):
+    path = tmp_path / "a.safetensors"
+    checkpoints.save(path, {"w": np.ones(4, ml_dtypes.bfloat16)}, {})
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(checkpoints.DamagedCheckpointError, match="damaged"):
+        checkpoints.load(path)
+
+
+@pytest.mark.parametrize("types", ['{"w": "nonsense"}', '{"w": 3}', "[1]", "{", '{"w": "f8"}'])
+def test_damaged_types_are_noticed(types, tmp_path):
+    path = tmp_path / "a.safetensors"
+    checkpoints.save(path, {"w": np.ones(4, ml_dtypes.bfloat16)}, {})
+    with safetensors.safe_open(path, framework="numpy") as file:
+        header = file.metadata()["rebasin_lab"].partition("\n")[0]
+    leaves = {"w": np.ones(4, ml_dtypes.bfloat16)}
+    path.write_bytes(safetensors.numpy.save(leaves, {"rebasin_lab": f"{header}\n{types}"}))
+    with pytest.raises(checkpoints.DamagedCheckpointError, match="damaged"):
+        checkpoints.load(path)
+
+
+NOT_STORED = {
+    "objects": (np.array([1, None]), "'w' holds object"),
+    "records": (np.zeros(2, [("a", "f4")]), "'w' holds "),
+    "a key": (jax.random.key(0), r"'w' is of type key<fry>.*key_data"),
+    "a number": (1.0, "'w' is a float. Write np.asarray"),
+    "text": ("abc", "'w' is a str"),
+    "a function": (len, "'w' is a builtin_function_or_method"),
+}
+
+
+@pytest.mark.parametrize("case", NOT_STORED)
+def test_what_has_no_bytes_is_not_stored(case, tmp_path, without_type_checks):
+    leaf, message = NOT_STORED[case]
+    with pytest.raises(ValueError, match=f"(?s)every leaf to be an array of numbers.*{message}"):
+        checkpoints.save(tmp_path / "a.safetensors", {"w": leaf}, {})
+    assert not list(tmp_path.iterdir())
