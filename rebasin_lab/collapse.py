@@ -108,7 +108,7 @@ def walk_line(
     Raises:
         ValueError: as `interpolation_curve` and `unit_spread`.
     """
-    pytrees.check_same_shapes(params_a, params_b)
+    params_a, params_b = pytrees.aligned_to_combine(params_a, params_b)
     if num_lambdas < 2:
         raise ValueError(f"Expected at least the two ends of the line; got {num_lambdas} points.")
     activations = trace_activations(model.apply, spec, params_a, images[:BATCH_SIZE])

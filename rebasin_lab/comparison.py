@@ -84,6 +84,7 @@ def compare_matchers(
         ValueError: as `match` and `interpolation_curve`; before any work, if it is about names and
             options.
     """
+    params_a, params_b = pytrees.aligned(params_a, params_b)
     found = found or {}
     calls = _calls(methods, {"apply_fn": apply_fn, "data": data})
     if unknown := [name for name in found if name not in calls]:

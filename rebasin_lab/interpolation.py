@@ -53,7 +53,7 @@ def interpolation_curve(
     Raises:
         ValueError: for models of different shapes or fewer than two points.
     """
-    pytrees.check_same_shapes(params_a, params_b)
+    params_a, params_b = pytrees.aligned_to_combine(params_a, params_b)
     if num_lambdas < 2:
         raise ValueError(f"Expected at least the two ends of the line; got {num_lambdas} points.")
     train = jax.device_put((data.train_images, data.train_labels))
@@ -61,7 +61,7 @@ def interpolation_curve(
     lambdas = np.linspace(0, 1, num_lambdas)
     points = []
     for lam in lambdas:
-        params = _lerp(np.float32(lam), params_a, params_b)
+        params = _lerp(lam, params_a, params_b)
         points.append(
             [
                 *evaluation.evaluate(apply_fn, params, *train),
@@ -160,10 +160,13 @@ def loss_contour(
     Raises:
         ValueError: if the three models lie on one line.
     """
-    pytrees.check_same_shapes(params_a, params_b)
-    pytrees.check_same_shapes(params_a, params_c)
-    to_b = jax.tree.map(jnp.subtract, params_b, params_a)
-    to_c = jax.tree.map(jnp.subtract, params_c, params_a)
+    params_a, params_b = pytrees.aligned_to_combine(params_a, params_b)
+    params_c = pytrees.aligned_to_combine(params_a, params_c)[1]
+    origin, wide_b, wide_c = (
+        jax.tree.map(pytrees.widened, params) for params in (params_a, params_b, params_c)
+    )
+    to_b = jax.tree.map(jnp.subtract, wide_b, origin)
+    to_c = jax.tree.map(jnp.subtract, wide_c, origin)
     squared_length = pytrees.inner_product(to_b, to_b)
     c_x = pytrees.inner_product(to_c, to_b) / max(squared_length, 1e-30)
     across = jax.tree.map(lambda c, b: c - c_x * b, to_c, to_b)
@@ -190,5 +193,8 @@ def _lerp(lam: Array, params_a: PyTree, params_b: PyTree) -> PyTree:
 
 
 @jax.jit
-def _plane_point(origin: PyTree, along: PyTree, across: PyTree, x: Array, y: Array) -> PyTree:
-    return jax.tree.map(lambda o, u, v: o + x * u + y * v, origin, along, across)
+def _plane_point(params_a: PyTree, along: PyTree, across: PyTree, x: Array, y: Array) -> PyTree:
+    def point(a: Array, u: Array, v: Array) -> Array:
+        return pytrees.in_type_of(a, pytrees.widened(a) + x * u + y * v)
+
+    return jax.tree.map(point, params_a, along, across)

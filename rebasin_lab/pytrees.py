@@ -4,6 +4,14 @@ The first room: it imports nothing of the lab. It owns one convention, the *path
 `jax.tree_util.keystr(path, simple=True, separator="/")`, so that a checkpoint, a permutation spec
 and an error message all say `layers/0/kernel`. Trees are any pytree of arrays; what the lab itself
 produces are plain nested dicts, with integer keys for list entries (`nnx.to_pure_dict`).
+
+Leaves are arrays of numbers: of NumPy, JAX, or PyTorch, which are read as NumPy arrays. Two models
+are of one architecture if their leaves have the same paths and shapes; `aligned` brings B into the
+containers of A, and what is made of both has A's structure and types. Sums are taken in float32 or
+wider. Leaves that are no floats go the same way everywhere: permutations move them; on a line and
+in a mean, integers are rounded and booleans have to agree; random shifts (`verify_equivalence`)
+leave them alone; gradients are refused. Complex numbers are averaged and measured like pairs of
+real ones, but not matched.
 """
 
 import math
@@ -11,18 +19,19 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
 
 def flatten(tree: PyTree) -> dict[str, Any]:
-    """Leaves of `tree` keyed by their path, in JAX's leaf order.
+    """Leaves of `tree` keyed by their path, in JAX's leaf order; as `as_arrays` has them.
 
     Raises:
         ValueError: if two leaves share a path, as in `{"a/b": x, "a": {"b": y}}`.
     """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    flat = {path_string(path): leaf for path, leaf in leaves}
+    flat = {name: _as_array(name, leaf) for name, leaf in ((path_string(p), x) for p, x in leaves)}
     if len(flat) != len(leaves):
         paths = [path_string(path) for path, _ in leaves]
         twice = sorted({path for path in paths if paths.count(path) > 1})
@@ -44,8 +53,42 @@ def unflatten(flat: Mapping[str, Any]) -> dict:
 
 
 def map_with_path(fn: Callable[[str, Any], Any], tree: PyTree) -> PyTree:
-    """Apply `fn(path, leaf)` to every leaf, keeping the structure."""
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: fn(path_string(path), leaf), tree)
+    """Apply `fn(path, leaf)` to every leaf, as `as_arrays` has it, keeping the structure."""
+
+    def apply(path: tuple, leaf: Any) -> Any:
+        name = path_string(path)
+        return fn(name, _as_array(name, leaf))
+
+    return jax.tree_util.tree_map_with_path(apply, tree)
+
+
+def as_arrays(tree: PyTree) -> PyTree:
+    """A tree with a NumPy array for every PyTorch tensor, and in the byte order of this machine.
+
+    All other leaves are left as they are.
+
+    Raises:
+        ValueError: for a tensor that NumPy cannot hold, naming it.
+    """
+    return map_with_path(lambda path, leaf: leaf, tree)
+
+
+def _as_array(path: str, leaf: Any) -> Any:
+    if isinstance(leaf, np.ndarray | np.generic):
+        return leaf if leaf.dtype.isnative else leaf.astype(leaf.dtype.newbyteorder("="))
+    if not all(hasattr(leaf, name) for name in ("detach", "cpu", "numpy")):
+        return leaf
+    dtype = str(leaf.dtype).removeprefix("torch.")
+    try:
+        tensor = leaf.detach().cpu()
+        if dtype.startswith(("bfloat", "float8")):  # types of ml_dtypes, which PyTorch cannot hand
+            return tensor.float().numpy().astype(np.dtype(dtype))
+        return tensor.numpy()
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(
+            f"Expected tensors that NumPy can hold; '{path}' is a {type(leaf).__name__} of "
+            f"{dtype}: {error} Make it a dense tensor of floats with values first."
+        ) from error
 
 
 def path_string(path: tuple) -> str:
@@ -53,26 +96,139 @@ def path_string(path: tuple) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
+def aligned(params_a: PyTree, params_b: PyTree) -> tuple[PyTree, PyTree]:
+    """Two models as arrays, B in the containers of A.
+
+    Leaves go by their path: B may hold a list where A has a dict, a FrozenDict, a named tuple, or
+    keys "0", "1" for 0, 1.
+
+    Raises:
+        ValueError: naming a leaf that is no array of numbers, that only one model has, or that has
+            other shapes or another kind of numbers in the two.
+    """
+    params_a, params_b = as_arrays(params_a), as_arrays(params_b)
+    check_arrays(params_a, "params_a")
+    check_arrays(params_b, "params_b")
+    check_same_shapes(params_a, params_b)
+    flat_a, flat_b = flatten(params_a), flatten(params_b)
+    for path, leaf in flat_a.items():
+        kinds = [
+            kind
+            for kind in (jnp.floating, jnp.complexfloating, jnp.integer, np.bool_)
+            if jnp.issubdtype(leaf.dtype, kind) != jnp.issubdtype(flat_b[path].dtype, kind)
+        ]
+        if kinds:
+            raise ValueError(
+                f"Expected two models with numbers of one kind; '{path}' is {leaf.dtype} in "
+                f"params_a and {flat_b[path].dtype} in params_b. Convert one of them."
+            )
+    structure = jax.tree.structure(params_a)
+    if jax.tree.structure(params_b) != structure:
+        params_b = jax.tree.unflatten(structure, [flat_b[path] for path in flat_a])
+    return params_a, params_b
+
+
+def aligned_to_combine(params_a: PyTree, params_b: PyTree) -> tuple[PyTree, PyTree]:
+    """Two models as `aligned` has them, of which a line or a mean can be made.
+
+    Raises:
+        ValueError: as `aligned`; and for booleans that differ, naming the leaf.
+    """
+    params_a, params_b = aligned(params_a, params_b)
+    flat_b = flatten(params_b)
+    for path, a in flatten(params_a).items():
+        b = flat_b[path]
+        if a.dtype != bool or isinstance(a, jax.core.Tracer) or isinstance(b, jax.core.Tracer):
+            continue
+        if differ := int((np.asarray(a) != np.asarray(b)).sum()):
+            raise ValueError(
+                f"Expected the same booleans in both models, which have no mean; '{path}' differs "
+                f"in {differ} of {np.size(a)}. Make them floats, or one model's those of the other."
+            )
+    return params_a, params_b
+
+
 def lerp(lam: Any, params_a: PyTree, params_b: PyTree) -> PyTree:
-    """The model `(1 - lam) A + lam B` on the straight line; lam = 0 is A, 1 is B."""
-    return jax.tree.map(lambda a, b: (1 - lam) * a + lam * b, params_a, params_b)
+    """The model `(1 - lam) A + lam B` on the straight line, in the structure and types of A.
+
+    At lam = 0 it is A and at 1 it is B, bit by bit; in between, integers are rounded.
+
+    Raises:
+        ValueError: as `aligned_to_combine`; for lam that is no finite real number.
+    """
+    if not isinstance(lam, jax.core.Tracer) and not (
+        np.ndim(lam) == 0 and np.asarray(lam).dtype.kind in "fiub" and np.isfinite(lam)
+    ):
+        raise ValueError(f"Expected lam to be a finite number, 0 for A and 1 for B; got {lam!r}.")
+    params_a, params_b = aligned_to_combine(params_a, params_b)
+    return jax.tree.map(lambda a, b: _lerp(lam, a, b), params_a, params_b)
+
+
+def _lerp(lam: Any, a: Any, b: Any) -> Any:
+    in_jax = isinstance(a, jax.Array) or any(isinstance(x, jax.core.Tracer) for x in (lam, b))
+    xp = jnp if in_jax else np
+    lam = np.asarray(lam)[()] if isinstance(lam, jax.Array) and not in_jax else lam
+    a, b = xp.asarray(a), xp.asarray(b)
+    with np.errstate(invalid="ignore"):  # infinity times zero, at an end
+        mixed = in_type_of(a, (1 - lam) * widened(a) + lam * widened(b))
+    if not jnp.issubdtype(a.dtype, jnp.inexact):
+        mixed = xp.where(a == b, a, mixed)  # which may have more digits than floats keep
+    return xp.where(lam == 0, a, xp.where(lam == 1, in_type_of(a, b), mixed))
+
+
+def widened(leaf: Any) -> Any:
+    """An array in float32 or wider, to sum in; complex ones likewise."""
+    dtype = leaf.dtype
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        wide = dtype
+    elif jnp.issubdtype(dtype, jnp.floating):
+        wide = np.promote_types(dtype, np.float32)
+    else:
+        wide = np.dtype(np.float64)
+    return leaf.astype(jax.dtypes.canonicalize_dtype(wide) if isinstance(leaf, jax.Array) else wide)
+
+
+def in_type_of(leaf: Any, array: Any) -> Any:
+    """An array in the type of a leaf, of NumPy or JAX as that is; rounded where those are integers.
+
+    Under `jit` it is of JAX, whatever the leaf is.
+    """
+    in_jax = isinstance(leaf, jax.Array) or isinstance(array, jax.core.Tracer)
+    xp = jnp if in_jax else np
+    is_float = jnp.issubdtype(array.dtype, jnp.inexact)
+    if is_float and jnp.issubdtype(leaf.dtype, jnp.integer):
+        whole, limits = jnp if isinstance(array, jax.Array) else np, jnp.iinfo(leaf.dtype)
+        array = whole.clip(whole.rint(array), float(limits.min), float(limits.max))
+    dtype = jax.dtypes.canonicalize_dtype(leaf.dtype) if in_jax else leaf.dtype
+    return xp.asarray(array).astype(dtype)
 
 
 def inner_product(params_a: PyTree, params_b: PyTree) -> float:
-    """The sum over all leaves of a * b, in float64; leaves go by their path."""
-    return float(sum(np.vdot(a, b) for a, b in _paired(params_a, params_b)))
+    """The sum over all leaves of a * b, in float64; leaves go by their path.
+
+    Of complex numbers it is that of their real and imaginary parts.
+    """
+    return float(sum(np.vdot(a, b).real for a, b in _paired(params_a, params_b)))
 
 
 def distance(params_a: PyTree, params_b: PyTree) -> float:
     """The Euclidean distance between two models, over all parameters, in float64."""
-    return math.sqrt(math.fsum(np.square(a - b).sum() for a, b in _paired(params_a, params_b)))
+    pairs = _paired(params_a, params_b)
+    return math.sqrt(math.fsum(np.square(np.abs(a - b)).sum() for a, b in pairs))
 
 
 def _paired(params_a: PyTree, params_b: PyTree) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    flat_a, flat_b = flatten(params_a), flatten(params_b)
-    if flat_a.keys() != flat_b.keys():
-        check_same_shapes(params_a, params_b)
-    return ((np.asarray(flat_a[p], np.float64), np.asarray(flat_b[p], np.float64)) for p in flat_a)
+    """The leaves of both, as float64 or complex128."""
+    check_arrays(params_a, "params_a")
+    check_arrays(params_b, "params_b")
+    check_same_shapes(params_a, params_b)
+    flat_b = flatten(params_b)
+    for path, a in flatten(params_a).items():
+        is_complex = any(
+            jnp.issubdtype(leaf.dtype, jnp.complexfloating) for leaf in (a, flat_b[path])
+        )
+        wide = np.complex128 if is_complex else np.float64
+        yield np.asarray(a).astype(wide), np.asarray(flat_b[path]).astype(wide)
 
 
 def num_parameters(params: PyTree) -> int:
@@ -116,11 +272,21 @@ def check_arrays(params: PyTree, name: str) -> None:
                 f"Expected every leaf to be an array; {name} '{path}' is a {type(leaf).__name__}. "
                 "Write np.asarray(...) around a number, and leave out what is no parameter."
             )
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended):
+        if not _holds_numbers(leaf):
             raise ValueError(
-                f"Expected every leaf to hold numbers; {name} '{path}' is of type {leaf.dtype}. "
-                "Leave it out: it is no parameter."
+                f"Expected every leaf to hold numbers; {name} '{path}' is a {type(leaf).__name__} "
+                f"of type {leaf.dtype}. Leave it out if it is no parameter, or make it an array of "
+                "a type that JAX has, such as float32."
             )
+
+
+def _holds_numbers(leaf: Any) -> bool:
+    """True for arrays of NumPy and JAX in the types of JAX, which has no long double."""
+    if not isinstance(leaf, np.ndarray | np.generic | jax.Array):
+        return False
+    if isinstance(leaf, np.ma.MaskedArray) or leaf.dtype in (np.longdouble, np.clongdouble):
+        return False
+    return any(jnp.issubdtype(leaf.dtype, kind) for kind in (jnp.number, np.bool_))
 
 
 def check_floats(params: PyTree, name: str) -> None:

@@ -96,9 +96,7 @@ def match(
     check_seed(seed)
     if options.get("start") is not None:
         options["start"] = _as_permutation(options["start"])
-    for name, params in {"params_a": params_a, "params_b": params_b}.items():
-        pytrees.check_arrays(params, name)
-    pytrees.check_same_shapes(params_a, params_b)
+    params_a, params_b = pytrees.aligned(params_a, params_b)
     spec.validate(params_a)
     for name, params in {"params_a": params_a, "params_b": params_b}.items():
         pytrees.check_finite(params, name)

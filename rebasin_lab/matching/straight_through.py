@@ -107,7 +107,7 @@ def straight_through_matching(
         )
     began, rng = time.perf_counter(), np.random.default_rng(seed)
     images, labels = jax.device_put((data.train_images, data.train_labels))
-    params_a, params_b = jax.device_put((params_a, params_b))
+    params_a, params_b = jax.device_put(pytrees.aligned(params_a, params_b))
     num_images = len(labels)
     judged = np.sort(rng.permutation(num_images)[:num_eval_images])
     judge = functools.partial(
@@ -118,7 +118,8 @@ def straight_through_matching(
     projection.project(params_a)
     history.append(-projection.best_loss)
     optimizer = _sgd(learning_rate, momentum)
-    free, opt_state = params_a, optimizer.init(params_a)
+    free = jax.tree.map(pytrees.widened, params_a)  # small steps would be lost in half precision
+    opt_state = optimizer.init(free)
     size = min(batch_size, num_images)
     step = last_gain = epoch = num_changes = 0
     for epoch in range(1, num_epochs + 1):

@@ -15,7 +15,7 @@ from jaxtyping import PyTree
 from rebasin_lab import pytrees
 from rebasin_lab.matching import assignment, weight_matching
 from rebasin_lab.matching.search import Effort
-from rebasin_lab.merging.means import Arrays, check_networks, mean_of, replaced, sum_of
+from rebasin_lab.merging.means import Arrays, aligned_networks, mean_of, replaced, sum_of
 from rebasin_lab.symmetry import (
     Permutation,
     PermutationSpec,
@@ -99,7 +99,7 @@ def merge_many(
     """
     began = time.perf_counter()
     _check_options(seed, start, max_rounds, effort)
-    check_networks(networks)
+    networks = aligned_networks(networks)
     spec.validate(networks[0])
     for index, params in enumerate(networks):
         pytrees.check_finite(params, f"networks[{index}]")

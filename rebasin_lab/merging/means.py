@@ -4,8 +4,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
@@ -18,7 +16,7 @@ def average(networks: Sequence[PyTree], weights: Sequence[float] | None = None) 
     """The mean of models, parameter by parameter, summed in float64.
 
     Args:
-        networks: at least one, all of one architecture, in NumPy or JAX arrays.
+        networks: at least one, all of one architecture, in arrays of NumPy, JAX or PyTorch.
         weights: one for each, of which only the proportions matter; all alike by default.
 
     Returns:
@@ -28,7 +26,7 @@ def average(networks: Sequence[PyTree], weights: Sequence[float] | None = None) 
         ValueError: for no models, models of different architectures, or weights that are not one
             finite number for each with a sum above 0.
     """
-    check_networks(networks)
+    networks = aligned_networks(networks)
     weights = [1.0] * len(networks) if weights is None else [float(weight) for weight in weights]
     if len(weights) != len(networks) or not all(map(math.isfinite, weights)):
         raise ValueError(
@@ -39,28 +37,32 @@ def average(networks: Sequence[PyTree], weights: Sequence[float] | None = None) 
     return replaced(networks[0], mean_of(map(pytrees.flatten, networks), weights))
 
 
-def check_networks(networks: Sequence[PyTree]) -> None:
-    """Check that there are models, of one architecture.
+def aligned_networks(networks: Sequence[PyTree]) -> list[PyTree]:
+    """Models in the containers of the first, of which a mean can be made.
 
     Raises:
-        ValueError: if not, saying which of them and how.
+        ValueError: if there are none, or not of one architecture, saying which of them and how.
     """
     if not len(networks):
         raise ValueError("Expected at least one network; got none.")
+    found = []
     for index, params in enumerate(networks):
         pytrees.check_arrays(params, f"networks[{index}]")
         try:
-            pytrees.check_same_shapes(networks[0], params)
+            found.append(pytrees.aligned_to_combine(networks[0], params)[1])
         except ValueError as error:
             raise ValueError(
                 f"With networks[0] as params_a and networks[{index}] as params_b: {error}"
             ) from error
+    return found
 
 
 def sum_of(networks: Iterable[Mapping], weights: Sequence[float]) -> dict[str, np.ndarray]:
     """The weighted sum of networks by path, in float64."""
     total: dict[str, np.ndarray] = {}
     for params, weight in zip(networks, weights, strict=True):
+        if weight == 0:
+            continue  # zero times infinity is no zero
         for path, leaf in params.items():
             leaf = np.asarray(leaf)
             term = weight * leaf.astype(np.promote_types(leaf.dtype, np.float64))
@@ -77,12 +79,6 @@ def replaced(params: PyTree, arrays: Mapping[str, np.ndarray]) -> PyTree:
     """A model with arrays in the place of some leaves, in the types of those."""
 
     def replace(path: str, leaf: Any) -> Array | np.ndarray:
-        if path not in arrays:
-            return leaf
-        array = arrays[path]
-        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
-            array = np.rint(array)
-        array = np.asarray(array, leaf.dtype)
-        return jnp.asarray(array) if isinstance(leaf, jax.Array) else array
+        return leaf if path not in arrays else pytrees.in_type_of(leaf, arrays[path])
 
     return pytrees.map_with_path(replace, params)
