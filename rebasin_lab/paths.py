@@ -9,14 +9,17 @@ since a lock that the operating system holds for a process ends with it, on ever
 import contextlib
 import datetime
 import errno
+import json
 import os
 import re
 import secrets
 import socket
+import stat
 import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import filelock
 
@@ -66,6 +69,29 @@ def shown(path: Path) -> str:
     """A path for people: relative to the working directory where that is shorter."""
     relative = os.path.relpath(path)
     return texts.in_a_line(str(path) if relative.startswith("..") else relative)
+
+
+def read_json(path: Path, most_bytes: int) -> Any:
+    """The content of a JSON file that anything may have been written to.
+
+    Args:
+        path: the file.
+        most_bytes: that are read of it.
+
+    Raises:
+        ValueError: if it is no file (a folder, a pipe), larger, or no JSON, saying which.
+        OSError: if there is no such file, or it cannot be read.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError(f"Expected '{path}' to be a file; it is something else")
+    with path.open("rb") as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise ValueError(f"Expected '{path}' to hold {most_bytes:,} bytes at most; it is larger")
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"Expected '{path}' to hold JSON; it cannot be read: {error}") from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import html
 import itertools
-import json
+import math
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +22,7 @@ import tqdm
 
 from rebasin_lab import claims, paths, texts
 
+MOST_BYTES = 100_000_000  # that are read of a scoreboard, a figure's numbers, its picture
 REPORT_NAME = "report.html"
 SCOREBOARD_NAME = "scoreboard.json"
 
@@ -71,17 +72,32 @@ def write_report(run_dir: Path) -> Path:
     A figure that another run has drawn again since is left out, and the report says so.
 
     Raises:
+        ValueError: if the scoreboard is not as `runner.reproduce` writes it.
         OSError: if there is no scoreboard, or the report cannot be written.
     """
-    board = json.loads((run_dir / SCOREBOARD_NAME).read_text())
-    path = run_dir / REPORT_NAME
-    paths.write_atomically(path, render_report(board, _read_figures(run_dir, board)).encode())
+    source, path = run_dir / SCOREBOARD_NAME, run_dir / REPORT_NAME
+    board = paths.read_json(source, MOST_BYTES)
+    try:
+        page = render_report(board, _read_figures(run_dir, board))
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"Expected '{source}' to be a scoreboard as this version of the lab writes it; there "
+            f"is no making a report of it ({type(error).__name__}: {error}). Run the notebooks "
+            "again: what has not changed is kept."
+        ) from error
+    paths.write_atomically(path, page.encode())
     return path
 
 
 def file_digest(path: Path) -> str:
-    """The SHA-256 of a file's content; "" if there is no such file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    """The SHA-256 of a file's content; "" if there is no such file, or it cannot be read."""
+    if not path.is_file():
+        return ""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
 
 
 def render_report(board: Board, figures: Sequence[ReportedFigure]) -> str:
@@ -110,10 +126,32 @@ def _read_figures(run_dir: Path, board: Board) -> list[ReportedFigure]:
         folder = run_dir / board["figures_dir"] / notebook["notebook"]
         for name, digest in notebook["figures"]:
             path = folder / f"{name}.json"
-            if file_digest(path) == digest:
-                record, png = json.loads(path.read_text()), path.with_suffix(".png").read_bytes()
-                figures.append(ReportedFigure(notebook["notebook"], name, record, png))
+            if file_digest(path) == digest and (found := _read_figure(path)):
+                figures.append(ReportedFigure(notebook["notebook"], name, *found))
     return figures
+
+
+def _read_figure(path: Path) -> tuple[Mapping[str, Any], bytes] | None:
+    """A figure's record and picture; None if either is not as `figures.save_figure` leaves it."""
+    try:
+        record = paths.read_json(path, MOST_BYTES)
+        match record:
+            case {
+                "caption": str(),
+                "alt": str(),
+                "claims": [*claim_ids],
+                "size_inches": [int() | float() as width, int() | float() as height],
+            } if all(isinstance(claim, str) for claim in claim_ids):
+                if not (math.isfinite(width) and math.isfinite(height)):
+                    return None
+            case _:
+                return None
+        picture = path.with_suffix(".png")
+        if not picture.is_file() or picture.stat().st_size > MOST_BYTES:
+            return None
+        return record, picture.read_bytes()
+    except (OSError, ValueError):
+        return None
 
 
 def _summary(board: Board) -> str:

@@ -10,6 +10,7 @@ import dataclasses
 import html
 import json
 import platform
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from rebasin_lab import (
     pytrees,
     sweeps,
 )
+
+MOST_CLAIMS_BYTES = 10_000_000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -257,6 +260,32 @@ def environment() -> dict[str, Any]:
 def claims_file(run_dir: Path, notebook: str) -> Path:
     """Where a run keeps the numbers measured for a notebook's claims."""
     return run_dir / "claims" / f"{notebook}.json"
+
+
+def read_claims(run_dir: Path, notebook: str) -> dict[str, list[float]]:
+    """The numbers that a run measured for a notebook's claims, by claim; none if there is no file.
+
+    A file that `Run.check` cannot have written counts as none, with a warning.
+    """
+    path = claims_file(run_dir, notebook)
+    try:
+        found = paths.read_json(path, MOST_CLAIMS_BYTES)
+        if not isinstance(found, dict) or not all(map(_are_numbers, found.values())):
+            raise ValueError(f"Expected '{path}' to hold a list of numbers for each claim")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        warnings.warn(f"{error}. Its claims count as not measured.", stacklevel=2)
+        return {}
+    return {claim: list(map(float, values)) for claim, values in found.items()}
+
+
+def _are_numbers(values: Any) -> bool:
+    return (
+        isinstance(values, list)
+        and values != []
+        and all(type(v) is float or (type(v) is int and abs(v) < 2**63) for v in values)
+    )
 
 
 def _banner(run: Run) -> str:

@@ -286,3 +286,32 @@ def test_the_scoreboard_as_text_names_every_claim_with_paper_measured_and_tolera
     for claim in claims.CLAIMS.values():
         assert claim.quantity in text
     assert "paper 55109 | measured 25638 | must be equal to 55109 | not reproduced" in text
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{}", "[]", "null", "4", "", "text", "[" * 200_000, '{"profile": {"name": 3}}', b"\xff\xfe"],
+)
+def test_a_scoreboard_that_is_none_is_refused_in_words(tmp_path, content):
+    path = tmp_path / report.SCOREBOARD_NAME
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=r"Expected '.*scoreboard.json' to"):
+        report.write_report(tmp_path)
+    assert not (tmp_path / report.REPORT_NAME).exists()
+
+
+@pytest.mark.parametrize("damage", ["no picture", "picture a folder", "[]", '{"alt": 3}', "\x00"])
+def test_a_damaged_figure_is_left_out_of_the_report(tmp_path, damage):
+    path = tmp_path / "figures" / "00_quickstart" / "barriers.json"
+    path.parent.mkdir(parents=True)
+    record = {"caption": "C.", "alt": "A.", "claims": [], "size_inches": [1, 1]}
+    path.write_text(json.dumps(record))
+    if damage == "picture a folder":
+        path.with_suffix(".png").mkdir()
+    elif damage != "no picture":
+        path.write_text(damage)
+        path.with_suffix(".png").write_bytes(b"picture")
+    drawn = [["barriers", report.file_digest(path)]]
+    content = board(notebooks=[notebook("00_quickstart", figures=drawn)], figures_dir="figures")
+    (tmp_path / report.SCOREBOARD_NAME).write_text(json.dumps(content))
+    assert "<figure" not in report.write_report(tmp_path).read_text()

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import datetime
 import io
 import json
@@ -366,6 +367,142 @@ def test_resuming_runs_again_what_may_have_changed_and_says_why(
     status, text = reproduce(anew=False)
     assert f"00_a                       runs again: {reason}" in text
     assert len(executed) == 2
+
+
+def _valid_copy(**metadata):
+    source = json.loads(next(paths.notebooks_dir().glob("*.ipynb")).read_text())
+    return json.dumps({**source, "metadata": {**source["metadata"], **metadata}})
+
+
+def _record_with(**changes):
+    def write(path):
+        whole = execution.read_record(path)
+        assert whole
+        execution.write_record(path, {**whole, **changes})
+
+    return write
+
+
+NO_OUTCOMES = {
+    "empty mapping": "{}",
+    "list": "[]",
+    "number": "4",
+    "null": "null",
+    "text": '"notebook"',
+    "empty": "",
+    "binary": b"\x00\xff\x80" * 100,
+    "UTF-16": "{}".encode("utf-16"),
+    "cut short": lambda path: path.write_bytes(path.read_bytes()[:-40]),
+    "format 3": '{"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": []}',
+    "format 99": '{"nbformat": 99, "nbformat_minor": 0, "metadata": {}, "cells": []}',
+    "format as text": '{"nbformat": "4", "nbformat_minor": 5, "metadata": {}, "cells": []}',
+    "no cells": '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}}',
+    "cells no list": '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": 3}',
+    "cells of no cells": '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [1, {}]}',
+    "metadata no mapping": '{"nbformat": 4, "nbformat_minor": 5, "metadata": [], "cells": []}',
+    "no metadata": '{"nbformat": 4, "nbformat_minor": 5, "cells": []}',
+    "deep": "[" * 200_000,
+    "no record": lambda path: path.write_text(_valid_copy()),
+    "record a list": lambda path: path.write_text(_valid_copy(rebasin_lab=[1])),
+    "record empty": lambda path: path.write_text(_valid_copy(rebasin_lab={})),
+    "record of little": lambda path: path.write_text(_valid_copy(rebasin_lab={"error": ""})),
+    "seconds a text": _record_with(seconds="1"),
+    "seconds NaN": _record_with(seconds=float("nan")),
+    "seconds endless": _record_with(seconds=float("inf")),
+    "started no time": _record_with(started="yesterday"),
+    "ended a number": _record_with(ended=3),
+    "parameters a list": _record_with(parameters=[]),
+    "devices a text": _record_with(devices="cpu"),
+    "devices of numbers": _record_with(devices=[1]),
+    "error a list": _record_with(error=[]),
+    "figures a mapping": _record_with(figures={"one": "digest"}),
+    "figures of texts": _record_with(figures=["one"]),
+    "figures elsewhere": _record_with(figures=[["../one", "digest"]]),
+    "claims a number": _record_with(claims=3),
+    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+    "a link to nowhere": lambda path: (path.unlink(), path.symlink_to(path.with_name("gone"))),
+    "a link to itself": lambda path: (path.unlink(), path.symlink_to(path)),
+}
+
+
+@pytest.mark.parametrize("content", NO_OUTCOMES.values(), ids=NO_OUTCOMES)
+def test_what_is_no_outcome_of_a_run_is_run_again_whatever_it_is(sequence, executed, content):
+    sequence(n00_a=["pass"])
+    reproduce()
+    path = paths.runs_dir() / "quick" / "00_a.ipynb"
+    if callable(content):
+        content(path)
+    else:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    (paths.runs_dir() / "quick" / "scoreboard.json").write_text("[]")
+    assert isinstance(execution.read_record(path), dict)
+    assert execution.described_by_kernel(path) == {}
+    plan = runner.plan_run()
+    with contextlib.suppress(resuming.OutdatedError):
+        assert resuming.kept(plan, next(iter(plan.notebooks))) is None
+    if not path.is_file():  # `execute` removes it; its stand-in here would wait for the pipe
+        path.unlink()
+    status, text = reproduce(anew=False)
+    assert status == 0
+    assert len(executed) == 2
+    assert "kept" not in text.split("Scoreboard")[0]
+
+
+@pytest.mark.parametrize("name", ["00_a.ipynb", "scoreboard.json", "report.html"])
+def test_a_folder_in_the_place_of_a_file_is_named_and_left_as_it_is(sequence, executed, name):
+    sequence(n00_a=["pass"])
+    kept = paths.runs_dir() / "quick" / name / "mine"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    with pytest.raises(OSError, match=name):
+        reproduce(anew=False)
+    assert kept.exists()
+    assert len(executed) == (name == "00_a.ipynb"), "what is in the way is seen at the start"
+
+
+@pytest.mark.parametrize(
+    ("content", "warns"),
+    [
+        ("{}", False),
+        ("[]", True),
+        ("", True),
+        ("text", True),
+        ("\x00", True),
+        ('{"table1-mlp": "3498"}', True),
+        ('{"table1-mlp": 3498}', True),
+        ('{"table1-mlp": []}', True),
+        ('{"table1-mlp": ["3498"]}', True),
+        ('{"table1-mlp": [true]}', True),
+        (f'{{"table1-mlp": [1{"0" * 400}]}}', True),
+        ('{"table1-mlp": {"mean": 1}}', True),
+        ("[" * 200_000, True),
+    ],
+)
+def test_a_file_of_claims_that_no_run_wrote_counts_as_none_with_a_warning(
+    sequence, executed, monkeypatch, content, warns
+):
+    sequence(n00_a=["pass"])
+    execute = execution.execute
+
+    def measure_oddly(*args, **options):
+        outcome = execute(*args, **options)
+        (paths.runs_dir() / "quick" / "claims" / "00_a.json").write_text(content)
+        return outcome
+
+    monkeypatch.setattr(execution, "execute", measure_oddly)
+    expected = pytest.warns(UserWarning, match="count as not measured")
+    with expected if warns else contextlib.nullcontext():
+        assert reproduce()[0] == 0
+    assert not [row for row in scoreboard()["claims"] if row["measured"]]
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "null", "4", '"a"', "", "[" * 200_000])
+def test_a_notebook_that_is_none_is_refused_before_anything_runs(sequence, executed, content):
+    sequence(n00_a=["pass"])
+    (paths.notebooks_dir() / "01_b.ipynb").write_text(content)
+    with pytest.raises(ValueError, match=r"Expected '.*01_b.ipynb' to"):
+        reproduce()
+    assert executed == []
 
 
 def test_other_parameters_are_not_resumed_but_another_number_of_jobs_is(sequence, executed):

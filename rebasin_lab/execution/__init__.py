@@ -27,6 +27,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from rebasin_lab import paths, texts
 from rebasin_lab.execution.kernels import Kernels
+from rebasin_lab.execution.reading import notebook_there, read_notebook
 from rebasin_lab.execution.status import StatusLine
 from rebasin_lab.lab import KernelEnvironment
 
@@ -38,6 +39,7 @@ __all__ = [
     "described_by_kernel",
     "devices_now",
     "execute",
+    "read_notebook",
     "read_record",
     "source_digest",
     "swallowed_errors",
@@ -117,10 +119,15 @@ def execute(
 
 
 def source_digest(path: Path) -> str:
-    """What a notebook says and does: a digest of its cells, but for what papermill puts in."""
+    """What a notebook says and does: a digest of its cells, but for what papermill puts in.
+
+    Raises:
+        ValueError: if the file is no notebook.
+        OSError: if it cannot be read.
+    """
     cells = [
         [cell.cell_type, cell.source, list(cell.metadata.get("tags", ()))]
-        for cell in nbformat.read(path, as_version=4).cells
+        for cell in read_notebook(path).cells
         if "injected-parameters" not in cell.metadata.get("tags", ())
     ]
     return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
@@ -134,8 +141,8 @@ def described_by_kernel(path: Path) -> dict[str, Any]:
     """
     for cell in _cells(path):
         for output in cell.get("outputs", ()):
-            if METADATA_KEY in output.get("metadata", {}):
-                return dict(output.metadata[METADATA_KEY])
+            if isinstance(said := output.get("metadata", {}).get(METADATA_KEY), dict):
+                return dict(said)
     return {}
 
 
@@ -149,14 +156,12 @@ def devices_now() -> list[str]:
     )
     with KernelEnvironment():
         asked = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    return json.loads(asked.stdout) if asked.returncode == 0 else []
+    return json.loads(asked.stdout.splitlines()[-1]) if asked.returncode == 0 else []
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
     """Put a record into the metadata of an executed notebook, if there is one."""
-    try:
-        notebook = nbformat.read(path, as_version=4)
-    except (OSError, ValueError):  # never written, or cut short by a full disk
+    if (notebook := notebook_there(path)) is None:
         return
     notebook.metadata[METADATA_KEY] = record
     notebook.metadata.kernelspec = _KERNELSPEC  # papermill leaves the name the source came with
@@ -165,15 +170,14 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
 
 def read_record(path: Path) -> dict[str, Any]:
     """The record of an executed notebook; empty if it has none."""
-    try:
-        return dict(nbformat.read(path, as_version=4).metadata.get(METADATA_KEY, {}))
-    except (OSError, ValueError):  # not there, or cut short
-        return {}
+    notebook = notebook_there(path)
+    record = notebook.metadata.get(METADATA_KEY) if notebook else None
+    return dict(record) if isinstance(record, dict) else {}
 
 
 def swallowed_errors(path: Path) -> list[str]:
     """Exceptions an executed notebook's output widgets caught: they show nowhere else."""
-    metadata = nbformat.read(path, as_version=4).metadata
+    metadata = read_notebook(path).metadata
     state = metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {})
     return [
         f"{output['ename']}: {output['evalue']}"
@@ -212,8 +216,9 @@ def _run(
     except PapermillExecutionError as failure:
         logger.error("\n".join(failure.traceback))  # papermill's own log lacks it
         return f"In [{failure.exec_count}]: {failure.ename}: {failure.evalue}"
-    # nbclient: the kernel died or did not start; disk; half a surrogate pair in an output
-    except (RuntimeError, OSError, UnicodeError) as failure:
+    # nbclient: the kernel died or did not start; disk; half a surrogate pair in an output, and
+    # other copies that cannot be read back
+    except (RuntimeError, OSError, ValueError) as failure:
         error = f"{_last_started_cell(output)}{type(failure).__name__}: {failure}"
     if error:
         logger.error(error)
@@ -228,7 +233,5 @@ def _last_started_cell(output: Path) -> str:
 
 
 def _cells(path: Path) -> list[nbformat.NotebookNode]:
-    try:
-        return nbformat.read(path, as_version=4).cells
-    except (OSError, ValueError):  # never written, or cut short by a full disk
-        return []
+    notebook = notebook_there(path)
+    return notebook.cells if notebook else []

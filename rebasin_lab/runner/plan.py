@@ -13,7 +13,7 @@ from typing import Any
 import papermill
 import yaml
 
-from rebasin_lab import datasets, experiments, figures, paths
+from rebasin_lab import datasets, execution, experiments, figures, paths
 
 # Set by the runner, not by the user, or through options of their own.
 RESERVED_PARAMETERS = ("profile", "run_dir", "figures_dir", "interactive", "num_jobs")
@@ -115,6 +115,8 @@ def plan_run(
     if num_jobs is not None and num_jobs < 1:
         raise ValueError(f"Expected at least 1 job; got {num_jobs}.")
     parameters = dict(parameters or {})
+    for path in notebook_sequence(only):
+        execution.read_notebook(path)
     notebooks = {
         path: frozenset(papermill.inspect_notebook(path)) for path in notebook_sequence(only)
     }

@@ -54,14 +54,18 @@ def deciding(plan: Plan, notebook: Path) -> dict[str, Any]:
 
 
 def kept(plan: Plan, notebook: Path) -> execution.NotebookOutcome | None:
-    """The outcome of an earlier run; None if the notebook was not run in this folder.
+    """The outcome of an earlier run; None if there is none, or no notebook where it should be.
 
     Raises:
         OutdatedError: if there is one that does not stand for a new run, saying why.
     """
     output = plan.run_dir / notebook.name
-    if not output.exists():
+    try:
+        execution.read_notebook(output)
+    except FileNotFoundError:
         return None
+    except (OSError, ValueError) as error:  # whatever lies there, it is no outcome
+        raise OutdatedError(f"what is there is no executed notebook ({error})") from error
     record = execution.read_record(output)
     if reason := _outdated(plan, notebook, record):
         raise OutdatedError(reason)
@@ -94,6 +98,8 @@ def code_digest() -> str:
 def _outdated(plan: Plan, notebook: Path, record: Mapping[str, Any]) -> str:
     if not record:
         return "it had not ended"
+    if not _is_whole(record):
+        return "the record of its run is not as this version writes it"
     if record["error"]:
         return "it had failed"
     now = deciding(plan, notebook)
@@ -105,6 +111,43 @@ def _outdated(plan: Plan, notebook: Path, record: Mapping[str, Any]) -> str:
     if record["devices"] and record["devices"] != _devices_now():
         return "it ran on another device"
     return _tampered(plan, notebook, record)
+
+
+def _is_whole(record: Mapping[str, Any]) -> bool:
+    """Whether a record has all that is read of it, of the right types: it may have been edited."""
+    match record:
+        case {
+            "error": str(),
+            "parameters": dict(),
+            "devices": [*devices],
+            "claims": str(),
+            "figures": [*figures],
+            "seconds": int() | float() as seconds,
+            "started": str() as started,
+            "ended": str() as ended,
+            "platform": str(),
+        }:
+            pass
+        case _:
+            return False
+    try:
+        datetime.datetime.fromisoformat(started)
+        datetime.datetime.fromisoformat(ended)
+    except ValueError:
+        return False
+    return (
+        _DECIDING.keys() <= record.keys()
+        and 0 <= seconds < float("inf")
+        and all(isinstance(device, str) for device in devices)
+        and all(map(_names_a_figure, figures))
+    )
+
+
+def _names_a_figure(entry: Any) -> bool:
+    match entry:
+        case [str(name), str()]:
+            return Path(name).name == name != ""
+    return False
 
 
 def _tampered(plan: Plan, notebook: Path, record: Mapping[str, Any]) -> str:

@@ -43,7 +43,9 @@ def reproduce(
     _say(f"{len(plan.notebooks)} notebook{plural}, {plan.title}", out)
     started, since = _now(), time.monotonic()
     outcomes: list[execution.NotebookOutcome] = []
-    _write_scoreboard(plan, outcomes, started)  # an earlier run's must not pass for this one's
+    # An earlier run's must not pass for this one's; what cannot be written is known at the start.
+    _write_scoreboard(plan, outcomes, started)
+    report.write_report(plan.run_dir)
     try:
         with execution.Kernels(paths.notebooks_dir()) as kernels:
             for number, notebook in enumerate(plan.notebooks, 1):
@@ -137,10 +139,7 @@ def _results(plan: Plan, outcomes: Iterable[execution.NotebookOutcome]) -> list[
     """What the notebooks of this run measured; an earlier run's numbers do not count."""
     measured: dict[str, list[float]] = {}
     for outcome in outcomes:
-        path = runs.claims_file(plan.run_dir, outcome.notebook)
-        if path.exists():
-            numbers = json.loads(path.read_text())
-            measured |= {claim: list(map(float, values)) for claim, values in numbers.items()}
+        measured |= runs.read_claims(plan.run_dir, outcome.notebook)
     return claims.scoreboard(plan.profile.name, measured, changed=bool(plan.parameters))
 
 
