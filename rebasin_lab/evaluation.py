@@ -1,7 +1,8 @@
 """Loss and accuracy of parameters on a set of images.
 
-Loss is mean softmax cross-entropy in nats; accuracy is the fraction correct, in [0, 1]. Images are
-never augmented here, as in the paper's interpolation plots.
+Loss is mean softmax cross-entropy in nats; accuracy is the fraction correct, in [0, 1]. Both are
+means over labels: one an image, or as many as a network has rows of logits, such as one a token.
+Images are never augmented here, as in the paper's interpolation plots.
 """
 
 import functools
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree, Shaped
 
 BATCH_SIZE = 5000  # images per forward pass; a 512-wide layer then takes 10 MB
 
@@ -25,7 +26,7 @@ class Metrics(NamedTuple):
 
 
 def cross_entropy(
-    logits: Float[Array, "batch classes"], labels: Int[Array, " batch"]
+    logits: Float[Array, "*batch classes"], labels: Int[Array, "*batch"]
 ) -> Float[Array, ""]:
     """The mean softmax cross-entropy of a batch, in nats."""
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
@@ -34,16 +35,16 @@ def cross_entropy(
 def evaluate(
     apply_fn: Callable,
     params: PyTree,
-    images: Float[Array | np.ndarray, "n h w c"],
-    labels: Int[Array | np.ndarray, " m"],
+    images: Shaped[Array | np.ndarray, "n *example"],
+    labels: Int[Array | np.ndarray, "m *each"],
 ) -> Metrics:
-    """Mean loss and accuracy over all images, in order.
+    """Mean loss and accuracy over all labels, image by image in order.
 
     Args:
         apply_fn: `apply_fn(params, images) -> logits`; pure, compiled once per function.
         params: the parameters.
         images: a device array is used where it lies; for many calls, put it there once.
-        labels: class indices.
+        labels: class indices, of shape `logits.shape[:-1]`.
 
     Raises:
         ValueError: if there are no images, or not one label each.
@@ -58,7 +59,7 @@ def evaluate(
         loss, correct = _batch_sums(apply_fn, params, images[batch], labels[batch])
         total_loss += float(loss)
         total_correct += int(correct)
-    return Metrics(total_loss / images.shape[0], total_correct / images.shape[0])
+    return Metrics(total_loss / np.size(labels), total_correct / np.size(labels))
 
 
 @functools.partial(jax.jit, static_argnames="apply_fn")

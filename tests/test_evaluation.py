@@ -12,12 +12,16 @@ def linear(params, images):
     return images.reshape(images.shape[0], -1) @ params["w"]
 
 
+def look_up(params, tokens):
+    return params["table"][tokens]
+
+
 def oracle(logits, labels):
     """Mean cross-entropy in nats and fraction correct, in float64."""
     logits = np.asarray(logits, np.float64)
-    log_normalizer = np.log(np.exp(logits).sum(axis=1))
-    loss = (log_normalizer - logits[np.arange(len(labels)), labels]).mean()
-    return loss, (logits.argmax(axis=1) == labels).mean()
+    log_normalizer = np.log(np.exp(logits).sum(axis=-1))
+    chosen = np.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
+    return (log_normalizer - chosen).mean(), (logits.argmax(axis=-1) == labels).mean()
 
 
 @pytest.fixture
@@ -37,6 +41,21 @@ def test_metrics_are_numpys_however_the_images_are_batched(
     assert measured.loss == pytest.approx(loss, rel=1e-5)  # float32 logits and sums
     assert measured.accuracy == pytest.approx(accuracy, rel=1e-12)  # a count
     assert 0 < accuracy < 1
+
+
+@pytest.mark.parametrize("each", [(7,), (3, 5)])  # a label a token, a label a pixel
+@pytest.mark.parametrize("batch_size", [3, 5000])
+def test_loss_and_accuracy_are_means_over_labels(monkeypatch, each, batch_size):
+    monkeypatch.setattr(evaluation, "BATCH_SIZE", batch_size)
+    rng = np.random.default_rng(0)
+    tokens, labels = rng.integers(0, 11, (2, 40, *each)).astype(np.int32)
+    table = {"table": rng.standard_normal((11, 11)).astype(np.float32)}
+    loss, accuracy = oracle(table["table"][tokens], labels)
+    measured = rl.evaluate(look_up, table, tokens, labels)
+    assert measured.loss == pytest.approx(loss, rel=1e-5)
+    assert measured.accuracy == pytest.approx(accuracy, rel=1e-12)
+    knows_all = {"table": 20 * np.eye(11, dtype=np.float32)}
+    assert rl.evaluate(look_up, knows_all, tokens, tokens).accuracy == 1
 
 
 def test_uniform_logits_cost_log_of_the_number_of_classes(tiny_data):
