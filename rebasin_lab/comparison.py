@@ -76,17 +76,20 @@ def compare_matchers(
             {"method": ...} among its options.
         seed: of every matcher.
         found: records that are there already, by name: these are not matched again.
-        evaluated_on: the data set of the lines, `data` by default.
+        evaluated_on: the data set of the lines, `data` by default; needed where `data` are batches
+            of your own, which have no labels.
         num_lambdas: points on each line, ends included.
         on_method: called with each method's name when it is done, for progress.
 
     Raises:
-        ValueError: as `match` and `interpolation_curve`; before any work, if it is about names and
-            options.
+        ValueError: as `match` and `interpolation_curve`; before any work, if it is about names,
+            options and the data of the lines.
     """
     params_a, params_b = pytrees.aligned(params_a, params_b)
     found = found or {}
     calls = _calls(methods, {"apply_fn": apply_fn, "data": data})
+    on = data if evaluated_on is None else evaluated_on
+    _check_data_set(on, "data" if evaluated_on is None else "evaluated_on")
     if unknown := [name for name in found if name not in calls]:
         raise ValueError(f"Expected records of {list(calls)}; got {unknown}.")
     comparisons = {}
@@ -100,7 +103,7 @@ def compare_matchers(
         comparisons[name] = Comparison(
             permutation=permutation,
             curve=interpolation.interpolation_curve(
-                apply_fn, params_a, moved, evaluated_on or data, num_lambdas=num_lambdas
+                apply_fn, params_a, moved, on, num_lambdas=num_lambdas
             ),
             inner_product=pytrees.inner_product(params_a, moved),
             distance=pytrees.distance(params_a, moved),
@@ -134,6 +137,15 @@ def _calls(
             )
         calls[name] = method, options
     return calls
+
+
+def _check_data_set(data: Any, name: str) -> None:
+    if not isinstance(data, datasets.Dataset):
+        raise ValueError(
+            f"Expected {name} to be a Dataset: lines are evaluated on its images and labels; got "
+            f"{type(data).__name__}. Matchers may look at batches of your own: give the data set "
+            "of the lines as evaluated_on."
+        )
 
 
 def comparison_table(compared: Sequence[Mapping[str, Comparison]]) -> str:

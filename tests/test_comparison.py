@@ -78,6 +78,25 @@ def test_wrong_names_and_options_are_told_before_any_work(compare, methods, prob
     assert not done
 
 
+@pytest.mark.parametrize("wrong", [list, iter, tuple], ids=lambda kind: kind.__name__)
+def test_lines_on_batches_of_ones_own_are_refused_before_any_work(
+    compare, tiny_data, wrong, without_type_checks
+):
+    done, batches = [], wrong([tiny_data.train_images[:100]])
+    for given in ({"data": batches}, {"evaluated_on": batches}):
+        with pytest.raises(ValueError, match=f"Expected {next(iter(given))} to be a Dataset"):
+            compare(methods=["activation"], on_method=done.append, **given)
+    assert not done
+
+
+def test_batches_of_ones_own_are_matched_on_where_lines_have_a_data_set(
+    compare, tiny_data, without_type_checks
+):
+    batches = [tiny_data.train_images[:100]]
+    one = compare(methods=["activation"], data=batches, evaluated_on=tiny_data)["activation"]
+    assert one.curve.lambdas.size == 3
+
+
 def test_a_record_of_something_else_is_refused(trained_pair, compare):
     _, params_a, params_b = trained_pair
     found = {"wieght": rl.match("random", SPEC, params_a, params_b)}
