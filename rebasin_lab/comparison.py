@@ -5,7 +5,7 @@ are kept.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,7 @@ def compare_matchers(
     params_b: PyTree,
     *,
     apply_fn: Callable,
-    data: datasets.Dataset,
+    data: datasets.Dataset | Iterable[Any],
     methods: Sequence[str] | Mapping[str, Mapping[str, Any]] = ("naive", *matching.MATCHERS),
     seed: int = 0,
     found: Mapping[str, matching.MatchingResult] | None = None,

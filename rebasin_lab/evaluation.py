@@ -35,8 +35,8 @@ def cross_entropy(
 def evaluate(
     apply_fn: Callable,
     params: PyTree,
-    images: Shaped[Array | np.ndarray, "n *example"],
-    labels: Int[Array | np.ndarray, "m *each"],
+    images: Shaped[Array | np.ndarray, "n ..."],
+    labels: Int[Array | np.ndarray, "m ..."],
 ) -> Metrics:
     """Mean loss and accuracy over all labels, image by image in order.
 
