@@ -12,12 +12,13 @@ JOBS    ?= 2
 # `make LOCK= ...` installs the newest versions pyproject.toml allows instead of the pinned ones.
 LOCK    ?= --constraint constraints.txt
 
-.PHONY: help reproduce test lab lint strip benchmark screenshots lock clean
+.PHONY: help reproduce test gpu-check lab lint strip benchmark screenshots lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make reproduce [PROFILE=quick|laptop|paper] [GPU=cuda12|cuda13]   notebooks, scoreboard"
 	@echo "make test                                   lint, then the whole test suite"
+	@echo "make gpu-check [ARGS='--out FOLDER']        equality, bits, speed, memory on a GPU, by PYTHON"
 	@echo "make lab                                    JupyterLab on the notebooks"
 	@echo "make lint | strip | benchmark | screenshots | lock | clean"
 
@@ -46,6 +47,12 @@ reproduce: $(VENV)/.lab$(GPU)
 
 test: lint
 	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadscope --no-loadscope-reorder $(ARGS)
+
+# Installs nothing: a machine with a GPU may have a JAX of its own and no package index.
+gpu-check:
+	@$(PYTHON) -c 'import rebasin_lab' || \
+	  { echo "$(PYTHON) lacks the package named above, and gpu-check installs none: add it, or put its wheel's contents on PYTHONPATH, or name a Python that has it: make gpu-check PYTHON=..."; exit 1; }
+	@$(PYTHON) -m rebasin_lab.gpu_check $(ARGS)
 
 lint: $(VENV)/.test
 	@$(BIN)/ruff format --check --quiet .

@@ -6,8 +6,8 @@ The rooms, in reading order: `pytrees`, `datasets`, `models`, `evaluation`, `aug
 `training`, `checkpoints`, `symmetry`, `matching`, `interpolation`, `merging`, `collapse`,
 `calibration`, `comparison`, `counterexample`, `identity`, `experiments`, `sweeps`, `published`,
 `records`, `exploration`, `claims`, `plots`, `figures`, `figure_export`, `runs`, `widgets`, `lab`,
-`execution`, `report`, `runner`, `cli`. Each imports only from those before it, and from `texts`,
-`paths` and `progress`, which import nothing else of the lab.
+`execution`, `report`, `runner`, `gpu_check`, `cli`. Each imports only from those before it, and
+from `texts`, `paths` and `progress`, which import nothing else of the lab.
 """
 
 from typing import Any

@@ -41,6 +41,7 @@ _LATER_ROOMS = (
     "execution",
     "report",
     "runner",
+    "gpu_check",
     "cli",
 )
 

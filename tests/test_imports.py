@@ -49,6 +49,7 @@ ROOMS = (
     "execution",
     "report",
     "runner",
+    "gpu_check",
     "cli",
 )
 
