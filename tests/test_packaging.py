@@ -72,11 +72,38 @@ def test_ci_runs_what_the_lock_pins():
 
 
 def test_the_workflow_and_the_make_targets_agree():
-    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
-    commands = re.findall(r"make (\w+)", str(workflow))
-    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert commands
-    assert set(commands) <= set(targets)
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for workflow in ("ci.yml", "gpu.yml"):
+        commands = re.findall(r"make ([\w-]+)", str(workflow_named(workflow)))
+        assert commands
+        assert set(commands) <= set(targets)
+
+
+def workflow_named(name):
+    return yaml.safe_load((ROOT / ".github" / "workflows" / name).read_text())
+
+
+def test_gpu_workflow_waits_for_no_runner_and_checks_what_a_gpu_changes():
+    workflow = workflow_named("gpu.yml")
+    (job,) = workflow["jobs"].values()
+    assert job["if"] == "vars.GPU_RUNNER"  # else a job without a runner waits a day, then fails
+    assert job["env"]["JAX_PLATFORMS"] == "cuda"  # else a kernel may fall back to the CPU
+    assert job["timeout-minutes"] <= 5 * 24 * 60, "GitHub stops a job after five days"
+    cuda = workflow[True]["workflow_dispatch"]["inputs"]["cuda"]  # YAML reads `on` as true
+    assert set(cuda["options"]) == {extra for extra in EXTRAS if extra.startswith("cuda")}
+    assert cuda["default"] == "cuda13"
+    assert cuda["default"] in job["env"]["GPU"]  # what the schedule takes
+    assert any("setup-python" in step.get("uses", "") for step in job["steps"])
+    runs = [step for step in job["steps"] if "run" in step]
+    commands = "\n".join(step["run"] for step in runs)
+    assert not re.search("cuda1[0-9]", commands), "the CUDA is an input"
+    for part in ("default_backend() == 'gpu'", "make gpu-check", "-m pytest -k", "make reproduce"):
+        assert part in commands
+    assert all("timeout-minutes" in step for step in runs if re.search("pytest|gpu-", step["run"]))
+    # Entries of a compilation cache are trusted code, and the checkout is not cleaned.
+    assert "JAX_COMPILATION_CACHE_DIR=$RUNNER_TEMP/" in commands
+    checkout = next(step for step in job["steps"] if "checkout" in step.get("uses", ""))
+    assert checkout["with"]["clean"] is False
 
 
 def test_doors_of_binder_and_colab_lead_to_what_is_there():
