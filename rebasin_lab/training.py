@@ -1,11 +1,14 @@
 """Training a model, repeatably.
 
 `train` is one function: seed in, parameters and history out, the same bits every time on one
-machine. The images live on the device and a step receives only the indices of its batch, and a key
-if it is to augment them. Running statistics of BatchNorm are parameters that follow the batches
-instead of the gradient. On a CPU an epoch is a Python loop over a jitted step, because XLA's CPU
-backend is many times slower at convolutions inside a `lax.scan` (`make benchmark` times both for
-the MLP); elsewhere it is one scan.
+machine's CPU. On a GPU XLA may add in another order from run to run: there the same bits, and
+resuming to them, need XLA_FLAGS=--xla_gpu_deterministic_ops=true (`make gpu-check` compares).
+
+The images live on the device and a step receives only the indices of its batch, and a key if it is
+to augment them. Running statistics of BatchNorm are parameters that follow the batches instead of
+the gradient. On a CPU an epoch is a Python loop over a jitted step, because XLA's CPU backend is
+many times slower at convolutions inside a `lax.scan` (`make benchmark` times both for the MLP);
+elsewhere it is one scan.
 """
 
 import dataclasses
@@ -91,7 +94,10 @@ def train(
     on_epoch: Callable[[TrainState], None] | None = None,
     loop: Literal["auto", "steps", "scan"] = "auto",
 ) -> TrainingResult:
-    """Train from scratch, or on from `state`, to the same final bits.
+    """Train from scratch, or on from `state`, to the same final bits (see above for a GPU).
+
+    States are the caller's to keep: no step writes into the arrays of the one before it, so that
+    parameters and the optimiser's state are in memory twice while an epoch runs.
 
     Args:
         model: what to train.

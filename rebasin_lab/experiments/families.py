@@ -100,6 +100,7 @@ _PAPER_RESNET = ConvolutionalFamily(
     widths=(1, 2, 4, 8, 16, 32),
     compared_widths=(1, 2, 4, 8, 16),
     num_pairs=3,
+    # Every projection matches on the host and copies all parameters off the GPU and back.
     straight_through_epochs=250,
     num_matched=0,
     num_evaluated=0,
