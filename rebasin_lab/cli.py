@@ -49,12 +49,17 @@ def main() -> None:
 )
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter.")
 @click.option("--only", multiple=True, metavar="START", help="Notebooks starting so, as in 04.")
-@click.option("--run", "run_name", default="", help="Folder under runs/ [default: by profile].")
+@click.option(
+    "--run",
+    "run_name",
+    metavar="NAME",
+    help="Name of the run, its folder under runs/ [default: by profile and settings].",
+)
 @click.option(
     "--figures",
     "figures_dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Where figures go [default: figures/ for quick, else the run's folder].",
+    metavar="DIRECTORY",
+    help="Where figures go [default: figures/ in the run's folder].",
 )
 @click.option("--jobs", "num_jobs", type=int, help="Processes to train in [default: 1].")
 @click.option("--keep-going", is_flag=True, help="Go on after a notebook that failed.")
@@ -64,8 +69,8 @@ def reproduce(
     profile: str,
     settings: tuple[str, ...],
     only: tuple[str, ...],
-    run_name: str,
-    figures_dir: Path | None,
+    run_name: str | None,
+    figures_dir: str | None,
     num_jobs: int | None,
     keep_going: bool,
     anew: bool,
@@ -77,10 +82,10 @@ def reproduce(
 
         plan = runner.plan_run(
             profile=profile,
-            parameters=dict(map(runner.parse_parameter, settings)),
+            parameters=runner.parse_parameters(settings),
             only=only,
             run_name=run_name,
-            figures_dir=figures_dir.resolve() if figures_dir else None,
+            figures_dir=figures_dir,
             num_jobs=num_jobs,
         )
         if dry_run:
@@ -91,7 +96,8 @@ def reproduce(
         raise _needs_the_lab(error) from error
     except BrokenPipeError:  # whoever read the output has gone; click ends quietly
         raise
-    except (ValueError, OSError) as error:  # the reader's to mend: a paragraph, not a traceback
+    except (ValueError, OSError, paths.LockedError) as error:
+        # The reader's to mend: a paragraph, not a traceback.
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         click.echo("\nInterrupted. What ran is kept; the same command goes on from there.")
@@ -111,6 +117,8 @@ def open_lab(arguments: tuple[str, ...]) -> None:
         status = lab.run_lab(arguments)
     except ModuleNotFoundError as error:
         raise _needs_the_lab(error) from error
+    except (ValueError, OSError) as error:  # a folder that is none
+        raise click.ClickException(str(error)) from error
     sys.exit(status)
 
 

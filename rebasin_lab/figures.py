@@ -84,8 +84,9 @@ def save_figure(
         The path of the JSON file.
 
     Raises:
-        ValueError: for an unknown plot.
+        ValueError: for an unknown plot, or a name that is none, such as a path.
     """
+    paths.checked_name(name, "the name of a figure")
     if plot not in plots.PLOTS:
         raise ValueError(f"Expected a plot among {sorted(plots.PLOTS)}; got {plot!r}.")
     record = {

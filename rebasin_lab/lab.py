@@ -65,8 +65,15 @@ class KernelEnvironment:
             # A kernel that grabs 75 % of a GPU leaves nothing for the next one.
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+            # They work in another folder, where a relative path would mean another place.
+            "REBASIN_RUNS": str(paths.runs_dir()),
         }
-        if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        if data_dir := paths.data_dir():
+            added["REBASIN_DATA"] = str(data_dir)
+        if compiled := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+            if "://" not in compiled:  # a bucket
+                added["JAX_COMPILATION_CACHE_DIR"] = os.path.abspath(compiled)
+        else:
             added |= {
                 # Of one machine: on another its instructions may be missing.
                 "JAX_COMPILATION_CACHE_DIR": str(paths.compiled_dir() / platform.node()),

@@ -27,6 +27,12 @@ from rebasin_lab import texts
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
 
+# Folders below runs/ that are no run's.
+RESERVED_NAMES = frozenset({"browser", "checkpoints", "compiled", "interactive", "records"})
+
+_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?")
+_WINDOWS_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+
 # Names of `write_atomically`, and of versions before it that put a process number there.
 _TEMPORARY = re.compile(r"\..+\.([0-9a-f]{16}|\d+)\.tmp", re.DOTALL)
 
@@ -42,7 +48,47 @@ def project_dir() -> Path:
 
 def runs_dir() -> Path:
     """Everything a run produces and git ignores: checkpoints, executed notebooks, scoreboards."""
-    return Path(os.environ.get("REBASIN_RUNS") or project_dir() / "runs").resolve()
+    given = os.environ.get("REBASIN_RUNS")
+    if given:
+        return checked_folder(given, "the environment variable REBASIN_RUNS")
+    return (project_dir() / "runs").resolve()
+
+
+def run_dir(name: str) -> Path:
+    """The folder of a run, below `runs_dir`; it need not exist.
+
+    Raises:
+        ValueError: for anything but a name, for a name that is in use for something else, and if
+            the folder is a link: a run removes and writes files there.
+    """
+    checked_name(name, "the name of a run")
+    if name.lower() in RESERVED_NAMES:
+        raise ValueError(
+            f"Expected a name for a run; got {name!r}, where the lab keeps something else "
+            f"({', '.join(sorted(RESERVED_NAMES))} are). Choose another one."
+        )
+    return unlinked(runs_dir() / name)
+
+
+def unlinked(folder: Path) -> Path:
+    """The same folder, if it lies where its path says.
+
+    Raises:
+        ValueError: if it, or a folder above it, is a link to elsewhere.
+    """
+    if (elsewhere := folder.resolve()) != folder:
+        raise ValueError(
+            f"Expected '{folder}' to be a folder of its own; it is a link to '{elsewhere}', where "
+            "a run would write over what is there. Remove the link, or choose another name. To "
+            "keep runs on another disk, set REBASIN_RUNS."
+        )
+    return folder
+
+
+def data_dir() -> Path | None:
+    """Where the user keeps data sets, by `$REBASIN_DATA`; None if that is not set."""
+    given = os.environ.get("REBASIN_DATA")
+    return Path(given).expanduser().resolve() if given else None
 
 
 def checkpoints_dir() -> Path:
@@ -65,8 +111,102 @@ def notebooks_dir() -> Path:
     return project_dir() / "notebooks"
 
 
+def checked_name(name: str, what: str) -> str:
+    """The same name, if it is one on every system: a single part of a path.
+
+    Args:
+        name: up to 100 letters (of ASCII), digits, `.`, `_` and `-`; with no `.` or `-` in front
+            and no `.` at the end.
+        what: is named, for an error.
+
+    Raises:
+        ValueError: for anything else, among it paths and what Windows takes for a device.
+    """
+    fits = isinstance(name, str) and _NAME.fullmatch(name) and not _WINDOWS_DEVICE.fullmatch(name)
+    if not fits:
+        raise ValueError(
+            f"Expected {what} to be up to 100 letters, digits, '.', '_' and '-', with a letter, a "
+            "digit or '_' in front and no '.' at the end; got "
+            f"{texts.in_a_line(repr(name), 120)}. It is a name, not a path."
+        )
+    return name
+
+
+def checked_folder(given: str | os.PathLike[str], what: str) -> Path:
+    """A folder that a reader names, as an absolute path; it need not exist.
+
+    A `~` in front is the home folder, links are followed.
+
+    Args:
+        given: the folder.
+        what: names it, for an error.
+
+    Raises:
+        ValueError: if it is no folder and cannot become one: empty, a file, below a file, no text.
+    """
+    reason = "nothing is named"
+    try:
+        if (text := os.fspath(given)).strip():
+            text.encode()
+            path = Path(text).expanduser().resolve()
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                path.lstat()  # too long a name, or one that cannot be looked up, is an error
+            nearest = next(each for each in (path, *path.parents) if os.path.lexists(each))
+            if nearest.is_dir():
+                return path
+            reason = f"'{nearest}' is no folder"
+    except UnicodeError:
+        reason = "its name is not UTF-8"
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = _reason(error) if isinstance(error, OSError) else str(error).rstrip(".")
+    raise ValueError(
+        f"Expected {what} to be a folder, or a path where one can be made; got "
+        f"{texts.in_a_line(repr(given), 120)}: {reason}."
+    )
+
+
+def checked_output(given: str | os.PathLike[str], what: str) -> Path:
+    """A folder that a reader wants something written to, like `checked_folder`.
+
+    Raises:
+        ValueError: also if the lab keeps something there that is not made anew: notebooks, code,
+            stored networks and results.
+    """
+    folder = checked_folder(given, what)
+    sources = [notebooks_dir(), Path(__file__).parent]
+    kept = [*sources, *(runs_dir() / name for name in ("checkpoints", "compiled", "records"))]
+    for place in kept:
+        if folder.is_relative_to(place.resolve()):
+            raise ValueError(
+                f"Expected {what} to be a folder for what is made; got '{folder}': '{place}' is "
+                "for other things. Choose another folder."
+            )
+    return folder
+
+
+def remove(path: Path, *, within: Path) -> None:
+    """Remove a file of a folder, if it is there; a link goes, what it leads to stays.
+
+    Raises:
+        ValueError: if the file does not lie in the folder, links followed; nothing is removed.
+        OSError: if it cannot be removed.
+    """
+    if not path.parent.resolve().is_relative_to(within.resolve()):
+        raise ValueError(
+            f"Expected '{path}' to lie in '{within}', whose files are made anew; it is in "
+            f"'{path.parent.resolve()}'. Remove the link that leads there."
+        )
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"Could not remove '{path}', to make it anew: {_reason(error)}. Move it away.",
+        ) from error
+
+
 def shown(path: Path) -> str:
-    """A path for people: relative to the working directory where that is shorter."""
+    """A path for people: relative to the working directory where that is shorter, on one line."""
     relative = os.path.relpath(path)
     return texts.in_a_line(str(path) if relative.startswith("..") else relative)
 

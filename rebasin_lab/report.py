@@ -164,7 +164,8 @@ def _summary(board: Board) -> str:
     seconds = tqdm.tqdm.format_interval(sum(notebook["seconds"] for notebook in notebooks))
     rows = {
         "Profile": profile["name"] + (", with settings changed" if changes else ""),
-        "Changed settings": changes and f"{changes}: so no claim is judged",
+        "Changed settings": changes
+        and f"{changes}: no claim of a notebook that has them is judged",
         "Data": f"{board['dataset']['title']} (SHA-256 {board['dataset']['digest'][:16]}…)",
         "Networks": f"{board['networks']}; where a notebook has others, its captions say so",
         "Pairs": str(profile["num_pairs"]),

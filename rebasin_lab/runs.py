@@ -207,6 +207,7 @@ def open_run(
     changed: bool = False,
     trial: bool = False,
     num_jobs: int = 1,
+    settings: str = "",
     **overrides: Any,
 ) -> Run:
     """Open a notebook's run and say what it runs on.
@@ -220,24 +221,37 @@ def open_run(
         changed: whether settings of the notebook's own are not as it has them.
         trial: cut everything down to a few steps on tiny data, to see that it runs through.
         num_jobs: processes that train at once; no influence on any number.
+        settings: fields of the profile as a JSON object, such as '{"num_lambdas": 25}'; for runs,
+            since papermill hands over texts and numbers only.
         **overrides: fields of the profile to replace; 0 and "" leave a field as it is.
 
     Raises:
-        ValueError: for an unknown profile, field, data set or architecture.
+        ValueError: for an unknown profile, field, data set or architecture, a wrong value, or a
+            folder that cannot be one or is for other things.
         FileNotFoundError: if the profile's data set is not to be had.
     """
-    chosen = experiments.get_profile(profile, **overrides)
+    paths.checked_name(notebook, "the name of a notebook")
+    flags = {"interactive": interactive, "changed": changed, "trial": trial}
+    for name, value in flags.items():
+        experiments.check_value(name, value, bool)
+    sweeps.check_num_jobs(num_jobs)
+    chosen = experiments.get_profile(profile, **_parsed(settings), **overrides)
     chosen = experiments.trial_profile(chosen) if trial else chosen
     data = datasets.load_dataset(chosen.dataset)
     model = chosen.experiment(seed=0).build_model(data)
-    folder = Path(run_dir) if run_dir else paths.runs_dir() / "interactive"
+    folder = paths.runs_dir() / "interactive"
+    if run_dir:
+        folder = paths.checked_output(run_dir, "run_dir")
+    drawn = folder / "figures"
+    if figures_dir:
+        drawn = paths.checked_output(figures_dir, "figures_dir")
     run = Run(
         notebook=notebook,
         profile=chosen,
         data=data,
         model=model,
         run_dir=folder,
-        figures_dir=Path(figures_dir) if figures_dir else folder / "figures",
+        figures_dir=drawn,
         interactive=interactive,
         changed=changed or chosen.changed,
         trial=trial,
@@ -245,6 +259,19 @@ def open_run(
     )
     display(HTML(_banner(run)), metadata={"rebasin_lab": environment()})
     return run
+
+
+def _parsed(settings: str) -> dict[str, Any]:
+    try:
+        parsed = json.loads(settings or "{}")
+    except (ValueError, TypeError, RecursionError):
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise ValueError(
+            "Expected settings to be a JSON object of fields of the profile, such as "
+            f"'{{\"num_lambdas\": 25}}'; got {experiments.shortened(settings)}."
+        )
+    return parsed
 
 
 def environment() -> dict[str, Any]:

@@ -53,15 +53,28 @@ def train_all(
         SweepError: if trainings failed, naming each and why, or were made with other settings of
             JAX, another device or other versions than this process has. The rest is trained and
             stored, so the same call goes on from there.
-        ValueError: for less than one job.
+        ValueError: for less than one job, or more than this machine can be meant for.
     """
-    if num_jobs < 1:
-        raise ValueError(f"Expected num_jobs of at least 1; got {num_jobs}.")
+    check_num_jobs(num_jobs)
     store = store or paths.checkpoints_dir()
     missing = missing_from(wanted, store=store)
     if missing and (executor is not None or num_jobs > 1):
         _train_elsewhere(missing, num_jobs, executor, store, style)
     return [experiments.trained(each, store=store, style=style) for each in wanted]
+
+
+def check_num_jobs(num_jobs: int) -> None:
+    """Raises a ValueError unless so many processes make sense here."""
+    if isinstance(num_jobs, bool) or not isinstance(num_jobs, int):
+        raise ValueError(f"Expected num_jobs to be an int; got {num_jobs!r}.")
+    if num_jobs < 1:
+        raise ValueError(f"Expected at least 1 job; got {num_jobs}.")
+    cores = os.cpu_count() or 1
+    if num_jobs > 8 * cores:
+        raise ValueError(
+            f"Expected at most {8 * cores} jobs, eight for each of {cores} cores; got {num_jobs}. "
+            "More would wait for each other and fill the memory."
+        )
 
 
 def missing_from(wanted: Iterable[Experiment], *, store: Path | None = None) -> list[Experiment]:

@@ -1,5 +1,6 @@
 import concurrent.futures
 import dataclasses
+import math
 import os
 import signal
 import subprocess
@@ -367,6 +368,60 @@ def test_networks_of_table_3_are_the_profiles_own_unless_trained_for_longer():
 def test_a_wrong_profile_is_refused(name, overrides, message):
     with pytest.raises(ValueError, match=message):
         experiments.get_profile(name, **overrides)
+
+
+NO_NUMBERS = [True, False, "7", math.nan, math.inf, -math.inf, -1, 10**12, None, [1], {}, 1 + 2j]
+WRONG = {
+    int: [*NO_NUMBERS, 1.5, 3.0],
+    float: NO_NUMBERS,
+    str: [1, True, None, ["mnist"], math.nan, "a\nb"],
+    tuple[int, ...]: [3, "3", True, [0], [-1], [1.5], [True], ["3"], [3, 2], [2, 2], [[1]], None],
+    tuple[float, ...]: [0.1, "0.1", [0.7], [-0.1], [math.nan], [True], [0.2, 0.1], ["0"], None],
+}
+
+
+@pytest.mark.parametrize("field", experiments.FIELDS)
+def test_every_field_refuses_what_it_cannot_be(field):
+    for value in WRONG[experiments.FIELDS[field]]:
+        with pytest.raises(ValueError, match=rf"Expected .*{field}.*; got") as caught:
+            experiments.get_profile("quick", **{field: value})
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("profile", experiments.PROFILES)
+@pytest.mark.parametrize("field", experiments.FIELDS)
+def test_every_field_can_be_set_and_its_own_value_is_no_change(field, profile):
+    own = getattr(experiments.PROFILES[profile], field)
+    assert not experiments.get_profile(profile, **{field: own}).changed
+    other = {str: "digits8x8", float: 0.25, int: 3, tuple[int, ...]: [3, 7]}.get(
+        experiments.FIELDS[field], [0.25]
+    )
+    changed = experiments.get_profile(profile, **{field: other})
+    assert getattr(changed, field) == (tuple(other) if isinstance(other, list) else other)
+    assert type(getattr(changed, field)) is type(own)
+    assert changed.changed == (other != own)
+
+
+def test_ranges_of_fields():
+    get = experiments.get_profile
+    assert get("quick", num_coarse_images=0).num_coarse_images == 0  # all; no "as it has it"
+    assert get("quick", minorities=[]).minorities == ()
+    assert get("quick", width=np.int64(8)) == get("quick", width=8)
+    assert type(get("quick", width=np.int64(8)).width) is int
+    assert get("paper", num_pairs=1).num_normed_pairs == 1
+    wrong = {"num_lambdas": [1, 2, 4], "num_coarse_lambdas": [1, 2], "mlp_widths": [[]]}
+    wrong |= {"contour_resolution": [1], "num_merged": [1], "num_halves": [1]}
+    wrong |= {"num_normed_pairs": [4]}
+    for field, values in wrong.items():
+        for value in values:
+            with pytest.raises(ValueError, match=f"Expected {field} to be"):
+                get("quick", **{field: value})
+
+
+def test_a_trial_keeps_what_was_asked_for():
+    asked = experiments.get_profile("quick", width=64)
+    cut = experiments.trial_profile(asked)
+    assert (cut.width, cut.num_epochs, cut.dataset) == (64, 2, "digits8x8")
 
 
 @pytest.mark.parametrize("name", experiments.PROFILES)

@@ -1,5 +1,6 @@
 """Every notebook runs headlessly at `quick`, and what it measures lies where it should."""
 
+import ast
 import json
 import os
 import re
@@ -157,6 +158,50 @@ class TestSource:
         used = set(re.findall(r"run\.check\(\s*\"([\w-]+)", source))
         own = [claim for claim in claims.CLAIMS.values() if claim.notebook == path.stem]
         assert used == {claim.id for claim in own if not claim.untestable}
+
+
+def opened_with(path, **values):
+    """What a notebook hands to `open_run`, with these values in its parameters cell."""
+    cells = nbformat.read(path, as_version=4).cells
+    tagged = next(c for c in cells if "parameters" in c.metadata.get("tags", ()))
+    names = {}
+    exec(tagged.source, names)  # plain assignments
+    names |= values
+    source = "\n".join(
+        c.source for c in cells if c.cell_type == "code" and "rl.open_run(" in c.source
+    )
+    call = next(
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "rl.open_run"
+    )
+    return {k.arg: eval(ast.unparse(k.value), names) for k in call.keywords}
+
+
+OTHER_VALUES = {"str": "digits8x8", "int": 2, "float": 0.5, "bool": True}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_and_its_run_agree_on_what_is_changed(path):
+    cell = papermill.inspect_notebook(path)
+    for name, parameter in cell.items():
+        if name in runner.RESERVED_PARAMETERS:
+            continue
+        default = ast.literal_eval(parameter["default"])
+        for value in (default, OTHER_VALUES[parameter["inferred_type_name"]]):
+            plan = runner.plan_run(only=[path.stem], parameters={name: value})
+            given = opened_with(path, **plan.parameters_of(path))
+            fields = {k: v for k, v in given.items() if k in experiments.FIELDS}
+            chosen = experiments.get_profile("quick", **fields)
+            says = given.get("changed", False) or chosen.changed or given["trial"]
+            assert bool(says) == bool(plan.changes(path)) == (value != default), (name, value)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_field_of_the_profile_reaches_every_notebook(path):
+    plan = runner.plan_run(only=[path.stem], parameters={"mlp_widths": [16], "batch_size": 10})
+    given = opened_with(path, **plan.parameters_of(path))
+    assert json.loads(given["settings"]) == {"mlp_widths": [16], "batch_size": 10}
 
 
 def test_every_dial_and_the_explorer_have_a_picture_in_both_themes():

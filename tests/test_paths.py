@@ -177,3 +177,65 @@ def test_what_cannot_be_locked_is_an_error_at_once(tmp_path):
     for path in (tmp_path / "file" / "below", tmp_path / "taken"):
         with pytest.raises(OSError, match="Could not lock .*"), paths.locked(path, "mine"):
             pytest.fail("held")
+
+
+def test_a_home_is_written_as_a_tilde(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name, found in (("REBASIN_RUNS", paths.runs_dir), ("REBASIN_DATA", paths.data_dir)):
+        monkeypatch.setenv(name, "~/mine")
+        assert found() == tmp_path / "mine"
+
+
+def make_odd_places(folder):
+    """Things that no folder can be made of, by name."""
+    (folder / "file").touch()
+    os.mkfifo(folder / "fifo")
+    (folder / "to a file").symlink_to(folder / "file")
+    below = {name: str(folder / name) for name in ("file", "file/below", "fifo", "to a file")}
+    more = {"device": "/dev/null", "below a device": "/dev/null/x", "long": "x" * 300}
+    return below | more | {"blank": " ", "bytes": os.fsdecode(b"\xff"), "user": "~no-such-user/x"}
+
+
+def test_what_cannot_be_a_folder_is_refused_in_a_paragraph(monkeypatch, tmp_path):
+    for name, place in make_odd_places(tmp_path).items():
+        monkeypatch.setenv("REBASIN_RUNS", place)
+        with pytest.raises(ValueError, match="REBASIN_RUNS to be a folder.*; got .*: ") as caught:
+            paths.runs_dir()
+        assert "\n" not in str(caught.value), name
+    for place in ("", "a\0b"):
+        with pytest.raises(ValueError, match="Expected it to be a folder"):
+            paths.checked_folder(place, "it")
+
+
+def test_a_link_to_a_folder_or_to_nothing_yet_is_a_folder(monkeypatch, tmp_path):
+    (tmp_path / "there").mkdir()
+    for name in ("there", "not yet"):
+        link = tmp_path / f"link to {name}"
+        link.symlink_to(tmp_path / name)
+        monkeypatch.setenv("REBASIN_RUNS", f"{link}/")
+        assert paths.runs_dir() == tmp_path / name
+
+
+@pytest.mark.parametrize("name", ["x", "quick", "a.b-c_d", "x" * 100, "7", "_x", "console"])
+def test_names(name):
+    assert paths.checked_name(name, "it") == name
+    assert paths.run_dir(name) == paths.runs_dir() / name
+
+
+def test_nothing_outside_a_folder_is_removed(tmp_path):
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    for folder in (inside, outside):
+        folder.mkdir()
+        (folder / "file").touch()
+    (inside / "link").symlink_to(outside)
+    for path in (outside / "file", inside / "link" / "file", inside / ".." / "outside" / "file"):
+        with pytest.raises(ValueError, match="Expected .* to lie in"):
+            paths.remove(path, within=inside)
+    assert (outside / "file").exists()
+    paths.remove(inside / "file", within=inside)
+    paths.remove(inside / "file", within=inside)  # is gone already
+    paths.remove(inside / "link", within=inside)
+    assert list(inside.iterdir()) == []
+    (inside / "folder").mkdir()
+    with pytest.raises(OSError, match="Could not remove .* Move it away"):
+        paths.remove(inside / "folder", within=inside)

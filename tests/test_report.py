@@ -125,7 +125,9 @@ def test_the_top_says_what_was_run_on_what():
 
 def test_changed_settings_are_named_at_the_top():
     page = Page(render(parameters={"width": 64}))
-    assert "width = 64: so no claim is judged" in [value["text"] for value in page.all("dd")]
+    assert "width = 64: no claim of a notebook that has them is judged" in [
+        value["text"] for value in page.all("dd")
+    ]
 
 
 def test_every_claim_has_a_row_with_its_numbers_and_its_status_in_words():

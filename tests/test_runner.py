@@ -30,6 +30,8 @@ ROOT = Path(__file__).parents[1]
 PARAMETERS = """
 profile: str = "quick"  # sizes
 width: int = 0  # units
+trial: bool = False  # small
+settings: str = ""  # more
 num_jobs: int = 1  # processes
 run_dir: str = ""
 figures_dir: str = ""
@@ -136,8 +138,8 @@ def test_a_failing_notebook_stops_the_run_and_keeps_what_ran(sequence):
         n01_second=["x = 1", "raise ValueError(f'width {width} is no good')"],
         n02_third=["pass"],
     )
-    status, text = reproduce(parameters={"width": 7})
-    run_dir = paths.runs_dir() / "quick-changed"
+    status, text = reproduce(parameters={"width": 7}, run_name="mine")
+    run_dir = paths.runs_dir() / "mine"
     assert status == 1
     assert "[1/3] 00_first" in text
     assert "02_third" not in text
@@ -322,7 +324,7 @@ def _edit_claims(monkeypatch, run, sequence):
 
 
 def _edit_figure(monkeypatch, run, sequence):
-    path = paths.figures_dir() / "00_a" / "one.json"
+    path = run / "figures" / "00_a" / "one.json"
     path.write_text(path.read_text().replace("C.", "D."))
 
 
@@ -549,7 +551,7 @@ def test_jobs_go_to_notebooks_that_have_them_and_are_no_changed_setting(sequence
 
 def test_figures_of_a_run_are_those_its_notebooks_wrote(sequence, executed):
     sequence(n00_a=["pass"])
-    old = paths.figures_dir() / "00_a" / "old.json"
+    old = paths.runs_dir() / "quick" / "figures" / "00_a" / "old.json"
     old.parent.mkdir(parents=True)
     old.write_text("{}")
     (old.parent / "one.json").write_text("{}")
@@ -808,6 +810,18 @@ def test_the_gpu_workflow_offers_the_profiles_and_runs_weekly_on_a_gpu():
         ({"parameters": {"num_jobs": 2}}, "got 'num_jobs'. Use --jobs for it"),
         ({"num_jobs": 0}, "Expected at least 1 job; got 0"),
         ({"parameters": {"width": "wide"}}, "Expected width to be a positive int"),
+        ({"parameters": {"trial": "false"}}, "Expected trial to be true or false; got 'false'"),
+        ({"parameters": {"trial": 1}}, "Expected trial to be true or false; got 1"),
+        ({"parameters": {"settings": "{}"}}, "got 'settings'"),
+        ({"parameters": {"name": "paper"}}, "got 'name'"),
+        ({"parameters": {"batch_size": 0}}, "Expected batch_size to be a positive int; got 0"),
+        ({"parameters": {"batch_size": 10**6}}, "Expected batch_size to be at most 4000"),
+        ({"parameters": {"widht": 3}}, r"do you mean width"),
+        ({"num_jobs": -1}, "Expected at least 1 job; got -1"),
+        ({"num_jobs": 10**6}, "Expected at most .* jobs"),
+        ({"num_jobs": True}, "Expected num_jobs to be an int"),
+        ({"profile": ""}, "Expected a profile among .*got ''"),
+        ({"only": [""]}, "Expected the start of a notebook's name"),
         ({"profile": "huge"}, "Expected a profile among"),
         ({"only": ["07"]}, "Expected the start of a notebook's name .*00_first.*got '07'"),
     ],
@@ -842,11 +856,14 @@ def test_no_notebooks_says_where_they_are_expected(sequence):
         ("interactive=true", True),
         ("seeds=[1, 2]", [1, 2]),
         ("name=a=b", "a=b"),
+        ("seed=010", "010"),  # no octal number
+        ("seed=1:30", "1:30"),  # no number in base 60
+        (" width =3", 3),
     ],
 )
 def test_parameters_have_the_type_they_look_like(text, value):
     name, parsed = runner.parse_parameter(text)
-    assert name == text.partition("=")[0]
+    assert name == text.partition("=")[0].strip()
     assert parsed == value
     assert type(parsed) is type(value)
 
@@ -857,6 +874,9 @@ def test_parameters_have_the_type_they_look_like(text, value):
         ("width", "name=value; got 'width'"),
         ("width=[1", "cannot be read"),
         ("width=[1e", "cannot be read"),
+        ("=3", "name=value; got '=3'"),
+        ("x=" + "[" * 3000, "cannot be read"),
+        ("x=2020-13-45", "cannot be read"),
     ],
 )
 def test_a_parameter_that_cannot_be_read_is_refused(text, message):
@@ -876,20 +896,206 @@ def test_scoreboard_printed_is_of_the_chosen_notebooks(sequence, executed):
 
 
 @pytest.mark.parametrize(
-    ("options", "run", "tracked"),
+    ("options", "run"),
     [
-        ({}, "quick", True),
-        ({"only": ["00"]}, "quick-partial", True),
-        ({"parameters": {"width": 8}}, "quick-changed", False),
-        ({"run_name": "mine"}, "mine", True),
+        ({}, "quick"),
+        ({"only": ["00"]}, "quick-partial"),
+        ({"parameters": {"width": 8}}, "quick-width-8-[0-9a-f]{8}"),
+        ({"parameters": {"width": 8}, "only": ["00"]}, "quick-width-8-[0-9a-f]{8}-partial"),
+        ({"parameters": {"width": 512}}, "quick"),
+        ({"parameters": {"width": 0}}, "quick"),
+        ({"parameters": {"trial": True}}, "quick-trial-[0-9a-f]{8}"),
+        ({"parameters": {"trial": False}}, "quick"),
+        ({"parameters": {"mlp_widths": [16, 32]}}, "quick-mlp-widths-16-32-[0-9a-f]{8}"),
+        ({"run_name": "mine"}, "mine"),
     ],
 )
-def test_only_quick_as_it_stands_draws_the_tracked_figures(sequence, options, run, tracked):
+def test_every_run_draws_into_its_own_folder_named_by_its_settings(sequence, options, run):
     sequence(n00_first=["pass"])
     plan = runner.plan_run(**options)
-    assert plan.run_dir == paths.runs_dir() / run
-    home = paths.figures_dir() if tracked else plan.run_dir / "figures"
-    assert plan.figures_dir == home
+    assert plan.run_dir.parent == paths.runs_dir()
+    assert re.fullmatch(run, plan.run_dir.name)
+    assert plan.figures_dir == plan.run_dir / "figures"
+    assert runner.plan_run(**options).run_dir == plan.run_dir
+
+
+def test_other_settings_have_another_folder(sequence):
+    sequence(n00_first=["pass"])
+    settings = [{"width": 8}, {"width": 9}, {"num_pairs": 1}, {"mlp_widths": [8]}, {"trial": True}]
+    settings += [{"minorities": []}, {"width": 8, "trial": True}]
+    folders = {runner.plan_run(parameters=each).run_dir for each in settings}
+    assert len(folders) == len(settings)
+
+
+NO_NAMES = ["../notebooks", "a/b", "/tmp/x", "", ".", "..", ".x", "x.", "-x", "a b", "ä", "a\nb"]
+NO_NAMES += ["{x}", "~", "x" * 101, "checkpoints", "Records", "INTERACTIVE", "compiled", "browser"]
+NO_NAMES += ["con", "NUL.txt", "com1", "a\\b", "a:b", "a\0b"]
+
+
+@pytest.mark.parametrize("name", NO_NAMES)
+def test_a_run_is_a_name_and_no_source_is_lost(sequence, executed, name):
+    sequence(n00_first=["pass"])
+    source = paths.notebooks_dir() / "00_first.ipynb"
+    before = source.read_bytes()
+    with pytest.raises(ValueError, match="Expected .*name.*got"):
+        reproduce(run_name=name)
+    assert source.read_bytes() == before
+    assert not executed
+
+
+def test_a_run_folder_that_leads_elsewhere_is_refused(sequence, executed):
+    sequence(n00_first=["pass"])
+    before = (paths.notebooks_dir() / "00_first.ipynb").read_bytes()
+    paths.runs_dir().mkdir()
+    (paths.runs_dir() / "mine").symlink_to(paths.notebooks_dir())
+    with pytest.raises(ValueError, match="it is a link to .*notebooks"):
+        reproduce(run_name="mine")
+    (paths.runs_dir() / "other").mkdir()
+    (paths.runs_dir() / "other" / "figures").symlink_to(paths.notebooks_dir())
+    with pytest.raises(ValueError, match="it is a link to .*notebooks"):
+        reproduce(run_name="other")
+    (paths.runs_dir() / "third").mkdir()
+    (paths.runs_dir() / "third" / "claims").symlink_to(paths.notebooks_dir())
+    with pytest.raises(ValueError, match="Remove the link"):
+        reproduce(run_name="third")
+    assert (paths.notebooks_dir() / "00_first.ipynb").read_bytes() == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
+def test_links_from_a_run_to_the_source_are_removed_and_the_source_stays(sequence, link):
+    sequence(n00_first=["pass"])
+    source, run = paths.notebooks_dir() / "00_first.ipynb", paths.runs_dir() / "quick"
+    before = source.read_bytes()
+    run.mkdir(parents=True)
+    for ending in ("ipynb", "log"):
+        getattr(run / f"00_first.{ending}", link)(source)
+    status, text = reproduce()
+    assert status == 0, text
+    assert source.read_bytes() == before
+    assert execution.read_record(run / "00_first.ipynb")["error"] == ""
+
+
+def test_a_notebook_is_not_executed_onto_itself(sequence):
+    sequence(n00_first=["pass"])
+    source = paths.notebooks_dir() / "00_first.ipynb"
+    with pytest.raises(ValueError, match="to differ"):
+        execution.execute(
+            source,
+            source,
+            {},
+            kernels=execution.Kernels(source.parent),
+            code="",
+            status=logging.NullHandler(),
+        )
+    assert source.is_file()
+
+
+def test_two_runs_in_one_folder_are_refused_naming_the_first(sequence, executed, tmp_path):
+    sequence(n00_first=["pass"])
+    plan = runner.plan_run(run_name="mine", figures_dir=tmp_path / "drawn")
+    with paths.locked(plan.run_dir, "running something"):
+        with pytest.raises(paths.LockedError, match=rf"process {os.getpid()} on .* --run NAME"):
+            reproduce(run_name="mine")
+    assert not executed
+    assert reproduce(run_name="mine")[0] == 0
+
+
+def test_two_runs_that_draw_into_one_folder_are_refused(sequence, executed, monkeypatch, tmp_path):
+    sequence(n00_first=["pass"])
+    execute = execution.execute
+
+    def second(*arguments, **options):
+        monkeypatch.setattr(execution, "execute", execute)
+        with pytest.raises(paths.LockedError, match="in use by process"):
+            reproduce(run_name="second", figures_dir=tmp_path / "drawn")
+        return execute(*arguments, **options)
+
+    monkeypatch.setattr(execution, "execute", second)
+    assert reproduce(run_name="first", figures_dir=tmp_path / "drawn")[0] == 0
+    assert reproduce(run_name="second", figures_dir=tmp_path / "drawn")[0] == 0
+
+
+@pytest.mark.parametrize("where", ["file", "file/below", "notebooks", "notebooks/below"])
+def test_figures_go_to_a_folder_that_is_for_them(sequence, tmp_path, where):
+    sequence(n00_first=["pass"])
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="Expected --figures to be a folder"):
+        runner.plan_run(figures_dir=tmp_path / where)
+
+
+ODD_FOLDERS = [
+    "with space",
+    "ünï",
+    "{x}",
+    "{0}",
+    "100%",
+    "$HOME",
+    'it\'s "q"',
+    "a\nb",
+    "a\\nb",
+    "#",
+]
+
+
+@pytest.mark.slow
+def test_folders_of_any_name_work(sequence, tmp_path, monkeypatch):
+    draw = DRAW.format(notebook="00_first", name="one")
+    sequence(n00_first=[MEASURE.format(notebook="00_first", value=3498), draw])
+    runs = tmp_path.joinpath(*ODD_FOLDERS)
+    monkeypatch.setenv("REBASIN_RUNS", f"{runs}/")
+    status, text = reproduce()
+    assert status == 0, text
+    assert {path.name for path in (runs / "quick").iterdir()} >= {
+        "00_first.ipynb",
+        "00_first.log",
+        "claims",
+        "figures",
+        "report.html",
+        "scoreboard.json",
+    }
+
+
+@pytest.mark.slow
+def test_a_relative_folder_is_one_for_the_command_and_its_kernels(sequence, tmp_path, monkeypatch):
+    say = """
+import os, pathlib
+names = ("REBASIN_RUNS", "REBASIN_DATA", "JAX_COMPILATION_CACHE_DIR")
+pathlib.Path(run_dir, "said").write_text("\\n".join(os.environ[name] for name in names))
+"""
+    sequence(n00_first=[say])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REBASIN_RUNS", "mine")
+    monkeypatch.setenv("REBASIN_DATA", "../data")
+    (tmp_path.parent / "data").mkdir(exist_ok=True)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "compiled")
+    status, text = reproduce()
+    assert status == 0, text
+    said = (tmp_path / "mine" / "quick" / "said").read_text().splitlines()
+    assert said == [
+        str(tmp_path / "mine"),
+        str(tmp_path.parent / "data"),
+        str(tmp_path / "compiled"),
+    ]
+    assert os.environ["REBASIN_RUNS"] == "mine"
+
+
+def test_fields_of_the_profile_reach_notebooks_that_have_no_parameter_for_them(sequence, executed):
+    sequence(n00_a=["pass"])
+    reproduce(parameters={"mlp_widths": [16, 32], "width": 8})
+    given = executed[-1][1]
+    assert given["width"] == 8
+    assert json.loads(given["settings"]) == {"mlp_widths": [16, 32]}
+
+
+def test_a_setting_is_a_change_of_the_notebooks_it_reaches(sequence):
+    sequence(n00_a=["pass"])
+    path = paths.notebooks_dir() / "00_a.ipynb"
+    without = path.read_text().replace("width: int", "size: int").replace("settings: str", "x: str")
+    (paths.notebooks_dir() / "01_b.ipynb").write_text(without)
+    plan = runner.plan_run(parameters={"width": 8})
+    reached = {notebook.stem: plan.changes(notebook) for notebook in plan.notebooks}
+    assert reached == {"00_a": {"width": 8}, "01_b": {}}
 
 
 def test_a_dry_run_tells_what_is_stored_and_what_is_not_and_trains_nothing(monkeypatch, tiny_data):

@@ -1,3 +1,4 @@
+import inspect
 import json
 
 import pytest
@@ -104,3 +105,43 @@ def test_interactive_work_leaves_the_tracked_figures_alone(run, monkeypatch):
     opened = runs.open_run("04_loss_landscapes")
     assert paths.figures_dir() not in opened.figures_dir.parents
     assert opened.run_dir == paths.runs_dir() / "interactive"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"trial": "false"}, "Expected trial to be true or false; got 'false'"),
+        ({"changed": 0}, "Expected changed to be true or false"),
+        ({"interactive": None}, "Expected interactive to be true or false"),
+        ({"width": True}, "Expected width to be a positive int; got True"),
+        ({"num_jobs": 0}, "Expected at least 1 job"),
+        ({"settings": "num_lambdas=3"}, "Expected settings to be a JSON object"),
+        ({"settings": "[1]"}, "Expected settings to be a JSON object"),
+        ({"settings": '{"num_lambdas": NaN}'}, "Expected num_lambdas to be an odd int"),
+        ({"profile": ""}, "Expected a profile among"),
+        ({"run_dir": str(paths.notebooks_dir())}, "Expected run_dir to be a folder"),
+        ({"figures_dir": "/dev/null"}, "Expected figures_dir to be a folder"),
+    ],
+)
+def test_what_cannot_be_opened_is_refused_at_once(options, message):
+    open_run = inspect.unwrap(runs.open_run)  # as readers have it, without checks of types
+    with pytest.raises(ValueError, match=message):
+        open_run("04_loss_landscapes", **{"interactive": False} | options)
+
+
+@pytest.mark.parametrize("name", ["../04_loss_landscapes", "", "a/b", "/etc/passwd"])
+def test_names_of_notebooks_and_figures_are_no_paths(run, name):
+    opened, _ = run
+    with pytest.raises(ValueError, match="Expected the name of a notebook"):
+        runs.open_run(name, interactive=False)
+    numbers = {"objectives": {"one": [0.0, 1.0]}, "visits_per_sweep": 1}
+    with pytest.raises(ValueError, match="Expected the name of a figure"):
+        opened.figure(name, plot="objective", numbers=numbers, caption="C.", alt="A.")
+
+
+def test_settings_as_json_are_fields_of_the_profile(run):
+    opened = runs.open_run(
+        "04_loss_landscapes", interactive=False, settings='{"mlp_widths": [8, 16]}'
+    )
+    assert opened.profile.mlp_widths == (8, 16)
+    assert opened.changed

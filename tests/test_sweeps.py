@@ -157,5 +157,5 @@ def test_networks_that_were_trained_otherwise_are_not_taken_for_those_asked_for(
 
 
 def test_less_than_one_job_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="num_jobs of at least 1"):
+    with pytest.raises(ValueError, match="at least 1 job; got 0"):
         sweeps.train_all(GRID, store=tmp_path, num_jobs=0)

@@ -7,7 +7,7 @@ numbers. `claim` says what a claim is, `scoreboard` what became of it; the other
 themselves, one module a notebook.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from rebasin_lab.claims import (
     counterexample,
@@ -70,10 +70,16 @@ def measure(
 
 
 def scoreboard(
-    profile: str, measured: Mapping[str, Iterable[float]], *, changed: bool = False
+    profile: str, measured: Mapping[str, Iterable[float]], *, changed: Collection[str] = ()
 ) -> list[ClaimResult]:
-    """All claims, in order, with what was measured for them."""
+    """All claims, in order, with what was measured for them.
+
+    Args:
+        profile: of the run.
+        measured: numbers by claim.
+        changed: ids of claims that were measured with changed settings.
+    """
     return [
-        ClaimResult(claim, profile, tuple(measured.get(claim.id, ())), changed)
+        ClaimResult(claim, profile, tuple(measured.get(claim.id, ())), claim.id in changed)
         for claim in CLAIMS.values()
     ]

@@ -10,10 +10,10 @@ import contextlib
 import dataclasses
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from rebasin_lab import paths
 from rebasin_lab.datasets import dataset, formats
 
 Reader = Callable[[formats.Contents], tuple[formats.Split, formats.Split]]
@@ -69,10 +69,9 @@ def search_folders(source: Source, data_dir: Path | str | None) -> list[Path]:
         source: the data set.
         data_dir: where the user keeps data sets; None for $REBASIN_DATA, if that is set.
     """
-    root = data_dir or os.environ.get("REBASIN_DATA")
+    root = Path(data_dir).expanduser() if data_dir else paths.data_dir()
     if not root:
         return [user_cache(source.name)]
-    root = Path(root).expanduser()
     if not root.is_dir():
         setting = "data_dir" if data_dir else "the environment variable REBASIN_DATA"
         raise FileNotFoundError(
@@ -110,10 +109,10 @@ def find(source: Source, folders: Sequence[Path]) -> tuple[Layout, str, formats.
     """First layout found: itself, what it was read from, and its verified files; None if none."""
     for folder in folders:
         for layout in source.layouts:
-            paths = [_plain_or_gzipped(folder / layout.folder / name) for name in layout.files]
-            if all(path.is_file() for path in paths):
-                where = layout.folder or " + ".join(path.name for path in paths)
-                return layout, where, _read_folder(layout, paths)
+            files = [_plain_or_gzipped(folder / layout.folder / name) for name in layout.files]
+            if all(file.is_file() for file in files):
+                where = layout.folder or " + ".join(file.name for file in files)
+                return layout, where, _read_folder(layout, files)
             if layout.archive and (folder / layout.archive).is_file():
                 return layout, layout.archive, _read_archive(layout, folder / layout.archive)
     return None
@@ -163,9 +162,9 @@ def _plain_or_gzipped(path: Path) -> Path:
     return path if path.is_file() else path.with_name(f"{path.name}.gz")
 
 
-def _read_folder(layout: Layout, paths: Sequence[Path]) -> formats.Contents:
+def _read_folder(layout: Layout, files: Sequence[Path]) -> formats.Contents:
     contents: formats.Contents = {}
-    for (name, checksum), path in zip(layout.files.items(), paths, strict=True):
+    for (name, checksum), path in zip(layout.files.items(), files, strict=True):
         where, data = str(path), path.read_bytes()
         if path.name != name:
             data = formats.gunzip(data, where=where)

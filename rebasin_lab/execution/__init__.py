@@ -90,14 +90,21 @@ def execute(
 
     Args:
         notebook: the source.
-        output: the executed copy; an earlier one is removed first.
+        output: the executed copy; an earlier one, and its log, are removed first.
         parameters: values for its parameters cell.
         kernels: one of them runs it.
         code: a digest of what kernels import.
         status: receives what the notebook prints, as it prints.
         is_last: if not, a kernel is made ready for the next notebook.
+
+    Raises:
+        ValueError: if the copy would be the notebook itself.
+        OSError: if an earlier copy cannot be removed.
     """
-    output.unlink(missing_ok=True)
+    if output.parent.resolve() / output.name == notebook.resolve():
+        raise ValueError(f"Expected a notebook and its executed copy to differ; got '{notebook}'.")
+    for old in (output, output.with_suffix(".log")):
+        paths.remove(old, within=output.parent)
     take_kernel = functools.partial(kernels.take, code, prepare_next=not is_last)
     logger = logging.getLogger("papermill")
     logger.setLevel(logging.INFO)
@@ -202,8 +209,8 @@ def _run(
 ) -> str:
     try:
         papermill.execute_notebook(
-            notebook,
-            output,
+            _literal(notebook),
+            _literal(output),
             parameters=dict(parameters),
             kernel_name="python3",
             km=take_kernel(),
@@ -223,6 +230,11 @@ def _run(
     if error:
         logger.error(error)
     return error
+
+
+def _literal(path: Path) -> str:
+    """A path for papermill, which puts parameters in place of what stands in braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def _last_started_cell(output: Path) -> str:

@@ -18,7 +18,18 @@ from rebasin_lab.experiments.families import (
     trial_family,
 )
 from rebasin_lab.experiments.grids import GRIDS, grid
-from rebasin_lab.experiments.profiles import PROFILES, Profile, get_profile, trial_profile
+from rebasin_lab.experiments.profiles import (
+    FIELDS,
+    PROFILES,
+    Profile,
+    check_field,
+    check_value,
+    get_profile,
+    leaves_as_it_is,
+    near_matches,
+    shortened,
+    trial_profile,
+)
 from rebasin_lab.experiments.store import (
     PACKAGES,
     Trained,
@@ -35,6 +46,7 @@ __all__ = [
     "BATCH_NORM",
     "CIFAR_MLP",
     "CONVOLUTIONAL",
+    "FIELDS",
     "GRIDS",
     "PACKAGES",
     "PROFILES",
@@ -43,6 +55,8 @@ __all__ = [
     "Experiment",
     "Profile",
     "Trained",
+    "check_field",
+    "check_value",
     "describe",
     "digest",
     "epochs_stored",
@@ -51,8 +65,11 @@ __all__ = [
     "get_split_data",
     "grid",
     "is_stored",
+    "leaves_as_it_is",
+    "near_matches",
     "package_versions",
     "path_of",
+    "shortened",
     "trained",
     "trial_experiment",
     "trial_family",

@@ -1,6 +1,7 @@
 """Families: what profiles train besides their MLP, and what a CPU makes of it."""
 
 import dataclasses
+from typing import Any
 
 from rebasin_lab import datasets, training
 from rebasin_lab.experiments.experiment import Experiment
@@ -204,14 +205,14 @@ def get_convolutional_family(
     Args:
         profile: its name.
         kind: "resnet" or "vgg".
-        dataset: to train on; like all that follows, 0 or "" is the profile's own.
+        dataset: to train on; like all that follows, 0, "" or the profile's own value is no change.
         width: the only one.
         num_images: to train on.
         num_epochs: to train for.
     """
     if profile not in CONVOLUTIONAL:
         return None
-    family = CONVOLUTIONAL[profile][kind]
+    family, dataset = CONVOLUTIONAL[profile][kind], _other(profile, "dataset", dataset)
     return dataclasses.replace(
         family,
         dataset=dataset or family.dataset,
@@ -229,14 +230,20 @@ def get_split_data(
 
     Args:
         profile: its name.
-        dataset: to train on; like all that follows, 0 or "" is the profile's own.
+        dataset: to train on; like all that follows, 0, "" or the profile's own value is no change.
         width: units per hidden layer, or the multiple of a published width.
         num_epochs: to train for.
     """
-    base = SPLIT_DATA[profile]
+    base, dataset = SPLIT_DATA[profile], _other(profile, "dataset", dataset)
+    width, num_epochs = _other(profile, "width", width), _other(profile, "num_epochs", num_epochs)
     size = {base.options[-1][0]: width} if width else {}
     base = dataclasses.replace(base, dataset=dataset or base.dataset).sized(**size)
     return base.trained_with(num_epochs=num_epochs or base.train.num_epochs)
+
+
+def _other(profile: str, field: str, value: Any) -> Any:
+    """A value for a field; 0 or "" if it is the profile's own, which is no change anywhere."""
+    return type(value)() if value == getattr(PROFILES[profile], field) else value
 
 
 def trial_experiment(experiment: Experiment) -> Experiment:

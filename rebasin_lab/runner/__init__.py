@@ -12,6 +12,7 @@ from rebasin_lab.runner.plan import (
     Plan,
     notebook_sequence,
     parse_parameter,
+    parse_parameters,
     plan_run,
 )
 from rebasin_lab.runner.sequence import reproduce
@@ -21,6 +22,7 @@ __all__ = [
     "Plan",
     "notebook_sequence",
     "parse_parameter",
+    "parse_parameters",
     "plan_run",
     "preview",
     "reproduce",

@@ -4,7 +4,11 @@ A parameter no notebook has (papermill only warns of it), an unknown profile, mi
 that is said before anything runs.
 """
 
+import ast
 import dataclasses
+import hashlib
+import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,12 +17,15 @@ from typing import Any
 import papermill
 import yaml
 
-from rebasin_lab import datasets, execution, experiments, figures, paths
+from rebasin_lab import datasets, execution, experiments, figures, paths, sweeps
 
 # Set by the runner, not by the user, or through options of their own.
-RESERVED_PARAMETERS = ("profile", "run_dir", "figures_dir", "interactive", "num_jobs")
+RESERVED_PARAMETERS = ("profile", "settings", "run_dir", "figures_dir", "interactive", "num_jobs")
+
+_TYPES = {"bool": bool, "int": int, "float": float, "str": str}
 
 _EXPONENT = re.compile(r"[-+]?[\d.]+[eE][-+]?\d+")
+_NO_YAML_1_2 = re.compile(r"[-+]?(0\d|\d+:)[\d:._]*")  # octal and base 60, for version 1.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +35,7 @@ class Plan:
     Attributes:
         notebooks: in order, each with the names of its parameters.
         profile: single settings included.
-        parameters: the settings that were changed.
+        parameters: the settings that are not as the profile and the notebooks have them.
         dataset: name, title and digest of the data.
         run_dir: where everything goes but figures.
         figures_dir: where figures go.
@@ -52,12 +59,26 @@ class Plan:
             f"{self.profile.networks}, {self.profile.num_pairs} pairs"
         )
 
+    def changes(self, notebook: Path) -> dict[str, Any]:
+        """The changed settings that reach one of the notebooks; its claims are judged without any.
+
+        Of a profile all fields do, where the notebook has the parameter `settings` for them.
+        """
+        known = self.notebooks[notebook]
+        return {
+            name: value
+            for name, value in self.parameters.items()
+            if name in known or (name in experiments.FIELDS and "settings" in known)
+        }
+
     def parameters_of(self, notebook: Path) -> dict[str, Any]:
         """What one of the notebooks is run with."""
-        known = self.notebooks[notebook]
+        known, changes = self.notebooks[notebook], self.changes(notebook)
+        others = {name: value for name, value in changes.items() if name not in known}
         jobs = {"num_jobs": self.num_jobs} if self.num_jobs and "num_jobs" in known else {}
         return {
-            **{name: value for name, value in self.parameters.items() if name in known},
+            **{name: value for name, value in changes.items() if name in known},
+            **({"settings": json.dumps(others)} if others else {}),
             **jobs,
             "profile": self.profile.name,
             "run_dir": str(self.run_dir),
@@ -79,11 +100,15 @@ def notebook_sequence(only: Sequence[str] = ()) -> list[Path]:
             f"There are no notebooks in '{paths.notebooks_dir()}'. Run this from a checkout of the "
             "repository (git clone, then make reproduce)."
         )
-    for prefix in only:
-        if not any(path.stem.startswith(prefix) for path in every):
+    starts = (only,) if isinstance(only, str) else tuple(only)
+    for start in starts:
+        if not start or not any(path.stem.startswith(start) for path in every):
             names = ", ".join(path.stem for path in every)
-            raise ValueError(f"Expected the start of a notebook's name ({names}); got {prefix!r}.")
-    return [path for path in every if not only or path.stem.startswith(tuple(only))]
+            raise ValueError(
+                f"Expected the start of a notebook's name ({names}); got "
+                f"{experiments.shortened(start)}."
+            )
+    return [path for path in every if not starts or path.stem.startswith(starts)]
 
 
 def plan_run(
@@ -91,62 +116,103 @@ def plan_run(
     profile: str = "quick",
     parameters: Mapping[str, Any] | None = None,
     only: Sequence[str] = (),
-    run_name: str = "",
-    figures_dir: Path | None = None,
+    run_name: str | None = None,
+    figures_dir: str | os.PathLike[str] | None = None,
     num_jobs: int | None = None,
 ) -> Plan:
     """Check a request as far as it can be checked without running it.
 
     Args:
         profile: "quick", "laptop" or "paper".
-        parameters: values for the notebooks' parameters.
+        parameters: values for the notebooks' parameters, and for fields of the profile. One that
+            is as the profile or the notebooks have it is no change.
         only: starts of notebook names; all of them if empty.
-        run_name: the folder under `runs/`; by default the profile's name, with "-partial" or
-            "-changed" if it is not the whole sequence as it stands.
-        figures_dir: where figures go; by default the project's `figures/` for the quick profile
-            as it stands (those are tracked), else the run's own folder.
+        run_name: the folder under `runs/`, a name as `paths.run_dir` takes it. By default it tells
+            profile and changed settings, so that other settings have another folder, and ends in
+            "-partial" if it is not the whole sequence.
+        figures_dir: where figures go; by default the run's own folder.
         num_jobs: processes to train in, for notebooks with a parameter `num_jobs`. It changes no
             result, so it is no changed setting.
 
     Raises:
-        ValueError: for an unknown profile, notebook or parameter, or a wrong value.
+        ValueError: for an unknown profile, notebook or parameter, a wrong value, name or folder.
         OSError: if the profile's data set is not to be had.
     """
-    if num_jobs is not None and num_jobs < 1:
-        raise ValueError(f"Expected at least 1 job; got {num_jobs}.")
-    parameters = dict(parameters or {})
+    if num_jobs is not None:
+        sweeps.check_num_jobs(num_jobs)
+    experiments.get_profile(profile)
     for path in notebook_sequence(only):
         execution.read_notebook(path)
-    notebooks = {
-        path: frozenset(papermill.inspect_notebook(path)) for path in notebook_sequence(only)
-    }
-    known = sorted(frozenset().union(*notebooks.values()) - frozenset(RESERVED_PARAMETERS))
-    for name in parameters:
-        if name not in known:
-            advice = " Use --jobs for it." if name == "num_jobs" else ""
-            raise ValueError(
-                f"Expected a parameter of the chosen notebooks ({', '.join(known)}); got {name!r}."
-                f"{advice}"
-            )
-    fields = {field.name for field in dataclasses.fields(experiments.Profile)}
+    cells = {path: papermill.inspect_notebook(path) for path in notebook_sequence(only)}
+    changed = _changed(cells, profile, parameters or {})
     chosen = experiments.get_profile(
-        profile, **{name: value for name, value in parameters.items() if name in fields}
+        profile, **{name: value for name, value in changed.items() if name in experiments.FIELDS}
     )
-    if parameters.get("trial"):
+    if changed.get("trial"):
         chosen = experiments.trial_profile(chosen)
+    run_dir = paths.run_dir(_default_name(profile, changed, only) if run_name is None else run_name)
     data = datasets.load_dataset(chosen.dataset, progress=True)
-    suffix = "-changed" if parameters else "-partial" if only else ""
-    run_dir = paths.runs_dir() / (run_name or profile + suffix)
-    tracked = profile == "quick" and not parameters
+    if chosen.batch_size > len(data.train_labels):
+        raise ValueError(
+            f"Expected batch_size to be at most {len(data.train_labels)}, the training images of "
+            f"{data.title}; got {chosen.batch_size}. Lower it."
+        )
     return Plan(
-        notebooks=notebooks,
+        notebooks={path: frozenset(cell) for path, cell in cells.items()},
         profile=chosen,
-        parameters=parameters,
+        parameters=changed,
         dataset=figures.describe_dataset(data),
         run_dir=run_dir,
-        figures_dir=figures_dir or (paths.figures_dir() if tracked else run_dir / "figures"),
+        figures_dir=paths.unlinked(run_dir / "figures")
+        if figures_dir is None
+        else paths.checked_output(figures_dir, "--figures"),
         num_jobs=num_jobs,
     )
+
+
+def _changed(
+    cells: Mapping[Path, Mapping[str, Any]], profile: str, parameters: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Those parameters that are not as they stand, checked, with values of the right type."""
+    found = {name: cell for each in cells.values() for name, cell in each.items()}
+    own = {name: cell for name, cell in found.items() if name not in RESERVED_PARAMETERS}
+    fields = experiments.FIELDS if "settings" in found else {}
+    changed = {}
+    for name, value in parameters.items():
+        if name not in own and name not in fields:
+            options = {"num_jobs": "--jobs", "profile": "--profile", "figures_dir": "--figures"}
+            advice = f". Use {options[name]} for it" if name in options else ""
+            near = advice or experiments.near_matches(name, {**own, **fields})
+            raise ValueError(
+                f"Expected a parameter of the chosen notebooks ({', '.join(sorted(own))}) or a "
+                f"field of the profile ({', '.join(sorted(fields))}); got "
+                f"{experiments.shortened(name)}{near}."
+            )
+        if name in experiments.FIELDS:
+            # A notebook's cell says of 0 and "" that they are the profile's own.
+            if name in own and experiments.leaves_as_it_is(name, value):
+                continue
+            as_it_stands = getattr(experiments.PROFILES[profile], name)
+            value = experiments.check_field(name, value)
+        else:
+            as_it_stands = ast.literal_eval(own[name]["default"])
+            kind = _TYPES[own[name]["inferred_type_name"]]
+            least = 1 if kind in (int, float) and as_it_stands > 0 else 0
+            value = experiments.check_value(name, value, kind, least=least)
+        if value != as_it_stands:
+            changed[name] = value
+    return changed
+
+
+def _default_name(profile: str, changed: Mapping[str, Any], only: Sequence[str]) -> str:
+    """A name for the run of these settings: readable, and another one for others."""
+    name = profile
+    if changed:
+        content = json.dumps(changed, sort_keys=True)
+        words = [key if value is True else f"{key}-{value}" for key, value in changed.items()]
+        slug = re.sub("[^A-Za-z0-9]+", "-", "-".join(sorted(words))).strip("-")[:40].strip("-")
+        name += f"-{slug}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+    return f"{name}-partial" if only else name
 
 
 def parse_parameter(text: str) -> tuple[str, Any]:
@@ -156,13 +222,34 @@ def parse_parameter(text: str) -> tuple[str, Any]:
         ValueError: if there is no `=`, or the value is no YAML.
     """
     name, separator, value = text.partition("=")
-    if not separator:
-        raise ValueError(f"Expected a parameter as name=value; got {text!r}.")
+    if not separator or not name.strip():
+        raise ValueError(f"Expected a parameter as name=value; got {experiments.shortened(text)}.")
+    name = name.strip()
+    if _NO_YAML_1_2.fullmatch(value.strip()):
+        return name, value
     try:
         parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ValueError(f"Expected a value in {text!r}; it cannot be read: {error}.") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"Expected a value in {experiments.shortened(text)}; it cannot be read: {reason[:200]}."
+        ) from error
     # YAML 1.1 takes 1e-3, without a point, for a word.
     if isinstance(parsed, str) and _EXPONENT.fullmatch(parsed):
         parsed = float(parsed)
     return name, parsed
+
+
+def parse_parameters(texts: Sequence[str]) -> dict[str, Any]:
+    """All of several `name=value`.
+
+    Raises:
+        ValueError: if one cannot be read, or a name is given twice.
+    """
+    parsed: dict[str, Any] = {}
+    for text in texts:
+        name, value = parse_parameter(text)
+        if name in parsed:
+            raise ValueError(f"Expected each parameter once; got {name} twice. Leave one out.")
+        parsed[name] = value
+    return parsed

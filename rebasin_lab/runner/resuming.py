@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rebasin_lab import execution, experiments, identity, report, runs
+from rebasin_lab import execution, experiments, identity, paths, report, runs
 from rebasin_lab.matching import assignment
 from rebasin_lab.runner.plan import Plan
 
@@ -39,9 +39,10 @@ def deciding(plan: Plan, notebook: Path) -> dict[str, Any]:
     environment = {
         name: value
         for name, value in sorted(os.environ.items())
-        if (name.startswith("JAX_") and "CACHE" not in name)
-        or name in (*identity.VARIABLES, "REBASIN_DATA")
+        if (name.startswith("JAX_") and "CACHE" not in name) or name in identity.VARIABLES
     }
+    if data_dir := paths.data_dir():
+        environment["REBASIN_DATA"] = str(data_dir)
     return {
         "source": execution.source_digest(notebook),
         "code": code_digest(),

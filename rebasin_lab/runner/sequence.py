@@ -1,14 +1,16 @@
 """Running a plan's notebooks in order, with scoreboard and report of what has ended so far."""
 
+import contextlib
 import dataclasses
 import datetime
+import hashlib
 import io
 import json
 import os
 import platform
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rebasin_lab import claims, execution, experiments, paths, report, runs, texts
@@ -36,9 +38,44 @@ def reproduce(
 
     Returns:
         The exit status: 0 if every notebook ran through, else 1.
+
+    Raises:
+        paths.LockedError: if another run is at work in the folder, saying which.
+        OSError: if the folder cannot be written to.
     """
     texts.never_fails(out)
-    plan.run_dir.mkdir(parents=True, exist_ok=True)
+    with _held(plan):
+        return _reproduce(plan, keep_going=keep_going, anew=anew, out=out)
+
+
+@contextlib.contextmanager
+def _held(plan: Plan) -> Iterator[None]:
+    """The folders of a run, made, and kept from other runs."""
+    for folder in (plan.run_dir, plan.figures_dir):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"Could not make the folder '{folder}': {os.strerror(error.errno)}. Set "
+                "REBASIN_RUNS (or --figures) to a folder that can be written to.",
+            ) from error
+    folders = [plan.run_dir]
+    if not plan.figures_dir.is_relative_to(plan.run_dir):  # two runs may draw into one folder
+        digest = hashlib.sha256(str(plan.figures_dir).encode()).hexdigest()
+        folders.append(paths.runs_dir() / f"figures-{digest[:16]}")
+    with contextlib.ExitStack() as stack:
+        for folder in folders:
+            try:
+                stack.enter_context(paths.locked(folder, f"running {plan.title}", wait=False))
+            except paths.LockedError as error:
+                raise paths.LockedError(
+                    f"{error} Or give this run folders of its own: --run NAME, without --figures."
+                ) from error
+        yield
+
+
+def _reproduce(plan: Plan, *, keep_going: bool, anew: bool, out: io.TextIOBase) -> int:
     plural = "" if len(plan.notebooks) == 1 else "s"
     _say(f"{len(plan.notebooks)} notebook{plural}, {plan.title}", out)
     started, since = _now(), time.monotonic()
@@ -94,7 +131,7 @@ def _execute(
     is_last: bool,
 ) -> execution.NotebookOutcome:
     # What an earlier run left under this name must not pass for this one's.
-    runs.claims_file(plan.run_dir, notebook.stem).unlink(missing_ok=True)
+    paths.remove(runs.claims_file(plan.run_dir, notebook.stem), within=plan.run_dir)
     decided_by, figures_before = resuming.deciding(plan, notebook), _figure_files(plan, notebook)
     outcome = execution.execute(
         notebook,
@@ -138,9 +175,14 @@ def _figure_files(plan: Plan, notebook: Path) -> dict[Path, tuple[int, int]]:
 def _results(plan: Plan, outcomes: Iterable[execution.NotebookOutcome]) -> list[claims.ClaimResult]:
     """What the notebooks of this run measured; an earlier run's numbers do not count."""
     measured: dict[str, list[float]] = {}
+    changed: set[str] = set()
+    by_name = {notebook.stem: notebook for notebook in plan.notebooks}
     for outcome in outcomes:
-        measured |= runs.read_claims(plan.run_dir, outcome.notebook)
-    return claims.scoreboard(plan.profile.name, measured, changed=bool(plan.parameters))
+        found = runs.read_claims(plan.run_dir, outcome.notebook)
+        measured |= found
+        if plan.changes(by_name[outcome.notebook]):
+            changed |= found.keys()
+    return claims.scoreboard(plan.profile.name, measured, changed=changed)
 
 
 def _write_scoreboard(
