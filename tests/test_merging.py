@@ -570,3 +570,66 @@ def test_nothing_to_measure_on_is_refused(tiny_data, num_images, options, messag
 def test_parameters_of_another_model_are_refused(tiny_data):
     with pytest.raises(ValueError, match="'norm/mean' is missing, 2 in all"):
         rl.merging.reestimate_statistics(Normalised(), {"w": 1}, tiny_data.test_images)
+
+
+@pytest.mark.parametrize("num_networks", [2, 3])
+def test_merge_many_compares_nothing_that_is_ignored(num_networks):
+    """Stale statistics, far larger than weights, would decide; they are moved and averaged."""
+    rng = np.random.default_rng(0)
+    spec = rl.PermutationSpec(
+        {
+            "layer1.0.conv.weight": ("P", None),
+            "layer1.0.bn1.running_mean": ("P",),
+            "layer1.0.bn1.running_var": ("P",),
+            "head.weight": (None, "P"),
+        }
+    )
+    shapes = {"layer1.0.conv.weight": (16, 9), "head.weight": (5, 16)}
+    weights = {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+    orders = [
+        rl.random_permutation(spec, {**weights, **_statistics(rng)}, seed=seed)
+        for seed in range(num_networks)
+    ]
+    networks = [
+        rl.apply_permutation(spec, order, {**weights, **_statistics(rng)})
+        | rl.apply_permutation(spec, order, {**weights, **_statistics(rng, stale=True)})
+        for order in orders
+    ]
+    for ignore in (["bn1"], ["layer1.0.bn1"], ["layer1/0/bn1"], ["running_mean", "running_var"]):
+        merged = rl.merge_many(spec, networks, ignore=ignore)
+        np.testing.assert_allclose(
+            np.sort(merged.params["head.weight"], 1),
+            np.sort(networks[0]["head.weight"], 1),
+            rtol=1e-6,
+        )
+        moved = [
+            rl.apply_permutation(spec, order, network)
+            for order, network in zip(merged.permutations, networks, strict=True)
+        ]
+        bn = "layer1.0.bn1.running_mean"
+        np.testing.assert_allclose(
+            merged.params[bn], np.mean([network[bn] for network in moved], axis=0), rtol=1e-6
+        )
+        compared = [name for name in spec.axes if "bn1" not in name]
+        expected = np.mean(
+            [
+                sum(np.vdot(one[name].astype(float), other[name]) for name in compared)
+                for i, one in enumerate(moved)
+                for j, other in enumerate(moved)
+                if i != j
+            ]
+        )
+        assert merged.history[-1] == pytest.approx(expected, rel=1e-6)
+
+
+def _statistics(rng, stale=False):
+    scale = 1e3 if stale else 1.0
+    names = ("layer1.0.bn1.running_mean", "layer1.0.bn1.running_var")
+    return {name: (scale * rng.random(16)).astype(np.float32) for name in names}
+
+
+def test_merge_many_refuses_to_ignore_what_is_not_there():
+    spec = rl.PermutationSpec({"bn1.weight": ("P",), "head": ("P", None)})
+    network = {"bn1.weight": np.ones(3), "head": np.ones((3, 2))}
+    with pytest.raises(ValueError, match=r"'bn2' is none. Did you mean 'bn1'\?"):
+        rl.merge_many(spec, [network, network], ignore=["bn2"])

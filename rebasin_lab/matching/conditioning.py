@@ -7,6 +7,7 @@ constant, which `WeightProblem.objective` puts back.
 """
 
 import dataclasses
+import difflib
 import math
 from collections.abc import Collection, Mapping, Sequence
 
@@ -67,13 +68,13 @@ def weight_problem(
         params_b: the model to move; not changed. Nothing is copied that is float32 already, of a
             usual scale, and without a large mean.
         normalize: divide by the norms of units first, see `_normalized`.
-        ignore: leaves that do not count, by their path or how it begins.
+        ignore: leaves that do not count, see `ignored_leaves`.
 
     Raises:
         ValueError: if nothing is called what `ignore` says, or a permutation would move nothing
             that counts.
     """
-    ignored = _ignored(spec, ignore)
+    ignored = ignored_leaves(spec, ignore)
     pieces_spec, *pair = _pieces(spec, params_a, params_b)
     pair = [
         {path: x for path, x in pieces.items() if path.rpartition("#")[0] not in ignored}
@@ -107,18 +108,38 @@ def weight_problem(
     )
 
 
-def _ignored(spec: PermutationSpec, ignore: Collection[str]) -> set[str]:
+def ignored_leaves(spec: PermutationSpec, ignore: Collection[str]) -> set[str]:
+    """Paths of the leaves that a reader leaves out of a comparison.
+
+    Args:
+        spec: of the network.
+        ignore: each a path, or how paths begin ("batch_stats", "layer1.0"), or, where none begins
+            so, whole parts from their middle ("bn1" of "layer1.0.bn1.weight"). Parts end at "/" or,
+            as torch names them, at ".".
+
+    Raises:
+        ValueError: if nothing is called so, or a permutation would move nothing that counts.
+    """
     if isinstance(ignore, str):
         raise ValueError(
             f"Expected ignore to be a list of paths; got {ignore!r}. Write [{ignore!r}]."
         )
-    ignored = set()
-    for start in ignore:
-        found = {path for path in spec.axes if path == start or path.startswith(f"{start}/")}
+    ignored: set[str] = set()
+    parts = {path: f"/{_slashed(path)}/" for path in spec.axes}
+    for name in ignore:
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"Expected ignore to hold paths of leaves; got {name!r}.")
+        inner = f"/{_slashed(name)}/"
+        found = {path for path, whole in parts.items() if whole.startswith(inner)}
+        found = found or {path for path, whole in parts.items() if inner in whole}
         if not found:
+            every = {part for path in parts for part in (path, *_slashed(path).split("/"))}
+            near = difflib.get_close_matches(name, every)
             raise ValueError(
-                f"Expected ignore to hold paths of leaves, or how they begin; '{start}' is none. "
-                f"The network has: {', '.join(spec.axes)}."
+                f"Expected ignore to hold paths of leaves, how they begin, or parts of them; "
+                f"'{name}' is none. "
+                + (f"Did you mean '{near[0]}'? " if near else "")
+                + f"The network has: {', '.join(spec.axes)}."
             )
         ignored |= found
     for name, places in spec.permutations.items():
@@ -128,6 +149,10 @@ def _ignored(spec: PermutationSpec, ignore: Collection[str]) -> set[str]:
                 f"{', '.join(dict.fromkeys(path for path, _ in places))}."
             )
     return ignored
+
+
+def _slashed(path: str) -> str:
+    return path.replace(".", "/").strip("/")
 
 
 def _pieces(

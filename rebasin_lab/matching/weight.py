@@ -48,7 +48,7 @@ def weight_matching(
         normalize: divide every weight by the geometric mean of the norms of the units it connects,
             so that units with small weights count as much as others. The objective is then that of
             the scaled weights. Better on some thin networks, see `02_matching_methods`.
-        ignore: leaves that are moved but not compared, by their path or how it begins. BatchNorm's
+        ignore: leaves that are moved but not compared, see `ignored_leaves`. BatchNorm's
             running statistics are no weights, and the paper leaves them out: write
             `ignore=model.statistics_paths`, of a Linen network `ignore=["batch_stats"]`.
         start: improve this permutation, visiting groups in random order.

@@ -6,7 +6,7 @@ Ainsworth et al. 2022, Algorithm 3, with a running sum of all models.
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -14,6 +14,7 @@ from jaxtyping import PyTree
 
 from rebasin_lab import pytrees
 from rebasin_lab.matching import assignment, weight_matching
+from rebasin_lab.matching.conditioning import ignored_leaves
 from rebasin_lab.matching.search import Effort
 from rebasin_lab.merging.means import Arrays, aligned_networks, mean_of, replaced, sum_of
 from rebasin_lab.symmetry import (
@@ -65,6 +66,7 @@ def merge_many(
     start: Start = "grown",
     max_rounds: int = 100,
     effort: Effort = "default",
+    ignore: Collection[str] = (),
     on_round: Callable[[float], None] | None = None,
 ) -> MergeResult:
     """Any number of models, each lined up with the mean of all others (MergeMany).
@@ -86,6 +88,7 @@ def merge_many(
             networks; for trained MLPs the two end level, seeds differ by more.
         max_rounds: passes over all models before giving up on convergence.
         effort: of each matching, see `weight_matching`.
+        ignore: leaves that are moved and averaged but not compared, see `weight_matching`.
         on_round: called with the objective after every round, for progress.
 
     Returns:
@@ -95,7 +98,8 @@ def merge_many(
 
     Raises:
         ValueError: for no models, models of different architectures, a spec that does not fit them,
-            parameters that are not finite, or an unknown start or effort.
+            parameters that are not finite, an unknown start or effort, or nothing called as
+            `ignore` says.
     """
     began = time.perf_counter()
     _check_options(seed, start, max_rounds, effort)
@@ -104,7 +108,7 @@ def merge_many(
     for index, params in enumerate(networks):
         pytrees.check_finite(params, f"networks[{index}]")
     rng, num_rounds = np.random.default_rng(seed), 0
-    lineup = _Lineup(spec, networks, effort)
+    lineup = _Lineup(spec, networks, effort, ignore)
     history = [lineup.objective()]
 
     def end_round() -> None:
@@ -149,15 +153,23 @@ class _Lineup:
             since the last, or that did not get to its end.
     """
 
-    def __init__(self, spec: PermutationSpec, networks: Sequence[PyTree], effort: Effort):
-        self.spec, self.effort = spec, effort
+    def __init__(
+        self,
+        spec: PermutationSpec,
+        networks: Sequence[PyTree],
+        effort: Effort,
+        ignore: Collection[str],
+    ):
+        self.spec, self.effort, self.ignore = spec, effort, ignore
+        self._ignored = ignored_leaves(spec, ignore)
         self.networks = [
             {path: np.asarray(leaf) for path, leaf in pytrees.flatten(params).items()}
             for params in networks
         ]
-        self._moving = {path for places in spec.permutations.values() for path, _ in places}
+        moved = {path for places in spec.permutations.values() for path, _ in places}
+        self._moving = moved - self._ignored
         self._still = identity_permutation(spec, self.networks[0])
-        self._squares = math.fsum(pytrees.inner_product(x, x) for x in self.networks)
+        self._squares = math.fsum(map(self._square, self.networks))
         self.stay()
 
     def stay(self) -> None:
@@ -180,8 +192,13 @@ class _Lineup:
     def objective(self) -> float:
         """The mean inner product of two models: the square of a sum holds each pair twice."""
         num_ordered_pairs = len(self.networks) * (len(self.networks) - 1)
-        twice = pytrees.inner_product(self.total, self.total) - self._squares
+        twice = self._square(self.total) - self._squares
         return twice / num_ordered_pairs if num_ordered_pairs else 0.0
+
+    def _square(self, arrays: Arrays) -> float:
+        """Of the length, over all that is compared."""
+        compared = {path: x for path, x in arrays.items() if path not in self._ignored}
+        return pytrees.inner_product(compared, compared)
 
     def grow(self, indices: Sequence[int], seed: int) -> None:
         """Match one model after the other to the mean of the first and those before it.
@@ -227,7 +244,13 @@ class _Lineup:
         """Move one model closer to a sum of others, if it can be, and add it to them."""
         mean = {path: x / num_others for path, x in others.items()}
         found = weight_matching(
-            self.spec, mean, present, seed=seed, effort=self.effort, start=start
+            self.spec,
+            mean,
+            present,
+            seed=seed,
+            effort=self.effort,
+            start=start,
+            ignore=self.ignore,
         )
         moved = apply_permutation(self.spec, found.permutation, present)
         is_better = self._gain(others, present, moved) > 0

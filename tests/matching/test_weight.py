@@ -276,7 +276,7 @@ def test_stale_statistics_mislead_unless_they_are_ignored(method):
 @pytest.mark.parametrize(
     ("ignore", "message"),
     [
-        (["stat"], "'stat' is none. The network has: w, stats/mean"),
+        (["stat"], r"'stat' is none. Did you mean 'stats'\? The network has: w, stats/mean"),
         ("stats", r"a list of paths; got 'stats'. Write \['stats'\]"),
         (["w"], "'P_0' moves only w"),
     ],
