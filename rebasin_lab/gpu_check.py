@@ -420,9 +420,16 @@ def _memory(sizes: Sizes, multiplier: float) -> Iterator[Line]:
     images, labels = jax.device_put((data.test_images, data.test_labels))
     title = f"evaluating {sizes.resnet} {multiplier:g}x on {sizes.num_images} images"
     before = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    batches = []  # as they are traced
+
+    def apply_fn(params: PyTree, images: jax.Array) -> jax.Array:
+        batches.append(len(images))
+        return model.apply(params, images)
+
     start = time.perf_counter()
-    evaluation.evaluate(model.apply, params, images, labels)
+    evaluation.evaluate(apply_fn, params, images, labels)
     yield Line(f"{title}, first time", time.perf_counter() - start, "s")
+    yield Line(f"images at once, {title}", max(batches))
     statistics = jax.devices()[0].memory_stats() or {}
     peak, limit = (statistics.get(name) for name in ("peak_bytes_in_use", "bytes_limit"))
     share = peak / limit if peak and limit else None
