@@ -113,6 +113,7 @@ def walk_line(
         raise ValueError(f"Expected at least the two ends of the line; got {num_lambdas} points.")
     activations = trace_activations(model.apply, spec, params_a, images[:BATCH_SIZE])
     lambdas = np.linspace(0, 1, num_lambdas)
+    evaluation.check_data(model.apply, params_a, data)
     splits = jax.device_put(
         ((data.train_images, data.train_labels), (data.test_images, data.test_labels))
     )
@@ -122,7 +123,7 @@ def walk_line(
         if statistics_from is not None:
             params = merging.reestimate_statistics(model, params, statistics_from)
         metrics.append(
-            [m for split in splits for m in evaluation.evaluate(model.apply, params, *split)]
+            [m for split in splits for m in evaluation.measure(model.apply, params, *split)]
         )
         spreads.append(unit_spread(activations, params, images))
         if on_point is not None:

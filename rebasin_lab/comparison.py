@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import PyTree
 
-from rebasin_lab import datasets, interpolation, matching, pytrees
+from rebasin_lab import datasets, evaluation, interpolation, matching, pytrees
 from rebasin_lab.symmetry import (
     Permutation,
     PermutationSpec,
@@ -61,6 +61,7 @@ def compare_matchers(
     found: Mapping[str, matching.MatchingResult] | None = None,
     evaluated_on: datasets.Dataset | None = None,
     num_lambdas: int = 25,
+    loss_fn: Callable | None = None,
     on_method: Callable[[str], None] | None = None,
 ) -> dict[str, Comparison]:
     """Match a pair by several methods, and evaluate the line from A to each permuted B.
@@ -79,6 +80,8 @@ def compare_matchers(
         evaluated_on: the data set of the lines, `data` by default; needed where `data` are batches
             of your own, which have no labels.
         num_lambdas: points on each line, ends included.
+        loss_fn: of the lines and of "straight_through": another loss than cross-entropy in nats,
+            see `evaluation`.
         on_method: called with each method's name when it is done, for progress.
 
     Raises:
@@ -87,9 +90,9 @@ def compare_matchers(
     """
     params_a, params_b = pytrees.aligned(params_a, params_b)
     found = found or {}
-    calls = _calls(methods, {"apply_fn": apply_fn, "data": data})
-    on = data if evaluated_on is None else evaluated_on
-    _check_data_set(on, "data" if evaluated_on is None else "evaluated_on")
+    calls = _calls(methods, {"apply_fn": apply_fn, "data": data}, loss_fn)
+    on, name = (data, "data") if evaluated_on is None else (evaluated_on, "evaluated_on")
+    evaluation.check_data(apply_fn, params_a, on, loss_fn=loss_fn, name=name)
     if unknown := [name for name in found if name not in calls]:
         raise ValueError(f"Expected records of {list(calls)}; got {unknown}.")
     comparisons = {}
@@ -103,7 +106,7 @@ def compare_matchers(
         comparisons[name] = Comparison(
             permutation=permutation,
             curve=interpolation.interpolation_curve(
-                apply_fn, params_a, moved, on, num_lambdas=num_lambdas
+                apply_fn, params_a, moved, on, num_lambdas=num_lambdas, loss_fn=loss_fn
             ),
             inner_product=pytrees.inner_product(params_a, moved),
             distance=pytrees.distance(params_a, moved),
@@ -115,7 +118,9 @@ def compare_matchers(
 
 
 def _calls(
-    methods: Sequence[str] | Mapping[str, Mapping[str, Any]], with_data: Mapping[str, Any]
+    methods: Sequence[str] | Mapping[str, Mapping[str, Any]],
+    with_data: Mapping[str, Any],
+    loss_fn: Callable | None,
 ) -> dict[str, tuple[str, dict[str, Any]]]:
     """Name -> the matcher and its options, all checked."""
     if isinstance(methods, str):
@@ -128,6 +133,8 @@ def _calls(
         method = options.pop("method")
         if method in matching.NEED_DATA:
             options = {**with_data, **options}
+        if method == "straight_through" and loss_fn is not None:
+            options = {"loss_fn": loss_fn, **options}
         if method != "naive":
             checked = {option: value for option, value in options.items() if option != "seed"}
             matching.check_options(method, checked)
@@ -137,15 +144,6 @@ def _calls(
             )
         calls[name] = method, options
     return calls
-
-
-def _check_data_set(data: Any, name: str) -> None:
-    if not isinstance(data, datasets.Dataset):
-        raise ValueError(
-            f"Expected {name} to be a Dataset: lines are evaluated on its images and labels; got "
-            f"{type(data).__name__}. Matchers may look at batches of your own: give the data set "
-            "of the lines as evaluated_on."
-        )
 
 
 def comparison_table(compared: Sequence[Mapping[str, Comparison]]) -> str:

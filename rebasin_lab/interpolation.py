@@ -11,7 +11,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, PyTree, Shaped
 
 from rebasin_lab import datasets, evaluation, pytrees
 
@@ -38,6 +38,7 @@ def interpolation_curve(
     data: datasets.Dataset,
     *,
     num_lambdas: int = 25,
+    loss_fn: Callable | None = None,
     on_point: Callable[[], None] | None = None,
 ) -> InterpolationCurve:
     """Evaluate the line from A to B on both splits, without augmentation.
@@ -48,6 +49,7 @@ def interpolation_curve(
         params_b: the model at lambda = 1; permute it first to interpolate modulo permutation.
         data: the images to evaluate on.
         num_lambdas: equally spaced points, both ends included (the paper's figures have 25).
+        loss_fn: another loss than cross-entropy in nats, see `evaluation`.
         on_point: called after each point, for progress.
 
     Raises:
@@ -56,6 +58,7 @@ def interpolation_curve(
     params_a, params_b = pytrees.aligned_to_combine(params_a, params_b)
     if num_lambdas < 2:
         raise ValueError(f"Expected at least the two ends of the line; got {num_lambdas} points.")
+    evaluation.check_data(apply_fn, params_a, data, loss_fn=loss_fn)
     train = jax.device_put((data.train_images, data.train_labels))
     test = jax.device_put((data.test_images, data.test_labels))
     lambdas = np.linspace(0, 1, num_lambdas)
@@ -64,8 +67,8 @@ def interpolation_curve(
         params = _lerp(lam, params_a, params_b)
         points.append(
             [
-                *evaluation.evaluate(apply_fn, params, *train),
-                *evaluation.evaluate(apply_fn, params, *test),
+                *evaluation.measure(apply_fn, params, *train, loss_fn=loss_fn),
+                *evaluation.measure(apply_fn, params, *test, loss_fn=loss_fn),
             ]
         )
         if on_point is not None:
@@ -135,12 +138,13 @@ def loss_contour(
     params_a: PyTree,
     params_b: PyTree,
     params_c: PyTree,
-    images: Float[Array | np.ndarray, "n h w c"],
-    labels: Int[Array | np.ndarray, " n"],
+    images: Shaped[Array | np.ndarray, "n ..."],
+    labels: Shaped[Array | np.ndarray, "m ..."],
     *,
     resolution: int = 25,
     x_range: tuple[float, float] = (-0.4, 1.4),
     y_range: tuple[float, float] = (-0.45, 1.3),
+    loss_fn: Callable | None = None,
     on_point: Callable[[], None] | None = None,
 ) -> LossContour:
     """Evaluate the loss on a grid in the plane through A, B and C.
@@ -155,6 +159,7 @@ def loss_contour(
         resolution: points along each side.
         x_range: the paper's view, in units of ||B - A||.
         y_range: likewise.
+        loss_fn: another loss than cross-entropy in nats, see `evaluation`.
         on_point: called after each point, for progress.
 
     Raises:
@@ -181,10 +186,15 @@ def loss_contour(
     loss = np.empty((resolution, resolution))
     for i, j in np.ndindex(loss.shape):
         params = _plane_point(params_a, to_b, across, np.float32(x[j]), np.float32(y[i]))
-        loss[i, j] = evaluation.evaluate(apply_fn, params, images, labels).loss
+        loss[i, j] = evaluation.measure(apply_fn, params, images, labels, loss_fn=loss_fn).loss
         if on_point is not None:
             on_point()
     return LossContour(x, y, loss, {"A": (0.0, 0.0), "B": (1.0, 0.0), "C": (c_x, float(c_y))})
+
+
+def _check_finite(**models: PyTree) -> None:
+    for name, params in models.items():
+        pytrees.check_finite(params, name)
 
 
 @jax.jit

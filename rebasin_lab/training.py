@@ -109,7 +109,8 @@ def train(
         loop: how an epoch runs; "auto" chooses by backend.
 
     Raises:
-        ValueError: if the data has fewer images than one batch.
+        ValueError: if the data has fewer images than one batch, labels that are no classes of the
+            model, or NaN.
         FloatingPointError: if the loss stops being finite.
     """
     steps_per_epoch = _steps_per_epoch(data, config)
@@ -117,6 +118,7 @@ def train(
     images, labels = jax.device_put((data.train_images, data.train_labels))
     test_images, test_labels = jax.device_put((data.test_images, data.test_labels))
     state = state or initial_state(model, data, config, seed=seed)
+    evaluation.check_data(model.apply, state.params, data)
     shuffle_key = _named_key(seed, "shuffle")
     augment_key = _named_key(seed, "augment")
     for epoch in range(state.epoch, config.num_epochs):
@@ -124,7 +126,7 @@ def train(
         if config.augment:
             batches += (_step_keys(augment_key, epoch, steps_per_epoch),)
         params, opt_state, totals = epoch_fn(state.params, state.opt_state, images, labels, batches)
-        test = evaluation.evaluate(model.apply, params, test_images, test_labels)
+        test = evaluation.measure(model.apply, params, test_images, test_labels)
         metrics = (*(float(total) / steps_per_epoch for total in totals), *test)
         _check_finite_loss(metrics, epoch, config, seed)
         history = {

@@ -1,5 +1,6 @@
 """Loss and accuracy against NumPy."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -70,10 +71,113 @@ def test_huge_logits_do_not_overflow(tiny_data, params):
     assert np.isfinite(rl.evaluate(linear, huge, tiny_data.test_images, tiny_data.test_labels).loss)
 
 
-def test_nan_parameters_give_a_nan_loss(tiny_data, params):
-    broken = {"w": params["w"] * np.nan}
-    measured = rl.evaluate(linear, broken, tiny_data.test_images, tiny_data.test_labels)
-    assert np.isnan(measured.loss)
+@pytest.mark.parametrize("where", ["images", "parameters"])
+def test_nan_is_refused_and_named(tiny_data, params, where):
+    images = tiny_data.test_images.copy()
+    if where == "images":
+        images[3, 2, 1] = np.nan
+    else:
+        params = {"w": params["w"] * np.nan}
+    with pytest.raises(ValueError, match=f"numbers in the {where}.*NaN"):
+        rl.evaluate(linear, params, images, tiny_data.test_labels)
+
+
+MISTAKES = {
+    "negative": (lambda y: np.where(y == 3, -1, y), "from 0 to 9.* go from -1 to 9"),
+    "ignored": (lambda y: np.where(y == 3, -100, y), "weights, with weight 0"),
+    "too high": (lambda y: y + 1, "from 0 to 9.* go from 1 to 10"),
+    "one-hot": (lambda y: np.eye(10, dtype=np.int32)[y], r"write labels.argmax\(-1\)"),
+    "a column": (lambda y: y[:, None], r"Write labels\[..., 0\]"),
+    "one short": (lambda y: y[1:], "100 images, 99 labels"),
+    "floats": (lambda y: y.astype(np.float32), "Expected integers from 0 to 9.*loss_fn"),
+    "texts": (lambda y: y.astype(str), "Expected integers from 0 to 9"),
+    "a list": (lambda y: y.tolist(), "labels of images to be an array; got list"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_labels_that_are_no_classes_are_refused(tiny_data, params, mistake, without_type_checks):
+    spoil, message = MISTAKES[mistake]
+    with pytest.raises(ValueError, match=message):
+        rl.evaluate(linear, params, tiny_data.test_images, spoil(tiny_data.test_labels))
+
+
+OUTPUTS = {
+    "one row for all": (lambda z: z[:1], "a row for each of 100 images"),
+    "a pair": (lambda z: (z, z), "one array of logits; got tuple"),
+    "a dict": (lambda z: {"logits": z}, "one array of logits; got dict"),
+    "a number each": (lambda z: z[:, 0], r"logits, floats of shape \[images, ..., classes\]"),
+    "classes": (lambda z: z.astype(int), "logits, floats of shape"),
+}
+
+
+@pytest.mark.parametrize("mistake", OUTPUTS)
+def test_outputs_that_are_no_logits_are_refused(tiny_data, params, mistake):
+    spoil, message = OUTPUTS[mistake]
+    apply_fn = lambda params, images: spoil(linear(params, images))  # noqa: E731
+    with pytest.raises(ValueError, match=message):
+        rl.evaluate(apply_fn, params, tiny_data.test_images, tiny_data.test_labels)
+
+
+def squared(outputs, targets):
+    return (outputs[:, 0] - targets) ** 2
+
+
+def mean_squared(outputs, targets):
+    return squared(outputs, targets).mean()
+
+
+def masked(logits, labels):
+    """Cross-entropy of the labels that are not -100."""
+    kept = labels >= 0
+    log_p = logits - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+    chosen = jnp.take_along_axis(log_p, jnp.where(kept, labels, 0)[..., None], axis=-1)[..., 0]
+    return -chosen, kept.astype(jnp.float32)
+
+
+@pytest.mark.parametrize("loss_fn", [squared, mean_squared])
+@pytest.mark.parametrize("batch_size", [7, 5000])
+def test_a_regression_has_a_loss_and_no_accuracy(
+    tiny_data, params, monkeypatch, loss_fn, batch_size
+):
+    monkeypatch.setattr(evaluation, "BATCH_SIZE", batch_size)
+    images = tiny_data.test_images
+    targets = np.random.default_rng(1).standard_normal(100).astype(np.float32)
+    outputs = images.reshape(100, 64).astype(np.float64) @ params["w"]
+    measured = rl.evaluate(linear, params, images, targets, loss_fn=loss_fn)
+    assert measured.loss == pytest.approx(((outputs[:, 0] - targets) ** 2).mean(), rel=1e-5)
+    assert np.isnan(measured.accuracy)
+
+
+@pytest.mark.parametrize("batch_size", [3, 5000])
+def test_masked_tokens_count_neither_in_loss_nor_in_accuracy(monkeypatch, batch_size):
+    monkeypatch.setattr(evaluation, "BATCH_SIZE", batch_size)
+    rng = np.random.default_rng(0)
+    tokens, labels = rng.integers(0, 11, (2, 40, 7)).astype(np.int32)
+    kept = rng.random(labels.shape) < 0.4
+    table = {"table": rng.standard_normal((11, 11)).astype(np.float32)}
+    loss, accuracy = oracle(table["table"][tokens[kept]], labels[kept])
+    measured = rl.evaluate(look_up, table, tokens, np.where(kept, labels, -100), loss_fn=masked)
+    assert measured == pytest.approx((loss, accuracy), rel=1e-5)
+    with pytest.raises(ValueError, match="sum to 0"):
+        rl.evaluate(look_up, table, tokens, np.full_like(labels, -100), loss_fn=masked)
+
+
+def test_losses_that_pair_all_with_all_are_refused(tiny_data, params):
+    crossed = lambda z, y: (z[:, :1] - y[None]) ** 2  # noqa: E731
+    targets = tiny_data.test_labels.astype(np.float32)
+    with pytest.raises(ValueError, match="paired all with all"):
+        rl.evaluate(linear, params, tiny_data.test_images, targets, loss_fn=crossed)
+
+
+def test_fewer_images_at_a_time_where_arrays_would_be_large(tiny_data, params, monkeypatch):
+    images, labels = tiny_data.test_images, tiny_data.test_labels
+    assert evaluation.batch_size_for(linear, params, images) == 100
+    expected = rl.evaluate(linear, params, images, labels)
+    # The largest array is that of flat images: 64 floats each.
+    monkeypatch.setattr(evaluation, "BATCH_BYTES", 10 * 64 * 4)
+    assert evaluation.batch_size_for(linear, params, images) == 10
+    assert rl.evaluate(linear, params, images, labels) == pytest.approx(expected, rel=1e-6)
 
 
 def test_cross_entropy_is_the_mean_over_the_batch():

@@ -91,7 +91,7 @@ class Exploration:
         """What the merged network at lambda says, live."""
         images, labels = self._test
         params = self.merged(method, lam)
-        metrics = evaluation.evaluate(self.pair.apply_fn, params, images, labels)
+        metrics = evaluation.measure(self.pair.apply_fn, params, images, labels)
         chances = _probabilities(self.pair.apply_fn, params, self._strip_images)
         answers = tuple((int(row.argmax()), float(row.max())) for row in np.asarray(chances))
         return Walk(float(metrics.loss), float(metrics.accuracy), answers)

@@ -218,10 +218,12 @@ def train_loss_gradient(
         A tree like `params`, of float64 NumPy arrays: batches in float32, their sum in float64.
 
     Raises:
-        ValueError: for a batch size below 1.
+        ValueError: for a batch size below 1, and as `evaluate`.
     """
     if batch_size < 1:
         raise ValueError(f"Expected a batch size of at least 1; got {batch_size}.")
+    images, labels = data.train_images, data.train_labels
+    evaluation.check_examples(apply_fn, params, images, labels, name="the train split of data")
     num_images = len(data.train_labels)
     total = jax.tree.map(lambda leaf: np.zeros(leaf.shape), params)
     for first in range(0, num_images, batch_size):

@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree, Shaped
 
 from rebasin_lab import datasets, evaluation, pytrees
 from rebasin_lab.matching.record import MatchingResult
@@ -64,6 +64,7 @@ def straight_through_matching(
     match_every: int = 10,
     num_eval_images: int = 5000,
     patience: int = 0,
+    loss_fn: Callable | None = None,
     on_epoch: Callable[[StraightThroughState], None] | None = None,
 ) -> MatchingResult:
     """The permutation with the lowest loss half-way that training met (Algorithm 2).
@@ -83,6 +84,7 @@ def straight_through_matching(
             the paper's is 1.
         num_eval_images: training images, drawn once, on which permutations are compared.
         patience: stop after so many epochs without a better permutation; 0 never does.
+        loss_fn: another loss than cross-entropy in nats, see `evaluation`.
         on_epoch: called after every epoch.
 
     Returns:
@@ -91,7 +93,8 @@ def straight_through_matching(
         the last epoch still found a better one.
 
     Raises:
-        ValueError: for a count below 1 (0 for patience), or a learning rate that is not positive.
+        ValueError: for a count below 1 (0 for patience), a learning rate that is not positive, or
+            images and labels that the loss cannot be measured on, as `evaluate`.
         FloatingPointError: if the free weights stop being finite, or no loss half-way is.
     """
     _check_counts(
@@ -105,13 +108,26 @@ def straight_through_matching(
             f"Expected patience of at least 0 and a learning rate above 0; got {patience} and "
             f"{learning_rate}."
         )
+    evaluation.check_examples(
+        apply_fn,
+        params_a,
+        data.train_images,
+        data.train_labels,
+        loss_fn=loss_fn,
+        name="the train split of data",
+    )
     began, rng = time.perf_counter(), np.random.default_rng(seed)
     images, labels = jax.device_put((data.train_images, data.train_labels))
     params_a, params_b = jax.device_put(pytrees.aligned(params_a, params_b))
     num_images = len(labels)
     judged = np.sort(rng.permutation(num_images)[:num_eval_images])
     judge = functools.partial(
-        _loss_half_way, apply_fn, params_a, images=images[judged], labels=labels[judged]
+        _loss_half_way,
+        apply_fn,
+        params_a,
+        images=images[judged],
+        labels=labels[judged],
+        loss_fn=loss_fn,
     )
     projection = _Projection(spec, params_b, judge)
     history = [-projection.best_loss]
@@ -135,6 +151,7 @@ def straight_through_matching(
                 images,
                 labels,
                 batch,
+                loss_fn,
             )
             step += 1
             if step % match_every == 0 or index == len(batches):
@@ -202,7 +219,7 @@ def _sgd(learning_rate: float, momentum: float) -> optax.GradientTransformation:
     return optax.sgd(learning_rate, momentum=momentum)
 
 
-@functools.partial(jax.jit, static_argnames=("apply_fn", "optimizer"))
+@functools.partial(jax.jit, static_argnames=("apply_fn", "optimizer", "loss_fn"))
 def _step(
     apply_fn: Callable,
     optimizer: optax.GradientTransformation,
@@ -210,17 +227,18 @@ def _step(
     opt_state: PyTree,
     params_a: PyTree,
     permuted_b: PyTree,
-    images: Float[Array, "n h w c"],
-    labels: Int[Array, " n"],
+    images: Shaped[Array, "n ..."],
+    labels: Shaped[Array, "n ..."],
     batch: Int[Array | np.ndarray, " size"],
+    loss_fn: Callable | None,
 ) -> tuple[PyTree, PyTree]:
     """One step of the free weights along the gradient at their projection."""
 
-    def loss_fn(projection: PyTree) -> Float[Array, ""]:
-        logits = apply_fn(_middle(params_a, projection), images[batch])
-        return evaluation.cross_entropy(logits, labels[batch])
+    def loss_at(projection: PyTree) -> Float[Array, ""]:
+        outputs = apply_fn(_middle(params_a, projection), images[batch])
+        return evaluation.mean_loss(outputs, labels[batch], loss_fn)
 
-    updates, opt_state = optimizer.update(jax.grad(loss_fn)(permuted_b), opt_state, free)
+    updates, opt_state = optimizer.update(jax.grad(loss_at)(permuted_b), opt_state, free)
     return optax.apply_updates(free, updates), opt_state
 
 
@@ -229,10 +247,12 @@ def _loss_half_way(
     params_a: PyTree,
     params_b: PyTree,
     *,
-    images: Float[Array, "n h w c"],
-    labels: Int[Array, " n"],
+    images: Shaped[Array, "n ..."],
+    labels: Shaped[Array, "n ..."],
+    loss_fn: Callable | None,
 ) -> float:
-    loss = evaluation.evaluate(apply_fn, _middle(params_a, params_b), images, labels).loss
+    middle = _middle(params_a, params_b)
+    loss = evaluation.measure(apply_fn, middle, images, labels, loss_fn=loss_fn).loss
     return loss if math.isfinite(loss) else math.inf  # of two, NaN would count as the lower
 
 
