@@ -161,6 +161,57 @@ def test_an_error_swallowed_by_a_widget_fails_the_run(sequence):
     assert "inside a widget: KeyError: 'lost inside a widget'" in text
 
 
+DIALS = """
+import ipywidgets
+from rebasin_lab import widgets
+def draw(level):
+    if level > 1:
+        raise ValueError(f"no figure of level {level}")
+    return widgets.picture("lines", {}, alt="A.", size=(1, 1))
+widgets.dials.__globals__["figures"].as_html = lambda record: "<p>drawn</p>"
+slider = ipywidgets.IntSlider(value=0, max=3)
+panel = widgets.dials(draw, level=slider)
+"""
+
+LATEST = """
+from rebasin_lab import unheard
+from rebasin_lab.widgets.work import Latest
+def answer(request):
+    time.sleep(0.5)
+    raise ValueError("no answer")
+import time
+latest = Latest(answer, unheard.tell)
+"""
+
+EXPLORER = """
+import rebasin_lab as rl
+data = rl.load_dataset("digits8x8")
+def apply_fn(params, images):
+    raise ValueError("no network")
+"""
+
+LATE_ERRORS = {
+    "dial": ([DIALS, "slider.value = 1\nslider.value = 2", "x = 1"], "no figure of level 2"),
+    "latest": ([LATEST, "latest.ask(1)"], "no answer"),
+    "callback": ([LATEST.replace("unheard.tell", "lambda e: 1 / 0"), "latest.ask(1)"], "division"),
+    "thread": (["import threading\nthreading.Thread(target=lambda: {}['key']).start()"], "key"),
+    "explorer": ([EXPLORER, "rl.explore(({}, {}), apply_fn=apply_fn, data=data)"], "In [4]: "),
+}
+
+
+@pytest.mark.slow
+def test_an_error_that_a_panel_shows_later_or_another_thread_raises_fails_the_run(sequence):
+    cells = {f"n0{i}_{name}": cells for i, (name, (cells, _)) in enumerate(LATE_ERRORS.items())}
+    sequence(**cells, n09_moved=[DIALS, "slider.value = 1\nassert panel.values['level'] == 1"])
+    status, text = reproduce(keep_going=True)
+    assert status == 1
+    errors = [outcome["error"] for outcome in scoreboard()["notebooks"]]
+    assert errors.pop() == "", "a dial that moves well is no error"
+    for error, (name, (_, message)) in zip(errors, LATE_ERRORS.items(), strict=True):
+        assert message in error, (name, error)
+        assert error.startswith("In ["), "the error names its cell"
+
+
 @pytest.mark.slow
 def test_of_a_long_and_hostile_error_no_control_character_is_shown_and_the_middle_is_left_out(
     sequence,

@@ -2,7 +2,8 @@
 
 Papermill runs it in this interpreter's own kernel and saves it after every cell. Besides an
 exception in a cell this notices what papermill alone lets pass: an exception swallowed by an output
-widget, a kernel that died (out of memory, killed), a full disk.
+widget, by another callback or on another thread (`unheard`), a kernel that died (out of memory,
+killed), a full disk.
 
 An executed notebook carries a record of its run in its metadata, under `rebasin_lab`. It is written
 when the run has ended: a copy without a record is one that was interrupted.

@@ -24,7 +24,7 @@ _ARGUMENTS = [
     "--IPKernelApp.log_level=40",  # errors; not its warnings
     "--HistoryManager.hist_file=:memory:",
     # Leaves no name behind; if it fails, so does the notebook's own import, where it is seen.
-    "--IPKernelApp.exec_lines=__import__('rebasin_lab');",
+    "--IPKernelApp.exec_lines=__import__('rebasin_lab.unheard').unheard.listen();",
 ]
 
 

@@ -16,6 +16,8 @@ import ipywidgets
 import numpy as np
 from IPython import get_ipython
 
+from rebasin_lab import unheard
+
 SECONDS_OF_QUIET = 0.5  # after a cell; of many that wait in a row the next one begins sooner
 LONG_PICTURE = 1.0  # seconds; what takes longer would hold up whoever turns a dial meanwhile
 _Pictures = Generator[Callable[[], Any], None, None]
@@ -102,9 +104,10 @@ class Ahead:
 
 
 def of_this_kernel() -> Ahead | None:
-    """What draws ahead in the kernel this runs in; None in a plain Python process."""
+    """What draws ahead in the kernel this runs in; None without a kernel, or without a reader."""
     shell = get_ipython()
-    return None if getattr(shell, "kernel", None) is None else _of(shell)
+    no_reader = getattr(shell, "kernel", None) is None or unheard.is_listening()
+    return None if no_reader else _of(shell)
 
 
 _of = functools.cache(Ahead)  # one a process: nobody takes the callbacks away again

@@ -3,7 +3,7 @@
 A figure is one `ipywidgets.HTML` holding an image, not an `Output` widget: it swaps without a
 flicker, keeps its alternative text, is saved by a headless run, and can be set from another thread
 (in recent JupyterLab a control's callback may run while a cell is still busy). The first drawing is
-a plain call, so an error in it fails a headless run; later errors appear in the panel. Pictures are
+a plain call; later errors appear in the panel, and fail a headless run (`unheard`). Pictures are
 kept, and those next to the present one are drawn while the kernel is idle (`ahead`), so that a dial
 that moves finds its picture there.
 """
@@ -19,7 +19,7 @@ from typing import Any
 import ipywidgets
 from IPython.display import HTML
 
-from rebasin_lab import figures
+from rebasin_lab import figures, texts, unheard
 from rebasin_lab.widgets import ahead
 
 MOST_PICTURES = 64  # kept; each is a quarter of a megabyte
@@ -87,7 +87,8 @@ class Dials(ipywidgets.VBox):
                 self._redraw()
                 self._message.value = ""
             except Exception as error:  # noqa: BLE001 (shown to the reader; nothing else would be)
-                text = f"{type(error).__name__}: {error}"
+                unheard.tell(error)
+                text = texts.plain(f"{type(error).__name__}: {error}")
                 self._message.value = f'<p role="alert"><b>{html.escape(text)}</b></p>'
 
 

@@ -13,7 +13,7 @@ import ipywidgets
 from IPython.display import HTML
 from jaxtyping import PyTree
 
-from rebasin_lab import datasets, experiments, exploration, figures
+from rebasin_lab import datasets, experiments, exploration, figures, texts, unheard
 from rebasin_lab.exploration import Choices, Exploration, Pair
 from rebasin_lab.widgets import fragments, panels
 from rebasin_lab.widgets.choosing import ChoiceControls
@@ -216,7 +216,8 @@ class Explorer(ipywidgets.VBox):
         self._status.value = fragments.note(f"{what} ({done} of {total})")
 
     def _show_error(self, error: BaseException) -> None:
-        self._message.value = fragments.error(str(error) or type(error).__name__)
+        unheard.tell(error)
+        self._message.value = fragments.error(texts.plain(str(error) or type(error).__name__))
 
     def _show_result(self, found: Exploration) -> None:
         origins = " and ".join(dict.fromkeys(found.pair.origins))

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from rebasin_lab import unheard
+
 OnStep = Callable[[str, int, int], None]
 
 # Two explorers on one page: their trainings take turns, since each would take all cores.
@@ -53,6 +55,7 @@ class Work:
             self._is_busy = True
             self._num_threads += 1
             self._stop.clear()
+        unheard.expect(self)
         threading.Thread(target=self._run, args=(job,), daemon=True).start()
 
     def stop(self) -> None:
@@ -115,6 +118,7 @@ class Latest:
         """Have this answered, unless a newer request comes before its turn."""
         with self._changed:
             self._waiting = [request]
+            unheard.expect(self)
             if not self._is_busy:
                 self._is_busy = True
                 threading.Thread(target=self._run, daemon=True).start()
@@ -135,4 +139,13 @@ class Latest:
             try:
                 self._answer(request)
             except Exception as error:  # noqa: BLE001 (shown in the panel)
-                self._on_error(error)
+                self._show(error)
+
+    def _show(self, error: Exception) -> None:
+        try:
+            self._on_error(error)
+        except Exception:  # this thread ends with it; another one answers what is asked next
+            with self._changed:
+                self._is_busy = False
+                self._changed.notify_all()
+            raise

@@ -1,0 +1,74 @@
+"""Errors that end nothing: those of a widget's callback, or of another thread, in a headless run.
+
+In JupyterLab they are shown in their panel, and the reader goes on. Where there is no reader a
+notebook with such an error must not pass for one that ran through. So a kernel of a headless run
+listens, and what was told is an error of the cell at whose end it is known.
+"""
+
+import threading
+import weakref
+from typing import Any, Protocol, runtime_checkable
+
+from IPython import get_ipython
+
+MOST_ERRORS = 20  # that are kept of a cell
+SECONDS_TO_WAIT = 600.0  # at the end of a cell, for work that it began on another thread
+
+
+@runtime_checkable
+class Waitable(Protocol):
+    """Work on another thread."""
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it has ended; whether that is so."""
+
+
+class _Listener:
+    """Shows what was told at the end of each cell, as an error of it."""
+
+    def __init__(self, shell: Any) -> None:
+        self.errors: list[BaseException] = []
+        self.work: weakref.WeakSet[Waitable] = weakref.WeakSet()
+        self._shell = shell
+        self._print = threading.excepthook
+        threading.excepthook = self._on_thread
+        shell.events.register("post_run_cell", self._end_cell)
+
+    def _on_thread(self, found: threading.ExceptHookArgs) -> None:
+        if found.exc_value is not None:
+            self.errors.append(found.exc_value)
+        self._print(found)
+
+    def _end_cell(self, *_: Any) -> None:
+        for work in list(self.work):
+            work.wait(SECONDS_TO_WAIT)
+            self.work.discard(work)
+        errors, self.errors = self.errors[:MOST_ERRORS], []
+        for error in errors:
+            self._shell.showtraceback((type(error), error, error.__traceback__))
+
+
+_listener: _Listener | None = None
+
+
+def listen() -> None:
+    """Have what is told from now on fail the cell in which it happens; for headless kernels."""
+    global _listener
+    _listener = _listener or _Listener(get_ipython())
+
+
+def is_listening() -> bool:
+    """Whether this is the kernel of a headless run: no reader will turn a dial."""
+    return _listener is not None
+
+
+def tell(error: BaseException) -> None:
+    """Tell of an error that was caught to be shown to a reader; headless it fails the cell."""
+    if _listener is not None:
+        _listener.errors.append(error)
+
+
+def expect(work: Waitable) -> None:
+    """Tell of work that was begun on another thread: headless its cell ends after it."""
+    if _listener is not None:
+        _listener.work.add(work)
