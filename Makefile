@@ -20,6 +20,7 @@ help:
 	@echo "make test                                   lint, then the whole test suite"
 	@echo "make gpu-check [ARGS='--out FOLDER']        equality, bits, speed, memory on a GPU, by PYTHON"
 	@echo "make lab                                    JupyterLab on the notebooks"
+	@echo "make figures [PROFILE=quick|laptop]         that run's figures into figures/"
 	@echo "make lint | strip | benchmark | screenshots | lock | clean"
 
 $(VENV)/.python:
@@ -43,7 +44,11 @@ $(VENV)/.test: $(VENV)/.lab$(GPU)
 	@touch $@
 
 reproduce: $(VENV)/.lab$(GPU)
-	@$(BIN)/rebasin-lab reproduce --profile $(PROFILE) $(ARGS)
+	@$(BIN)/rebasin-lab reproduce --profile "$(PROFILE)" $(ARGS)
+
+# The figures this repository keeps, from a run that `make reproduce` finished.
+figures: $(VENV)/.lab$(GPU)
+	@$(BIN)/rebasin-lab publish --run "$(PROFILE)"
 
 test: lint
 	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadscope --no-loadscope-reorder $(ARGS)

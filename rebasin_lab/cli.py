@@ -105,6 +105,27 @@ def reproduce(
     sys.exit(status)
 
 
+@main.command()
+@click.option(
+    "--run", "run_name", default="quick", show_default=True, metavar="NAME", help="A finished run."
+)
+def publish(run_name: str) -> None:
+    """Put the figures of a finished run into figures/, with gallery and scoreboard."""
+    try:
+        from rebasin_lab import runner
+
+        folder, left = runner.publish(run_name)
+    except ModuleNotFoundError as error:
+        raise _needs_the_lab(error) from error
+    except BrokenPipeError:
+        raise
+    except (ValueError, OSError, paths.LockedError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"figures of {run_name} are in {paths.shown(folder)}")
+    for path in left:
+        click.echo(f"not drawn by this run, so left as it was: {paths.shown(path)}")
+
+
 @main.command(
     name="lab", context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]}
 )

@@ -1149,6 +1149,81 @@ def test_a_setting_is_a_change_of_the_notebooks_it_reaches(sequence):
     assert reached == {"00_a": {"width": 8}, "01_b": {}}
 
 
+def _tracked():
+    folder = paths.figures_dir()
+    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def drawing(executed, monkeypatch):
+    """The stand-in for papermill, which draws an SVG, too."""
+    execute = execution.execute
+
+    def draw(notebook, output, parameters, **options):
+        outcome = execute(notebook, output, parameters, **options)
+        for path in (Path(parameters["figures_dir"]) / notebook.stem).glob("*.png"):
+            path.with_suffix(".svg").write_text("<svg/>")
+        return outcome
+
+    monkeypatch.setattr(execution, "execute", draw)
+
+
+def test_figures_change_by_publishing_a_finished_run_alone(sequence, drawing):
+    sequence(n00_a=["pass"])
+    assert reproduce()[0] == 0
+    assert _tracked() == set()
+    folder, left = runner.publish("quick")
+    assert (folder, left) == (paths.figures_dir(), [])
+    assert _tracked() == {f"00_a/one.{ending}" for ending in ("json", "svg", "png")}
+    (folder / "00_a" / "old.json").write_text("{}")
+    assert runner.publish("quick")[1] == [folder / "00_a" / "old.json"]
+    assert (folder / "00_a" / "old.json").exists()
+
+
+def test_another_profile_is_published_with_scoreboard_and_gallery(sequence, drawing):
+    sequence(n00_a=["pass"])
+    reproduce(run_name="mine")
+    board = paths.runs_dir() / "mine" / "scoreboard.json"
+    board.write_text(board.read_text().replace('"name": "quick"', '"name": "laptop"'))
+    folder, _ = runner.publish("mine")
+    assert folder == paths.figures_dir() / "laptop"
+    pictures = {f"laptop/00_a/one.{ending}" for ending in ("json", "svg", "png")}
+    assert _tracked() == pictures | {"README.md", "scoreboard.json"}
+    assert "laptop/00_a/one.svg" in (paths.figures_dir() / "README.md").read_text()
+
+
+@pytest.mark.parametrize("board", ["{}", "[]", "3", "{", '{"notebooks": 3}'])
+def test_no_scoreboard_is_not_published(sequence, board):
+    sequence(n00_a=["pass"])
+    path = paths.runs_dir() / "quick" / "scoreboard.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(board)
+    with pytest.raises(ValueError, match="Expected .* in '|Expected '.*' to hold JSON"):
+        runner.publish("quick")
+    assert not paths.figures_dir().exists()
+
+
+def test_a_run_that_is_not_whole_is_not_published(sequence, drawing):
+    sequence(n00_a=["pass"])
+    with pytest.raises(ValueError, match="there is none"):
+        runner.publish("quick")
+    reproduce(run_name="changed", parameters={"width": 8})
+    with pytest.raises(ValueError, match="settings were changed"):
+        runner.publish("changed")
+    reproduce(run_name="edited")
+    (paths.runs_dir() / "edited" / "figures" / "00_a" / "one.json").write_text("{}")
+    with pytest.raises(ValueError, match="as the run drew it"):
+        runner.publish("edited")
+    with paths.locked(paths.runs_dir() / "edited", "running"):
+        with pytest.raises(paths.LockedError, match="running"):
+            runner.publish("edited")
+    reproduce(run_name="part")
+    sequence(n01_b=["no good"])
+    with pytest.raises(ValueError, match="01_b did not end"):
+        runner.publish("part")
+    assert not paths.figures_dir().exists()
+
+
 def test_a_dry_run_tells_what_is_stored_and_what_is_not_and_trains_nothing(monkeypatch, tiny_data):
     wanted = [
         experiments.Experiment(

@@ -3,7 +3,8 @@
 Everything a run makes lies in `runs/<run>/`: the executed notebooks, a log for each, the claims,
 `scoreboard.json`, `report.html`. A failing notebook stops the run with its name, cell and error, or
 does not if asked to keep going. `plan` checks a request, `dry_run` says what it would train,
-`sequence` runs it, `resuming` says what of an earlier run may be kept.
+`sequence` runs it, `resuming` says what of an earlier run may be kept, `publishing` puts figures of
+a finished run into `figures/`.
 """
 
 from rebasin_lab.runner.dry_run import preview
@@ -15,6 +16,7 @@ from rebasin_lab.runner.plan import (
     parse_parameters,
     plan_run,
 )
+from rebasin_lab.runner.publishing import publish
 from rebasin_lab.runner.sequence import reproduce
 
 __all__ = [
@@ -25,5 +27,6 @@ __all__ = [
     "parse_parameters",
     "plan_run",
     "preview",
+    "publish",
     "reproduce",
 ]
