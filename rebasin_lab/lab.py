@@ -4,6 +4,8 @@ Apart from `execution`, whose libraries take four seconds to import: whoever ope
 wait for them.
 """
 
+import hashlib
+import importlib.metadata
 import os
 import platform
 import signal
@@ -39,6 +41,33 @@ def run_lab(arguments: Sequence[str] = ()) -> int:
             server.terminate()
 
 
+# What a user says of a GPU's memory; then nothing is added to it.
+_MEMORY = (
+    "XLA_PYTHON_CLIENT_PREALLOCATE",
+    "XLA_PYTHON_CLIENT_MEM_FRACTION",
+    "XLA_CLIENT_MEM_FRACTION",
+    "XLA_PYTHON_CLIENT_ALLOCATOR",
+)
+
+
+def _compiled_dir() -> Path:
+    """The folder of what is compiled for this kind of processor by this version of XLA.
+
+    Not of the machine's name: a runner has another one each time. What lies there is executed, so
+    that it belongs to this user alone.
+    """
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+        known = ("model name", "flags", "Features", "CPU part")
+        processor = sorted({line for line in lines if line.startswith(known)})
+    except OSError:
+        processor = [platform.processor()]
+    kind = [platform.machine(), importlib.metadata.version("jaxlib"), *processor]
+    folder = paths.compiled_dir() / hashlib.sha256("\n".join(kind).encode()).hexdigest()[:16]
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
 class KernelEnvironment:
     """The environment of kernels, which inherit ours, while they run.
 
@@ -46,10 +75,13 @@ class KernelEnvironment:
     made of.
 
     Args:
-        somebody_watches: whether their figures are to be shown, too.
+        somebody_watches: whether their figures are to be shown, too; several may run at once.
+        shares_device: whether other processes compute beside a kernel, so that it should take a
+            GPU's memory as it needs it. What the user says of that memory stands.
     """
 
-    def __init__(self, *, somebody_watches: bool = False):
+    def __init__(self, *, somebody_watches: bool = False, shares_device: bool = False):
+        self._shares = somebody_watches or shares_device
         self._backend = {} if somebody_watches else {"MPLBACKEND": "agg"}
 
     def __enter__(self) -> None:
@@ -62,8 +94,6 @@ class KernelEnvironment:
                 filter(None, [self._kernels.name, os.environ.get("JUPYTER_PATH")])
             ),
             **self._backend,
-            # A kernel that grabs 75 % of a GPU leaves nothing for the next one.
-            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
             # They work in another folder, where a relative path would mean another place.
             "REBASIN_RUNS": str(paths.runs_dir()),
@@ -76,10 +106,13 @@ class KernelEnvironment:
         else:
             added |= {
                 # Of one machine: on another its instructions may be missing.
-                "JAX_COMPILATION_CACHE_DIR": str(paths.compiled_dir() / platform.node()),
+                "JAX_COMPILATION_CACHE_DIR": str(_compiled_dir()),
                 "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
                 "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
             }
+        if self._shares and not any(name in os.environ for name in _MEMORY):
+            # A kernel that grabs 75 % of a GPU leaves nothing for the next one.
+            added["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
         self._before = {name: os.environ.get(name) for name in added}
         os.environ.update(added)
 

@@ -5,7 +5,6 @@ import io
 import json
 import logging
 import os
-import platform
 import queue
 import re
 import signal
@@ -21,7 +20,7 @@ from jupyter_client.channels import AsyncZMQSocketChannel
 from nbformat.v4 import new_code_cell, new_notebook
 
 import rebasin_lab as rl
-from rebasin_lab import claims, execution, experiments, paths, runner
+from rebasin_lab import claims, execution, experiments, lab, paths, runner
 from rebasin_lab.execution import kernels
 from rebasin_lab.runner import resuming
 
@@ -728,10 +727,29 @@ def test_compiled_code_is_kept_where_the_user_says_or_under_runs(
     sequence(n00_a=["import jax", "jax.jit(lambda x: x + 1)(1.0)"])
     status, text = reproduce()
     assert status == 0, text
-    folder = tmp_path / "mine" if own else paths.compiled_dir() / platform.node()
+    folder = tmp_path / "mine" if own else lab._compiled_dir()
+    assert own or folder.stat().st_mode & 0o777 == 0o700
     assert [path.name for path in folder.iterdir() if path.name.startswith("jit__lambda")]
     assert paths.compiled_dir().exists() != own
     assert "kept" in reproduce(anew=False)[1], "where it is kept decides no outcome"
+
+
+@pytest.mark.parametrize("name", lab._MEMORY)
+def test_what_the_user_says_of_a_gpus_memory_stands(monkeypatch, name):
+    for each in lab._MEMORY:
+        monkeypatch.delenv(each, raising=False)
+    preallocate = "XLA_PYTHON_CLIENT_PREALLOCATE"
+    for options, expected in (
+        ({}, None),
+        ({"shares_device": True}, "false"),
+        ({"somebody_watches": True}, "false"),
+    ):
+        with lab.KernelEnvironment(**options):
+            assert os.environ.get(preallocate) == expected
+        assert preallocate not in os.environ
+    monkeypatch.setenv(name, "0.5")
+    with lab.KernelEnvironment(somebody_watches=True):
+        assert {n: os.environ[n] for n in lab._MEMORY if n in os.environ} == {name: "0.5"}
 
 
 def test_importing_the_library_holds_no_device():

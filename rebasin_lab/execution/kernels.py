@@ -33,11 +33,12 @@ class Kernels:
 
     Args:
         folder: their working directory.
+        shares_device: whether they start processes that compute, too.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, *, shares_device: bool = False):
         self._folder = folder
-        self._environment = KernelEnvironment()
+        self._environment = KernelEnvironment(shares_device=shares_device)
         self._taken: _PatientKernelManager | None = None
         self._ready: _PatientKernelManager | None = None
         self._ready_for = ""

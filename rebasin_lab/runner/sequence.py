@@ -84,7 +84,9 @@ def _reproduce(plan: Plan, *, keep_going: bool, anew: bool, out: io.TextIOBase) 
     _write_scoreboard(plan, outcomes, started)
     report.write_report(plan.run_dir)
     try:
-        with execution.Kernels(paths.notebooks_dir()) as kernels:
+        with execution.Kernels(
+            paths.notebooks_dir(), shares_device=(plan.num_jobs or 1) > 1
+        ) as kernels:
             for number, notebook in enumerate(plan.notebooks, 1):
                 is_last = number == len(plan.notebooks)
                 label = f"[{number}/{len(plan.notebooks)}] {notebook.stem:<26}"
