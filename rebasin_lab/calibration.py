@@ -19,7 +19,7 @@ import numpy as np
 import scipy.special
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from rebasin_lab import evaluation
+from rebasin_lab import evaluation, pytrees
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,6 +80,7 @@ def predicted_logits(
         raise ValueError("Expected at least one image; got none.")
     size = evaluation.BATCH_SIZE
     batches = [images[start : start + size] for start in range(0, len(images), size)]
+    params = pytrees.as_arrays(params)
     return np.concatenate([np.asarray(_apply(apply_fn, params, batch)) for batch in batches])
 
 

@@ -64,6 +64,7 @@ def unit_spread(
     """
     if not len(images):
         raise ValueError("Expected images to respond to; got none.")
+    params = pytrees.as_arrays(params)
     means, squares = {}, {}
     for start in range(0, len(images), BATCH_SIZE):
         batch = images[start : start + BATCH_SIZE]

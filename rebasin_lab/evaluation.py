@@ -64,6 +64,7 @@ def evaluate(
         ValueError: if there are no images, or not one label each; for labels that are no classes of
             the network, and for NaN in images, labels or parameters.
     """
+    params = pytrees.as_arrays(params)
     check_examples(apply_fn, params, images, labels, loss_fn=loss_fn)
     return measure(apply_fn, params, images, labels, loss_fn=loss_fn)
 

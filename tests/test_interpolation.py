@@ -4,6 +4,7 @@ import inspect
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -209,6 +210,72 @@ def test_contour_numbers_survive_json(contour):
     assert numbers.keys() == {"x", "y", "loss", "models"}
     np.testing.assert_array_equal(numbers["loss"], contour[0].loss)
     assert numbers["models"]["B"] == [1.0, 0.0]
+
+
+def convolution(params, images):
+    hidden = jax.lax.conv_general_dilated(  # refuses operands of two types
+        images.astype(params["v"].dtype),
+        params["k"].reshape(3, 3, 1, 8),
+        (1, 1),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return jax.nn.relu(hidden).mean((1, 2)) @ params["w"] + params["v"][None]
+
+
+def recurrence(params, images):
+    rows = images[..., 0].astype(params["v"].dtype).swapaxes(0, 1)
+
+    def step(hidden, row):  # has to return the type it takes
+        read = row @ params["k"].reshape(8, 9)[:, :8]
+        return jnp.tanh(read + hidden).astype(hidden.dtype), None
+
+    start = jnp.zeros((len(images), 8), params["v"].dtype)
+    return jax.lax.scan(step, start, rows)[0] @ params["w"] + params["v"][None]
+
+
+def half_network(seed, dtype):
+    keys = jax.random.split(jax.random.key(seed), 3)
+    shapes = {"k": 72, "w": (8, 10), "v": 10}
+    return {
+        name: jax.random.normal(key, np.atleast_1d(shape), dtype)
+        for key, (name, shape) in zip(keys, shapes.items(), strict=True)
+    }
+
+
+@pytest.mark.parametrize("apply_fn", [convolution, recurrence])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_stays_so_on_lines_and_planes(apply_fn, dtype, tiny_data):
+    def fn(params, images):
+        assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(dtype)}
+        return apply_fn(params, images)
+
+    networks = [half_network(seed, dtype) for seed in range(3)]
+    test = tiny_data.test_images, tiny_data.test_labels
+    ends = [rl.evaluate(fn, params, *test).loss for params in networks]
+    curve = rl.interpolation_curve(fn, *networks[:2], tiny_data, num_lambdas=3)
+    assert curve.test_loss[[0, 2]].tolist() == ends[:2]
+    plane = rl.loss_contour(
+        fn, *networks, *test, resolution=2, x_range=(0.0, 1.0), y_range=(0.0, 1.0)
+    )
+    # B is found as A + (B - A), in float32 and then rounded to B's type.
+    np.testing.assert_allclose(plane.loss[0], ends[:2], rtol=1e-6)
+
+
+def test_integers_and_equal_masks_are_on_the_line_and_other_masks_are_refused(mlp, tiny_data):
+    def with_rest(params, count, mask):
+        return {**params, "count": np.int32(count), "mask": np.array([mask, True])}
+
+    def fn(params, images):
+        assert (params["count"].dtype, params["mask"].dtype) == (np.int32, bool)
+        return mlp.apply_fn({"layers": params["layers"]}, images) + params["count"]
+
+    one, other = with_rest(mlp.init(0), 3, True), with_rest(mlp.init(1), 6, True)
+    alone = rl.interpolation_curve(mlp.apply_fn, mlp.init(0), mlp.init(1), tiny_data, num_lambdas=3)
+    curve = rl.interpolation_curve(fn, one, other, tiny_data, num_lambdas=3)
+    np.testing.assert_allclose(curve.test_loss, alone.test_loss, rtol=1e-5)
+    with pytest.raises(ValueError, match="same booleans .* 'mask' differs in 2 of 2"):
+        rl.interpolation_curve(fn, one, other | {"mask": ~other["mask"]}, tiny_data)
 
 
 @pytest.mark.parametrize("option", [{"split": "valid"}, {"baseline": "median"}])

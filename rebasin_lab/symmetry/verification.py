@@ -12,6 +12,7 @@ import numpy as np
 from jax.extend import core
 from jaxtyping import PyTree
 
+from rebasin_lab import pytrees
 from rebasin_lab.symmetry.permutations import apply_permutation, random_permutation
 from rebasin_lab.symmetry.spec import PermutationSpec
 
@@ -58,6 +59,7 @@ def verify_equivalence(
     """
     if num_trials < 1:
         raise ValueError(f"Expected at least one trial; got {num_trials}.")
+    params = pytrees.as_arrays(params)
     is_wide = _computes_in_float64(apply_fn, params, inputs)
     jitted = jax.jit(apply_fn)
     worst = 0.0

@@ -13,7 +13,7 @@ import ipywidgets
 from IPython.display import HTML
 from jaxtyping import PyTree
 
-from rebasin_lab import datasets, experiments, exploration, figures, texts, unheard
+from rebasin_lab import datasets, experiments, exploration, figures, pytrees, texts, unheard
 from rebasin_lab.exploration import Choices, Exploration, Pair
 from rebasin_lab.widgets import fragments, panels
 from rebasin_lab.widgets.choosing import ChoiceControls
@@ -57,12 +57,13 @@ def explore(
     chosen = Choices(**choices)
     pair = None
     if given:
+        params_a, params_b = pytrees.aligned_to_combine(*params)
         pair = Pair(
             title=f"{data.title}, networks of your own",
             data=data,
             apply_fn=apply_fn,
-            params_a=params[0],
-            params_b=params[1],
+            params_a=params_a,
+            params_b=params_b,
         )
     if interactive:
         return Explorer(chosen, pair)

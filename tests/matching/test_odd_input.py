@@ -1,5 +1,6 @@
 """Odd input that once went wrong: leaves that do not move, threads, orders of keys, short runs."""
 
+import dataclasses
 import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
@@ -10,11 +11,14 @@ import jaxtyping
 import numpy as np
 import pytest
 import threadpoolctl
+from flax import serialization
+from flax.core import freeze
 
 import rebasin_lab as rl
 from oracles import assert_same_permutation, objective, plant
-from rebasin_lab import matching, pytrees
+from rebasin_lab import collapse, matching, pytrees, symmetry
 from rebasin_lab.matching import products, straight_through_matching
+from tensors import Tensor
 
 SPEC = rl.mlp_permutation_spec(2)
 
@@ -155,6 +159,99 @@ def test_a_function_that_cannot_be_hashed_is_refused(method, tiny_data):
     for wrong, problem in ((Unhashable(), "hashable"), (None, "a function")):
         with pytest.raises(ValueError, match=f"Expected apply_fn to be {problem}"):
             rl.match(method, SPEC, draw(0), draw(1), apply_fn=wrong, data=tiny_data)
+
+
+def as_frozen(params):
+    return freeze(params)
+
+
+def as_text(params):
+    return serialization.to_state_dict(params)
+
+
+def as_list(params):
+    return {"layers": [params["layers"][index] for index in range(3)]}
+
+
+def as_torch(params):
+    return jax.tree.map(Tensor, params)
+
+
+def as_swapped(params):
+    return jax.tree.map(lambda leaf: leaf.astype(leaf.dtype.newbyteorder()), params)
+
+
+CALLS = {
+    "lerp": lambda a, b, data: rl.lerp(0.3, a, b),
+    "distance": lambda a, b, data: rl.distance(a, b),
+    "average": lambda a, b, data: rl.average([a, b]),
+    "merge_many": lambda a, b, data: rl.merge_many(SPEC, [a, b, a]).params,
+    "curve": lambda a, b, data: rl.interpolation_curve(apply_fn, a, b, data, num_lambdas=3),
+    "contour": lambda a, b, data: rl.loss_contour(
+        apply_fn, a, b, draw(2), data.test_images, data.test_labels, resolution=2
+    ),
+    "compare": lambda a, b, data: [
+        (one.distance, one.curve.test_loss)
+        for one in rl.compare_matchers(
+            SPEC,
+            a,
+            b,
+            apply_fn=apply_fn,
+            data=data,
+            methods={"naive": {}, "weight": {}, "straight_through": {"num_epochs": 1}},
+            num_lambdas=2,
+        ).values()
+    ],
+}
+CALLS |= {
+    method: lambda a, b, data, method=method: (
+        rl.match(
+            method,
+            SPEC,
+            a,
+            b,
+            **({"apply_fn": apply_fn, "data": data} if method in matching.NEED_DATA else {}),
+            **({"num_epochs": 1} if method == "straight_through" else {}),
+        ).objective
+    )
+    for method in rl.MATCHERS
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("change", [as_frozen, as_text, as_list, as_torch, as_swapped])
+def test_b_may_come_in_other_containers_and_arrays(call, change, tiny_data):
+    wanted, got = (call(draw(0), b, tiny_data) for b in (draw(1), change(draw(1))))
+    numbers = [vars(x) if hasattr(x, "as_numbers") else x for x in (wanted, got)]
+    jax.tree.map(np.testing.assert_array_equal, *numbers)
+
+
+ALONE = {
+    "infer": lambda a, images, labels: rl.infer_permutation_spec(apply_fn, a, images).axes,
+    "verify": lambda a, images, labels: rl.verify_equivalence(apply_fn, SPEC, a, images),
+    "evaluate": lambda a, images, labels: rl.evaluate(apply_fn, a, images, labels),
+    "ensemble": lambda a, images, labels: rl.evaluate(
+        rl.ensemble(apply_fn), [a, a], images, labels
+    ),
+    "calibration": lambda a, images, labels: dataclasses.astuple(
+        rl.calibration_summary(apply_fn, a, images, labels)
+    ),
+    "permuted": lambda a, images, labels: rl.apply_permutation(
+        SPEC, rl.random_permutation(SPEC, a, seed=0), a
+    ),
+    "spread": lambda a, images, labels: collapse.unit_spread(
+        symmetry.trace_activations(apply_fn, SPEC, a, images), a, images
+    ),
+    "stored": lambda a, images, labels: pytrees.flatten(a),
+}
+
+
+@pytest.mark.parametrize("call", ALONE.values(), ids=ALONE)
+@pytest.mark.parametrize("change", [as_torch, as_swapped])
+def test_tensors_and_other_byte_orders_are_read_at_every_entry(call, change, tiny_data):
+    examples = tiny_data.test_images, tiny_data.test_labels
+    wanted, got = (call(params, *examples) for params in (draw(0), change(draw(0))))
+    jax.tree.map(np.testing.assert_array_equal, wanted, got)
 
 
 def test_keys_of_another_type_are_matched_by_path():

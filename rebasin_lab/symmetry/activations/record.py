@@ -13,6 +13,7 @@ from typing import Any
 import jax
 from jaxtyping import Array, PyTree
 
+from rebasin_lab import pytrees
 from rebasin_lab.symmetry import pieces
 from rebasin_lab.symmetry.activations import replay, sites
 from rebasin_lab.symmetry.spec import AxisNames, PermutationSpec
@@ -120,5 +121,6 @@ def trace_activations(
     """
     if where not in ("read", "written"):
         raise ValueError(f"Expected where to be 'read' or 'written'; got {where!r}.")
+    params = pytrees.as_arrays(params)
     plan = sites.make_plan(apply_fn, spec, params, example_inputs, where=where)
     return Activations(apply_fn, spec, where, plan.axes)

@@ -60,6 +60,7 @@ def infer_permutation_spec(
         UserWarning: if a primitive of which nothing is known holds axes that might be free without
             it: a callback to the host, a kernel of Pallas. It names these with their lines.
     """
+    params = pytrees.as_arrays(params)
     leaves = pytrees.flatten(params)
     for path, leaf in leaves.items():
         if not _is_array(leaf):
