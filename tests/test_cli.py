@@ -2,6 +2,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -181,6 +182,24 @@ def test_folder_that_cannot_be_written_to_is_one_paragraph(tmp_path):
     assert result.exit_code == 1
     assert re.search(r"Error: .*Could not write .*paper", result.output)
     assert "Traceback" not in result.output
+
+
+def test_a_gallery_replaces_galleries_alone(tmp_path):
+    committed = paths.figures_dir() / "03_counterexample" / "slopes.json"
+    figure = tmp_path / "figures" / "03_counterexample" / committed.name
+    figure.parent.mkdir(parents=True)
+    figure.write_text(committed.read_text())
+    (tmp_path / "mine.md").write_text("# My own")
+    os.mkfifo(tmp_path / "pipe")
+    for page in (tmp_path / "mine.md", tmp_path / "pipe", Path("/dev/null")):
+        options = ("--gallery", "--to", str(tmp_path / "figures"), "--page", str(page))
+        result = invoke("figures", *options)
+        assert result.exit_code == 1
+        assert re.search(r"Error: Expected no file, or a gallery to write anew", result.output)
+    assert (tmp_path / "mine.md").read_text() == "# My own"
+    for _ in range(2):
+        options = ("--gallery", "--to", str(tmp_path / "figures"), "--page", str(tmp_path / "g.md"))
+        assert invoke("figures", *options).exit_code == 0
 
 
 def test_help_names_the_commands():

@@ -14,6 +14,7 @@ Row = Mapping[str, Any]  # of a scoreboard
 Rows = Mapping[str, Row]  # by claim
 
 PAGE = "README.md"
+_MARK = b"rebasin-lab figures --gallery"  # in every gallery
 # Of the table of claims: what a row of a scoreboard calls it, and its heading.
 COLUMNS = {
     "section": "section",
@@ -51,6 +52,11 @@ def write_gallery(directory: Path, page: Path | None = None) -> Path:
             "'rebasin-lab reproduce' first, or name another folder."
         )
     page = page or directory / PAGE
+    if page.exists() and not (page.is_file() and _MARK in page.read_bytes()):
+        raise ValueError(
+            f"Expected no file, or a gallery to write anew, at '{page}'; there is something else. "
+            "Choose another page, or move it away."
+        )
     board = _read_board(directory.absolute().parent / "scoreboard.json")
     measured = {row["claim"]: row for row in board["claims"]}
     by_notebook = {
