@@ -76,6 +76,27 @@ def test_average_has_structure_and_types_of_the_first():
     np.testing.assert_allclose(mean["half"][1], 5 / 3)
 
 
+@pytest.mark.parametrize("dtype", "bfloat16 float16 float8_e5m2 complex64 int32 int4".split())
+def test_model_with_all_the_weight_is_the_average_bit_by_bit(dtype):
+    one, other = ({"w": jnp.asarray(x, dtype)} for x in ([1, 3, -0.0], [2, -1, 5]))
+    for weights, wanted in (([1.0, 0.0], one), ([0.0, 3.0], other)):
+        mean = rl.average([one, other], weights)
+        assert mean["w"].dtype == wanted["w"].dtype
+        np.testing.assert_array_equal(np.asarray(mean["w"]), np.asarray(wanted["w"]))
+
+
+def test_model_without_weight_leaves_nothing_in_the_average():
+    diverged, fine = {"w": np.array([np.nan, np.inf, 1])}, {"w": np.ones(3)}
+    assert rl.average([diverged, fine], [0.0, 2.0])["w"].tolist() == [1, 1, 1]
+
+
+def test_average_of_masks_that_differ_is_refused():
+    one, other = {"mask": np.array([True, False])}, {"mask": np.array([True, True])}
+    assert rl.average([one, one])["mask"].tolist() == [True, False]
+    with pytest.raises(ValueError, match=r"networks\[2\] as params_b: .* 'mask' differs in 1 of 2"):
+        rl.average([one, one, other])
+
+
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
