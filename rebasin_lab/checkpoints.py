@@ -59,7 +59,8 @@ def save(path: Path, tree: PyTree, metadata: Mapping[str, Any]) -> None:
         ValueError: for a leaf that is no array of such a type, naming it.
         OSError: if the file cannot be written (a full disk, say); what was there before stays.
     """
-    leaves = {name: _as_array(name, leaf) for name, leaf in pytrees.flatten(tree).items()}
+    leaves = pytrees.flatten(tree) | _swapped(tree)
+    leaves = {name: _as_array(name, leaf) for name, leaf in leaves.items()}
     text = json.dumps(metadata)
     header = f"{_digest(leaves, text)} {text}"
     if types := {n: _type_name(x.dtype) for n, x in leaves.items() if x.dtype not in _PLAIN}:
@@ -145,6 +146,15 @@ def peek(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _swapped(tree: PyTree) -> dict[str, np.ndarray]:
+    """The leaves in another byte order than this machine's, which `flatten` turns."""
+    return {
+        pytrees.path_string(path): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        if isinstance(leaf, np.ndarray | np.generic) and not leaf.dtype.isnative
+    }
+
+
 def _as_array(name: str, leaf: Any) -> np.ndarray:
     dtype = getattr(leaf, "dtype", None)
     if dtype is None or jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
@@ -213,7 +223,7 @@ def _check_config(path: Path, expected: dict[str, Any], stored: dict[str, Any]) 
 
 
 def _restructure(path: Path, leaves: Mapping[str, np.ndarray], like: PyTree) -> PyTree:
-    expected = pytrees.flatten(like)
+    expected = pytrees.flatten(like) | _swapped(like)
     for name in [*expected, *leaves]:
         if name not in expected or name not in leaves:
             place = "the checkpoint" if name in expected else "the model"

@@ -224,9 +224,10 @@ def test_a_function_that_rounds_to_less_is_taken_as_it_is():
 
 def test_settings_of_the_caller_stay_as_they_are():
     spec = rl.PermutationSpec({"skip": (None, None)} | RIGHT_AXES)
+    before = jax.config.jax_default_matmul_precision
     rl.verify_equivalence(_gated(1.0), spec, _gated_params(), X)
     assert jnp.ones(1).dtype == jnp.float32
-    assert jax.config.jax_default_matmul_precision is None
+    assert jax.config.jax_default_matmul_precision == before
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda leaf: leaf.astype(np.float64), _gated_params())
         assert rl.verify_equivalence(_gated(1.0), spec, wide, X) < 1e-5
