@@ -9,6 +9,7 @@ folder) and the look of its progress bars differ.
 import dataclasses
 import html
 import json
+import os
 import platform
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -227,9 +228,11 @@ def open_run(
 
     Raises:
         ValueError: for an unknown profile, field, data set or architecture, a wrong value, or a
-            folder that cannot be one or is for other things.
+            folder that cannot be one or is for other things; if JAX computes on another platform
+            than the environment asks for.
         FileNotFoundError: if the profile's data set is not to be had.
     """
+    check_platform()
     paths.checked_name(notebook, "the name of a notebook")
     flags = {"interactive": interactive, "changed": changed, "trial": trial}
     for name, value in flags.items():
@@ -272,6 +275,21 @@ def _parsed(settings: str) -> dict[str, Any]:
             f"'{{\"num_lambdas\": 25}}'; got {experiments.shortened(settings)}."
         )
     return parsed
+
+
+def check_platform() -> None:
+    """Check that JAX computes on what the variable `JAX_PLATFORMS` names first, if it is set.
+
+    Raises:
+        ValueError: if not; hours on a CPU must not pass for a GPU's.
+    """
+    asked = os.environ.get("JAX_PLATFORMS", "").split(",")[0].strip().lower()
+    found = jax.default_backend()
+    if asked and {"cuda": "gpu", "rocm": "gpu"}.get(asked, asked) != found:
+        raise ValueError(
+            f"Expected JAX to compute on '{asked}', as JAX_PLATFORMS asks for; this kernel "
+            f"computes on '{found}'. Install JAX for that device, or change JAX_PLATFORMS."
+        )
 
 
 def environment() -> dict[str, Any]:

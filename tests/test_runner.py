@@ -20,7 +20,7 @@ from jupyter_client.channels import AsyncZMQSocketChannel
 from nbformat.v4 import new_code_cell, new_notebook
 
 import rebasin_lab as rl
-from rebasin_lab import claims, execution, experiments, lab, paths, runner
+from rebasin_lab import claims, execution, experiments, lab, paths, runner, runs
 from rebasin_lab.execution import kernels
 from rebasin_lab.runner import resuming
 
@@ -750,6 +750,21 @@ def test_what_the_user_says_of_a_gpus_memory_stands(monkeypatch, name):
     monkeypatch.setenv(name, "0.5")
     with lab.KernelEnvironment(somebody_watches=True):
         assert {n: os.environ[n] for n in lab._MEMORY if n in os.environ} == {name: "0.5"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "fits"),
+    [("cuda", False), ("tpu,cpu", False), ("gpu", False), ("cpu", True), ("", True)],
+)
+def test_a_kernel_on_another_platform_than_asked_for_is_an_error(monkeypatch, asked, fits):
+    monkeypatch.setattr("jax.default_backend", lambda: "cpu")
+    monkeypatch.setenv("JAX_PLATFORMS", asked)
+    expected = pytest.raises(ValueError, match="this kernel computes on 'cpu'")
+    with contextlib.nullcontext() if fits else expected:
+        runs.check_platform()
+    monkeypatch.setattr("jax.default_backend", lambda: "gpu")
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda,cpu")
+    runs.check_platform()
 
 
 def test_importing_the_library_holds_no_device():
