@@ -59,6 +59,7 @@ def interpolation_curve(
     if num_lambdas < 2:
         raise ValueError(f"Expected at least the two ends of the line; got {num_lambdas} points.")
     evaluation.check_data(apply_fn, params_a, data, loss_fn=loss_fn)
+    _check_finite(params_a=params_a, params_b=params_b)
     train = jax.device_put((data.train_images, data.train_labels))
     test = jax.device_put((data.test_images, data.test_labels))
     lambdas = np.linspace(0, 1, num_lambdas)
@@ -163,10 +164,12 @@ def loss_contour(
         on_point: called after each point, for progress.
 
     Raises:
-        ValueError: if the three models lie on one line.
+        ValueError: if the three models lie on one line, or as `interpolation_curve`.
     """
     params_a, params_b = pytrees.aligned_to_combine(params_a, params_b)
     params_c = pytrees.aligned_to_combine(params_a, params_c)[1]
+    evaluation.check_examples(apply_fn, params_a, images, labels, loss_fn=loss_fn)
+    _check_finite(params_a=params_a, params_b=params_b, params_c=params_c)
     origin, wide_b, wide_c = (
         jax.tree.map(pytrees.widened, params) for params in (params_a, params_b, params_c)
     )

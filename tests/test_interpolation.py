@@ -1,5 +1,6 @@
 """The line between two models, its barrier, and the plane through three."""
 
+import dataclasses
 import inspect
 import json
 
@@ -94,6 +95,36 @@ def test_barrier_is_of_the_split_asked_for():
 def test_diverged_curve_has_no_barrier():
     assert np.isnan(rl.loss_barrier(by_hand([1, np.nan, 1])))
     assert np.isnan(rl.loss_barrier(by_hand([1, np.nan, 1]), baseline="chord"))
+
+
+def squared(outputs, targets):
+    return (outputs[:, 0] - targets) ** 2
+
+
+def test_line_of_a_regression_has_its_own_loss(mlp, models, tiny_data, without_type_checks):
+    targets = {
+        f"{split}_labels": getattr(tiny_data, f"{split}_labels") / np.float32(10)
+        for split in ("train", "test")
+    }
+    data = dataclasses.replace(tiny_data, **targets)
+    with pytest.raises(ValueError, match="Expected integers .* Give a loss_fn"):
+        rl.interpolation_curve(mlp.apply_fn, *models[:2], data, num_lambdas=3)
+    curve = rl.interpolation_curve(mlp.apply_fn, *models[:2], data, num_lambdas=3, loss_fn=squared)
+    outputs = np.asarray(mlp.apply_fn(models[1], data.test_images), np.float64)[:, 0]
+    assert curve.test_loss[-1] == pytest.approx(((outputs - data.test_labels) ** 2).mean())
+    assert np.isnan(curve.test_accuracy).all()
+
+
+def test_nan_in_either_model_or_split_is_refused_before_any_work(mlp, models, tiny_data):
+    broken = jax.tree.map(lambda leaf: leaf * np.nan, models[1])
+    points = []
+    tick = lambda: points.append(0)  # noqa: E731
+    with pytest.raises(ValueError, match="params_b '.*' holds .* NaN"):
+        rl.interpolation_curve(mlp.apply_fn, models[0], broken, tiny_data, on_point=tick)
+    images = dataclasses.replace(tiny_data, test_images=tiny_data.test_images * np.float32("nan"))
+    with pytest.raises(ValueError, match="images of the test split of data; .* NaN"):
+        rl.interpolation_curve(mlp.apply_fn, *models[:2], images, on_point=tick)
+    assert not points
 
 
 @pytest.mark.parametrize("num_lambdas", [1, 0, -2])

@@ -493,7 +493,7 @@ def test_ensemble_is_made_once_and_compiled_once(tiny_data, linears):
     test = tiny_data.test_images, tiny_data.test_labels
     for _ in range(2):
         rl.evaluate(rl.ensemble(apply_fn), linears, *test)
-    assert len(traced) == 3  # once for each model
+    assert len(traced) == 6  # once for each model to check its outputs, once to compile it
     model = rl.build_model("mlp", dataset=tiny_data, width=4, num_hidden_layers=1)
     assert rl.ensemble(model.apply) is rl.ensemble(model.apply, combine="log_probabilities")
     assert rl.ensemble(model.apply) is not rl.ensemble(model.apply, "probabilities")

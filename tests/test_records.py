@@ -16,13 +16,13 @@ SPEC = rl.mlp_permutation_spec(2)
 def calls(monkeypatch):
     """Counts the calls of the functions under test that do work."""
     counted = []
-    evaluate = interpolation.evaluation.evaluate
+    measure = interpolation.evaluation.measure
 
-    def counting(*args):
+    def counting(*args, **options):
         counted.append(args)
-        return evaluate(*args)
+        return measure(*args, **options)
 
-    monkeypatch.setattr(interpolation.evaluation, "evaluate", counting)
+    monkeypatch.setattr(interpolation.evaluation, "measure", counting)
     return counted
 
 

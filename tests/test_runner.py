@@ -864,8 +864,8 @@ GPU = yaml.safe_load((ROOT / ".github" / "workflows" / "gpu.yml").read_text())
 
 def test_the_gpu_workflow_calls_what_make_and_the_command_line_have():
     steps = "\n".join(step.get("run", "") for step in GPU["jobs"]["reproduce"]["steps"])
-    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    called = re.findall(r"make (\w+)", steps)
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    called = re.findall(r"make ([\w-]+)", steps)
     assert "reproduce" in called
     assert set(called) <= set(targets)
     from rebasin_lab import cli
