@@ -1,6 +1,7 @@
 """The command `rebasin-lab`."""
 
 import contextlib
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import click
 
-from rebasin_lab import experiments, figure_export, figures, paths, texts
+from rebasin_lab import endings, experiments, figure_export, figures, paths, texts
 
 
 class _PlainErrors(click.Group):
@@ -91,7 +92,8 @@ def reproduce(
         if dry_run:
             click.echo(f"{plan.title}\n\n{runner.preview(plan)}")
             return
-        status = runner.reproduce(plan, keep_going=keep_going, anew=anew)
+        with endings.signals_raise():
+            status = runner.reproduce(plan, keep_going=keep_going, anew=anew)
     except ModuleNotFoundError as error:
         raise _needs_the_lab(error) from error
     except BrokenPipeError:  # whoever read the output has gone; click ends quietly
@@ -99,9 +101,9 @@ def reproduce(
     except (ValueError, OSError, paths.LockedError) as error:
         # The reader's to mend: a paragraph, not a traceback.
         raise click.ClickException(str(error)) from error
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         click.echo("\nInterrupted. What ran is kept; the same command goes on from there.")
-        status = 130
+        status = 128 + getattr(interrupt, "number", signal.SIGINT)
     sys.exit(status)
 
 

@@ -8,7 +8,6 @@ import hashlib
 import importlib.metadata
 import os
 import platform
-import signal
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from ipykernel.kernelspec import write_kernel_spec
 
-from rebasin_lab import paths
+from rebasin_lab import endings, paths
 
 
 def run_lab(arguments: Sequence[str] = ()) -> int:
@@ -30,15 +29,14 @@ def run_lab(arguments: Sequence[str] = ()) -> int:
         Its exit status.
     """
     command = [sys.executable, "-m", "jupyterlab", *arguments]
-    with KernelEnvironment(somebody_watches=True):
+    with KernelEnvironment(somebody_watches=True), endings.Reaper() as reaper:
         server = subprocess.Popen(command, cwd=paths.notebooks_dir())  # its root, unless told
+        reaper.add(server.pid)
         # Ctrl-C is for the server, which asks whether it is meant; we wait for what it says.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            return server.wait()
-        finally:
-            signal.signal(signal.SIGINT, before)
-            server.terminate()
+        with endings.signals_terminate(server):
+            status = server.wait()
+        reaper.discard(server.pid)
+        return status if status >= 0 else 128 - status
 
 
 # What a user says of a GPU's memory; then nothing is added to it.

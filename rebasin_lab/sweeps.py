@@ -9,6 +9,7 @@ executor: a job is a small recipe, and what it returns is a number.
 import concurrent.futures
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future
@@ -193,6 +194,7 @@ _job = train_here  # a test puts one that dies in its place
 
 def _set_up(num_threads: int, settings: Mapping[str, Any]) -> None:
     """Prepare a new process: its share of the cores, and JAX as it is set in the first one."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     for name, value in settings.items():
         jax.config.update(name, value)
     # Read when JAX first computes something, which in a new process is later than this.
@@ -202,3 +204,9 @@ def _set_up(num_threads: int, settings: Mapping[str, Any]) -> None:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
     # Several processes share a GPU: none may take most of its memory at once.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+
+def _end_with_parent() -> None:
+    """End this process with the one that started it, which may have been killed."""
+    multiprocessing.parent_process().join()
+    os._exit(1)

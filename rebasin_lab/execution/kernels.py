@@ -16,6 +16,7 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
 from traitlets import Type
 
+from rebasin_lab import endings
 from rebasin_lab.lab import KernelEnvironment
 
 SECONDS_BETWEEN_LOOKS = 1.0  # for a kernel's reply
@@ -39,20 +40,23 @@ class Kernels:
     def __init__(self, folder: Path, *, shares_device: bool = False):
         self._folder = folder
         self._environment = KernelEnvironment(shares_device=shares_device)
+        self._reaper = endings.Reaper()
         self._taken: _PatientKernelManager | None = None
         self._ready: _PatientKernelManager | None = None
         self._ready_for = ""
 
     def __enter__(self) -> "Kernels":
         self._environment.__enter__()
+        self._reaper.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
         try:
             self.give_back()
             if self._ready is not None:
-                _shut_down(self._ready)
+                self._shut_down(self._ready)
         finally:
+            self._reaper.__exit__()
             self._environment.__exit__()
 
     def take(self, code: str, *, prepare_next: bool = False) -> AsyncKernelManager:
@@ -65,7 +69,7 @@ class Kernels:
         self.give_back()
         ready, self._ready = self._ready, None
         if ready is not None and (self._ready_for != code or not run_sync(ready.is_alive)()):
-            _shut_down(ready)
+            self._shut_down(ready)
             ready = None
         self._taken = ready or self._started()
         if prepare_next:
@@ -75,7 +79,7 @@ class Kernels:
     def give_back(self) -> None:
         """End the kernel that was taken, if there is one."""
         if self._taken is not None:
-            _shut_down(self._taken)
+            self._shut_down(self._taken)
             self._taken = None
 
     def _prepare(self, code: str) -> None:
@@ -87,8 +91,18 @@ class Kernels:
     def _started(self) -> "_PatientKernelManager":
         # Not whatever kernel the author's machine had.
         manager = _PatientKernelManager(kernel_name="python3")
-        run_sync(manager.start_kernel)(extra_arguments=_ARGUMENTS, cwd=str(self._folder))
+        try:
+            run_sync(manager.start_kernel)(extra_arguments=_ARGUMENTS, cwd=str(self._folder))
+            manager.group = manager.provisioner.pid
+            self._reaper.add(-manager.group)
+        except BaseException:  # an interrupt: nobody else knows of this kernel
+            _shut_down(manager)
+            raise
         return manager
+
+    def _shut_down(self, manager: "_PatientKernelManager") -> None:
+        _shut_down(manager)
+        self._reaper.discard(-manager.group)
 
 
 class _PatientChannel(AsyncZMQSocketChannel):
@@ -120,6 +134,7 @@ class _PatientKernelManager(AsyncKernelManager):
 
     client_factory = Type(_PatientClient)
     own_client: AsyncKernelClient | None = None
+    group: int = 0  # of the kernel's processes: it starts a session, so this is its ID
 
     def client(self, **options: Any) -> AsyncKernelClient:
         """The client that a notebook is executed by."""
