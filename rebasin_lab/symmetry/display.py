@@ -5,7 +5,7 @@ readers tell apart, and the text keeps the colour of the page, light or dark.
 """
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rebasin_lab.symmetry import axes
 
@@ -16,7 +16,10 @@ MAX_PLACES = 6  # named in a sentence; a residual stream has dozens
 
 
 def listing(
-    entries: Mapping[str, axes.Entries], num_permutations: int, group_sizes: Mapping[str, int]
+    entries: Mapping[str, axes.Entries],
+    num_permutations: int,
+    group_sizes: Mapping[str, int],
+    assumptions: Sequence[str],
 ) -> str:
     """One line per leaf, "-" for an axis that nothing moves."""
     width = max(map(len, entries), default=0)
@@ -24,13 +27,16 @@ def listing(
         f"{path:<{width}}  " + ", ".join("-" if e is None else axes.format_entry(e) for e in leaf)
         for path, leaf in entries.items()
     ]
-    return "\n".join([f"{num_permutations} permutations{_sizes_text(group_sizes)}", *rows])
+    conditions = [f"only if {text}" for text in assumptions]
+    heading = f"{num_permutations} permutations{_sizes_text(group_sizes)}"
+    return "\n".join([heading, *conditions, *rows])
 
 
 def html_table(
     entries: Mapping[str, axes.Entries],
     permutations: Mapping[str, Places],
     group_sizes: Mapping[str, int],
+    assumptions: Sequence[str],
 ) -> str:
     """One row per leaf and one column per axis; each group has a colour chip before its name."""
     colours = {key: OKABE_ITO[i % len(OKABE_ITO)] for i, key in enumerate(permutations)}
@@ -44,8 +50,9 @@ def html_table(
         for path, leaf in entries.items()
     )
     sizes = html.escape(_sizes_text(group_sizes))
+    conditions = "".join(html.escape(f"only if {text}; ") for text in assumptions)
     return (
-        f"<p>{len(permutations)} permutations{sizes}; one column per axis:</p>"
+        f"<p>{len(permutations)} permutations{sizes}; {conditions}one column per axis:</p>"
         f"<table><tr><th>parameter</th>{header}</tr>{rows}</table>"
     )
 

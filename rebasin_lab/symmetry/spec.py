@@ -36,6 +36,8 @@ class PermutationSpec:
             the parameters alone do not tell.
         explanations: one sentence per axis of a leaf, on why its entry is what it is; any leaf
             may be missing. Two specs that differ in these alone are equal.
+        assumptions: on what the symmetries depend beside the function, such as "no two of the
+            values that top_k compares are equal", one sentence each; mostly none.
 
     Raises:
         ValueError: for an entry against the grammar, a group with two sets of parents, or one whose
@@ -47,6 +49,7 @@ class PermutationSpec:
     explanations: Mapping[str, tuple[str, ...]] = dataclasses.field(
         default_factory=dict, compare=False, repr=False
     )
+    assumptions: tuple[str, ...] = ()
 
     def __post_init__(self):
         entries = {path: _parsed(path, names) for path, names in self.axes.items()}
@@ -59,6 +62,7 @@ class PermutationSpec:
         explanations = {path: tuple(texts) for path, texts in self.explanations.items()}
         _check_explanations(explanations, self.axes)
         object.__setattr__(self, "explanations", explanations)
+        object.__setattr__(self, "assumptions", _checked_assumptions(self.assumptions))
 
     @functools.cached_property
     def entries(self) -> dict[str, axes.Entries]:
@@ -210,7 +214,7 @@ class PermutationSpec:
             for key, size in self.group_sizes.items()
             if isinstance(new[key], axes.Group) and new[key].key in present
         }
-        return type(self)(_names(entries), sizes)
+        return type(self)(_names(entries), sizes, assumptions=self.assumptions)
 
     def explain(self, path: str, axis: int) -> str:
         """A sentence on what moves this axis, or why nothing does.
@@ -232,7 +236,9 @@ class PermutationSpec:
 
     def to_json(self) -> str:
         """This spec as text; `from_json` gives back an equal one, explanations included."""
-        return spec_json.encode(dict(self.axes), dict(self.group_sizes), dict(self.explanations))
+        return spec_json.encode(
+            dict(self.axes), dict(self.group_sizes), dict(self.explanations), self.assumptions
+        )
 
     @classmethod
     def from_json(cls, text: str) -> "PermutationSpec":
@@ -244,11 +250,15 @@ class PermutationSpec:
         return cls(**spec_json.decode(text))
 
     def __str__(self) -> str:
-        return display.listing(self.entries, len(self.permutations), self.group_sizes)
+        return display.listing(
+            self.entries, len(self.permutations), self.group_sizes, self.assumptions
+        )
 
     def _repr_html_(self) -> str:
         """A table for notebooks: one row per parameter."""
-        return display.html_table(self.entries, self.permutations, self.group_sizes)
+        return display.html_table(
+            self.entries, self.permutations, self.group_sizes, self.assumptions
+        )
 
 
 def _names(entries: Mapping[str, axes.Entries]) -> dict[str, AxisNames]:
@@ -290,6 +300,12 @@ def _checked_sizes(
             raise ValueError(f"Expected a whole number of units for '{name}'; got {size!r}.")
         sizes[key] = int(size)
     return sizes
+
+
+def _checked_assumptions(assumptions: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(assumptions, str) or not all(isinstance(text, str) for text in assumptions):
+        raise ValueError(f"Expected assumptions as a tuple of texts; got {assumptions!r}.")
+    return tuple(assumptions)
 
 
 def _check_explanations(

@@ -4,7 +4,7 @@ Reading is strict: what this version did not write, down to an unknown field, is
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 FORMAT = "rebasin_lab.PermutationSpec"
@@ -12,14 +12,19 @@ VERSION = 1
 _FIELDS = ("format", "version", "axes", "group_sizes", "explanations")
 
 
-def encode(axes: dict, group_sizes: dict, explanations: dict) -> str:
-    """The fields of a spec as JSON, in their order."""
+def encode(
+    axes: dict, group_sizes: dict, explanations: dict, assumptions: Sequence[str] = ()
+) -> str:
+    """The fields of a spec as JSON, in their order; assumptions only if there are any."""
     values = (FORMAT, VERSION, axes, group_sizes, explanations)
-    return json.dumps(dict(zip(_FIELDS, values, strict=True)), indent=1)
+    record = dict(zip(_FIELDS, values, strict=True))
+    return json.dumps(
+        record | ({"assumptions": list(assumptions)} if assumptions else {}), indent=1
+    )
 
 
-def decode(text: str) -> dict[str, dict]:
-    """The fields `axes`, `group_sizes` and `explanations`, with tuples for lists.
+def decode(text: str) -> dict[str, Any]:
+    """The fields `axes`, `group_sizes`, `explanations` and `assumptions`, with tuples for lists.
 
     Raises:
         ValueError: if the text is no JSON, or not what `encode` writes.
@@ -36,12 +41,13 @@ def decode(text: str) -> dict[str, dict]:
             f"Expected a permutation spec of format version {VERSION}; got {version!r}. "
             "Write it again with `to_json` of this version of rebasin_lab."
         )
-    if sorted(record) != sorted(_FIELDS):
+    if sorted(record.keys() - {"assumptions"}) != sorted(_FIELDS):
         raise ValueError(f"Expected the fields {list(_FIELDS)}; got {list(record)}.")
     return {
         "axes": _mapping(record, "axes", _list_of("texts and nulls", str, type(None))),
         "group_sizes": _mapping(record, "group_sizes", _integer),
         "explanations": _mapping(record, "explanations", _list_of("texts", str)),
+        "assumptions": _list_of("texts", str)("'assumptions'", record.get("assumptions", [])),
     }
 
 

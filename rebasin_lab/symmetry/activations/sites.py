@@ -19,7 +19,7 @@ from rebasin_lab.symmetry import axes, pieces
 from rebasin_lab.symmetry.activations.naming import Naming
 from rebasin_lab.symmetry.activations.origins import Origin, Path, find_origins
 from rebasin_lab.symmetry.activations.replay import Tap
-from rebasin_lab.symmetry.inference import infer, primitives
+from rebasin_lab.symmetry.inference import choices, infer, primitives
 from rebasin_lab.symmetry.inference.atoms import Axis, Step
 from rebasin_lab.symmetry.inference.interpreter import Interpreter, Rule
 from rebasin_lab.symmetry.inference.values import Array, Stack, Value
@@ -133,7 +133,10 @@ def _read(
         rules = infer.RULES | {
             name: _recorded(infer.RULES[name], records) for name in (*CONTRACTED, "scan")
         }
-        reading = Interpreter(rules, primitives.unknown, cuts)
+        # Whether ties matter is for the spec to say.
+        reading = Interpreter(
+            rules, primitives.unknown, cuts, choices.FOLLOWING, assume_no_ties=True
+        )
         parameters = {
             path: Array(tuple(reading.atoms.fresh(size) for size in leaf.shape))
             for path, leaf in leaves.items()

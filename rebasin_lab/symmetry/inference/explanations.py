@@ -93,6 +93,13 @@ class Explainer:
                     queue.append(neighbour)
 
 
+def no_ties(step: Step) -> str:
+    """On what condition units move that an equation chooses by their values."""
+    return (
+        f"no two of the values that {step.equation.primitive.name} compares{_where(step)} are equal"
+    )
+
+
 def step_names(steps: Iterable[Step | None], without: Step | None = None) -> list[str]:
     """Primitives with file and line, each once."""
     known = [step for step in steps if step is not None and step is not without]

@@ -7,10 +7,11 @@ every parameter as products and sums of atoms. Atoms that are not pinned are the
 
 import itertools
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import jax
+import numpy as np
 from jax.extend import core
 from jaxtyping import PyTree
 
@@ -18,6 +19,7 @@ from rebasin_lab import pytrees
 from rebasin_lab.symmetry import axes
 from rebasin_lab.symmetry.inference import (
     algebra,
+    choices,
     dependence,
     lookups,
     loops,
@@ -25,18 +27,20 @@ from rebasin_lab.symmetry.inference import (
     windows,
 )
 from rebasin_lab.symmetry.inference.atoms import Atom, Atoms, Axis, size_of
-from rebasin_lab.symmetry.inference.explanations import Explainer, Place, step_names
+from rebasin_lab.symmetry.inference.explanations import Explainer, Place, no_ties, step_names
 from rebasin_lab.symmetry.inference.interpreter import Interpreter
 from rebasin_lab.symmetry.inference.values import Array, Record
 from rebasin_lab.symmetry.spec import PermutationSpec
 
-RULES = primitives.RULES | windows.RULES | lookups.RULES | algebra.RULES | loops.RULES
+RULES = (
+    primitives.RULES | windows.RULES | lookups.RULES | algebra.RULES | loops.RULES | choices.RULES
+)
 MAX_NAMED = 4  # primitives in one warning
 MAX_READINGS = 5  # each takes apart what the one before found sliced; real networks need one or two
 
 
 def infer_permutation_spec(
-    apply_fn: Callable, params: PyTree, *example_inputs: Any
+    apply_fn: Callable, params: PyTree, *example_inputs: Any, assume_no_ties: bool = False
 ) -> PermutationSpec:
     """The permutations of units that leave a function unchanged, read off its computation.
 
@@ -44,13 +48,21 @@ def infer_permutation_spec(
     JAX. Nothing is computed: shapes are enough, for parameters and inputs alike. An axis is free
     only if the trace proves it; `spec.explain(path, axis)` says why one is not. In the result
     `apply_fn(apply_permutation(spec, p, params), *inputs)` equals `apply_fn(params, *inputs)` for
-    every p, every value of the parameters and every input of these shapes.
+    every p, every value of the parameters and every input of these shapes; if `spec.assumptions`
+    says so, only where no two of certain values are equal.
+
+    Units that are chosen by their values, as experts by `top_k` or `argmax`, can only be permuted
+    but for ties: of equal values the first wins. Where two are equal by coincidence only (scores
+    that are a product with a parameter, or a softmax of them, in float32), the units are free and
+    `spec.assumptions` says on what condition. Where ties are common (scores after a relu, a mask
+    or in bfloat16) they stay, unless `assume_no_ties`.
 
     Args:
         apply_fn: `apply_fn(params, *inputs)` gives arrays (or a pytree of them). Axes of inputs and
             outputs are never permuted.
         params: any pytree of arrays, or of `jax.ShapeDtypeStruct`.
         *example_inputs: arrays, `jax.ShapeDtypeStruct`, or pytrees of them.
+        assume_no_ties: take it that no two values are equal where units are chosen by them.
 
     Raises:
         ValueError: if a parameter is no array, or the function cannot be traced with these
@@ -69,9 +81,10 @@ def infer_permutation_spec(
                 "Take the arrays out of the model first and close over the rest."
             )
     closed = trace(apply_fn, params, example_inputs)
-    reading, parameters = _read_to_the_end(closed, leaves)
+    reading, parameters = _read_to_the_end(closed, leaves, assume_no_ties)
     if reading.opaque:
-        lost = _num_lost(reading.atoms, parameters, *_read_to_the_end(closed, leaves, lenient=True))
+        without = _read_to_the_end(closed, leaves, assume_no_ties, lenient=True)
+        lost = _num_lost(reading.atoms, parameters, *without)
         if lost:
             warnings.warn(_opaque_text(reading, lost), stacklevel=2)
     return _Result(reading, parameters).spec()
@@ -113,12 +126,16 @@ def _first_lines(error: Exception) -> str:
 
 
 def _read_to_the_end(
-    closed: core.ClosedJaxpr, leaves: Mapping[str, Any], *, lenient: bool = False
+    closed: core.ClosedJaxpr,
+    leaves: Mapping[str, Any],
+    assume_no_ties: bool,
+    *,
+    lenient: bool = False,
 ) -> tuple[Interpreter, dict[str, Array]]:
     """The last of several readings, each of which takes apart what the one before found sliced."""
     cuts: frozenset = frozenset()
     for _ in range(MAX_READINGS):
-        reading, parameters = _read(closed, leaves, cuts, lenient=lenient)
+        reading, parameters = _read(closed, leaves, cuts, assume_no_ties, lenient=lenient)
         if reading.atoms.wanted_cuts <= cuts:
             break
         cuts |= reading.atoms.wanted_cuts
@@ -162,15 +179,20 @@ def _read(
     closed: core.ClosedJaxpr,
     leaves: Mapping[str, Any],
     cuts: frozenset,
+    assume_no_ties: bool,
     *,
     lenient: bool = False,
 ) -> tuple[Interpreter, dict[str, Array]]:
     """One reading of the function: what it learned, and the parameters it was about."""
-    reading = Interpreter(RULES, primitives.unknown, cuts, lenient=lenient)
-    parameters = {
-        path: Array(tuple(reading.atoms.fresh(size) for size in leaf.shape))
-        for path, leaf in leaves.items()
-    }
+    reading = Interpreter(
+        RULES,
+        primitives.unknown,
+        cuts,
+        choices.FOLLOWING,
+        assume_no_ties=assume_no_ties,
+        lenient=lenient,
+    )
+    parameters = {path: _parameter(reading, leaf) for path, leaf in leaves.items()}
     inputs = [
         fixed_input(reading, number, variable.aval)
         for number, variable in enumerate(closed.jaxpr.invars[len(leaves) :])
@@ -181,6 +203,14 @@ def _read(
             reading.atoms.pin(units, f"axis {axis} of the output keeps its order")
     _pin_unused(reading, parameters)
     return reading, parameters
+
+
+def _parameter(reading: Interpreter, leaf: Any) -> Array:
+    """A parameter; the numbers in one of floats are all different but by coincidence."""
+    axes = tuple(reading.atoms.fresh(size) for size in leaf.shape)
+    if not jax.dtypes.issubdtype(leaf.dtype, np.floating):
+        return Array(axes)
+    return Array(axes, distinct=frozenset(range(len(axes))), drawn=True)
 
 
 def fixed_input(reading: Interpreter, number: int, aval: Any) -> Array:
@@ -221,6 +251,7 @@ class _Result:
 
     def __init__(self, reading: Interpreter, parameters: Mapping[str, Array]):
         self.atoms = reading.atoms
+        self.choices = list(reading.used.values())
         self.parameters = parameters
         self.leaf_axes: dict[Place, Axis] = {
             (path, number): axis
@@ -235,6 +266,7 @@ class _Result:
     def spec(self) -> PermutationSpec:
         """The spec, with an explanation for every axis."""
         explainer = Explainer(self.atoms, self.leaf_axes)
+        present = set(self.groups)
         return PermutationSpec(
             {
                 path: tuple(self._text(axis) for axis in parameter.axes)
@@ -248,7 +280,15 @@ class _Result:
                 )
                 for path, parameter in self.parameters.items()
             },
+            assumptions=tuple(dict.fromkeys(self._assumptions(present))),
         )
+
+    def _assumptions(self, groups: Set[Atom]) -> Iterator[str]:
+        """On what the freedom of these groups depends, beside the function."""
+        for chosen in self.choices:
+            units = dependence.sites(self.atoms, [("axis", chosen.axis)])
+            if any(site.group in groups and site.group.pin is None for site in units):
+                yield no_ties(chosen.step)
 
     def _text(self, axis: Axis) -> str | None:
         entry = self._entry(axis)
@@ -294,13 +334,16 @@ class _Result:
             return explainer.why_fixed(axis[0] if len(factors) == 1 else factors[0])
         groups = [site.group for site in dependence.sites(self.atoms, [("axis", axis)])]
         if groups == self.atoms.factors(axis) and len(groups) == 1:
-            return explainer.why_free(axis[0], self.groups[groups[0]].key, place)
+            sentence = explainer.why_free(axis[0], self.groups[groups[0]].key, place)
+            conditions = [f" Only if {text}." for text in self._assumptions(set(groups))]
+            return sentence + "".join(dict.fromkeys(conditions))
         sentences = [
             explainer.why_free(group, self.groups[group].key, place)
             if group.pin is None
             else f"A block of {group.size} stays. {explainer.why_fixed(group)}"
             for group in dict.fromkeys(groups)
         ]
+        sentences += [f"Only if {text}." for text in self._assumptions(set(groups))]
         made_of = self._text(axis)
         beginning = f"Made of {made_of}." if made_of else "Fixed, block by block."
         return " ".join([beginning, *sentences])

@@ -5,9 +5,10 @@ entries along one axis play different roles: queries, keys and values in one ten
 primitive is an einsum as far as units are concerned: some axes of its operands and results carry
 the same index. `Interpreter.indexed` does these, and keeps a record for the last question, which
 groups may vary along which others (see `dependence`). Rules live in
-`primitives`, `windows`, `lookups`, `algebra` and `loops`.
+`primitives`, `windows`, `lookups`, `algebra`, `loops` and `choices`.
 """
 
+import types
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from jax.extend import core
 from rebasin_lab.symmetry.inference.atoms import Atoms, Axis, Step, size_of, uniform
 from rebasin_lab.symmetry.inference.values import (
     Array,
+    Chosen,
     Labels,
     Record,
     Stack,
@@ -37,6 +39,10 @@ class Interpreter:
         rules: primitive name -> its rule.
         unknown: the rule for every other primitive.
         cuts: reshapes whose leading block is to be taken apart, from an earlier reading.
+        following: primitive name -> its rule where an operand holds chosen positions, which
+            returns None if it does more with them than follow; see `choices`.
+        assume_no_ties: whether values that choose units are taken to differ, whatever they are.
+        used: the choices that were followed, for what the result takes for granted.
         records: what every equation did, in order.
         opaque: the equations that met the rule for unknown primitives with units that could move.
         lenient: whether those move on, which shows what is lost by holding them; such a reading is
@@ -48,7 +54,9 @@ class Interpreter:
         rules: Mapping[str, Rule],
         unknown: Rule,
         cuts: frozenset = frozenset(),
+        following: Mapping[str, Callable] = types.MappingProxyType({}),
         *,
+        assume_no_ties: bool = False,
         lenient: bool = False,
     ):
         self.atoms = Atoms()
@@ -57,15 +65,28 @@ class Interpreter:
         self.rules = rules
         self.unknown = unknown
         self.cuts = cuts
+        self.following = following
+        self.assume_no_ties = assume_no_ties
+        self.used: dict[Hashable, Chosen] = {}
         self.records: list[Record] = []
 
-    def run(self, closed: core.ClosedJaxpr, arguments: Sequence[Value]) -> list[Value]:
-        """The values of the results of a jaxpr, given those of its arguments."""
+    def run(
+        self, closed: core.ClosedJaxpr, arguments: Sequence[Value], *, is_call: bool = False
+    ) -> list[Value]:
+        """The values of the results of a jaxpr, given those of its arguments.
+
+        Chosen positions are followed into what is called and out of it, but out of no loop.
+        """
         constants = [self.constant(value) for value in closed.consts]
-        return self.run_open(closed.jaxpr, constants, arguments)
+        return self.run_open(closed.jaxpr, constants, arguments, is_call=is_call)
 
     def run_open(
-        self, jaxpr: core.Jaxpr, constants: Sequence[Value], arguments: Sequence[Value]
+        self,
+        jaxpr: core.Jaxpr,
+        constants: Sequence[Value],
+        arguments: Sequence[Value],
+        *,
+        is_call: bool = False,
     ) -> list[Value]:
         """As `run`, for a jaxpr whose constants come apart from it."""
         values: dict[Any, Value] = {}
@@ -83,7 +104,8 @@ class Interpreter:
             results = self._read_equation(equation, [read(v) for v in equation.invars])
             values.update(zip(equation.outvars, results, strict=True))
         self.atoms.step = caller
-        return [read(variable) for variable in jaxpr.outvars]
+        results = [read(variable) for variable in jaxpr.outvars]
+        return results if is_call else [self.spent(result) for result in results]
 
     def constant(self, value: Any) -> Array:
         """A number known beforehand: axes along which it does not change are uniform."""
@@ -95,7 +117,7 @@ class Interpreter:
             first = array.take([0], axis) if size else array
             why = "it meets a constant of the function whose values differ along it"
             axes.append(uniform(size) if _same(array, first) else self.atoms.pinned(size, why))
-        return Array(tuple(axes))
+        return Array(tuple(axes), counts=_counted_axis(array))
 
     def ordered(self, shape: Sequence[int], reason: str) -> Array:
         """An array none of whose units may move."""
@@ -121,6 +143,16 @@ class Interpreter:
         """Hold all units of a value where they are."""
         for axis in self.flat(value).axes:
             self.atoms.pin(axis, reason)
+
+    def spent(self, value: Value) -> Value:
+        """The value where its numbers are used as such: if they are positions, those stay."""
+        if isinstance(value, Stack):
+            return Stack(value.axis, tuple(self.spent(item) for item in value.items))
+        if value.chosen is None:
+            return value
+        if value.chosen.kind != "never":
+            self.atoms.pin(value.chosen.axis, value.chosen.reason)
+        return Array(value.axes, value.varies)
 
     def indexed(
         self,
@@ -183,6 +215,12 @@ class Interpreter:
         if shapes and all(0 in shape for shape in shapes):
             # Nothing flows on through an empty array, so its axes say nothing about the operands'.
             return [Array(tuple(map(uniform, shape))) for shape in shapes]
+        if any(map(_is_chosen, operands)):
+            follow = self.following.get(equation.primitive.name)
+            results = follow(self, equation, operands) if follow else None
+            if results is not None:
+                return results
+            operands = [self.spent(value) for value in operands]
         return self.rules.get(equation.primitive.name, self.unknown)(self, equation, operands)
 
     def _indexed_arrays(
@@ -266,6 +304,20 @@ class Interpreter:
                 self.atoms.ask_for_blocks(factor)
             self.atoms.pin(array.axes[axis], "it meets entries that play different roles")
         return (without(array, axis),) * size_of(array.axes[axis])
+
+
+def _is_chosen(value: Value) -> bool:
+    if isinstance(value, Stack):
+        return any(item.chosen is not None for item in value.items)
+    return value.chosen is not None
+
+
+def _counted_axis(array: np.ndarray) -> int | None:
+    """The one longer axis of an array of whole numbers that are 0, 1, 2, ... along it."""
+    long = [axis for axis, size in enumerate(array.shape) if size > 1]
+    if len(long) != 1 or not jax.dtypes.issubdtype(array.dtype, np.integer):
+        return None
+    return long[0] if np.array_equal(array.ravel(), np.arange(array.size)) else None
 
 
 def _same(array: np.ndarray, other: np.ndarray) -> bool:

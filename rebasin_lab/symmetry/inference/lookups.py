@@ -3,8 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
+from rebasin_lab.symmetry.inference.atoms import size_of
 from rebasin_lab.symmetry.inference.interpreter import Interpreter, Rule
-from rebasin_lab.symmetry.inference.values import Value, shapes_of
+from rebasin_lab.symmetry.inference.values import (
+    Array,
+    Chosen,
+    Stack,
+    Value,
+    shapes_of,
+    without,
+)
 
 
 def gather(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
@@ -15,8 +23,9 @@ def gather(reading: Interpreter, equation: Any, values: list[Value]) -> list[Val
     numbers, [shape] = equation.params["dimension_numbers"], shapes_of(equation.outvars)
     table_shape, index_shape = shapes_of(equation.invars)
     why, vector = "an index looks up a position in it", len(index_shape) - 1
-    pins: dict[Any, str] = {"coordinates": why}
-    index_row: list[Any] = [("at", axis) for axis in range(vector)] + ["coordinates"]
+    followed = _followed(reading, equation, values, numbers.collapsed_slice_dims)
+    indices, index_row = _indices(reading, values[1], index_shape, followed)
+    pins: dict[Any, str] = {} if followed else {"coordinates": why}
     batch = [("at", axis) for axis in range(vector)]
     out_row: list[Any] = [None] * len(shape)
     for out_axis in range(len(shape)):
@@ -33,15 +42,19 @@ def gather(reading: Interpreter, equation: Any, values: list[Value]) -> list[Val
             continue
         whole = taken == table_shape[axis] and axis not in numbers.collapsed_slice_dims
         table_row.append(("table", axis))
-        if not whole:
+        if axis in followed:
+            table_row[-1] = followed[axis].index
+        elif not whole:
             pins[("table", axis)] = why
         if axis not in numbers.collapsed_slice_dims:
             out_axis = next(offsets)
             out_row[out_axis] = ("table", axis) if whole else ("part", axis)
             if not whole:
                 pins[("part", axis)] = why
-    rows = [tuple(table_row), tuple(index_row)]
-    return reading.indexed(values, rows, [tuple(out_row)], [shape], pins)
+    rows = [tuple(table_row), *[index_row] * len(indices)]
+    table = _joined(reading, values[0], followed)
+    results = reading.indexed([table, *indices], rows, [tuple(out_row)], [shape], pins)
+    return [_without_choice(result, followed) for result in results]
 
 
 def scatter(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
@@ -52,7 +65,8 @@ def scatter(reading: Interpreter, equation: Any, values: list[Value]) -> list[Va
     numbers = equation.params["dimension_numbers"]
     table_shape, index_shape, update_shape = shapes_of(equation.invars)
     why = "an index writes to a position in it"
-    index_row: list[Any] = [("at", axis) for axis in range(len(index_shape) - 1)] + ["coordinates"]
+    followed = _followed(reading, equation, values, numbers.inserted_window_dims)
+    indices, index_row = _indices(reading, values[1], index_shape, followed)
     pins: dict[Any, str] = dict.fromkeys(index_row, why)
     batch = [("at", axis) for axis in range(len(index_shape) - 1)]
     update_row: list[Any] = [
@@ -66,7 +80,9 @@ def scatter(reading: Interpreter, equation: Any, values: list[Value]) -> list[Va
     table_row: list[Any] = []
     for axis, size in enumerate(table_shape):
         table_row.append(("at", batched[axis]) if axis in batched else ("table", axis))
-        if axis in numbers.inserted_window_dims:
+        if axis in followed:
+            table_row[-1] = followed[axis].index
+        elif axis in numbers.inserted_window_dims:
             pins["table", axis] = why
         elif axis not in batched:
             update_axis = next(windows)
@@ -74,8 +90,78 @@ def scatter(reading: Interpreter, equation: Any, values: list[Value]) -> list[Va
             update_row[update_axis] = ("table", axis) if whole else ("part", axis)
             if not whole:
                 pins |= {("table", axis): why, ("part", axis): why}
-    rows = [tuple(table_row), tuple(index_row), tuple(update_row)]
-    return reading.indexed(values, rows, [tuple(table_row)], [table_shape], pins)
+    rows = [tuple(table_row), *[index_row] * len(indices), tuple(update_row)]
+    table = _joined(reading, values[0], followed)
+    operands = [table, *indices, reading.spent(values[2])]
+    results = reading.indexed(operands, rows, [tuple(table_row)], [table_shape], pins)
+    return [_without_choice(result, followed) for result in results]
+
+
+def _followed(
+    reading: Interpreter, equation: Any, values: list[Value], dropped: Sequence[int]
+) -> dict[int, Chosen]:
+    """Axis of the table -> the choice whose positions are looked up along it."""
+    numbers, table = equation.params["dimension_numbers"], values[0]
+    looked_up = getattr(numbers, "start_index_map", None)
+    if looked_up is None:
+        looked_up = numbers.scatter_dims_to_operand_dims
+    found: dict[int, Chosen] = {}
+    table_shape, index_shape = shapes_of(equation.invars)[:2]
+    for item, axis in zip(_coordinates(values[1], index_shape), looked_up, strict=False):
+        chosen = item.chosen
+        if chosen is None or isinstance(table, Stack) or axis not in dropped:
+            continue
+        if (
+            chosen.usable
+            and chosen.kind == "position"
+            and table_shape[axis] == size_of(chosen.axis)
+        ):
+            found[axis] = chosen
+    return found if len({chosen.index for chosen in found.values()}) == len(found) else {}
+
+
+def _coordinates(index: Value, shape: Sequence[int]) -> tuple[Array, ...]:
+    """One array of positions for each axis that is looked up in; none if they are not apart."""
+    last = len(shape) - 1
+    if isinstance(index, Stack):
+        return index.items if index.axis == last else ()
+    return (without(index, last),) if shape[last:] == (1,) else ()
+
+
+def _indices(
+    reading: Interpreter, index: Value, shape: Sequence[int], followed: dict[int, Chosen]
+) -> tuple[list[Value], tuple]:
+    """The positions as operands, and their labels; chosen ones that are followed are marked."""
+    at = tuple(("at", axis) for axis in range(len(shape) - 1))
+    if not followed:
+        return [reading.spent(index)], (*at, "coordinates")
+    kept = {chosen.index for chosen in followed.values()}
+    operands: list[Value] = []
+    for item in _coordinates(index, shape):
+        if item.chosen is not None and item.chosen.index in kept:
+            varies = (*item.varies, (item.chosen.index, item.chosen.axis))
+            operands.append(Array(item.axes, varies))
+        else:
+            operands.append(reading.spent(item))
+    return operands, at
+
+
+def _joined(reading: Interpreter, table: Value, followed: dict[int, Chosen]) -> Value:
+    """The table, its units tied to those that were chosen; equal ones become units here."""
+    table = reading.spent(table)
+    axes = list(table.axes) if isinstance(table, Array) else []
+    for axis, chosen in followed.items():
+        axes[axis] = reading.atoms.join([axes[axis], chosen.axis])
+        reading.used[chosen.index] = chosen
+    return Array(tuple(axes), table.varies) if followed else table
+
+
+def _without_choice(value: Value, followed: dict[int, Chosen]) -> Value:
+    """What was looked up differs between units, but has no axis of them: all share its others."""
+    if not followed or isinstance(value, Stack):
+        return value
+    kept = {chosen.index for chosen in followed.values()}
+    return Array(value.axes, tuple(pair for pair in value.varies if pair[0] not in kept))
 
 
 def dynamic_slice(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:

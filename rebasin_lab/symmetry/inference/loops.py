@@ -34,8 +34,8 @@ def call(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value
     """A function called: its equations are read as if they stood here."""
     jaxpr = equation.params[CALLS[equation.primitive.name]]
     if isinstance(jaxpr, core.ClosedJaxpr):
-        return reading.run(jaxpr, values)
-    return reading.run_open(jaxpr, [], values)
+        return reading.run(jaxpr, values, is_call=True)
+    return reading.run_open(jaxpr, [], values, is_call=True)
 
 
 def cond(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
@@ -171,17 +171,17 @@ def _equalities(reading: Interpreter, array: Array) -> list[int]:
     That is all that a rule ever takes for granted about an operand, and tying only makes it less:
     what was uniform on the way into a loop need not be in its second iteration.
     """
-    return [_num_equalities(reading, axis) for axis in array.axes]
+    return [num_equalities(reading, axis) for axis in array.axes]
 
 
-def _num_equalities(reading: Interpreter, axis: Axis) -> int:
+def num_equalities(reading: Interpreter, axis: Axis) -> int:
     """Neighbours known to be equal: 3 in a uniform block of 4, only 2 in two blocks of 2."""
     number = 0
     for factor in reading.atoms.factors(axis):
         if isinstance(factor, Uniform):
             number += factor.size - 1
         else:
-            number += sum(_num_equalities(reading, segment) for segment in factor.segments or ())
+            number += sum(num_equalities(reading, segment) for segment in factor.segments or ())
     return number
 
 

@@ -2,11 +2,34 @@
 
 import dataclasses
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from rebasin_lab.symmetry.inference.atoms import Axis
+from rebasin_lab.symmetry.inference.atoms import Axis, Step
 
 MAX_STACK = 32  # more blocks than this are not followed one by one, only as one axis that is pinned
+
+
+class Chosen(NamedTuple):
+    """That the numbers in an array are positions along an axis, found by the values there.
+
+    Such an array is the same as its one-hot encoding, which has the axis: looking up and comparing
+    with all positions carry the units along. Whatever else the numbers are used for needs an order.
+
+    Attributes:
+        index: of the axis, see `Array.varies`.
+        axis: whose units were chosen.
+        reason: why the units stay if the numbers are used otherwise.
+        usable: whether ties cannot spoil it, or are taken not to happen.
+        step: the equation that chose.
+        kind: "position"; "shifted" by a number; or "never", for what is false of all positions.
+    """
+
+    index: Hashable
+    axis: Axis
+    reason: str
+    usable: bool
+    step: Step | None
+    kind: str = "position"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -17,10 +40,18 @@ class Array:
         axes: one per dimension.
         varies: (index, axis) of each scan whose iterations this value differs between; such a
             value is one slice of an array that has this axis too.
+        chosen: what its numbers point at, if they do.
+        counts: the axis along which they are 0, 1, 2, ... and along no other anything else.
+        distinct: axes along which no two values are equal but by coincidence.
+        drawn: whether its entries are those of a parameter, each a number of its own.
     """
 
     axes: tuple[Axis, ...]
     varies: tuple[tuple[Hashable, Axis], ...] = ()
+    chosen: Chosen | None = None
+    counts: int | None = None
+    distinct: frozenset[int] = frozenset()
+    drawn: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,7 +70,7 @@ Record = list[list[tuple[Hashable, Axis]]]
 
 def without(array: Array, axis: int) -> Array:
     """One entry along an axis, the entries being alike."""
-    return dataclasses.replace(array, axes=(*array.axes[:axis], *array.axes[axis + 1 :]))
+    return Array((*array.axes[:axis], *array.axes[axis + 1 :]), array.varies, array.chosen)
 
 
 def shapes_of(variables: Sequence[Any]) -> list[tuple[int, ...]]:
