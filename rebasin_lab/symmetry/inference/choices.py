@@ -190,7 +190,7 @@ def _kept_axis(equation: Any, axis: int) -> int | None:
             target = after[len(before)]
         case _:
             target = axis
-    return target if old[axis] == new[target] else None
+    return int(target) if old[axis] == new[target] else None
 
 
 def _kept_axes(equation: Any, axes: Iterable[int]) -> frozenset[int]:
