@@ -207,7 +207,8 @@ NETWORKS: dict[str, Network] = {
     "top-k of positions": Network(
         sequence(lambda h: lax.top_k(h.T, 3)[0].T), HIDDEN, [6], SEQUENCE
     ),
-    "top-k of units": Network(between(lambda h: lax.top_k(h, 6)[0]), HIDDEN, []),
+    # In order of their values, whatever units they are of.
+    "top-k of units": Network(between(lambda h: lax.top_k(h, 6)[0]), HIDDEN, [6]),
     "approximate top-k of positions": Network(
         sequence(lambda h: lax.approx_max_k(h, 3, reduction_dimension=0)[0]), HIDDEN, [6], SEQUENCE
     ),
@@ -571,4 +572,4 @@ def test_warnings_are_off_for_nothing_else():
         warnings.simplefilter("always")
         params, x = drawn(NETWORKS["top-k of units"], 0)
         rl.infer_permutation_spec(NETWORKS["top-k of units"].apply_fn, params, x)
-    assert not caught  # the units are rightly held: their order means something
+    assert not caught

@@ -23,7 +23,7 @@ def gather(reading: Interpreter, equation: Any, values: list[Value]) -> list[Val
     numbers, [shape] = equation.params["dimension_numbers"], shapes_of(equation.outvars)
     table_shape, index_shape = shapes_of(equation.invars)
     why, vector = "an index looks up a position in it", len(index_shape) - 1
-    followed = _followed(reading, equation, values, numbers.collapsed_slice_dims)
+    followed = _followed(reading, equation, values, tuple(map(int, numbers.collapsed_slice_dims)))
     indices, index_row = _indices(reading, values[1], index_shape, followed)
     pins: dict[Any, str] = {} if followed else {"coordinates": why}
     batch = [("at", axis) for axis in range(vector)]
@@ -65,7 +65,7 @@ def scatter(reading: Interpreter, equation: Any, values: list[Value]) -> list[Va
     numbers = equation.params["dimension_numbers"]
     table_shape, index_shape, update_shape = shapes_of(equation.invars)
     why = "an index writes to a position in it"
-    followed = _followed(reading, equation, values, numbers.inserted_window_dims)
+    followed = _followed(reading, equation, values, tuple(map(int, numbers.inserted_window_dims)))
     indices, index_row = _indices(reading, values[1], index_shape, followed)
     pins: dict[Any, str] = dict.fromkeys(index_row, why)
     batch = [("at", axis) for axis in range(len(index_shape) - 1)]
