@@ -20,7 +20,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from browser.lab_page import AS_THEY_ARE, PATIENCE, SCREENSHOTS, SIZES, LabPage
+from browser.lab_page import AS_THEY_ARE, PATIENCE, SCREENSHOTS, SIZES, TRIAL_FLAGS, LabPage
 from rebasin_lab import paths
 
 ROOT = Path(__file__).parents[2]
@@ -168,9 +168,9 @@ def _cut_down(notebook):
     Hardly any code runs twice, so it is compiled as fast as can be, and nothing is drawn ahead.
     Notebooks that are not cut down do as they always do.
     """
-    first = """import os
+    first = f"""import os
 
-os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = "{TRIAL_FLAGS}"
 
 from rebasin_lab.widgets import ahead
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import rebasin_lab as rl
-from browser.lab_page import AS_THEY_ARE, SIZES, THEMES
+from browser.lab_page import AS_THEY_ARE, SIZES, THEMES, TRIAL_FLAGS
 from rebasin_lab import counterexample, experiments, runner
 
 # Notebooks without a dial: their lesson is a map to read.
@@ -26,8 +26,11 @@ def networks(notebook):
     """What the notebook has trained, from the store."""
     parameters = {"trial": True} if notebook in TRIALS else {}
     wanted = experiments.grid(notebook, profile(notebook), parameters)
-    assert all(map(experiments.is_stored, wanted))
-    return [rl.trained(each, style="silent") for each in wanted]
+    with pytest.MonkeyPatch.context() as patch:
+        if notebook in TRIALS:
+            patch.setenv("XLA_FLAGS", TRIAL_FLAGS)
+        assert all(map(experiments.is_stored, wanted))
+        return [rl.trained(each, style="silent") for each in wanted]
 
 
 def evaluated(network, data):
