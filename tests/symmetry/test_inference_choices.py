@@ -300,3 +300,30 @@ def test_planted_order_of_experts_is_found(method):
         options = {} if method == "weight" else {"apply_fn": one_hot, "data": [X]}
         found = rl.match(method, spec, params, moved, seed=0, **options).permutation
         assert rl.distance(params, rl.apply_permutation(spec, found, moved)) < 1e-4
+
+
+ONE_SCORE = {
+    "squeezed": lambda scores: jnp.squeeze(scores, -1),
+    "squeezed with another": lambda scores: jnp.squeeze(scores[:, None], (1, 2)),
+    "squeezed in front": lambda scores: jnp.squeeze(scores.T, 0),
+    "taken": lambda scores: scores[:, 0],
+    "reshaped": lambda scores: scores.reshape(-1),
+    "moved, then squeezed": lambda scores: jnp.squeeze(scores[:, :, None].transpose(1, 0, 2), 0),
+    "summed": lambda scores: scores.sum(-1),
+}
+
+
+@pytest.mark.parametrize("case", ONE_SCORE)
+def test_an_axis_of_one_score_may_go(case):
+    def apply_fn(params, x):
+        return ONE_SCORE[case](jax.nn.relu(x @ params["up"]) @ params["down"])
+
+    rng = np.random.default_rng(0)
+    params = {
+        "up": rng.standard_normal((3, 4), np.float32),
+        "down": rng.standard_normal((4, 1), np.float32),
+    }
+    x = rng.standard_normal((5, 3), np.float32)
+    spec = rl.infer_permutation_spec(apply_fn, params, x)
+    assert list(spec.sizes(params).values()) == [4]
+    assert rl.verify_equivalence(apply_fn, spec, params, x) < 1e-5

@@ -178,7 +178,10 @@ def _kept_axis(equation: Any, axis: int) -> int | None:
         case "transpose":
             target = tuple(params["permutation"]).index(axis)
         case "squeeze":
-            target = axis - sum(d % len(old) < axis for d in params["dimensions"])
+            gone = [d % len(old) for d in params["dimensions"]]
+            if axis in gone:
+                return None
+            target = axis - sum(d < axis for d in gone)
         case "reshape":
             if params["dimensions"] is not None:
                 return None
