@@ -161,7 +161,7 @@ def check_examples(
     """
     for what, function in (("apply_fn", apply_fn), ("loss_fn", loss_fn)):
         if function is not None or what == "apply_fn":
-            _check_function(function, what)
+            check_function(function, what)
     for what, array in (("images", images), ("labels", labels)):
         if not hasattr(array, "shape") or not hasattr(array, "dtype") or not array.ndim:
             raise ValueError(
@@ -174,8 +174,7 @@ def check_examples(
             f"for {name}."
         )
     _check_no_nan(images, f"the images of {name}", "Look where they come from.")
-    for path, leaf in pytrees.flatten(params).items():
-        _check_no_nan(leaf, f"the parameters, at '{path}'", "Did their training diverge?")
+    check_parameters(params, "the parameters")
     outputs = _forward_pass(apply_fn, params, images)[0]
     expected = min(BATCH_SIZE, len(images))
     if not hasattr(outputs, "shape"):
@@ -196,7 +195,22 @@ def check_examples(
         _check_losses(outputs, labels, loss_fn, expected, name)
 
 
-def _check_function(function: Any, name: str) -> None:
+def check_parameters(params: PyTree, name: str) -> None:
+    """Check that a model, real or complex, holds no NaN.
+
+    Raises:
+        ValueError: naming the first leaf that does, and how many of its entries.
+    """
+    for path, leaf in pytrees.flatten(params).items():
+        _check_no_nan(leaf, f"{name} '{path}'", "Did their training diverge?")
+
+
+def check_function(function: Any, name: str) -> None:
+    """Check that a function can be called, and compiled once for all calls.
+
+    Raises:
+        ValueError: if not, naming it.
+    """
     if not callable(function):
         raise ValueError(f"Expected {name} to be a function; got {function!r}.")
     try:
@@ -217,7 +231,8 @@ def _check_no_nan(array: Any, name: str, advice: str) -> None:
     if np.isnan(np.min(np.asarray(array))):
         bad = int(np.isnan(np.asarray(array)).sum())
         raise ValueError(
-            f"Expected numbers in {name}; {bad} of {np.size(array)} values are NaN. {advice}"
+            f"Expected numbers in {name}; of {np.size(array)} values {name} holds {bad} NaN. "
+            f"{advice}"
         )
 
 

@@ -59,7 +59,7 @@ def interpolation_curve(
     if num_lambdas < 2:
         raise ValueError(f"Expected at least the two ends of the line; got {num_lambdas} points.")
     evaluation.check_data(apply_fn, params_a, data, loss_fn=loss_fn)
-    _check_finite(params_a=params_a, params_b=params_b)
+    evaluation.check_parameters(params_b, "params_b")
     train = jax.device_put((data.train_images, data.train_labels))
     test = jax.device_put((data.test_images, data.test_labels))
     lambdas = np.linspace(0, 1, num_lambdas)
@@ -169,7 +169,8 @@ def loss_contour(
     params_a, params_b = pytrees.aligned_to_combine(params_a, params_b)
     params_c = pytrees.aligned_to_combine(params_a, params_c)[1]
     evaluation.check_examples(apply_fn, params_a, images, labels, loss_fn=loss_fn)
-    _check_finite(params_a=params_a, params_b=params_b, params_c=params_c)
+    evaluation.check_parameters(params_b, "params_b")
+    evaluation.check_parameters(params_c, "params_c")
     origin, wide_b, wide_c = (
         jax.tree.map(pytrees.widened, params) for params in (params_a, params_b, params_c)
     )
@@ -193,11 +194,6 @@ def loss_contour(
         if on_point is not None:
             on_point()
     return LossContour(x, y, loss, {"A": (0.0, 0.0), "B": (1.0, 0.0), "C": (c_x, float(c_y))})
-
-
-def _check_finite(**models: PyTree) -> None:
-    for name, params in models.items():
-        pytrees.check_finite(params, name)
 
 
 @jax.jit

@@ -316,3 +316,19 @@ def test_unknown_split_or_baseline_is_refused(option):
     barrier = inspect.unwrap(rl.loss_barrier)
     with pytest.raises(ValueError, match=f"{name} '.*' or '.*'; got '{value}'"):
         barrier(by_hand([1, 2, 1]), **option)
+
+
+def test_the_line_between_complex_networks_is_walked(tiny_data):
+    def apply_fn(params, images):
+        return jnp.abs(images.reshape(len(images), -1) @ params["w"])
+
+    rng = np.random.default_rng(0)
+    a, b = (
+        {"w": (rng.standard_normal((64, 10)) + 1j * rng.standard_normal((64, 10))).astype("c8")}
+        for _ in range(2)
+    )
+    curve = rl.interpolation_curve(apply_fn, a, b, tiny_data, num_lambdas=3)
+    test = tiny_data.test_images, tiny_data.test_labels
+    middle = {"w": (a["w"] + b["w"]) / 2}
+    for loss, params in zip(curve.test_loss, (a, middle, b), strict=True):
+        assert loss == pytest.approx(rl.evaluate(apply_fn, params, *test).loss, rel=1e-5)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import PyTree
 
-from rebasin_lab import datasets, pytrees
+from rebasin_lab import datasets, evaluation, pytrees
 from rebasin_lab.matching.activation import activation_matching
 from rebasin_lab.matching.assignment import solve_assignment
 from rebasin_lab.matching.baselines import (
@@ -131,24 +131,12 @@ def check_options(method: str, options: Mapping[str, Any]) -> None:
             "apply_fn=model.apply, data=data)."
         )
     if method in NEED_DATA:
-        _check_function(options["apply_fn"])
+        evaluation.check_function(options["apply_fn"], "apply_fn")
     if method in NEED_GRADIENTS and not isinstance(options["data"], datasets.Dataset):
         raise ValueError(
             f"Expected a data set for the matcher '{method}', which needs labels; got "
             f"{type(options['data']).__name__}. Take one from load_dataset, or build a Dataset."
         )
-
-
-def _check_function(apply_fn: Any) -> None:
-    if not callable(apply_fn):
-        raise ValueError(f"Expected apply_fn to be a function; got {apply_fn!r}.")
-    try:
-        hash(apply_fn)
-    except TypeError as error:
-        raise ValueError(
-            f"Expected apply_fn to be hashable, as functions and bound methods are; got a "
-            f"{type(apply_fn).__name__}. Write lambda params, images: ... around it."
-        ) from error
 
 
 def _as_permutation(start: Mapping[str, Any]) -> Permutation:
