@@ -232,7 +232,8 @@ PINNING = {
     ),
     "iota": (lambda h: h * jnp.arange(6)[None], "iota numbers its positions"),
     "cumsum": (lambda h: jnp.cumsum(h, 1), "cumsum adds units up in order at test_inference.py:"),
-    "sort": (
+    "sort": (lambda h: jnp.sort(h, 1), "sort puts the values in an order of its own"),
+    "sort by others": (
         lambda h: jax.lax.sort((h, jnp.sin(h)))[1],
         "sort puts the values in an order of its own",
     ),

@@ -525,7 +525,8 @@ OPAQUE = {
     "references and boxes": """accum_grad_in_ref addupdate box_get box_set broadcast_to
         create_linear empty_ref free_ref freeze get get_global log_extend log_read masked_load
         masked_swap new_box new_log new_ref pin run_scoped run_state swap unpin""",
-    "axes of devices": """all_gather all_gather_invariant all_gather_reduced all_to_all axis_index
+    "axes of devices": """global_array_to_host_local_array host_local_array_to_global_array
+        all_gather all_gather_invariant all_gather_reduced all_to_all axis_index
         inspect_sharding precv preduced psend
         ragged_all_to_all reduce_scatter reduced_vary_cast_p unreduced_psum
         unreduced_reduce_scatter vary_unreduced_cast_p
@@ -545,6 +546,7 @@ OPAQUE = {
 }
 MODULES = """jax.nn jax.random jax.scipy.special jax.experimental.checkify jax.experimental.pallas
     jax.experimental.custom_partitioning jax.experimental.rnn jax.experimental.sparse
+    jax.experimental.multihost_utils
     jax.extend.core.primitives""".split()
 TESTED_WITH = (0, 10, 2)  # the JAX whose primitives the lists hold
 

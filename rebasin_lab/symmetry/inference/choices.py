@@ -62,9 +62,9 @@ def _is_choice(equation: Any, values: list[Value], axes: Any, axis: int) -> bool
     """Whether positions along one axis are all that comes out beside the values."""
     if isinstance(axes, tuple) and len(axes) != 1:
         return False
-    if equation.primitive.name != "sort" or len(values) == 1:
+    if equation.primitive.name != "sort":
         return True
-    positions = values[1]
+    positions = values[-1]
     return (
         len(values) == 2
         and equation.params["num_keys"] == 1
