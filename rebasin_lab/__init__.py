@@ -14,7 +14,13 @@ from typing import Any
 
 from rebasin_lab.calibration import calibration_summary, reliability_curve
 from rebasin_lab.comparison import Comparison, compare_matchers, comparison_table
-from rebasin_lab.datasets import Dataset, label_biased_split, load_dataset, random_halves
+from rebasin_lab.datasets import (
+    Dataset,
+    label_biased_split,
+    load_dataset,
+    random_halves,
+    stratified_parts,
+)
 from rebasin_lab.evaluation import evaluate
 from rebasin_lab.experiments import Experiment, Profile, get_profile, trained
 from rebasin_lab.interpolation import (
@@ -93,6 +99,7 @@ __all__ = [
     "random_permutation",
     "reliability_curve",
     "remembered",
+    "stratified_parts",
     "train",
     "train_all",
     "trained",

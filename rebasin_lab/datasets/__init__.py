@@ -4,12 +4,12 @@ The first room of the experiment after `pytrees`: everything later trains or eva
 `Dataset`, whose images are float32 in [0, 1] and laid out [num, height, width, channels]. Inside
 the room data flows one way: `sources` finds, fetches and verifies files, `formats` turns bytes
 into uint8 `Split`s, `dataset` scales them and takes their digest; `registry` is the table of what
-exists, `splits` draws the subsets the paper trains on, and `views` names them.
+exists, `splits` divides a set into parts, and `views` names those that are trained on.
 """
 
 from rebasin_lab.datasets.dataset import Dataset, array_digest
 from rebasin_lab.datasets.registry import dataset_names, load_dataset
-from rebasin_lab.datasets.splits import label_biased_split, random_halves
+from rebasin_lab.datasets.splits import label_biased_split, random_halves, stratified_parts
 from rebasin_lab.datasets.views import View, load_view
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "load_dataset",
     "load_view",
     "random_halves",
+    "stratified_parts",
 ]

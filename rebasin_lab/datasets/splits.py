@@ -1,8 +1,11 @@
-"""Which training examples a model sees: seeded splits, as arrays of indices.
+"""Seeded splits, as arrays of indices: the paper's of training images, and parts to measure on.
 
 Indices rather than data, so that a split can be stored, compared and passed to
 `Dataset.subset`. Randomness is NumPy's `default_rng`, as in the paper's code, whose label-biased
 split is thereby the same here, seed for seed.
+
+Never take every second image, or the first half, for a part: labels come in turn in some sets (the
+embedded ones and a packed CIFAR-100) and in order in others. `stratified_parts` is for that.
 """
 
 import numpy as np
@@ -38,12 +41,57 @@ def label_biased_split(
     return indices_a, indices_b
 
 
+def stratified_parts(
+    labels: Integer[np.ndarray, " num"], num_parts: int = 2, *, seed: int = 0
+) -> tuple[Int[np.ndarray, " _"], ...]:
+    """Disjoint random parts that together hold all examples, each with its share of every class.
+
+    For everything that is fitted on one part and measured on another. A class with fewer examples
+    than there are parts is in as many of them as it has examples, drawn at random.
+
+    Args:
+        labels: one class index an example.
+        num_parts: how many; their sizes differ by one at most, and so do their counts of a class.
+        seed: of the shuffle.
+
+    Returns:
+        Indices of each part, in ascending order.
+
+    Raises:
+        ValueError: for labels that are no class indices, fewer than one part, or fewer examples
+            than parts.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"Expected labels to be one class index an example; got {labels.dtype} of shape "
+            f"{labels.shape}."
+        )
+    if not isinstance(num_parts, int | np.integer) or num_parts is True or num_parts < 1:
+        raise ValueError(f"Expected num_parts to be a whole number, 1 or more; got {num_parts}.")
+    if len(labels) < num_parts:
+        raise ValueError(
+            f"Expected as many examples as parts or more; got {len(labels)} for {num_parts}. "
+            "Take fewer parts or more examples."
+        )
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(labels))
+    classes, ranks = np.unique(labels, return_inverse=True)
+    # Classes follow each other at random, too: else the odd ones out of every second class would
+    # go to one part.
+    ranks = rng.permutation(len(classes))[ranks]
+    by_class = order[np.argsort(ranks[order], kind="stable")]
+    return tuple(np.sort(by_class[part::num_parts]) for part in range(num_parts))
+
+
 def random_halves(
     num_examples: int, *, seed: int
 ) -> tuple[Int[np.ndarray, " half"], Int[np.ndarray, " rest"]]:
     """Two disjoint random halves of the examples; the second has the odd one out.
 
-    The first is how the paper draws the training set of each of its 32 models (section A.10).
+    The first is how the paper draws the training set of each of its 32 models (section A.10): not
+    by class, so that classes are about evenly divided and no more. To fit on one part and measure
+    on another, use `stratified_parts`.
     """
     if num_examples < 0:
         raise ValueError(f"Expected num_examples to be 0 or more; got {num_examples}.")

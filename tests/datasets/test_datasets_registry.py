@@ -74,6 +74,18 @@ def test_the_first_hundred_images_are_of_all_classes(name):
     assert np.bincount(data.test_labels[:100]).tolist() == [10] * 10
 
 
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_parts_of_an_embedded_set_hold_all_classes(name):
+    data = datasets.load_dataset(name)
+    for labels in (data.train_labels, data.test_labels):
+        assert set(labels[:200:2]) == {0, 2, 4, 6, 8}, "every second image is every second class"
+        for part in datasets.stratified_parts(labels):
+            counts = np.bincount(labels[part]) - np.bincount(labels) / 2
+            assert np.abs(counts).max() <= 0.5
+        halves = [datasets.random_halves(len(labels), seed=seed) for seed in range(20)]
+        assert all(set(labels[half]) == set(range(10)) for pair in halves for half in pair)
+
+
 def test_digits8x8_are_scikit_learns():
     sklearn_datasets = pytest.importorskip("sklearn.datasets")
     expected = sklearn_datasets.load_digits()
@@ -165,6 +177,21 @@ def test_full_set_is_well_formed(data_folder, no_cache, name):
     if name != "mnist":
         assert set(np.bincount(data.train_labels)) == {50_000 // data.num_classes}
         assert set(counts) == {10_000 // data.num_classes}
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("name", FULL)
+def test_parts_and_first_images_of_a_full_set_hold_all_classes(data_folder, no_cache, name):
+    data = datasets.load_dataset(name, download=False)
+    for labels in (data.train_labels, data.test_labels):
+        totals = np.bincount(labels)
+        for part in datasets.stratified_parts(labels, 4):
+            assert np.abs(np.bincount(labels[part]) - totals / 4).max() < 1
+        # Profiles cut splits down to their first images, which is a fair sample of these sets:
+        # no class is five standard errors off.
+        for num in (2_000, 5_000):
+            expected = num * totals / len(labels)
+            assert (np.abs(np.bincount(labels[:num]) - expected) < 5 * np.sqrt(expected)).all()
 
 
 @pytest.mark.realdata

@@ -1,5 +1,7 @@
 """Splits: disjoint, covering, seeded; the label-biased one is the paper's own."""
 
+import inspect
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,6 +10,18 @@ from hypothesis import strategies as st
 from rebasin_lab.datasets import splits
 
 label_lists = st.lists(st.integers(0, 6), min_size=1, max_size=200)
+
+# Labels as data sets have them: their order, and how many there are of each class.
+ORDERS = {
+    "in turn": np.arange(1000) % 10,
+    "in order": np.sort(np.arange(1000) % 10),
+    "every class twice in a row": np.arange(1000) // 2 % 10,
+    "imbalanced": np.repeat(np.arange(7), [1, 2, 3, 5, 40, 300, 2]),
+    "one class": np.full(31, 4),
+    "one example of each class": np.arange(40),
+    "negative and far apart": np.array([-3, 10**12, -3, 10**12, 7, 7, 7]),
+    "unsigned bytes": (np.arange(600) % 256).astype(np.uint8),
+}
 
 
 def reference_split(labels, label_split):
@@ -68,6 +82,91 @@ def test_random_halves_differ_between_seeds():
 def test_random_halves_refuse_a_negative_number():
     with pytest.raises(ValueError, match="num_examples to be 0 or more; got -1"):
         splits.random_halves(-1, seed=0)
+
+
+def assert_stratified(parts, labels, num_parts):
+    """All that is promised: a partition, of equal sizes, in all and of each class."""
+    assert len(parts) == num_parts
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(len(labels)))
+    assert all((np.diff(part) > 0).all() for part in parts), "indices in ascending order"
+    sizes = [part.size for part in parts]
+    assert min(sizes) > 0
+    assert max(sizes) - min(sizes) <= 1
+    for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
+        shares = [np.count_nonzero(labels[part] == label) for part in parts]
+        assert max(shares) - min(shares) <= 1
+        assert min(shares) > 0 or count < num_parts, "a class that is large enough is in each part"
+
+
+@pytest.mark.parametrize("num_parts", [1, 2, 3, 5])
+@pytest.mark.parametrize("labels", ORDERS.values(), ids=ORDERS)
+def test_each_part_has_its_share_of_each_class(labels, num_parts):
+    for seed in range(5):
+        assert_stratified(splits.stratified_parts(labels, num_parts, seed=seed), labels, num_parts)
+
+
+@given(labels=label_lists, num_parts=st.integers(1, 8), seed=st.integers(0, 2**32))
+def test_any_labels_are_dealt_out_evenly(labels, num_parts, seed):
+    num_parts = min(num_parts, len(labels))
+    labels = np.array(labels)
+    parts = splits.stratified_parts(labels, num_parts, seed=seed)
+    assert_stratified(parts, labels, num_parts)
+    again = splits.stratified_parts(labels, num_parts, seed=seed)
+    assert all(map(np.array_equal, parts, again))
+
+
+def test_rare_classes_do_not_go_to_parts_by_their_number():
+    # Each class once: some part is without it, but not the same one for every second class.
+    labels = np.arange(200)
+    for seed in range(5):
+        first, _ = splits.stratified_parts(labels, seed=seed)
+        assert 30 < np.count_nonzero(labels[first] % 2) < 70  # 50, give or take 4 by chance
+
+
+def test_odd_ones_out_do_not_go_to_parts_by_their_number():
+    # Three of each class: one part has two of them, and not of every second class.
+    labels = np.repeat(np.arange(200), 3)
+    first, _ = splits.stratified_parts(labels)
+    has_two = np.flatnonzero(np.bincount(labels[first]) == 2)
+    assert 30 < np.count_nonzero(has_two % 2) < 70
+
+
+def test_parts_differ_between_seeds_and_images_of_a_class_are_shuffled():
+    labels = np.arange(1000) % 10
+    first, other = (splits.stratified_parts(labels, seed=seed)[0] for seed in range(2))
+    assert set(first) != set(other)
+    rounds = first // 10  # an image's place within its class, of 100
+    assert 20 < np.count_nonzero(rounds < 50) / 10 < 30  # 25 of each class, on average
+
+
+def test_parts_do_not_depend_on_what_classes_are_called():
+    labels = np.random.default_rng(0).integers(0, 7, 100)
+    renamed = 3 * labels - 5  # in the same order
+    for part, other in zip(
+        splits.stratified_parts(labels, 3), splits.stratified_parts(renamed, 3), strict=True
+    ):
+        np.testing.assert_array_equal(part, other)
+
+
+@pytest.mark.parametrize(
+    ("labels", "num_parts", "message"),
+    [
+        (np.array([3]), 2, "as many examples as parts or more; got 1 for 2. Take fewer parts"),
+        (np.array([], int), 1, "as many examples as parts or more; got 0 for 1"),
+        (np.arange(4), 0, "num_parts to be a whole number, 1 or more; got 0"),
+        (np.arange(4), -2, "num_parts to be a whole number, 1 or more; got -2"),
+        (np.arange(4), 2.0, "num_parts to be a whole number, 1 or more; got 2.0"),
+        (np.arange(4), True, "num_parts to be a whole number, 1 or more; got True"),
+        (np.eye(4, dtype=int), 2, r"one class index an example.* int64 of shape \(4, 4\)"),
+        (np.array([0.0, 1.0]), 2, r"one class index an example.* float64 of shape \(2,\)"),
+        (np.array([True, False]), 2, "one class index an example.* bool of shape"),
+        (np.array(["a", "b"]), 2, "one class index an example.* <U1 of shape"),
+        (np.array(3), 2, r"one class index an example.* int64 of shape \(\)"),
+    ],
+)
+def test_what_cannot_be_dealt_out_is_refused(labels, num_parts, message):
+    with pytest.raises(ValueError, match=message):
+        inspect.unwrap(splits.stratified_parts)(labels, num_parts)
 
 
 @given(labels=label_lists)
