@@ -33,6 +33,8 @@ RESERVED_NAMES = frozenset({"browser", "checkpoints", "compiled", "interactive",
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?")
 _WINDOWS_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
+_MOST_HOLDER_BYTES = 10_000  # of the line that `locked` writes, with a title in it
+
 # Names of `write_atomically`, and of versions before it that put a process number there.
 _TEMPORARY = re.compile(r"\..+\.([0-9a-f]{16}|\d+)\.tmp", re.DOTALL)
 
@@ -211,23 +213,49 @@ def shown(path: Path) -> str:
     return texts.in_a_line(str(path) if relative.startswith("..") else relative)
 
 
+def read_bytes(path: Path, most_bytes: int) -> bytes:
+    """The content of a file that anything may have been put in the place of.
+
+    Args:
+        path: the file; a link to one will do.
+        most_bytes: that it may hold; no more is read.
+
+    Raises:
+        ValueError: if it is no file (a folder, a pipe, a device), or larger, saying which.
+        OSError: if there is no such file, or it cannot be read.
+    """
+    if kind := _kind(path.stat().st_mode):  # before it is opened: a pipe would be waited for
+        raise ValueError(f"Expected '{path}' to be a file; it is {kind}")
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most_bytes:
+            raise ValueError(
+                f"Expected '{path}' to hold {most_bytes:,} bytes at most; it holds {size:,}"
+            )
+        content = file.read(size + 1)
+    if len(content) != size:
+        raise ValueError(f"Expected '{path}' to stay as it is while it is read; it changed")
+    return content
+
+
+def _kind(mode: int) -> str:
+    """What lies where a file is expected; empty for a file, and for a link that is not followed."""
+    kinds = {stat.S_IFREG: "", stat.S_IFLNK: "", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe"}
+    return kinds.get(stat.S_IFMT(mode), "a device or socket")
+
+
 def read_json(path: Path, most_bytes: int) -> Any:
     """The content of a JSON file that anything may have been written to.
 
     Args:
         path: the file.
-        most_bytes: that are read of it.
+        most_bytes: that it may hold.
 
     Raises:
-        ValueError: if it is no file (a folder, a pipe), larger, or no JSON, saying which.
+        ValueError: as `read_bytes`; and if it is no JSON.
         OSError: if there is no such file, or it cannot be read.
     """
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise ValueError(f"Expected '{path}' to be a file; it is something else")
-    with path.open("rb") as file:
-        content = file.read(most_bytes + 1)
-    if len(content) > most_bytes:
-        raise ValueError(f"Expected '{path}' to hold {most_bytes:,} bytes at most; it is larger")
+    content = read_bytes(path, most_bytes)
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -242,7 +270,15 @@ def write_atomically(path: Path, content: bytes) -> None:
 
     Raises:
         OSError: naming the file, its size and, for a full disk, what to do; nothing else is lost.
+            Also if there is a folder, a pipe or a device, which would be replaced.
     """
+    kind = ""
+    with contextlib.suppress(OSError):  # it is not there; what else is wrong is said below
+        kind = _kind(path.lstat().st_mode)
+    if kind:  # who may write to /dev may put a file in the place of /dev/null
+        raise FileExistsError(
+            errno.EEXIST, f"Could not write '{path}': there is {kind}. Choose another name"
+        )
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -315,8 +351,8 @@ def locked(path: Path, what: str, *, wait: bool = True) -> Iterator[None]:
 
 def _holder(holder_file: Path) -> str:
     try:
-        return holder_file.read_text(errors="replace")[:500]
-    except OSError:  # it has just begun, or just ended
+        return read_bytes(holder_file, _MOST_HOLDER_BYTES).decode(errors="replace")
+    except (OSError, ValueError):  # it has just begun, or just ended
         return "another process or thread"
 
 

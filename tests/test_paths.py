@@ -3,11 +3,13 @@ import contextlib
 import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -96,6 +98,76 @@ def test_of_what_is_old_nothing_but_temporary_files_is_swept(tmp_path):
         os.utime(tmp_path / name, (time.time() - 7200,) * 2)
     paths.write_atomically(tmp_path / "file", b"whole")
     assert sorted(os.listdir(tmp_path)) == sorted([*theirs, "file"])
+
+
+def make_odd_files(folder):
+    """What may lie where a file is expected, with what is said of it."""
+    (folder / "folder").mkdir()
+    os.mkfifo(folder / "pipe")
+    socket.socket(socket.AF_UNIX).bind(str(folder / "socket"))
+    for name, target in (("loop", "loop"), ("dangling", "nowhere"), ("to a pipe", "pipe")):
+        (folder / name).symlink_to(folder / target)
+    return {
+        folder / "folder": "it is a folder",
+        folder / "pipe": "it is a pipe",
+        folder / "to a pipe": "it is a pipe",
+        folder / "socket": "it is a device or socket",
+        Path("/dev/zero"): "it is a device or socket",
+        folder / "loop": "symbolic links",
+        folder / "dangling": "No such file",
+        folder / "absent": "No such file",
+        folder / ("x" * 300): "File name too long",
+        folder / "folder" / ".." / "pipe" / "below": "Not a directory",
+    }
+
+
+def test_what_is_no_file_is_read_by_no_one_and_named(tmp_path):
+    for path, reason in make_odd_files(tmp_path).items():
+        for read in (paths.read_bytes, paths.read_json):
+            with pytest.raises((ValueError, OSError), match=reason):
+                read(path, 100)
+
+
+def test_no_more_is_read_than_a_file_may_hold(tmp_path):
+    path = tmp_path / "file"
+    for size in (0, 1, 10):
+        path.write_bytes(b"1" * size)
+        assert paths.read_bytes(path, 10) == b"1" * size
+    with path.open("wb") as file:
+        file.truncate(10**12)
+    for read in (paths.read_bytes, paths.read_json):
+        with pytest.raises(ValueError, match=r"10 bytes at most; it holds 1,000,000,000,000"):
+            read(path, 10)
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch, change):
+    path = tmp_path / "file"
+    path.write_bytes(bytes(10))
+    fstat = os.fstat
+
+    def changing(descriptor):
+        status = fstat(descriptor)
+        os.truncate(path, 10 + change)
+        return status
+
+    monkeypatch.setattr(os, "fstat", changing)
+    with pytest.raises(ValueError, match="stay as it is while it is read"):
+        paths.read_bytes(path, 100)
+
+
+def test_a_folder_a_pipe_or_a_device_is_never_replaced(tmp_path):
+    for path, reason in make_odd_files(tmp_path).items():
+        if "it is" not in reason or path.is_symlink():
+            continue
+        before = path.stat()
+        with pytest.raises(OSError, match=f"Could not write '{path}': there is {reason[6:]}"):
+            paths.write_atomically(path, b"")
+        assert path.stat() == before
+    for name in ("loop", "dangling", "to a pipe"):  # the link is replaced, what it leads to stays
+        paths.write_atomically(tmp_path / name, b"new")
+        assert (tmp_path / name).read_bytes() == b"new"
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_threads_hold_a_lock_one_after_the_other(tmp_path):
