@@ -20,7 +20,7 @@ import safetensors
 import safetensors.numpy
 from jaxtyping import PyTree
 
-from rebasin_lab import paths, pytrees
+from rebasin_lab import bounded_json, paths, pytrees
 
 # The one entry of safetensors' string-to-string metadata: "<sha256> <metadata as JSON>" and, where
 # there are any, a line of types as JSON, by leaf. One, since safetensors does not promise an order
@@ -95,7 +95,7 @@ def load(
         with safetensors.safe_open(path, framework="numpy") as file:
             header, _, types = (file.metadata() or {}).get(_KEY, "").partition("\n")
             stored, _, text = header.partition(" ")
-            types = dict(json.loads(types or "{}"))
+            types = dict(bounded_json.parsed(types or "{}"))
             names = [name for name in file.keys() if name not in types]  # noqa: SIM118
             leaves = {name: file.get_tensor(name) for name in names}
         if types:
@@ -124,7 +124,10 @@ def load(
             f"The checkpoint '{path}' is damaged and cannot be used: its SHA-256 is not the one "
             "stored in it."
         )
-    metadata = json.loads(text)
+    try:
+        metadata = bounded_json.parsed(text, finite=False)
+    except ValueError as error:
+        raise CheckpointError(f"The metadata of '{path}' cannot be read: {error}.") from error
     if config is not None:
         stored_config = metadata.get("config") if isinstance(metadata, dict) else None
         _check_config(path, dict(config), stored_config or {})
@@ -138,9 +141,8 @@ def peek(path: Path) -> dict[str, Any]:
         return {}
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            found = json.loads(
-                (file.metadata() or {}).get(_KEY, "").partition(" ")[2].partition("\n")[0] or "{}"
-            )
+            text = (file.metadata() or {}).get(_KEY, "").partition(" ")[2].partition("\n")[0]
+            found = bounded_json.parsed(text or "{}", finite=False)
     except (OSError, ValueError, safetensors.SafetensorError):  # not there, or not whole
         return {}
     return found if isinstance(found, dict) else {}

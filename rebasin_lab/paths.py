@@ -9,7 +9,6 @@ since a lock that the operating system holds for a process ends with it, on ever
 import contextlib
 import datetime
 import errno
-import json
 import os
 import re
 import secrets
@@ -23,7 +22,7 @@ from typing import Any
 
 import filelock
 
-from rebasin_lab import texts
+from rebasin_lab import bounded_json, texts
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -244,21 +243,22 @@ def _kind(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "a device or socket")
 
 
-def read_json(path: Path, most_bytes: int) -> Any:
-    """The content of a JSON file that anything may have been written to.
+def read_json(path: Path, most_bytes: int = bounded_json.MOST_BYTES, *, finite: bool = True) -> Any:
+    """The content of a JSON file that anything may have been written to, see `bounded_json`.
 
     Args:
         path: the file.
         most_bytes: that it may hold.
+        finite: False takes NaN and the infinities, too.
 
     Raises:
-        ValueError: as `read_bytes`; and if it is no JSON.
+        ValueError: as `read_bytes`; and if it is no such JSON.
         OSError: if there is no such file, or it cannot be read.
     """
     content = read_bytes(path, most_bytes)
     try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:
+        return bounded_json.parsed(content, most_bytes=most_bytes, finite=finite)
+    except ValueError as error:
         raise ValueError(f"Expected '{path}' to hold JSON; it cannot be read: {error}") from error
 
 

@@ -22,7 +22,7 @@ import tqdm
 
 from rebasin_lab import claims, paths, texts
 
-MOST_BYTES = 100_000_000  # that are read of a scoreboard, a figure's numbers, its picture
+MOST_BYTES = 100_000_000  # of a picture
 REPORT_NAME = "report.html"
 SCOREBOARD_NAME = "scoreboard.json"
 
@@ -76,7 +76,7 @@ def write_report(run_dir: Path) -> Path:
         OSError: if there is no scoreboard, or the report cannot be written.
     """
     source, path = run_dir / SCOREBOARD_NAME, run_dir / REPORT_NAME
-    board = paths.read_json(source, MOST_BYTES)
+    board = paths.read_json(source, finite=False)
     try:
         page = render_report(board, _read_figures(run_dir, board))
     except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -134,7 +134,7 @@ def _read_figures(run_dir: Path, board: Board) -> list[ReportedFigure]:
 def _read_figure(path: Path) -> tuple[Mapping[str, Any], bytes] | None:
     """A figure's record and picture; None if either is not as `figures.save_figure` leaves it."""
     try:
-        record = paths.read_json(path, MOST_BYTES)
+        record = paths.read_json(path)
         match record:
             case {
                 "caption": str(),

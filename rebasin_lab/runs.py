@@ -20,6 +20,7 @@ import jax
 from IPython.display import HTML, display
 
 from rebasin_lab import (
+    bounded_json,
     claims,
     datasets,
     experiments,
@@ -266,8 +267,8 @@ def open_run(
 
 def _parsed(settings: str) -> dict[str, Any]:
     try:
-        parsed = json.loads(settings or "{}")
-    except (ValueError, TypeError, RecursionError):
+        parsed = bounded_json.parsed(settings or "{}", finite=False)
+    except (ValueError, TypeError):
         parsed = None
     if not isinstance(parsed, dict):
         raise ValueError(
@@ -314,7 +315,7 @@ def read_claims(run_dir: Path, notebook: str) -> dict[str, list[float]]:
     """
     path = claims_file(run_dir, notebook)
     try:
-        found = paths.read_json(path, MOST_CLAIMS_BYTES)
+        found = paths.read_json(path, MOST_CLAIMS_BYTES, finite=False)
         if not isinstance(found, dict) or not all(map(_are_numbers, found.values())):
             raise ValueError(f"Expected '{path}' to hold a list of numbers for each claim")
     except FileNotFoundError:

@@ -89,7 +89,7 @@ def _read_board(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         return {"title": "", "claims": []}
     try:
-        board = json.loads(path.read_text())
+        board = paths.read_json(path, finite=False)
         rows = [{name: str(row[name]) for name in ("claim", *COLUMNS)} for row in board["claims"]]
         return {"title": str(board["title"]), "claims": rows}
     except (ValueError, KeyError, TypeError) as error:

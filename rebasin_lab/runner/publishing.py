@@ -12,7 +12,6 @@ from rebasin_lab import figure_export, figures, paths, report
 from rebasin_lab.runner.plan import notebook_sequence
 
 _PICTURES = (".json", ".svg", ".png")
-_MOST_BYTES = 100_000_000  # of a scoreboard
 
 
 def publish(run_name: str) -> tuple[Path, list[Path]]:
@@ -36,14 +35,15 @@ def publish(run_name: str) -> tuple[Path, list[Path]]:
             "reproduce' first, or name another with --run."
         )
     with paths.locked(run_dir, "copying figures", wait=False):
-        board = paths.read_json(run_dir / report.SCOREBOARD_NAME, _MOST_BYTES)
+        scoreboard = run_dir / report.SCOREBOARD_NAME
+        board = paths.read_json(scoreboard, finite=False)
         profile, contents = _drawn(run_dir, board)
         target = paths.figures_dir() / ("" if profile == "quick" else profile)
         for name, content in contents.items():
             paths.write_atomically(target / name, content)
         if profile != "quick":
-            scoreboard = (run_dir / report.SCOREBOARD_NAME).read_bytes()
-            paths.write_atomically(paths.figures_dir() / report.SCOREBOARD_NAME, scoreboard)
+            content = scoreboard.read_bytes()
+            paths.write_atomically(paths.figures_dir() / report.SCOREBOARD_NAME, content)
             figure_export.write_gallery(target, paths.figures_dir() / "README.md")
     saved = figures.saved_figures(target)
     numbered = [path for path in saved if re.match(r"\d\d_", path.parent.name)]

@@ -7,6 +7,8 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from rebasin_lab import bounded_json
+
 FORMAT = "rebasin_lab.PermutationSpec"
 VERSION = 1
 _FIELDS = ("format", "version", "axes", "group_sizes", "explanations")
@@ -30,9 +32,11 @@ def decode(text: str) -> dict[str, Any]:
         ValueError: if the text is no JSON, or not what `encode` writes.
     """
     try:
-        record = json.loads(text, object_pairs_hook=_without_repeats)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"Expected a permutation spec as JSON; got no JSON: {error}.") from error
+        record = bounded_json.parsed(text)
+    except ValueError as error:
+        raise ValueError(f"Expected a permutation spec as JSON; it cannot be read: {error}.") from (
+            error
+        )
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise ValueError(f"Expected an object with 'format': '{FORMAT}'; got {text[:60]!r}.")
     version = record.get("version")
@@ -49,13 +53,6 @@ def decode(text: str) -> dict[str, Any]:
         "explanations": _mapping(record, "explanations", _list_of("texts", str)),
         "assumptions": _list_of("texts", str)("'assumptions'", record.get("assumptions", [])),
     }
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"Expected every name once in a JSON object; got {twice[0]!r} twice.")
-    return dict(pairs)
 
 
 def _mapping(record: dict, field: str, read: Callable[[str, Any], Any]) -> dict[str, Any]:
