@@ -11,15 +11,17 @@ logits is the paper's ensemble, whose probabilities are the normalised geometric
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
+import scipy.optimize
 import scipy.special
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from rebasin_lab import evaluation, pytrees
+from rebasin_lab import datasets, evaluation, pytrees
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,6 +63,18 @@ class CalibrationSummary:
     ece: float
     brier: float
     accuracy: float
+
+
+class TemperedLoss(NamedTuple):
+    """The loss that is left when logits are multiplied by the best factor.
+
+    Attributes:
+        loss: in nats.
+        factor: the geometric mean of the two that were used; 1 / factor is the temperature.
+    """
+
+    loss: float
+    factor: float
 
 
 def predicted_logits(
@@ -217,6 +231,64 @@ def summarise_logits(
         brier=brier_score(logits, labels),
         accuracy=float((logits.argmax(axis=1) == labels).mean()),
     )
+
+
+def tempered_loss(
+    logits: Float[Array | np.ndarray, "n classes"],
+    labels: Int[Array | np.ndarray, " m"],
+    *,
+    seed: int = 0,
+) -> TemperedLoss:
+    """The loss of a network made as sure as it should be, by one factor for all its logits.
+
+    A factor changes how sure a network is, and never which class it names (temperature scaling,
+    Guo et al. 2017, arXiv 1706.04599, section 4.2). The images are divided into halves that hold
+    every class, see `datasets.stratified_parts`, and each image is scaled by the factor that is
+    best on the other half. It is a measuring device, not a recipe: the factors are fitted on the
+    images measured on.
+
+    Args:
+        logits: of each image; multiplying them by a number changes the factor, not the loss.
+        labels: class indices.
+        seed: of the halves.
+
+    Returns:
+        The mean over all images, and the factor: 1 if all factors give the same loss, which may be
+        infinite.
+
+    Raises:
+        ValueError: as `reliability_curve`; for fewer than two images.
+    """
+    logits, labels = _checked(logits, labels)
+    if len(labels) < 2:
+        raise ValueError(
+            f"Expected two images or more, to fit on one and measure on another; got {len(labels)}."
+        )
+    gaps = logits.max(axis=1, keepdims=True) - logits  # whatever was added to a row drops out
+    of_label = gaps[np.arange(len(labels)), labels]
+    leads = np.where(gaps > 0, gaps, np.inf).min(axis=1)
+    leads = leads[np.isfinite(leads)]
+    if not leads.size or np.isinf(of_label).any():
+        return TemperedLoss(negative_log_likelihood(logits, labels), 1.0)
+
+    def loss_at(factor: float, rows: np.ndarray) -> float:
+        log_sums = scipy.special.logsumexp(-factor * gaps[rows], axis=1)
+        return float((log_sums + factor * of_label[rows]).mean())
+
+    def best_factor(rows: np.ndarray) -> float:
+        # At most exp(3) for a usual lead of 1 over the next class: where all answers are right no
+        # factor is the best, and a mistake on the other half costs in proportion to it.
+        unit = np.median(leads)
+        found = scipy.optimize.minimize_scalar(
+            lambda log: loss_at(math.exp(log) / unit, rows), bounds=(-9, 3), method="bounded"
+        )
+        return math.exp(found.x) / unit
+
+    halves = datasets.stratified_parts(labels, seed=seed)
+    factors = [best_factor(rows) for rows in halves]
+    fits = zip(factors, halves[::-1], strict=True)
+    loss = sum(len(rest) * loss_at(factor, rest) for factor, rest in fits) / len(labels)
+    return TemperedLoss(loss, math.sqrt(math.prod(factors)))
 
 
 def calibration_summary(

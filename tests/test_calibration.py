@@ -12,6 +12,7 @@ import pytest
 
 import rebasin_lab as rl
 from rebasin_lab import calibration, evaluation
+from rebasin_lab.datasets import splits
 
 # Two classes; in thirds, the likelier ones are in the second, third and third bin.
 BY_HAND = np.log([[0.6, 0.4], [0.2, 0.8], [0.1, 0.9]]), np.array([1, 1, 0])
@@ -250,6 +251,135 @@ def test_numbers_are_json_with_null_in_empty_bins():
     assert numbers["count"] == [0, 1, 2]
 
 
+def grid_loss(logits, labels, *, seed=0):
+    """`tempered_loss` by trying 20,001 factors on each half, with a softmax written out."""
+
+    def losses(rows, factors):
+        scaled = factors[:, None, None] * (logits - logits.max(axis=1, keepdims=True))[rows]
+        own = scaled[:, np.arange(len(rows)), labels[rows]]
+        return (np.log(np.exp(scaled).sum(axis=2)) - own).mean(axis=1)
+
+    factors, total, found = np.geomspace(1e-3, 1e3, 20_001), 0.0, []
+    first, second = splits.stratified_parts(labels, seed=seed)
+    for fit, rest in ((first, second), (second, first)):
+        best = np.concatenate([losses(fit, some) for some in np.array_split(factors, 100)]).argmin()
+        found.append(factors[best])
+        total += len(rest) * losses(rest, factors[[best]])[0]
+    return total / len(labels), float(np.prod(found) ** 0.5)
+
+
+@pytest.mark.parametrize("confidence", [0.1, 1, 7])
+@pytest.mark.parametrize("num_classes", [2, 10])
+@pytest.mark.parametrize("num_images", [60, 151])
+def test_tempered_loss_is_that_of_a_fine_grid(num_images, num_classes, confidence):
+    logits, labels = draw_predictions(num_images, num_classes=num_classes)
+    found = calibration.tempered_loss(confidence * logits, labels)
+    loss, factor = grid_loss(confidence * logits, labels)
+    # Neighbours on the grid are 0.07 % apart.
+    assert found.loss == pytest.approx(loss, rel=1e-4)
+    assert found.factor == pytest.approx(factor, rel=1e-3)
+
+
+@pytest.mark.parametrize("lead", [1e-6, 0.3, 5, 1e4])
+@pytest.mark.parametrize("num_right", [6, 8, 9])
+def test_tempered_loss_in_closed_form(lead, num_right):
+    # The same answer to all images, by the same lead, is right on so many of ten: then its best
+    # probability is that fraction, and the loss its entropy. Both halves hold the same mixture.
+    right = np.tile([True] * num_right + [False] * (10 - num_right), 40)
+    labels = np.where(right, 0, 1)
+    logits = np.tile([lead, 0.0], (len(labels), 1))
+    share = num_right / 10
+    found = calibration.tempered_loss(logits, labels)
+    entropy = -share * np.log(share) - (1 - share) * np.log(1 - share)
+    assert found.loss == pytest.approx(entropy, rel=1e-9)
+    assert found.factor == pytest.approx(np.log(share / (1 - share)) / lead, rel=1e-4)
+
+
+@hypothesis.given(
+    st.integers(0, 1000), st.floats(1e-30, 1e30), st.floats(-20, 20), st.integers(0, 3)
+)
+def test_tempered_loss_does_not_depend_on_the_scale_of_logits(draw, scale, shift, seed):
+    logits, labels = draw_predictions(30, seed=draw, num_classes=4, scale=1.0)
+    plain = calibration.tempered_loss(logits, labels, seed=seed)
+    scaled = calibration.tempered_loss(scale * (logits + shift), labels, seed=seed)
+    # The search stops within 1e-5 of the logarithm of a factor.
+    assert scaled.loss == pytest.approx(plain.loss, rel=1e-4)
+    assert scaled.factor * scale == pytest.approx(plain.factor, rel=1e-3)
+
+
+def test_tempered_loss_of_a_calibrated_network_is_its_loss():
+    logits, labels = draw_predictions(20_000)
+    fair = calibration.negative_log_likelihood(logits, labels)
+    for confidence in (1, 3, 1 / 3):
+        found = calibration.tempered_loss(confidence * logits, labels)
+        # A factor fitted on n / 2 images costs 1 / n nats on others, on average.
+        assert found.loss == pytest.approx(fair, abs=1e-3)
+        assert found.factor * confidence == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("order", ["in turn", "in order", "shuffled"])
+def test_tempered_loss_is_fair_where_classes_differ(order):
+    # Right about even classes, at a loss about odd ones: every second image would not do for a
+    # half if classes come in turn, nor the first half if they come in order.
+    rng = np.random.default_rng(0)
+    labels = np.arange(1000) % 10
+    guesses = np.where(labels % 2, rng.integers(0, 10, 1000), labels)
+    logits = 5.0 * (np.arange(10) == guesses[:, None])
+    ordered = {"in turn": ..., "in order": np.argsort(labels), "shuffled": rng.permutation(1000)}
+    rows = ordered[order]
+    found = calibration.tempered_loss(logits[rows], labels[rows])
+    factors = np.geomspace(0.1, 10, 401)
+    best = min(calibration.negative_log_likelihood(f * logits, labels) for f in factors)
+    assert found.loss == pytest.approx(best, rel=0.01)
+
+
+def test_masked_classes_do_not_matter_to_tempered_loss():
+    logits, labels = draw_predictions(200, num_classes=4)
+    plain = calibration.tempered_loss(logits, labels)
+    for nothing in (-np.inf, -1e9):
+        masked = np.concatenate([logits, np.full((200, 6), nothing)], axis=1)
+        found = calibration.tempered_loss(masked, labels)
+        assert found == pytest.approx(plain, rel=1e-6)
+
+
+def test_where_all_factors_are_alike_it_is_1():
+    labels = np.arange(20) % 2
+    assert calibration.tempered_loss(np.zeros((20, 2)), labels) == (pytest.approx(np.log(2)), 1)
+    assert calibration.tempered_loss(np.zeros((20, 1)), np.zeros(20, int)) == (0, 1)
+    sure = np.where(labels[:, None] == np.arange(2), 0.0, -np.inf)
+    assert calibration.tempered_loss(sure, labels) == (0, 1)
+    assert calibration.tempered_loss(sure, 1 - labels) == (np.inf, 1)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_tempering_is_bounded_at_both_ends(scale):
+    labels = np.arange(100) % 10
+    right = scale * (labels[:, None] == np.arange(10))
+    assert calibration.tempered_loss(right, labels).loss < 1e-7
+    # Of a network that is always wrong nothing is left, not even the wrong answers.
+    always_wrong = calibration.tempered_loss(right, (labels + 1) % 10)
+    assert always_wrong.loss == pytest.approx(np.log(10), rel=1e-3)
+    # One mistake after so many right answers is expensive, and no more.
+    labels[0] = 5
+    assert calibration.tempered_loss(right, labels).loss < 0.5
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_ties_do_not_hide_the_scale_of_logits(scale):
+    # Two classes always share the first place, so that none has a lead over the second.
+    logits, labels = draw_predictions(60, num_classes=3)
+    logits = np.concatenate([logits, logits.max(axis=1, keepdims=True)], axis=1)
+    plain, scaled = (calibration.tempered_loss(f * logits, labels) for f in (1, scale))
+    assert scaled.loss == pytest.approx(plain.loss, rel=1e-4)
+    assert scaled.factor * scale == pytest.approx(plain.factor, rel=1e-3)
+
+
+def test_two_images_are_needed_to_fit_and_measure():
+    with pytest.raises(ValueError, match="two images or more, .* got 1"):
+        calibration.tempered_loss(np.zeros((1, 2)), np.zeros(1, int))
+    calibration.tempered_loss(np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([0, 1]))
+
+
 # Where types are checked, as in these tests, some annotations refuse first: ask the functions.
 FUNCTIONS = [
     inspect.unwrap(function)
@@ -259,6 +389,7 @@ FUNCTIONS = [
         calibration.negative_log_likelihood,
         calibration.brier_score,
         calibration.summarise_logits,
+        calibration.tempered_loss,
     )
 ]
 
