@@ -30,6 +30,7 @@ from rebasin_lab.symmetry import (
     split_into_pieces,
     trace_activations,
 )
+from rebasin_lab.symmetry.activations import Unproven, measure_activations
 
 SIMILARITIES: dict[str, Callable[[statistics.CrossStatistics], np.ndarray]] = {
     "correlation": statistics.CrossStatistics.correlation,
@@ -85,7 +86,12 @@ def unit_similarities(
             "run through once: make a new one for each call."
         )
     inputs = first if isinstance(first, tuple) else (first,)
-    activations = _traced(apply_fn, spec.to_json(), where, *_shapes((params_a, inputs)))
+    try:
+        activations = _traced(apply_fn, spec.to_json(), where, *_shapes((params_a, inputs)))
+    except Unproven as doubt:
+        activations = measure_activations(
+            apply_fn, spec, [params_a, params_b], inputs, where=where, doubt=doubt
+        )
     gathered = statistics.gather_statistics(
         activations, params_a, params_b, itertools.chain([first], batches), on_batch=on_batch
     )
@@ -292,5 +298,6 @@ def check_seen(
         raise ValueError(
             f"Expected activations of every group; those of {unseen} are {where} by no product or "
             "convolution that takes an input's part, outside branches and while loops. Try "
-            f"where='{other}', or write None for these groups in the spec, so that they stay."
+            f"where='{other}', or 'combined', which matches them by their weights, or write None "
+            "for these groups in the spec, so that they stay."
         )

@@ -3,7 +3,8 @@
 This is the check for a spec written by hand or found by inference, on a network of any kind.
 """
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -15,6 +16,11 @@ from jaxtyping import PyTree
 from rebasin_lab import pytrees
 from rebasin_lab.symmetry.permutations import apply_permutation, random_permutation
 from rebasin_lab.symmetry.spec import PermutationSpec
+
+
+class CannotTell(ValueError):
+    """Outputs that no permutation could be seen to change."""
+
 
 # How much finer than float32 float64 rounds.
 FINER = float(np.finfo(np.float32).eps / np.finfo(np.float64).eps)
@@ -59,17 +65,30 @@ def verify_equivalence(
     """
     if num_trials < 1:
         raise ValueError(f"Expected at least one trial; got {num_trials}.")
+    return largest_change(apply_fn, spec, params, inputs, range(seed, seed + num_trials))
+
+
+def largest_change(
+    apply_fn: Callable,
+    spec: PermutationSpec,
+    params: PyTree,
+    inputs: tuple,
+    trials: Iterable[int],
+    *,
+    shift: bool = True,
+) -> float:
+    """As `verify_equivalence`, for trials by their seeds; without a shift at `params` alone."""
     params = pytrees.as_arrays(params)
-    is_wide = _computes_in_float64(apply_fn, params, inputs)
+    is_wide = computes_in_float64(apply_fn, params, inputs)
     jitted = jax.jit(apply_fn)
     worst = 0.0
-    for trial in range(seed, seed + num_trials):
-        shifted = _shifted(params, np.random.default_rng([trial, 1]))
-        drawn = _drawn(inputs, np.random.default_rng([trial, 2]))
+    for trial in trials:
+        shifted = _shifted(params, np.random.default_rng([trial, 1])) if shift else params
+        inputs_drawn = drawn(inputs, np.random.default_rng([trial, 2]))
         permuted = apply_permutation(spec, random_permutation(spec, params, seed=trial), shifted)
-        with jax.default_matmul_precision("highest"), jax.enable_x64(is_wide or _is_x64()):
+        with exactly(is_wide):
             calls = [
-                _widened((each, *drawn)) if is_wide else (each, *drawn)
+                widened((each, *inputs_drawn)) if is_wide else (each, *inputs_drawn)
                 for each in (shifted, permuted)
             ]
             change = _relative_change(*(jitted(*call) for call in calls))
@@ -77,11 +96,15 @@ def verify_equivalence(
     return worst
 
 
-def _is_x64() -> bool:
-    return bool(jax.config.jax_enable_x64)
+@contextlib.contextmanager
+def exactly(is_wide: bool) -> Iterator[None]:
+    """Products at JAX's highest precision, and float64 if the function takes it."""
+    is_x64 = is_wide or bool(jax.config.jax_enable_x64)
+    with jax.default_matmul_precision("highest"), jax.enable_x64(is_x64):
+        yield
 
 
-def _widened(tree: PyTree) -> PyTree:
+def widened(tree: PyTree) -> PyTree:
     """Every float in float64, every complex number in complex128."""
 
     def widen(leaf: Any) -> Any:
@@ -95,16 +118,27 @@ def _widened(tree: PyTree) -> PyTree:
     return jax.tree.map(widen, tree)
 
 
-def _computes_in_float64(apply_fn: Callable, params: PyTree, inputs: tuple) -> bool:
+def computes_in_float64(apply_fn: Callable, params: PyTree, inputs: tuple) -> bool:
     """True if the function takes float64, and whatever it computes from it stays so wide."""
     with jax.enable_x64(True):
         try:
-            closed = jax.make_jaxpr(apply_fn)(*_widened((_as_shapes(params), *_as_shapes(inputs))))
+            closed = jax.make_jaxpr(apply_fn)(*widened((_as_shapes(params), *_as_shapes(inputs))))
         except Exception:  # the caller's function, which may refuse other types in any way
             return False
         return all(
             _is_wide(v.aval) for equation in _equations(closed.jaxpr) for v in equation.outvars
         )
+
+
+def rounding(apply_fn: Callable, params: PyTree, inputs: tuple) -> float:
+    """The coarsest step of the floats in which a function is verified, relative to their size."""
+    if computes_in_float64(apply_fn, params, inputs):
+        return float(np.finfo(np.float64).eps)
+    closed = jax.make_jaxpr(apply_fn)(_as_shapes(params), *_as_shapes(inputs))
+    avals = [v.aval for equation in _equations(closed.jaxpr) for v in equation.outvars]
+    dtypes = {getattr(aval, "dtype", None) for aval in avals}
+    floats = [d for d in dtypes if d is not None and jnp.issubdtype(d, jnp.inexact)]
+    return max((float(jnp.finfo(d).eps) for d in floats), default=float(np.finfo("f4").eps))
 
 
 def _as_shapes(tree: PyTree) -> PyTree:
@@ -131,7 +165,7 @@ def _relative_change(outputs: PyTree, changed: PyTree) -> float:
     largest = max((before for before, _, _ in sizes), default=0.0)
     change = max((change for _, _, change in sizes), default=0.0)
     if not (largest > 0 and np.isfinite(sizes).all()):
-        raise ValueError(
+        raise CannotTell(
             "Expected outputs that are finite and not all zero, to compare under permutations; "
             f"the largest is {largest} and changes by {change}. Give other inputs."
         )
@@ -161,7 +195,7 @@ def _shifted(params: PyTree, rng: np.random.Generator) -> PyTree:
     return jax.tree.map(shift, params)
 
 
-def _drawn(inputs: PyTree, rng: np.random.Generator) -> PyTree:
+def drawn(inputs: PyTree, rng: np.random.Generator) -> PyTree:
     """The inputs with an array in place of every `jax.ShapeDtypeStruct`."""
 
     def draw(leaf: Any) -> Any:

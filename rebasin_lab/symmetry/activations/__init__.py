@@ -2,9 +2,14 @@
 
 In reading order: `naming` (what the atoms of a reading are called in a spec), `origins` (which
 values an input has a part in), `replay` (a function evaluated with taps), `sites` (where units
-show), and `record`, which puts them together.
+show), `measured` (the same where no trace proves the spec), and `record`, which puts them together.
 """
 
-from rebasin_lab.symmetry.activations.record import Activations, trace_activations
+from rebasin_lab.symmetry.activations.naming import Unproven
+from rebasin_lab.symmetry.activations.record import (
+    Activations,
+    measure_activations,
+    trace_activations,
+)
 
-__all__ = ["Activations", "trace_activations"]
+__all__ = ["Activations", "Unproven", "measure_activations", "trace_activations"]

@@ -21,6 +21,10 @@ from rebasin_lab.symmetry.inference.values import Array
 from rebasin_lab.symmetry.spec import PermutationSpec
 
 
+class Unproven(ValueError):
+    """A spec does not say of a function what its trace shows; it may hold all the same."""
+
+
 class _Named(NamedTuple):
     """What an atom is called, and the leaf and axis that say so."""
 
@@ -32,7 +36,7 @@ class Naming:
     """The names that a spec gives to the atoms of one reading.
 
     Raises:
-        ValueError: if the spec moves what the function needs in order, calls units that move
+        Unproven: if the spec moves what the function needs in order, calls units that move
             together by different names, or groups units in another way than the function does.
     """
 
@@ -154,34 +158,34 @@ class Naming:
         ranges = [np.arange(start, end) for start, end in itertools.pairwise(ends)]
         return list(zip(blocks, ranges, strict=True))
 
-    def _misfit(self, axis: Axis, part: axes.Entry, place: Place) -> ValueError:
+    def _misfit(self, axis: Axis, part: axes.Entry, place: Place) -> Unproven:
         parts = [factor.size for factor in self.atoms.factors(axis)]
         [atom] = self.atoms.factors(axis)[:1]
         joint = " * "
         if len(parts) == 1 and isinstance(atom, Atom) and atom.segments is not None:
             parts, joint = [size_of(segment) for segment in atom.segments], " + "
-        return ValueError(
+        return Unproven(
             f"Expected {_where(place)} to be made of units as the function takes it apart, "
             f"{joint.join(map(str, parts))}; got '{self.spec.axes[place[0]][place[1]]}', in which "
             f"the {self._size(part)} of '{axes.format_entry(part)}' do not fit. Infer the spec, or "
             "write it like the one that is inferred."
         )
 
-    def _held(self, atom: Atom, entry: axes.Entry, place: Place) -> ValueError:
+    def _held(self, atom: Atom, entry: axes.Entry, place: Place) -> Unproven:
         leaf_axes = {
             (path, number): axis
             for path, parameter in self.parameters.items()
             for number, axis in enumerate(parameter.axes)
         }
         why = Explainer(self.atoms, leaf_axes).why_fixed(atom)
-        return ValueError(
+        return Unproven(
             f"Expected a spec of this function; it moves {_where(place)} by "
             f"'{axes.format_entry(entry)}', but as far as the trace shows its order means "
             f"something. {why}"
         )
 
-    def _conflict(self, known: _Named, new: _Named) -> ValueError:
-        return ValueError(
+    def _conflict(self, known: _Named, new: _Named) -> Unproven:
+        return Unproven(
             f"Expected a spec of this function, in which {_where(known.place)} and "
             f"{_where(new.place)} hold the same units; it calls them "
             f"'{axes.format_entry(known.entry)}' and '{axes.format_entry(new.entry)}'."

@@ -7,7 +7,7 @@ identity, so a value that three layers read is known to be one.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from jax.extend import core
 
@@ -31,8 +31,15 @@ class Origin:
     size: int = 0
 
 
-# Contraction -> the origins of its operands and of its result.
-Origins = dict[Path, tuple[list[Origin], list[Origin]]]
+class Contraction(NamedTuple):
+    """An equation that adds units up, and the origins of its operands and of its result."""
+
+    equation: Any
+    operands: list[Origin]
+    results: list[Origin]
+
+
+Origins = dict[Path, Contraction]
 
 
 def find_origins(
@@ -84,7 +91,7 @@ class _Walk:
             return self._scan(equation, operands, path)
         results = [_made_of(operands, variable) for variable in equation.outvars]
         if name in self.primitives:
-            self.found[path] = (operands, results)
+            self.found[path] = Contraction(equation, operands, results)
         return results
 
     def _scan(self, equation: Any, operands: list[Origin], path: Path) -> list[Origin]:

@@ -7,7 +7,7 @@ the values in the jaxpr, and the record it returns computes them for any paramet
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,7 +15,9 @@ from jaxtyping import Array, PyTree
 
 from rebasin_lab import pytrees
 from rebasin_lab.symmetry import pieces
-from rebasin_lab.symmetry.activations import replay, sites
+from rebasin_lab.symmetry.activations import measured, replay, sites
+from rebasin_lab.symmetry.activations.naming import Unproven
+from rebasin_lab.symmetry.axes import Entries
 from rebasin_lab.symmetry.spec import AxisNames, PermutationSpec
 
 
@@ -36,6 +38,7 @@ class Activations:
     spec: PermutationSpec
     where: str
     axes: Mapping[str, AxisNames]
+    _measured: Mapping[int, Entries] | None = dataclasses.field(default=None, repr=False)
     _plans: dict[Any, sites.Plan] = dataclasses.field(default_factory=dict, repr=False)
 
     @functools.cached_property
@@ -70,7 +73,14 @@ class Activations:
         leaves, structure = jax.tree.flatten((params, *inputs))
         shapes = (structure, *((jax.numpy.shape(x), jax.numpy.result_type(x)) for x in leaves))
         if shapes not in self._plans:
-            plan = sites.make_plan(self.apply_fn, self.spec, params, inputs, where=self.where)
+            plan = sites.make_plan(
+                self.apply_fn,
+                self.spec,
+                params,
+                inputs,
+                where=self.where,
+                measured=self._measured,
+            )
             if plan.axes != self.axes:
                 raise ValueError(
                     f"Expected inputs for which the function has the activations it was traced "
@@ -100,11 +110,15 @@ def trace_activations(
     Left out are values on which a group stands twice or without what it varies along, and those
     with more than 4096 units of several groups that do not vary along each other.
 
+    A spec that the trace does not prove, since it rests on values or on code of which nothing is
+    known, is tried on `params` as `verify_equivalence` does. If it holds, those activations are
+    found that are measured to move as it says, all of them being computed at once for that.
+
     Args:
         apply_fn: `apply_fn(params, *inputs)`, as for `infer_permutation_spec`.
-        spec: of the function, written by hand or inferred. Its units must be free as far as the
-            trace shows; it may leave some where they are, or give all slots the same permutation.
-        params: arrays or `jax.ShapeDtypeStruct`.
+        spec: of the function, written by hand or inferred; it may leave some units where they are,
+            or give all slots the same permutation.
+        params: arrays, or `jax.ShapeDtypeStruct` for a spec that the trace proves.
         *example_inputs: a batch, or its shapes.
         where: "read" is the operand that a product or convolution over the units takes: what the
             next layer sees, so after the nonlinearity (Ainsworth et al. 2022, section 3.1), after
@@ -116,11 +130,45 @@ def trace_activations(
         "into layers/1/kernel", "out of layers/0/kernel"; those with none are numbered.
 
     Raises:
-        ValueError: if the spec does not fit the parameters or the function, or the function cannot
-            be traced with these arguments.
+        ValueError: if the spec does not fit the parameters; if it is neither proven nor holds, by
+            how much it does not; or if the function cannot be traced with these arguments.
     """
     if where not in ("read", "written"):
         raise ValueError(f"Expected where to be 'read' or 'written'; got {where!r}.")
     params = pytrees.as_arrays(params)
-    plan = sites.make_plan(apply_fn, spec, params, example_inputs, where=where)
+    try:
+        plan = sites.make_plan(apply_fn, spec, params, example_inputs, where=where)
+    except Unproven as doubt:
+        if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params)):
+            raise  # there is nothing to measure with
+        return measure_activations(
+            apply_fn, spec, [params], example_inputs, where=where, doubt=doubt
+        )
     return Activations(apply_fn, spec, where, plan.axes)
+
+
+def measure_activations(
+    apply_fn: Callable,
+    spec: PermutationSpec,
+    networks: Sequence[PyTree],
+    inputs: tuple,
+    *,
+    where: str,
+    doubt: Unproven,
+) -> Activations:
+    """As `trace_activations`, of a spec that is not proven but holds for some networks.
+
+    Args:
+        apply_fn: the function.
+        spec: of the function.
+        networks: for which it has to hold, of one architecture.
+        inputs: a batch, or its shapes.
+        where: "read" or "written".
+        doubt: what `trace_activations` raised for shapes.
+
+    Raises:
+        Unproven: if it does not hold.
+    """
+    entries = measured.find_entries(apply_fn, spec, networks, inputs, where=where, doubt=doubt)
+    plan = sites.make_plan(apply_fn, spec, networks[0], inputs, where=where, measured=entries)
+    return Activations(apply_fn, spec, where, plan.axes, entries)

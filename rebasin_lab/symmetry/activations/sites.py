@@ -6,9 +6,10 @@ words of the given spec, `origins` tells activations from kernels.
 """
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax.extend import core
@@ -17,7 +18,7 @@ from jaxtyping import PyTree
 from rebasin_lab import pytrees
 from rebasin_lab.symmetry import axes, pieces
 from rebasin_lab.symmetry.activations.naming import Naming
-from rebasin_lab.symmetry.activations.origins import Origin, Path, find_origins
+from rebasin_lab.symmetry.activations.origins import Origin, Origins, Path, find_origins
 from rebasin_lab.symmetry.activations.replay import Tap
 from rebasin_lab.symmetry.inference import choices, infer, primitives
 from rebasin_lab.symmetry.inference.atoms import Axis, Step
@@ -53,6 +54,22 @@ class Site:
         return f"{self.name}#{number}" if self.num_pieces > 1 else self.name
 
 
+class Shown(NamedTuple):
+    """A value that a contraction reads or writes.
+
+    Attributes:
+        name: of the activation it may be.
+        origin: where it comes from.
+        tap: where it is in the function.
+        contracted: the axes along which it is added up; None for what is written.
+    """
+
+    name: str
+    origin: Origin
+    tap: Tap
+    contracted: tuple[int, ...] | None
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
     """How the activations of a function are computed for inputs of given shapes."""
@@ -78,23 +95,63 @@ def make_plan(
     inputs: Sequence[Any],
     *,
     where: str,
+    measured: Mapping[int, axes.Entries] | None = None,
 ) -> Plan:
     """Trace a function and find the values that show the units of a spec.
 
+    Args:
+        apply_fn: the function.
+        spec: of the function.
+        params: arrays or shapes.
+        inputs: likewise.
+        where: "read" or "written".
+        measured: the entries of some of the values, by their place in `values_shown`; by default
+            those the trace proves.
+
     Raises:
-        ValueError: if the spec does not fit the parameters or the function, or the function cannot
-            be traced with these inputs.
+        Unproven: if the trace shows something else than the spec says.
+        ValueError: if the spec does not fit the parameters, or the function cannot be traced with
+            these inputs.
     """
     sizes = spec.all_sizes(params)
     closed = infer.trace(apply_fn, params, inputs)
     leaves = pytrees.flatten(params)
-    reading, parameters, records = _read(closed, leaves)
-    naming = Naming(reading, parameters, spec, sizes)
-    origins = find_origins(closed, list(leaves), list(CONTRACTED))
-    found = _Found(naming, records, sizes)
-    for path, (operands, results) in origins.items():
-        found.look(path, operands, results, where)
+    shown = values_shown(find_origins(closed, list(leaves), list(CONTRACTED)), where)
+    found = _Found(sizes)
+    if measured is None:
+        reading, parameters, records = _read(closed, leaves)
+        reader = _Reader(Naming(reading, parameters, spec, sizes), records)
+        for value in shown:
+            for entry, entries, counted in reader.entries_of(value):
+                found.add(value._replace(tap=value.tap._replace(entry=entry)), entries, counted)
+    else:
+        for number, value in enumerate(shown):
+            if number in measured:
+                found.add(value, measured[number], measured[number])
     return Plan(closed, tuple(found.sites), sizes)
+
+
+def values_shown(origins: Origins, where: str) -> Iterator[Shown]:
+    """The values that contractions read or write and in which an input has a part, in order."""
+    num_products = itertools.count(1)
+    for path, (equation, operands, results) in origins.items():
+        leaves = [origin.leaf for origin in operands]
+        product = None if any(leaves) else f"product {next(num_products)}"
+        if where == "written":
+            leaf = next((leaf for leaf in reversed(leaves) if leaf is not None), product)
+            values = [Shown(f"out of {leaf}", results[0], Tap(path, True, 0), None)]
+        else:
+            contracted = CONTRACTED[equation.primitive.name](equation.params)
+            values = [
+                Shown(
+                    f"into {leaves[1 - number] or product}",
+                    origin,
+                    Tap(path, False, number),
+                    contracted[number],
+                )
+                for number, origin in enumerate(operands)
+            ]
+        yield from (value for value in values if value.origin.from_input)
 
 
 def _dot_general_axes(params: Mapping[str, Any]) -> list[tuple[int, ...]]:
@@ -173,80 +230,35 @@ def _path(step: Step | None) -> Path:
     return tuple(path)
 
 
-class _Found:
-    """The sites found so far; a value is listed once, however many layers read it."""
+class _Reader:
+    """The entries of values as the trace has them, in the names of the spec."""
 
-    def __init__(self, naming: Naming, records: Mapping[Path, _Record], sizes: Mapping[str, int]):
+    def __init__(self, naming: Naming, records: Mapping[Path, _Record]):
         self.naming = naming
         self.records = records
-        self.sizes = sizes
-        self.sites: list[Site] = []
-        self._known: set[tuple[int, int | None]] = set()
-        self._names: Counter[str] = Counter()
-        self._num_products = 0
 
-    def look(
-        self, path: Path, operands: Sequence[Origin], results: Sequence[Origin], where: str
-    ) -> None:
-        """Add what one contraction reads, or what it writes."""
-        record = self.records.get(path)
+    def entries_of(
+        self, value: Shown
+    ) -> Iterator[tuple[tuple[int, int] | None, axes.Entries, axes.Entries]]:
+        """Of a value, or of each entry of one whose entries play different roles.
+
+        Yields:
+            Which entry along which axis, None for all; the entries of its axes, those of the scans
+            around it first; and of these the ones by which units count as shown.
+        """
+        tap, record = value.tap, self.records.get(value.tap.path)
         if record is None:
-            return  # what it hands out is empty, so it was not read
-        if where == "written":
-            leaf = next((o.leaf for o in reversed(operands) if o.leaf is not None), None)
-            name = f"out of {leaf or self._product()}"
-            self._add(name, path, results[0], record.results[0], None)
-            return
-        contracted = CONTRACTED[record.equation.primitive.name](record.equation.params)
-        product = None if any(o.leaf for o in operands) else self._product()
-        for number, origin in enumerate(operands):
-            name = f"into {operands[1 - number].leaf or product}"
-            self._add(name, path, origin, record.operands[number], (number, contracted[number]))
-
-    def _product(self) -> str:
-        self._num_products += 1
-        return f"product {self._num_products}"
-
-    def _add(
-        self,
-        name: str,
-        path: Path,
-        origin: Origin,
-        value: Value,
-        operand: tuple[int, tuple[int, ...]] | None,
-    ) -> None:
-        """Add a value, or each entry of one whose entries play different roles."""
-        if not origin.from_input:
-            return
-        scans = self._scans_around(path)
-        for entry, axes_of_entry in _parts(value):
+            return  # what the equation hands out is empty, so it was not read
+        scans = self._scans_around(tap.path)
+        whole = (record.results if tap.is_result else record.operands)[tap.number]
+        for entry, axes_of_entry in _parts(whole):
             entries = [self.naming.entry(axis) for axis in axes_of_entry]
-            shown = entries if operand is None else [entries[axis] for axis in operand[1]]
-            key = (id(origin), None if entry is None else entry[1])
-            if not any(map(_moves, shown)) or key in self._known:
-                continue
-            tap = Tap(path, operand is None, 0 if operand is None else operand[0], entry)
-            self._add_site(name, tap, (*scans, *entries), key)
-
-    def _add_site(
-        self, name: str, tap: Tap, entries: axes.Entries, key: tuple[int, int | None]
-    ) -> None:
-        shape = [axes.total_size(entry, self.sizes) for entry in entries]
-        # Cutting only slices and reshapes, so this stand-in takes no memory.
-        stand_in = np.broadcast_to(np.float32(0), shape)
-        parts = pieces.cut(entries, stand_in, self.sizes)
-        kept = {
-            number: pieces.piece_names(part_entries)
-            for number, (part_entries, part) in enumerate(parts)
-            if _shows_units(part_entries, part.shape)
-        }
-        if not kept:
-            return
-        self._known.add(key)
-        self._names[name] += 1
-        times = self._names[name]
-        name = f"{name} ({times})" if times > 1 else name
-        self.sites.append(Site(name, tap, entries, kept, len(parts)))
+            counted = (
+                entries
+                if value.contracted is None
+                else [entries[axis] for axis in value.contracted]
+            )
+            yield entry, (*scans, *entries), tuple(counted)
 
     def _scans_around(self, path: Path) -> list[axes.Entry]:
         """For each scan around an equation what it runs over, the outermost first."""
@@ -262,6 +274,38 @@ class _Found:
         return axes.Fixed(params["length"])
 
 
+class _Found:
+    """The sites found so far; a value is listed once, however many layers read it."""
+
+    def __init__(self, sizes: Mapping[str, int]):
+        self.sizes = sizes
+        self.sites: list[Site] = []
+        self._known: set[tuple[int, int | None]] = set()
+        self._names: Counter[str] = Counter()
+
+    def add(self, value: Shown, entries: axes.Entries, counted: axes.Entries) -> None:
+        """Add a value if any of the entries that count moves, and its units can be compared."""
+        key = (id(value.origin), None if value.tap.entry is None else value.tap.entry[1])
+        if not any(map(moves, counted)) or key in self._known:
+            return
+        shape = [axes.total_size(entry, self.sizes) for entry in entries]
+        # Cutting only slices and reshapes, so this stand-in takes no memory.
+        stand_in = np.broadcast_to(np.float32(0), shape)
+        parts = pieces.cut(entries, stand_in, self.sizes)
+        kept = {
+            number: pieces.piece_names(part_entries)
+            for number, (part_entries, part) in enumerate(parts)
+            if _shows_units(part_entries, part.shape)
+        }
+        if not kept:
+            return
+        self._known.add(key)
+        self._names[value.name] += 1
+        times = self._names[value.name]
+        name = f"{value.name} ({times})" if times > 1 else value.name
+        self.sites.append(Site(name, value.tap, entries, kept, len(parts)))
+
+
 def _parts(value: Value) -> Iterator[tuple[tuple[int, int] | None, tuple[Axis, ...]]]:
     """A value whole, or a stack entry by entry, each with its axis kept at length one."""
     if isinstance(value, Array):
@@ -275,7 +319,8 @@ def _parts(value: Value) -> Iterator[tuple[tuple[int, int] | None, tuple[Axis, .
             )
 
 
-def _moves(entry: axes.Entry) -> bool:
+def moves(entry: axes.Entry) -> bool:
+    """True if a permutation moves anything of an entry."""
     return any(not group.is_fixed for group in axes.groups_in(entry))
 
 
@@ -296,7 +341,7 @@ def _shows_units(entries: axes.Entries, shape: tuple[int, ...]) -> bool:
     above: set[str] = set()
     for group in by_depth:
         if not above <= set(group.parents):
-            sizes = (n for n, e in zip(shape, entries, strict=True) if _moves(e))
+            sizes = (n for n, e in zip(shape, entries, strict=True) if moves(e))
             return int(np.prod(list(sizes))) <= MAX_JOINT_UNITS
         above.add(group.base)
     return True
