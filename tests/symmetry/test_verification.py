@@ -231,3 +231,21 @@ def test_settings_of_the_caller_stay_as_they_are():
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda leaf: leaf.astype(np.float64), _gated_params())
         assert rl.verify_equivalence(_gated(1.0), spec, wide, X) < 1e-5
+
+
+def test_positions_of_numpy_do_not_keep_a_function_from_being_verified():
+    """Traced under both widths of integers, JAX 0.10 cannot compile it in float64."""
+    at = np.tile(np.arange(3), 2)
+
+    def apply_fn(params, x):
+        return jnp.take(jax.nn.relu(x @ params["a"]), at, axis=-1) @ params["b"]
+
+    rng = np.random.default_rng(0)
+    shapes = {"a": (4, 3), "b": (6, 2), "x": (5, 4)}
+    params = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    x = params.pop("x")
+    jax.make_jaxpr(apply_fn)(params, x)
+    right = rl.PermutationSpec({"a": (None, "P"), "b": ("P+P", None)})
+    assert rl.verify_equivalence(apply_fn, right, params, x) < 1e-5
+    wrong = rl.PermutationSpec({"a": (None, "P"), "b": ("P+3", None)})
+    assert rl.verify_equivalence(apply_fn, wrong, params, x) > 1e-2
