@@ -750,7 +750,8 @@ def part(net: Builder, x: Any) -> Any:
     """Some of the units."""
     size = x.shape[-1]
     at = net.pick([size // 2, 1, size - 1])
-    match net.pick(["first", "last", "back", "swap", "middle", "every second", "dynamic"]):
+    kinds = ["first", "last", "back", "swap", "middle", "every second", "at", "block", "dynamic"]
+    match net.pick(kinds):
         case "first":
             return x[..., :at]
         case "last":
@@ -763,12 +764,46 @@ def part(net: Builder, x: Any) -> Any:
             return x[..., 1:-1]
         case "every second":
             return x[..., ::2]
+        case "at":
+            return x[..., positions(net, size)]
+        case "block":
+            return jax.lax.dynamic_slice_in_dim(x, 1, at, -1)
     return jax.lax.dynamic_slice_in_dim(x, jnp.argmax(x.mean(range(x.ndim - 1))), at, -1)
+
+
+def positions(net: Builder, size: int) -> np.ndarray:
+    """Positions of units, written in the function: in turns, each twice, in any order."""
+    order = np.arange(size)
+    match net.pick(["turns", "twice", "again", "odd", "mixed", "back"]):
+        case "turns" if size % 2 == 0:
+            return order.reshape(2, -1).T.ravel()
+        case "twice":
+            return np.repeat(order, 2)
+        case "again":
+            return np.concatenate([order, order[1:]])
+        case "odd":
+            return order[1::2]
+        case "mixed":
+            return np.random.default_rng(size).permutation(size)
+    return -1 - order[: size - 1]
 
 
 def update(net: Builder, x: Any) -> Any:
     """Some entries are overwritten."""
-    match net.pick(["unit", "position", "block", "add", "where", "dynamic"]):
+    size = x.shape[-1]
+    kinds = ["unit", "position", "block", "add", "where", "wider", "turns", "all", "own", "start"]
+    match net.pick([*kinds, "dynamic"]):
+        case "wider":
+            return jnp.zeros((*x.shape[:-1], size + 3)).at[..., 2:-1].set(x)
+        case "turns":
+            return jnp.ones((*x.shape[:-1], 2 * size)).at[..., ::2].set(x)
+        case "all":
+            at = np.random.default_rng(size).permutation(size)
+            return jnp.tanh(x).at[..., at].add(x)
+        case "own":
+            return x.at[..., : size // 2].apply(jnp.tanh)
+        case "start":
+            return jax.lax.dynamic_update_slice_in_dim(x, jnp.tanh(x[..., 1:]), 0, x.ndim - 1)
         case "unit":
             return x.at[..., 0].set(1.0)
         case "position":

@@ -685,7 +685,7 @@ TRAPS: dict[Callable, Trap] = {
         Trap(triangle_of_a_weight, {"a": (3, 4), "w": (4, 4), "b": (4, 2)}, X, 1),
         Trap(table_looked_up_by_units, {"a": (3, 4), "t": (4, 4), "o": (4, 2)}, X, 576),
         Trap(embedding_of_its_own_positions, {"t": (4, 4)}, X, 1),
-        Trap(written_into, {**HIDDEN, "c": (4,)}, X, 1),
+        Trap(written_into, {**HIDDEN, "c": (4,)}, X, 2),
         Trap(rolled, {"a": (3, 4)}, X, 1),
         Trap(circulant, {"a": (3, 4), "o": (4, 2)}, X, 1),
         Trap(convolution_over_units, {"a": (3, 4), "k": (3, 1, 2), "o": (2, 2)}, X, 2),

@@ -8,6 +8,8 @@ groups may vary along which others (see `dependence`). Rules live in
 `primitives`, `windows`, `lookups`, `algebra`, `loops` and `choices`.
 """
 
+import dataclasses
+import functools
 import types
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
@@ -29,6 +31,15 @@ from rebasin_lab.symmetry.inference.values import (
 )
 
 Rule = Callable[["Interpreter", Any, list[Value]], list[Value]]
+
+# What positions that are written in the function go through before they are looked up: computed
+# when a rule asks, if all that goes in is known.
+COMPUTED = frozenset(
+    """
+    add and broadcast_in_dim clamp concatenate convert_element_type copy cumsum div eq ge gt iota le
+    lt max min mul ne neg not or rem reshape rev select_n sign slice squeeze sub transpose
+    """.split()
+)
 
 
 class Interpreter:
@@ -117,7 +128,7 @@ class Interpreter:
             first = array.take([0], axis) if size else array
             why = "it meets a constant of the function whose values differ along it"
             axes.append(uniform(size) if _same(array, first) else self.atoms.pinned(size, why))
-        return Array(tuple(axes), counts=_counted_axis(array))
+        return Array(tuple(axes), counts=_counted_axis(array), known=lambda: array)
 
     def ordered(self, shape: Sequence[int], reason: str) -> Array:
         """An array none of whose units may move."""
@@ -221,7 +232,9 @@ class Interpreter:
             if results is not None:
                 return results
             operands = [self.spent(value) for value in operands]
-        return self.rules.get(equation.primitive.name, self.unknown)(self, equation, operands)
+        rule = self.rules.get(equation.primitive.name, self.unknown)
+        results = rule(self, equation, operands)
+        return _computed(equation, operands, results)
 
     def _indexed_arrays(
         self,
@@ -304,6 +317,24 @@ class Interpreter:
                 self.atoms.ask_for_blocks(factor)
             self.atoms.pin(array.axes[axis], "it meets entries that play different roles")
         return (without(array, axis),) * size_of(array.axes[axis])
+
+
+def _computed(equation: Any, operands: list[Value], results: list[Value]) -> list[Value]:
+    """The results with a way to their entries, if all that goes in has one."""
+    sources = [value.known for value in operands if isinstance(value, Array)]
+    if equation.primitive.name not in COMPUTED or len(sources) < len(operands) or None in sources:
+        return results
+
+    @functools.cache
+    def known() -> np.ndarray:
+        with jax.ensure_compile_time_eval():
+            arrays = [source() for source in sources]
+            return np.asarray(equation.primitive.bind(*arrays, **equation.params))
+
+    return [
+        dataclasses.replace(result, known=known) if isinstance(result, Array) else result
+        for result in results
+    ]
 
 
 def _is_chosen(value: Value) -> bool:

@@ -86,6 +86,39 @@ def sliced(reading: Interpreter, value: Value, windows: list[Window]) -> Value:
     )
 
 
+def taken(reading: Interpreter, value: Value, axis: int, positions: np.ndarray) -> Value:
+    """The entries at some positions of one axis, in the order given, each as often as it is there.
+
+    Entries that keep their order are one block, which lies at some positions of the new axis; an
+    entry that is there twice is in two blocks.
+    """
+    if isinstance(value, Stack) and value.axis == axis and 1 < len(positions) <= MAX_STACK:
+        return Stack(axis, tuple(value.items[position] for position in positions))
+    if isinstance(value, Stack) and value.axis != axis:
+        inner = axis - (value.axis < axis)
+        items = [reading.flat(taken(reading, item, inner, positions)) for item in value.items]
+        return Stack(value.axis, tuple(items))
+    value = reading.flat(value)
+    parts, places = _blocks_taken(positions, size_of(value.axes[axis]))
+    pieces = sorted(
+        ((at, part) for part, rows in places.items() for at in rows),
+        key=lambda piece: int(piece[0][0]),
+    )
+    if len(pieces) > MAX_STACK:
+        why = "its units are taken in no order"
+        reading.atoms.pin(value.axes[axis], why)
+        new = reading.atoms.pinned(len(positions), why, value.axes[axis])
+        return Array((*value.axes[:axis], new, *value.axes[axis + 1 :]), value.varies)
+    blocks = reading.atoms.divide(value.axes[axis], parts)
+    arrays = [
+        Array((*value.axes[:axis], blocks[part], *value.axes[axis + 1 :]), value.varies)
+        for _, part in pieces
+    ]
+    if len(arrays) == 1:
+        return arrays[0]
+    return concatenate(reading, arrays, axis, [at for at, _ in pieces])
+
+
 def padded(
     reading: Interpreter, array: Array, axis: int, config: tuple[int, int, int], size: int
 ) -> Array:
@@ -223,6 +256,25 @@ def _sliced_axis(reading: Interpreter, axis: Axis, start: int, end: int, stride:
     if start > 0 and stride == 1 and end == size:
         return atoms.cut(axis, [start])[1]
     return atoms.divide(axis, left_out)[0]
+
+
+def _blocks_taken(
+    positions: np.ndarray, size: int
+) -> tuple[np.ndarray, dict[int, list[np.ndarray]]]:
+    """For each entry of an axis the number of its block; block -> where it comes, each time."""
+    counts = np.bincount(positions, minlength=size)
+    places = np.split(np.argsort(positions, kind="stable"), np.cumsum(counts)[:-1])
+    parts, found = np.full(size, -1), []
+    last = None
+    for entry in np.flatnonzero(counts).tolist():
+        at = places[entry]
+        # One block as long as entries come equally often, each time after the one before.
+        if last is None or len(at) != len(last) or not (last < at).all():
+            found.append([])
+        found[-1].append(at)
+        parts[entry], last = len(found) - 1, at
+    parts[parts < 0] = len(found)  # what is not taken
+    return parts, {part: list(np.array(rows).T) for part, rows in enumerate(found)}
 
 
 def _with_varies(value: Value, varies: tuple) -> Value:

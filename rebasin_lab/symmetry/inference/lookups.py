@@ -1,8 +1,15 @@
-"""Rules for positions that are computed: looking up in a table, writing into one, moving blocks."""
+"""Rules for positions that are computed: looking up in a table, writing into one, moving blocks.
+
+Positions that depend on nothing, as those of a channel shuffle written as an index, are computed
+here: entries taken at known positions are blocks in another order (`layout.taken`).
+"""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
+import numpy as np
+
+from rebasin_lab.symmetry.inference import layout
 from rebasin_lab.symmetry.inference.atoms import size_of
 from rebasin_lab.symmetry.inference.interpreter import Interpreter, Rule
 from rebasin_lab.symmetry.inference.values import (
@@ -22,6 +29,11 @@ def gather(reading: Interpreter, equation: Any, values: list[Value]) -> list[Val
     """
     numbers, [shape] = equation.params["dimension_numbers"], shapes_of(equation.outvars)
     table_shape, index_shape = shapes_of(equation.invars)
+    sizes = equation.params["slice_sizes"]
+    known = _known_positions(equation, values, sizes, numbers.collapsed_slice_dims)
+    if known is not None:
+        taken = layout.taken(reading, values[0], *known)
+        return [_gathered(reading, equation, taken, known[0])]
     why, vector = "an index looks up a position in it", len(index_shape) - 1
     followed = _followed(reading, equation, values, tuple(map(int, numbers.collapsed_slice_dims)))
     indices, index_row = _indices(reading, values[1], index_shape, followed)
@@ -36,7 +48,7 @@ def gather(reading: Interpreter, equation: Any, values: list[Value]) -> list[Val
         zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True)
     )
     table_row: list[Any] = []
-    for axis, taken in enumerate(equation.params["slice_sizes"]):
+    for axis, taken in enumerate(sizes):
         if axis in batched:
             table_row.append(("at", batched[axis]))
             continue
@@ -64,6 +76,9 @@ def scatter(reading: Interpreter, equation: Any, values: list[Value]) -> list[Va
     """
     numbers = equation.params["dimension_numbers"]
     table_shape, index_shape, update_shape = shapes_of(equation.invars)
+    written = _scattered(reading, equation, values)
+    if written is not None:
+        return [written]
     why = "an index writes to a position in it"
     followed = _followed(reading, equation, values, tuple(map(int, numbers.inserted_window_dims)))
     indices, index_row = _indices(reading, values[1], index_shape, followed)
@@ -95,6 +110,85 @@ def scatter(reading: Interpreter, equation: Any, values: list[Value]) -> list[Va
     operands = [table, *indices, reading.spent(values[2])]
     results = reading.indexed(operands, rows, [tuple(table_row)], [table_shape], pins)
     return [_without_choice(result, followed) for result in results]
+
+
+def _known_positions(
+    equation: Any, values: list[Value], sizes: Sequence[int], dropped: Sequence[SupportsIndex]
+) -> tuple[int, np.ndarray] | None:
+    """The one axis looked up in, all others being whole, and where, if the function says so.
+
+    Positions outside the axis are left alone: what is found there depends on a mode.
+    """
+    numbers, index = equation.params["dimension_numbers"], values[1]
+    table_shape, index_shape = shapes_of(equation.invars)[:2]
+    axes = getattr(numbers, "start_index_map", None)
+    axes = numbers.scatter_dims_to_operand_dims if axes is None else axes
+    if len(axes) != 1 or numbers.operand_batching_dims or not isinstance(index, Array):
+        return None
+    axis, is_one_block = int(axes[0]), len(index_shape) == 1 and not dropped
+    others = [i for i in range(len(table_shape)) if i != axis]
+    if index.known is None or not (is_one_block or tuple(dropped) == (axis,)):
+        return None
+    if any(sizes[i] != table_shape[i] for i in others) or index_shape[-1:] != (1,):
+        return None
+    positions = index.known().astype(np.int64).ravel()
+    if is_one_block:
+        positions = positions + np.arange(sizes[axis])
+    inside = (positions >= 0) & (positions < table_shape[axis])
+    return (axis, positions) if inside.all() else None
+
+
+def _gathered(reading: Interpreter, equation: Any, taken: Value, axis: int) -> Value:
+    """What was taken at known positions in the shape of the result: its axis where indices go."""
+    [shape] = shapes_of(equation.outvars)
+    offsets = equation.params["dimension_numbers"].offset_dims
+    if len(offsets) == len(reading.shape(taken)):
+        return taken
+    old = reading.shape(taken)
+    indexed = [i for i in range(len(shape)) if i not in offsets]
+    order = [i for i in range(len(old)) if i != axis]
+    order.insert(indexed[0] if indexed else 0, axis)
+    [moved] = reading.indexed(
+        [taken], [tuple(range(len(old)))], [tuple(order)], [[old[i] for i in order]]
+    )
+    return layout.reshape(reading, moved, shape, (id(equation), "taken"))
+
+
+def _scattered(reading: Interpreter, equation: Any, values: list[Value]) -> Value | None:
+    """The table with entries at known positions of one axis replaced, or combined with others."""
+    numbers = equation.params["dimension_numbers"]
+    dropped = numbers.inserted_window_dims
+    table_shape, _, update_shape = shapes_of(equation.invars)
+    windows = iter(numbers.update_window_dims)
+    from_axes = [None if i in dropped else next(windows) for i in range(len(table_shape))]
+    sizes = [1 if i is None else update_shape[i] for i in from_axes]
+    known = _known_positions(equation, values, sizes, dropped)
+    if known is None or len(np.unique(known[1])) < len(known[1]):
+        return None
+    axis, positions = known
+    is_set = equation.primitive.name == "scatter"
+    if len(update_shape) > len(table_shape) or (is_set and equation.params["update_jaxpr"]):
+        return None  # by several indices for one place, or by a function of the reader's own
+    row = [from_axes.index(i) if i in from_axes else axis for i in range(len(update_shape))]
+    shape = (*table_shape[:axis], len(positions), *table_shape[axis + 1 :])
+    [update] = reading.indexed(
+        [reading.spent(values[2])], [tuple(row)], [tuple(range(len(shape)))], [shape]
+    )
+    if not is_set:
+        before = layout.taken(reading, values[0], axis, positions)
+        update = reading.together([before, update], shape)
+    return _replaced(reading, values[0], update, axis, positions)
+
+
+def _replaced(
+    reading: Interpreter, table: Value, update: Value, axis: int, positions: np.ndarray
+) -> Value:
+    """The table with other entries at some positions of an axis."""
+    size = reading.shape(table)[axis]
+    source = np.arange(size)
+    source[positions] = size + np.arange(len(positions))
+    both = layout.concatenate(reading, [table, update], axis)
+    return layout.taken(reading, both, axis, source)
 
 
 def _followed(
@@ -167,15 +261,41 @@ def _without_choice(value: Value, followed: dict[int, Chosen]) -> Value:
 def dynamic_slice(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
     """Whole axes are carried along; a block whose start is computed is a position."""
     [shape] = shapes_of(equation.outvars)
-    row, out_row, pins = _windows(equation.invars[0].aval.shape, shape)
+    whole = equation.invars[0].aval.shape
+    starts = _known_starts(whole, shape, values[1:])
+    if starts is not None:
+        ends = [start + taken for start, taken in zip(starts, shape, strict=True)]
+        windows = list(zip(starts, ends, (1,) * len(shape), strict=True))
+        return [layout.sliced(reading, values[0], windows)]
+    row, out_row, pins = _windows(whole, shape)
     return reading.indexed(values[:1], [row], [out_row], [shape], pins)
 
 
 def dynamic_update_slice(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
     """As `dynamic_slice`: whole axes meet, the others are positions."""
     [shape] = shapes_of(equation.outvars)
-    row, update_row, pins = _windows(shape, equation.invars[1].aval.shape)
+    part = equation.invars[1].aval.shape
+    starts = _known_starts(shape, part, values[2:])
+    partial = [axis for axis, size in enumerate(part) if size != shape[axis]]
+    if starts is not None and len(partial) == 1:
+        [axis] = partial
+        positions = starts[axis] + np.arange(part[axis])
+        return [_replaced(reading, *values[:2], axis, positions)]
+    row, update_row, pins = _windows(shape, part)
     return reading.indexed(values[:2], [row, update_row], [row], [shape], pins)
+
+
+def _known_starts(
+    whole: Sequence[int], part: Sequence[int], values: Sequence[Value]
+) -> list[int] | None:
+    """Where a block starts along each axis, if the function says so: it never sticks out."""
+    starts = []
+    for size, taken, value in zip(whole, part, values, strict=True):
+        known = value.known if isinstance(value, Array) else None
+        if size != taken and known is None:
+            return None
+        starts.append(int(np.clip(known(), 0, size - taken)) if size != taken else 0)
+    return starts
 
 
 def _windows(whole: Sequence[int], part: Sequence[int]) -> tuple[tuple, tuple, dict]:

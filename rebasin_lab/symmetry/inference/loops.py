@@ -139,7 +139,8 @@ def _carried(
 ) -> list[Value]:
     """What a loop hands on, once reading its body again would teach nothing new."""
     shapes = [reading.shape(value) for value in carry]
-    current = [reading.flat(value) for value in carry]
+    # What is known of the numbers at the start need not be so in the second iteration.
+    current = [Array(array.axes, array.varies) for array in map(reading.flat, carry)]
     while True:
         before = [_equalities(reading, array) for array in current]
         results = body(list(current))

@@ -1,8 +1,10 @@
 """What is known of the value of a variable: an axis for every dimension, in place of numbers."""
 
 import dataclasses
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from rebasin_lab.symmetry.inference.atoms import Axis, Step
 
@@ -44,6 +46,7 @@ class Array:
         counts: the axis along which they are 0, 1, 2, ... and along no other anything else.
         distinct: axes along which no two values are equal but by coincidence.
         drawn: whether its entries are those of a parameter, each a number of its own.
+        known: computes its entries, where they depend on no parameter, input or iteration.
     """
 
     axes: tuple[Axis, ...]
@@ -52,6 +55,7 @@ class Array:
     counts: int | None = None
     distinct: frozenset[int] = frozenset()
     drawn: bool = False
+    known: Callable[[], np.ndarray] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
