@@ -63,6 +63,12 @@ def main() -> None:
     help="Where figures go [default: figures/ in the run's folder].",
 )
 @click.option("--jobs", "num_jobs", type=int, help="Processes to train in [default: 1].")
+@click.option(
+    "--timeout",
+    type=float,
+    metavar="MINUTES",
+    help="That a notebook may take [default: 60; laptop 360, paper a week].",
+)
 @click.option("--keep-going", is_flag=True, help="Go on after a notebook that failed.")
 @click.option("--anew", is_flag=True, help="Run also notebooks that would not change.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be trained.")
@@ -73,6 +79,7 @@ def reproduce(
     run_name: str | None,
     figures_dir: str | None,
     num_jobs: int | None,
+    timeout: float | None,
     keep_going: bool,
     anew: bool,
     dry_run: bool,
@@ -88,6 +95,7 @@ def reproduce(
             run_name=run_name,
             figures_dir=figures_dir,
             num_jobs=num_jobs,
+            timeout=timeout,
         )
         if dry_run:
             click.echo(f"{plan.title}\n\n{runner.preview(plan)}")

@@ -29,13 +29,21 @@ def run_lab(arguments: Sequence[str] = ()) -> int:
         Its exit status.
     """
     command = [sys.executable, "-m", "jupyterlab", *arguments]
-    with KernelEnvironment(somebody_watches=True), endings.Reaper() as reaper:
-        server = subprocess.Popen(command, cwd=paths.notebooks_dir())  # its root, unless told
-        reaper.add(server.pid)
-        # Ctrl-C is for the server, which asks whether it is meant; we wait for what it says.
-        with endings.signals_terminate(server):
-            status = server.wait()
-        reaper.discard(server.pid)
+    mark = endings.new_mark()
+    with endings.Reaper() as reaper, KernelEnvironment(reaper, somebody_watches=True):
+        reaper.add(mark)
+        try:
+            # Its root is the folder it is started in, unless it is told another.
+            server = subprocess.Popen(command, cwd=paths.notebooks_dir(), env=endings.marked(mark))
+            reaper.add(mark, server.pid)
+            # Ctrl-C is for the server, which asks whether it is meant; we wait for what it says.
+            with endings.signals_terminate(server) as came:
+                status = server.wait()
+        finally:  # of terminals and kernels, what it could not end
+            endings.kill(mark)
+            reaper.discard(mark)
+        if came:
+            return 128 + came[0]
         return status if status >= 0 else 128 - status
 
 
@@ -73,12 +81,25 @@ class KernelEnvironment:
     made of.
 
     Args:
+        reaper: removes its folder if this process cannot.
         somebody_watches: whether their figures are to be shown, too; several may run at once.
         shares_device: whether other processes compute beside a kernel, so that it should take a
             GPU's memory as it needs it. What the user says of that memory stands.
+
+    Attributes:
+        folder: of files that kernels need while they run.
     """
 
-    def __init__(self, *, somebody_watches: bool = False, shares_device: bool = False):
+    folder: Path
+
+    def __init__(
+        self,
+        reaper: endings.Reaper | None = None,
+        *,
+        somebody_watches: bool = False,
+        shares_device: bool = False,
+    ):
+        self._reaper = reaper
         self._shares = somebody_watches or shares_device
         self._backend = {} if somebody_watches else {"MPLBACKEND": "agg"}
 
@@ -86,10 +107,13 @@ class KernelEnvironment:
         # A `python3` kernel in the user's home, or even in this environment, may belong to another
         # Python. This one is this interpreter's, and comes first.
         self._kernels = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        write_kernel_spec(Path(self._kernels.name) / "kernels" / "python3")
+        self.folder = Path(self._kernels.name)
+        if self._reaper is not None:
+            self._reaper.add_folder(self.folder)
+        write_kernel_spec(self.folder / "kernels" / "python3")
         added = {
             "JUPYTER_PATH": os.pathsep.join(
-                filter(None, [self._kernels.name, os.environ.get("JUPYTER_PATH")])
+                filter(None, [str(self.folder), os.environ.get("JUPYTER_PATH")])
             ),
             **self._backend,
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",

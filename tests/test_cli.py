@@ -24,6 +24,10 @@ def invoke(*arguments):
         (["--set", "dataset=mnits"], "Error: .*mnist"),
         (["--only", "99"], "Error: Expected the start of a notebook's name"),
         (["--jobs", "0"], "Error: Expected at least 1 job; got 0"),
+        (["--timeout", "0"], "Error: Expected timeout to be minutes, above 0"),
+        (["--timeout", "-1"], "Error: Expected timeout .*got -1"),
+        (["--timeout", "nan"], "Error: Expected timeout .*got nan"),
+        (["--timeout", "inf"], "Error: Expected timeout .*got inf"),
         (["--set", "num_jobs=2"], "Error: Expected a parameter .* Use --jobs for it"),
     ],
 )
@@ -97,14 +101,30 @@ def test_how_to_run_is_passed_on(monkeypatch):
     asked = {}
 
     def reproduce(plan, **how):
-        asked.update(how, num_jobs=plan.num_jobs)
+        asked.update(how, num_jobs=plan.num_jobs, timeout=plan.timeout)
         return 0
 
     monkeypatch.setattr(runner, "reproduce", reproduce)
-    assert invoke("reproduce", "--jobs", "2", "--keep-going", "--anew").exit_code == 0
-    assert asked == {"keep_going": True, "anew": True, "num_jobs": 2}
+    options = ("--jobs", "2", "--timeout", "0.5", "--keep-going", "--anew")
+    assert invoke("reproduce", *options).exit_code == 0
+    assert asked == {"keep_going": True, "anew": True, "num_jobs": 2, "timeout": 0.5}
     assert invoke("reproduce").exit_code == 0
-    assert asked == {"keep_going": False, "anew": False, "num_jobs": None}
+    assert asked == {"keep_going": False, "anew": False, "num_jobs": None, "timeout": 60}
+
+
+def test_the_defaults_of_the_time_limit_are_said():
+    text = invoke("reproduce", "--help").output
+    week = runner.MINUTES["paper"] == 7 * 24 * 60
+    assert week
+    said = f"{runner.MINUTES['quick']:g}; laptop {runner.MINUTES['laptop']:g}, paper a week"
+    assert said in " ".join(text.split())
+
+
+@pytest.mark.parametrize("value", ["abc", "", "1e", "0x10"])
+def test_a_time_limit_that_is_no_number_is_refused(value):
+    result = invoke("reproduce", "--timeout", value)
+    assert result.exit_code == 2
+    assert "Invalid value for '--timeout'" in result.output
 
 
 def test_an_interrupt_says_how_to_go_on(monkeypatch):

@@ -20,8 +20,12 @@ interactive: bool = True
 # Says which processes it has, then never ends.
 CELL = """
 import os, pathlib, subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(1000)"])
-pathlib.Path(run_dir, "pids").write_text(f"{{os.getpid()}} {{child.pid}} ")
+sleep = [sys.executable, "-S", "-c", "import time; time.sleep(1000)"]
+child = subprocess.Popen(sleep)
+apart = subprocess.Popen(sleep, start_new_session=True)
+started_by = os.environ["JUPYTER_PATH"].split(os.pathsep)[0]
+pathlib.Path(run_dir, "folder").write_text(started_by)
+pathlib.Path(run_dir, "pids").write_text(f"{{os.getpid()}} {{child.pid}} {{apart.pid}} ")
 {forever}
 """
 
@@ -87,6 +91,8 @@ def test_what_a_run_started_ends_with_it(tmp_path, number, forever):
         run.send_signal(number)  # the second one must not cut the end short
     text, _ = run.communicate(timeout=30)
     _wait_for(lambda: not any(map(_lives, pids.read_text().split())), seconds=10)
+    folder = (tmp_path / "runs" / "ended" / "folder").read_text()
+    _wait_for(lambda: not os.path.exists(folder), seconds=10)
     if number == signal.SIGKILL:
         assert run.returncode == -number
     else:

@@ -10,10 +10,13 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+import types
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 import yaml
 from jupyter_client.channels import AsyncZMQSocketChannel
@@ -21,7 +24,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 import rebasin_lab as rl
 from rebasin_lab import claims, execution, experiments, lab, paths, runner, runs
-from rebasin_lab.execution import kernels
+from rebasin_lab.execution import kernels, status
 from rebasin_lab.runner import resuming
 
 ROOT = Path(__file__).parents[1]
@@ -262,8 +265,123 @@ def test_a_kernel_that_dies_is_an_outcome_that_names_its_cell(sequence):
     sequence(n00_dies=["import os\nos.kill(os.getpid(), 9)"], n01_next=["pass"])
     status, text = reproduce()
     assert status == 1
-    assert "FAILED: 00_dies: in the cell beginning 'import os': DeadKernelError" in text
+    assert "FAILED: 00_dies: in cell 3 of 3, beginning 'import os': DeadKernelError" in text
     assert "01_next" not in text
+
+
+# Each says which processes it has, then never ends.
+CHILDREN = """
+import os, pathlib, signal, subprocess, sys, time
+sleep = [sys.executable, "-S", "-c", "import time; time.sleep(1000)"]
+children = [
+    subprocess.Popen(sleep),
+    subprocess.Popen(sleep, start_new_session=True),
+    subprocess.Popen(sleep, env={{}}, process_group=0),
+]
+daemon = f"{{sleep[0]}} -S -c '{{sleep[-1]}}' >/dev/null 2>&1 & echo $!"
+daemon = subprocess.run(["sh", "-c", daemon], capture_output=True, start_new_session=True).stdout
+pids = [os.getpid(), *(child.pid for child in children), int(daemon)]
+pathlib.Path(run_dir, "pids.new").write_text(" ".join(map(str, pids)))
+os.replace(pathlib.Path(run_dir, "pids.new"), pathlib.Path(run_dir, "pids"))
+{forever}
+"""
+
+FOREVER = {
+    "sleeps": "time.sleep(1000)",
+    "ignores_signals": "[signal.signal(n, signal.SIG_IGN) for n in (2, 15)]\nwhile True: pass",
+    "is_stuck_in_c": "import ctypes; ctypes.PyDLL(None).sleep(1000)",
+    "waits_for_a_subprocess": "children[0].wait()",
+    "prints": "while True: print('more')",
+    "retries": """
+while True:
+    try:
+        time.sleep(1000)
+    except KeyboardInterrupt:
+        pass
+""",
+}
+
+
+@pytest.fixture
+def time_is_up_with_children(monkeypatch):
+    """The time of a notebook ends when it has started what it starts, however slow that is."""
+
+    class Timer(threading.Timer):
+        def run(self):
+            _wait_for(lambda: self.finished.is_set() or (paths.runs_dir() / "quick/pids").exists())
+            self.interval = 0.5
+            super().run()
+
+    names = {name: getattr(threading, name) for name in ("Event", "TIMEOUT_MAX")}
+    monkeypatch.setattr(kernels, "threading", types.SimpleNamespace(Timer=Timer, **names))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("forever", FOREVER)
+def test_a_notebook_that_never_ends_is_stopped_with_all_it_started(
+    sequence, time_is_up_with_children, forever
+):
+    first = MEASURE.format(notebook="00_a", value=3498)
+    sequence(
+        n00_a=[first, "x = 1", CHILDREN.format(forever=FOREVER[forever]), "y = 2"], n01_b=["pass"]
+    )
+    status, text = reproduce(timeout=0.2)
+    pids = (paths.runs_dir() / "quick" / "pids").read_text().split()
+    assert len(pids) == 5
+    _wait_for(lambda: not any(_runs(int(pid)) for pid in pids))
+    assert status == 1
+    message = (
+        r"FAILED: 00_a: in cell 5 of 6, beginning 'import os, .*': it was stopped after 0.2 "
+        r"minutes, .* --timeout"
+    )
+    assert re.search(message, text)
+    assert "Traceback" not in text
+    assert "01_b" not in text
+    copy = execution.read_notebook(paths.runs_dir() / "quick" / "00_a.ipynb")
+    assert copy.cells[3].execution_count == 4, "what ran is kept"
+    assert "--timeout" in (paths.runs_dir() / "quick" / "report.html").read_text()
+    assert "--timeout" in (paths.runs_dir() / "quick" / "00_a.log").read_text()
+
+
+@pytest.mark.slow
+def test_a_kernel_that_never_starts_is_stopped_and_the_next_notebook_runs(sequence, monkeypatch):
+    sequence(n00_a=["pass"], n01_b=["pass"])
+    stuck = "--IPKernelApp.exec_lines=import time; time.sleep(1000)"
+    arguments = [*kernels._ARGUMENTS[:-1], stuck]
+    monkeypatch.setattr(kernels, "_ARGUMENTS", arguments)
+    started = kernels.Kernels._started
+
+    def second_time(self):
+        manager = started(self)
+        arguments[-1] = "--IPKernelApp.exec_lines=pass"
+        return manager
+
+    monkeypatch.setattr(kernels.Kernels, "_started", second_time)
+    status, text = reproduce(timeout=0.15, keep_going=True)
+    assert status == 1
+    assert "FAILED: 00_a: before its first cell: it was stopped after 0.15 minutes" in text
+    assert re.search(r"01_b .* ok", text)
+    monkeypatch.setattr(execution, "SECONDS_TO_START", 1)
+    arguments[-1] = stuck
+    _, text = reproduce(only=["00"])
+    assert re.search(r"FAILED: 00_a: before its first cell: .* 1 seconds.*did not start", text)
+
+
+@pytest.mark.slow
+def test_processes_that_a_notebook_left_end_with_it(sequence):
+    sequence(n00_a=[CHILDREN.format(forever="")])
+    assert reproduce()[0] == 0
+    pids = (paths.runs_dir() / "quick" / "pids").read_text().split()
+    assert not any(_runs(int(pid)) for pid in pids)
+
+
+def test_each_profile_has_a_time_for_a_notebook_and_the_option_says_them(sequence, executed):
+    assert runner.MINUTES.keys() == experiments.PROFILES.keys()
+    assert runner.MINUTES == {"quick": 60, "laptop": 360, "paper": 7 * 24 * 60}
+    sequence(n00_a=["pass"])
+    assert runner.plan_run().timeout == 60
+    assert runner.plan_run(timeout=1.5).timeout == 1.5
+    assert runner.plan_run(timeout=1.5).run_dir == runner.plan_run().run_dir
 
 
 @pytest.mark.slow
@@ -782,10 +900,9 @@ def _wait_for(condition):
 
 def _runs(pid):
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
-    return True
 
 
 @pytest.mark.slow
@@ -859,6 +976,38 @@ def test_a_log_gets_one_line_a_minute_at_most():
     assert all("left" in text for text in lines)
 
 
+def test_a_log_gets_a_line_a_minute_though_nothing_is_said(monkeypatch):
+    monkeypatch.setattr(status, "SECONDS_BETWEEN_LINES", 0.5)
+    monkeypatch.setattr(status, "SECONDS_BETWEEN_LOOKS", 0.05)
+    out = io.StringIO()
+    line = execution.StatusLine("[2/5] 01_b", out)
+    line.place.begin(notebook=new_notebook(cells=[new_code_cell("a"), new_code_cell("b")]))
+    line.place.move(cell=new_code_cell("a"), cell_index=0)
+    progress(line, "training seed 0: 3/30 in 00:10, 01:30 left")
+    _wait_for(lambda: out.getvalue().count("\n") >= 2)
+    line.place.move(cell=new_code_cell("b"), cell_index=1)
+    _wait_for(lambda: out.getvalue().count("\n") >= 4)
+    line.close()
+    lines = out.getvalue().splitlines()
+    assert len(lines) < 6
+    said = " | training seed 0: 3/30 in 00:10, 01:30 left"
+    assert re.fullmatch(rf"\[2/5\] 01_b 00:0\d \| cell 1 of 2{re.escape(said)}", lines[0])
+    assert re.fullmatch(r"\[2/5\] 01_b 00:0\d \| cell 2 of 2", lines[-1])
+    time.sleep(0.6)
+    assert out.getvalue().splitlines() == lines, "none after its end"
+
+
+@pytest.mark.slow
+def test_a_silent_notebook_shows_its_cell_where_there_is_no_terminal(sequence, monkeypatch):
+    monkeypatch.setattr(status, "SECONDS_BETWEEN_LINES", 2.0)
+    sequence(n00_a=["import time; time.sleep(5)"])
+    code, text = reproduce()
+    assert code == 0
+    ticks = [line for line in text.splitlines() if "00_a" in line and "|" in line]
+    assert 2 <= len(ticks) <= 12
+    assert ticks[-1].endswith("| cell 3 of 3")
+
+
 GPU = yaml.safe_load((ROOT / ".github" / "workflows" / "gpu.yml").read_text())
 
 
@@ -904,6 +1053,12 @@ def test_the_gpu_workflow_offers_the_profiles_and_runs_weekly_on_a_gpu():
         ({"num_jobs": -1}, "Expected at least 1 job; got -1"),
         ({"num_jobs": 10**6}, "Expected at most .* jobs"),
         ({"num_jobs": True}, "Expected num_jobs to be an int"),
+        ({"timeout": 0}, r"Expected timeout to be minutes, above 0 .*got 0\."),
+        ({"timeout": -1}, "got -1"),
+        ({"timeout": float("nan")}, "got nan"),
+        ({"timeout": float("inf")}, "got inf"),
+        ({"timeout": 1e9}, "got 1000000000.0"),
+        ({"timeout": True}, "got True"),
         ({"profile": ""}, "Expected a profile among .*got ''"),
         ({"only": [""]}, "Expected the start of a notebook's name"),
         ({"profile": "huge"}, "Expected a profile among"),
@@ -1070,7 +1225,8 @@ def test_a_notebook_is_not_executed_onto_itself(sequence):
             {},
             kernels=execution.Kernels(source.parent),
             code="",
-            status=logging.NullHandler(),
+            status=execution.StatusLine("", io.StringIO()),
+            minutes=1.0,
         )
     assert source.is_file()
 

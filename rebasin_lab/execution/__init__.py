@@ -3,21 +3,21 @@
 Papermill runs it in this interpreter's own kernel and saves it after every cell. Besides an
 exception in a cell this notices what papermill alone lets pass: an exception swallowed by an output
 widget, by another callback or on another thread (`unheard`), a kernel that died (out of memory,
-killed), a full disk.
+killed), a notebook that takes too long, a full disk.
 
 An executed notebook carries a record of its run in its metadata, under `rebasin_lab`. It is written
 when the run has ended: a copy without a record is one that was interrupted.
 """
 
+import contextlib
 import datetime
-import functools
 import hashlib
 import json
 import logging
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,13 +29,14 @@ from papermill.exceptions import PapermillExecutionError
 from rebasin_lab import paths, texts
 from rebasin_lab.execution.kernels import Kernels
 from rebasin_lab.execution.reading import notebook_there, read_notebook
-from rebasin_lab.execution.status import StatusLine
+from rebasin_lab.execution.status import Place, StatusLine
 from rebasin_lab.lab import KernelEnvironment
 
 __all__ = [
     "METADATA_KEY",
     "Kernels",
     "NotebookOutcome",
+    "Place",
     "StatusLine",
     "described_by_kernel",
     "devices_now",
@@ -49,6 +50,8 @@ __all__ = [
 
 # In the metadata of an executed notebook, and of the output in which a kernel describes itself.
 METADATA_KEY = "rebasin_lab"
+
+SECONDS_TO_START = 120  # for a kernel, until it answers
 
 _KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
@@ -84,7 +87,8 @@ def execute(
     *,
     kernels: Kernels,
     code: str,
-    status: logging.Handler,
+    status: StatusLine,
+    minutes: float,
     is_last: bool = True,
 ) -> NotebookOutcome:
     """Run a notebook into `output`, with a log of what it printed beside it.
@@ -95,7 +99,8 @@ def execute(
         parameters: values for its parameters cell.
         kernels: one of them runs it.
         code: a digest of what kernels import.
-        status: receives what the notebook prints, as it prints.
+        status: receives what the notebook prints, as it prints, and which cell it is at.
+        minutes: that it may take; then its kernel is killed, with all that this started.
         is_last: if not, a kernel is made ready for the next notebook.
 
     Raises:
@@ -106,7 +111,6 @@ def execute(
         raise ValueError(f"Expected a notebook and its executed copy to differ; got '{notebook}'.")
     for old in (output, output.with_suffix(".log")):
         paths.remove(old, within=output.parent)
-    take_kernel = functools.partial(kernels.take, code, prepare_next=not is_last)
     logger = logging.getLogger("papermill")
     logger.setLevel(logging.INFO)
     logger.propagate = False
@@ -116,7 +120,16 @@ def execute(
     for handler in (log, status):
         logger.addHandler(handler)
     try:
-        error = _run(notebook, output, parameters, logger, take_kernel)
+        kernel = kernels.take(code, prepare_next=not is_last)
+        with kernels.limited(60 * minutes) as reached:
+            error = _run(notebook, output, parameters, logger, kernel, status.place)
+        if error and reached.is_set():
+            error = (
+                f"{status.place.text}it was stopped after {minutes:g} minutes, which a notebook "
+                "may take. If it only needs longer, run the same command with a larger --timeout "
+                "(minutes): what was trained is kept."
+            )
+            logger.error(error)
     finally:
         kernels.give_back()
         for handler in (log, status):
@@ -162,9 +175,16 @@ def devices_now() -> list[str]:
     program = (
         "import jax, json; print(json.dumps([f'{d} ({d.device_kind})' for d in jax.devices()]))"
     )
-    with KernelEnvironment():
-        asked = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    return json.loads(asked.stdout.splitlines()[-1]) if asked.returncode == 0 else []
+    with KernelEnvironment(), contextlib.suppress(subprocess.SubprocessError):
+        asked = subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=SECONDS_TO_START,  # a device may be stuck
+        )
+        return json.loads(asked.stdout.splitlines()[-1])
+    return []
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
@@ -206,7 +226,8 @@ def _run(
     output: Path,
     parameters: Mapping[str, Any],
     logger: logging.Logger,
-    take_kernel: Callable[[], AsyncKernelManager],
+    kernel: AsyncKernelManager,
+    place: Place,
 ) -> str:
     try:
         papermill.execute_notebook(
@@ -214,10 +235,12 @@ def _run(
             _literal(output),
             parameters=dict(parameters),
             kernel_name="python3",
-            km=take_kernel(),
+            km=kernel,
             log_output=True,
             progress_bar=False,
-            start_timeout=120,
+            start_timeout=SECONDS_TO_START,
+            on_notebook_start=place.begin,
+            on_cell_start=place.move,
         )
         swallowed = swallowed_errors(output)
         error = f"inside a widget: {'; '.join(swallowed)}" if swallowed else ""
@@ -227,7 +250,10 @@ def _run(
     # nbclient: the kernel died or did not start; disk; half a surrogate pair in an output, and
     # other copies that cannot be read back
     except (RuntimeError, OSError, ValueError) as failure:
-        error = f"{_last_started_cell(output)}{type(failure).__name__}: {failure}"
+        error = f"{place.text}{type(failure).__name__}: {failure}"
+        if not place.number:
+            program = f"{sys.executable} -m ipykernel_launcher"
+            error += f". Its kernel did not start: see what '{program}' says."
     if error:
         logger.error(error)
     return error
@@ -236,13 +262,6 @@ def _run(
 def _literal(path: Path) -> str:
     """A path for papermill, which puts parameters in place of what stands in braces."""
     return str(path).replace("{", "{{").replace("}", "}}")
-
-
-def _last_started_cell(output: Path) -> str:
-    """Which cell was running when the kernel went, by the times papermill keeps."""
-    started = [c for c in _cells(output) if c.metadata.get("papermill", {}).get("start_time")]
-    code = [cell.source.strip() for cell in started if cell.cell_type == "code"]
-    return f"in the cell beginning '{code[-1].splitlines()[0]}': " if code else ""
 
 
 def _cells(path: Path) -> list[nbformat.NotebookNode]:

@@ -5,8 +5,11 @@ that finds everything stored. `Kernels` starts one while another is at work.
 """
 
 import asyncio
+import contextlib
 import queue
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from jupyter_client.asynchronous import AsyncKernelClient
 from jupyter_client.channels import AsyncZMQSocketChannel
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
-from traitlets import Type
+from traitlets import Type, Unicode
 
 from rebasin_lab import endings
 from rebasin_lab.lab import KernelEnvironment
@@ -39,15 +42,17 @@ class Kernels:
 
     def __init__(self, folder: Path, *, shares_device: bool = False):
         self._folder = folder
-        self._environment = KernelEnvironment(shares_device=shares_device)
         self._reaper = endings.Reaper()
+        self._environment = KernelEnvironment(self._reaper, shares_device=shares_device)
         self._taken: _PatientKernelManager | None = None
         self._ready: _PatientKernelManager | None = None
         self._ready_for = ""
 
     def __enter__(self) -> "Kernels":
-        self._environment.__enter__()
-        self._reaper.__enter__()
+        with contextlib.ExitStack() as entered:
+            entered.enter_context(self._reaper)
+            entered.enter_context(self._environment)
+            self._entered = entered.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -56,8 +61,7 @@ class Kernels:
             if self._ready is not None:
                 self._shut_down(self._ready)
         finally:
-            self._reaper.__exit__()
-            self._environment.__exit__()
+            self._entered.close()
 
     def take(self, code: str, *, prepare_next: bool = False) -> AsyncKernelManager:
         """A kernel that nobody has used: the prepared one, if it imported this code and lives.
@@ -82,6 +86,27 @@ class Kernels:
             self._shut_down(self._taken)
             self._taken = None
 
+    @contextlib.contextmanager
+    def limited(self, seconds: float) -> Iterator[threading.Event]:
+        """Kill the kernel that was taken, with all it started, after so many seconds.
+
+        Not by an exception: the thread that waits for the kernel may be busy with what it prints.
+        It finds the kernel dead. Gives an event that says whether it came to this.
+        """
+        reached, mark = threading.Event(), self._taken.mark
+
+        def end() -> None:
+            reached.set()
+            endings.kill(mark)
+
+        timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield reached
+        finally:
+            timer.cancel()
+
     def _prepare(self, code: str) -> None:
         try:
             self._ready, self._ready_for = self._started(), code
@@ -90,19 +115,30 @@ class Kernels:
 
     def _started(self) -> "_PatientKernelManager":
         # Not whatever kernel the author's machine had.
-        manager = _PatientKernelManager(kernel_name="python3")
+        mark = endings.new_mark()
+        manager = _PatientKernelManager(
+            kernel_name="python3",
+            mark=mark,
+            connection_file=str(self._environment.folder / f"kernel-{mark}.json"),
+        )
+        self._reaper.add(mark)
         try:
-            run_sync(manager.start_kernel)(extra_arguments=_ARGUMENTS, cwd=str(self._folder))
-            manager.group = manager.provisioner.pid
-            self._reaper.add(-manager.group)
+            run_sync(manager.start_kernel)(
+                extra_arguments=_ARGUMENTS, cwd=str(self._folder), env=endings.marked(mark)
+            )
         except BaseException:  # an interrupt: nobody else knows of this kernel
-            _shut_down(manager)
+            self._shut_down(manager)
             raise
         return manager
 
     def _shut_down(self, manager: "_PatientKernelManager") -> None:
-        _shut_down(manager)
-        self._reaper.discard(-manager.group)
+        endings.kill(manager.mark)  # first, while it shows what it started
+        self._reaper.discard(manager.mark)
+        try:
+            run_sync(_end)(manager)
+        finally:
+            if manager.own_client is not None:
+                manager.own_client.stop_channels()
 
 
 class _PatientChannel(AsyncZMQSocketChannel):
@@ -134,20 +170,12 @@ class _PatientKernelManager(AsyncKernelManager):
 
     client_factory = Type(_PatientClient)
     own_client: AsyncKernelClient | None = None
-    group: int = 0  # of the kernel's processes: it starts a session, so this is its ID
+    mark = Unicode()  # that the kernel is started under
 
     def client(self, **options: Any) -> AsyncKernelClient:
         """The client that a notebook is executed by."""
         self.own_client = super().client(**options)
         return self.own_client
-
-
-def _shut_down(manager: _PatientKernelManager) -> None:
-    try:
-        run_sync(_end)(manager)
-    finally:
-        if manager.own_client is not None:
-            manager.own_client.stop_channels()
 
 
 async def _end(manager: _PatientKernelManager) -> None:

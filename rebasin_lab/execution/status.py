@@ -1,4 +1,4 @@
-"""A notebook's progress in one line, for whoever waits for a run."""
+"""A notebook's progress in one line, for those who wait for a run."""
 
 import io
 import logging
@@ -7,18 +7,48 @@ import threading
 import time
 from collections.abc import Callable
 
+import nbformat
 import tqdm
 
 from rebasin_lab import progress, texts
 
-SECONDS_BETWEEN_LINES = 60.0  # of progress, where there is no terminal to redraw one
+SECONDS_BETWEEN_LINES = 60.0  # where there is no terminal to redraw one
+SECONDS_BETWEEN_LOOKS = 1.0  # at the clock
+
+
+class Place:
+    """The cell that a notebook is at; nbclient calls `begin` and `move`.
+
+    Attributes:
+        number: of the cell, from 1; 0 before the first one.
+        count: of all cells.
+        text: the last cell of code that began, for the beginning of an error.
+    """
+
+    def __init__(self) -> None:
+        self.number, self.count = 0, 0
+        self.text = "before its first cell: "
+
+    def begin(self, *, notebook: nbformat.NotebookNode) -> None:
+        """The kernel is ready."""
+        self.count = len(notebook.cells)
+
+    def move(self, *, cell: nbformat.NotebookNode, cell_index: int) -> None:
+        """A cell begins."""
+        self.number = cell_index + 1
+        if cell.cell_type == "code" and cell.source.strip():
+            begins = texts.in_a_line(cell.source.strip().splitlines()[0], most=100)
+            self.text = f"in cell {self.number} of {self.count}, beginning '{begins}': "
 
 
 class StatusLine(logging.Handler):
-    """Shows a notebook's progress (the lines of `progress`), each in place of the last.
+    """Shows a notebook's cell and progress (the lines of `progress`), each in place of the last.
 
     On a terminal there is one line, with a clock that ticks. Anywhere else, as in the log of a CI
-    job, news is printed, but at most once a minute.
+    job, a line is printed every minute.
+
+    Attributes:
+        place: the cell it is at.
 
     Args:
         label: which notebook it is.
@@ -40,23 +70,20 @@ class StatusLine(logging.Handler):
         self._last = clock()
         self._since = self._last if since is None else since
         self._live = out.isatty()
-        self._text = "running ..."
+        self.place = Place()
+        self._said = (0, "running ...")  # in which cell, and what
         self._ended = threading.Event()
         if self._live:
             self._draw()
-            threading.Thread(target=self._tick, daemon=True).start()
+        threading.Thread(target=self._tick, daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show what a progress bar said: what is being done, how far, how long it has left."""
         lines = [line for line in record.getMessage().splitlines() if progress.is_line(line)]
         if not lines or self._ended.is_set():
             return
-        self._text = texts.in_a_line(lines[-1], most=300)
-        if self._live:
-            self._draw()
-        elif self._clock() - self._last >= SECONDS_BETWEEN_LINES:
-            self._last = self._clock()
-            self._write(f"{self._line()}\n")
+        self._said = (self.place.number, texts.in_a_line(lines[-1], most=300))
+        self._show()
 
     def close(self) -> None:
         """Clear the line."""
@@ -67,14 +94,27 @@ class StatusLine(logging.Handler):
         super().close()
 
     def _tick(self) -> None:
-        while not self._ended.wait(1.0):
+        while not self._ended.wait(SECONDS_BETWEEN_LOOKS):
             with self.lock:
                 if not self._ended.is_set():
-                    self._draw()
+                    self._show()
+
+    def _show(self) -> None:
+        if self._live:
+            self._draw()
+        elif self._clock() - self._last >= SECONDS_BETWEEN_LINES:
+            self._last = self._clock()
+            self._write(f"{self._line()}\n")
 
     def _line(self) -> str:
         elapsed = tqdm.tqdm.format_interval(self._clock() - self._since)
-        return f"{self._label} {elapsed} | {self._text}"
+        number, text = self._said
+        parts = [f"{self._label} {elapsed}"]
+        if self.place.number:
+            parts.append(f"cell {self.place.number} of {self.place.count}")
+        if number == self.place.number:
+            parts.append(text)
+        return " | ".join(parts)
 
     def _draw(self) -> None:
         width = shutil.get_terminal_size().columns - 1

@@ -9,6 +9,7 @@ a finished run into `figures/`.
 
 from rebasin_lab.runner.dry_run import preview
 from rebasin_lab.runner.plan import (
+    MINUTES,
     RESERVED_PARAMETERS,
     Plan,
     notebook_sequence,
@@ -20,6 +21,7 @@ from rebasin_lab.runner.publishing import publish
 from rebasin_lab.runner.sequence import reproduce
 
 __all__ = [
+    "MINUTES",
     "RESERVED_PARAMETERS",
     "Plan",
     "notebook_sequence",

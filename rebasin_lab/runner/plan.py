@@ -8,6 +8,7 @@ import ast
 import dataclasses
 import hashlib
 import json
+import numbers
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,12 @@ from rebasin_lab import datasets, execution, experiments, figures, paths, sweeps
 RESERVED_PARAMETERS = ("profile", "settings", "run_dir", "figures_dir", "interactive", "num_jobs")
 
 _TYPES = {"bool": bool, "int": int, "float": float, "str": str}
+
+# That a notebook may take, by profile, unless told otherwise: several times what the longest one
+# takes on two slow cores (quick: minutes, laptop: an hour), and a week for the paper's sizes, since
+# GPUs differ. What waits for ever is to end; what is slow is not.
+MINUTES = {"quick": 60.0, "laptop": 360.0, "paper": 7 * 24 * 60.0}
+_MOST_MINUTES = 366 * 24 * 60
 
 _EXPONENT = re.compile(r"[-+]?[\d.]+[eE][-+]?\d+")
 _NO_YAML_1_2 = re.compile(r"[-+]?(0\d|\d+:)[\d:._]*")  # octal and base 60, for version 1.1
@@ -40,6 +47,7 @@ class Plan:
         run_dir: where everything goes but figures.
         figures_dir: where figures go.
         num_jobs: processes that notebooks may train in; None is as they have it.
+        timeout: minutes that each notebook may take.
     """
 
     notebooks: Mapping[Path, frozenset[str]]
@@ -49,6 +57,7 @@ class Plan:
     run_dir: Path
     figures_dir: Path
     num_jobs: int | None = None
+    timeout: float = MINUTES["quick"]
 
     @property
     def title(self) -> str:
@@ -119,6 +128,7 @@ def plan_run(
     run_name: str | None = None,
     figures_dir: str | os.PathLike[str] | None = None,
     num_jobs: int | None = None,
+    timeout: int | float | None = None,
 ) -> Plan:
     """Check a request as far as it can be checked without running it.
 
@@ -133,6 +143,8 @@ def plan_run(
         figures_dir: where figures go; by default the run's own folder.
         num_jobs: processes to train in, for notebooks with a parameter `num_jobs`. It changes no
             result, so it is no changed setting.
+        timeout: minutes that each notebook may take, then it is stopped and has failed; by default
+            as `MINUTES` has it for the profile. It is no changed setting either.
 
     Raises:
         ValueError: for an unknown profile, notebook or parameter, a wrong value, name or folder.
@@ -140,6 +152,8 @@ def plan_run(
     """
     if num_jobs is not None:
         sweeps.check_num_jobs(num_jobs)
+    if timeout is not None:
+        _check_timeout(timeout)
     experiments.get_profile(profile)
     for path in notebook_sequence(only):
         execution.read_notebook(path)
@@ -167,7 +181,17 @@ def plan_run(
         if figures_dir is None
         else paths.checked_output(figures_dir, "--figures"),
         num_jobs=num_jobs,
+        timeout=float(MINUTES[profile] if timeout is None else timeout),
     )
+
+
+def _check_timeout(timeout: int | float) -> None:
+    is_number = isinstance(timeout, numbers.Real) and not isinstance(timeout, bool)
+    if not (is_number and 0 < timeout <= _MOST_MINUTES):
+        raise ValueError(
+            f"Expected timeout to be minutes, above 0 and up to {_MOST_MINUTES:,} (a year); got "
+            f"{experiments.shortened(timeout)}."
+        )
 
 
 def _changed(

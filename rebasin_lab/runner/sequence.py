@@ -142,6 +142,7 @@ def _execute(
         kernels=kernels,
         code=decided_by["code"],
         status=status,
+        minutes=plan.timeout,
         is_last=is_last,
     )
     if resuming.code_digest() != decided_by["code"]:
