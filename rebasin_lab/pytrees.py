@@ -96,22 +96,51 @@ def path_string(path: tuple) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def aligned(params_a: PyTree, params_b: PyTree) -> tuple[PyTree, PyTree]:
+def paired(params_a: PyTree, params_b: PyTree) -> tuple[PyTree, PyTree]:
     """Two models as arrays, B in the containers of A.
 
-    Leaves go by their path: B may hold a list where A has a dict, a FrozenDict, a named tuple, or
-    keys "0", "1" for 0, 1.
+    Leaves go by their path: B may hold a list where A has a dict, a FrozenDict, a named tuple, keys
+    "0", "1" for 0, 1, or variables of Flax around its arrays ("kernel/value" for "kernel").
 
     Raises:
         ValueError: naming a leaf that is no array of numbers, that only one model has, or that has
-            other shapes or another kind of numbers in the two.
+            other shapes in the two.
     """
     params_a, params_b = as_arrays(params_a), as_arrays(params_b)
     check_arrays(params_a, "params_a")
     check_arrays(params_b, "params_b")
+    structure = jax.tree.structure(params_a)
+    if jax.tree.structure(params_b) != structure:
+        flat_a, flat_b = flatten(params_a), _renamed(flatten(params_b), flatten(params_a))
+        check_same_shapes(flat_a, flat_b)
+        return params_a, jax.tree.unflatten(structure, [flat_b[path] for path in flat_a])
     check_same_shapes(params_a, params_b)
-    flat_a, flat_b = flatten(params_a), flatten(params_b)
-    for path, leaf in flat_a.items():
+    return params_a, params_b
+
+
+def _renamed(flat: dict[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
+    """Leaves by the paths of another model, if the two differ in Flax's variables alone."""
+    paths = {without_variable(path): path for path in like}
+    names = {path: paths.get(without_variable(path)) for path in flat}
+    if len(paths) < len(like) or set(names.values()) != set(like):
+        return flat
+    return {names[path]: leaf for path, leaf in flat.items()}
+
+
+def without_variable(path: str) -> str:
+    """The path of the variable of Flax, such as an `nnx.Param`, that holds a leaf."""
+    return path.removesuffix("/value")
+
+
+def aligned(params_a: PyTree, params_b: PyTree) -> tuple[PyTree, PyTree]:
+    """Two models as `paired` has them, with numbers of one kind.
+
+    Raises:
+        ValueError: as `paired`; or for a leaf with another kind of numbers in the two.
+    """
+    params_a, params_b = paired(params_a, params_b)
+    flat_b = flatten(params_b)
+    for path, leaf in flatten(params_a).items():
         kinds = [
             kind
             for kind in (jnp.floating, jnp.complexfloating, jnp.integer, np.bool_)
@@ -122,9 +151,6 @@ def aligned(params_a: PyTree, params_b: PyTree) -> tuple[PyTree, PyTree]:
                 f"Expected two models with numbers of one kind; '{path}' is {leaf.dtype} in "
                 f"params_a and {flat_b[path].dtype} in params_b. Convert one of them."
             )
-    structure = jax.tree.structure(params_a)
-    if jax.tree.structure(params_b) != structure:
-        params_b = jax.tree.unflatten(structure, [flat_b[path] for path in flat_a])
     return params_a, params_b
 
 
@@ -219,9 +245,7 @@ def distance(params_a: PyTree, params_b: PyTree) -> float:
 
 def _paired(params_a: PyTree, params_b: PyTree) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The leaves of both, as float64 or complex128."""
-    check_arrays(params_a, "params_a")
-    check_arrays(params_b, "params_b")
-    check_same_shapes(params_a, params_b)
+    params_a, params_b = paired(params_a, params_b)
     flat_b = flatten(params_b)
     for path, a in flatten(params_a).items():
         is_complex = any(

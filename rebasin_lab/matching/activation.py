@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from rebasin_lab import datasets
+from rebasin_lab import datasets, pytrees
 from rebasin_lab.matching import assignment, families, statistics
 from rebasin_lab.matching.record import MatchingResult
 from rebasin_lab.matching.search import search
@@ -78,6 +78,7 @@ def unit_similarities(
     """
     if similarity not in SIMILARITIES:
         raise ValueError(f"Expected a similarity among {list(SIMILARITIES)}; got {similarity!r}.")
+    params_a, params_b = pytrees.aligned(params_a, params_b)
     batches = _batches(data, batch_size, num_images)
     first = next(batches, None)
     if first is None:
@@ -144,6 +145,7 @@ def activation_matching(
         ValueError: as `unit_similarities`; or if units of a group show nowhere.
     """
     start = time.perf_counter()
+    params_a, params_b = pytrees.aligned(params_a, params_b)
     similarities = unit_similarities(
         spec,
         params_a,

@@ -46,6 +46,7 @@ def random_matching(
         Its objective is <A, B>, then <A, pi(B)>, which may be less; it has made no sweep.
     """
     start = time.perf_counter()
+    params_a, params_b = pytrees.aligned(params_a, params_b)
     permutation = random_permutation(spec, params_b, seed=seed)
     moved = apply_permutation(spec, permutation, params_b)
     return MatchingResult(
@@ -132,6 +133,7 @@ def greedy_matching(
             "the same in every slot."
         )
     order = _checked_order(spec, order)
+    params_a, params_b = pytrees.aligned(params_a, params_b)
     pieces_spec, pieces_a = split_into_pieces(spec, _in_float64(params_a))
     _, pieces_b = split_into_pieces(spec, _in_float64(params_b))
     current = identity_permutation(pieces_spec, pieces_b)
@@ -192,6 +194,7 @@ def steepest_descent_matching(
         ValueError: as `weight_matching`, or if the gradient is not finite.
     """
     start = time.perf_counter()
+    params_a, params_b = pytrees.aligned(params_a, params_b)
     gradient = train_loss_gradient(apply_fn, params_a, data, batch_size=batch_size)
     pytrees.check_finite(gradient, "the gradient of the train loss at params_a")
     downhill = jax.tree.map(np.negative, gradient)
@@ -222,6 +225,7 @@ def train_loss_gradient(
     """
     if batch_size < 1:
         raise ValueError(f"Expected a batch size of at least 1; got {batch_size}.")
+    params = pytrees.as_arrays(params)
     images, labels = data.train_images, data.train_labels
     evaluation.check_examples(apply_fn, params, images, labels, name="the train split of data")
     num_images = len(data.train_labels)

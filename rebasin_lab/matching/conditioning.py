@@ -71,11 +71,11 @@ def weight_problem(
         ignore: leaves that do not count, see `ignored_leaves`.
 
     Raises:
-        ValueError: if nothing is called what `ignore` says, or a permutation would move nothing
-            that counts.
+        ValueError: as `pytrees.paired`; if nothing is called what `ignore` says, or a permutation
+            would move nothing that counts.
     """
     ignored = ignored_leaves(spec, ignore)
-    pieces_spec, *pair = _pieces(spec, params_a, params_b)
+    pieces_spec, *pair = _pieces(spec, *pytrees.paired(params_a, params_b))
     pair = [
         {path: x for path, x in pieces.items() if path.rpartition("#")[0] not in ignored}
         for pieces in pair

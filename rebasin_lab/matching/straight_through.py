@@ -108,6 +108,7 @@ def straight_through_matching(
             f"Expected patience of at least 0 and a learning rate above 0; got {patience} and "
             f"{learning_rate}."
         )
+    params_a, params_b = pytrees.aligned(params_a, params_b)
     evaluation.check_examples(
         apply_fn,
         params_a,
@@ -118,7 +119,7 @@ def straight_through_matching(
     )
     began, rng = time.perf_counter(), np.random.default_rng(seed)
     images, labels = jax.device_put((data.train_images, data.train_labels))
-    params_a, params_b = jax.device_put(pytrees.aligned(params_a, params_b))
+    params_a, params_b = jax.device_put((params_a, params_b))
     num_images = len(labels)
     judged = np.sort(rng.permutation(num_images)[:num_eval_images])
     judge = functools.partial(

@@ -91,7 +91,7 @@ def algorithm_1(
     Kept for comparison: where it ends depends on the seed, and on networks with residual streams it
     often misses even a permutation that was planted.
     """
-    identity = identity_permutation(spec, params_b)
+    identity = identity_permutation(spec, params_a)
     return weight_matching(
         spec,
         params_a,

@@ -141,6 +141,14 @@ class PermutationSpec:
                 f"Expected every leaf to be an array; '{no_arrays[0]}' is a "
                 f"{type(leaves[no_arrays[0]]).__name__}. Take the arrays out of the model first."
             )
+        variables = {pytrees.without_variable(path): path for path in leaves}
+        if set(leaves) != set(self.axes) == set(variables):
+            raise ValueError(
+                f"Expected the parameters by the paths of the spec; '{next(iter(self.axes))}' is "
+                f"'{variables[next(iter(self.axes))]}' here, in a variable of Flax. Take the "
+                "arrays out, as nnx.to_pure_dict(state) does, or infer the spec with such "
+                "parameters."
+            )
         if missing := sorted(set(leaves) - set(self.axes)):
             raise ValueError(
                 f"Expected the spec to name every parameter; '{missing[0]}' (shape "
