@@ -89,7 +89,7 @@ def unlinked(folder: Path) -> Path:
 def data_dir() -> Path | None:
     """Where the user keeps data sets, by `$REBASIN_DATA`; None if that is not set."""
     given = os.environ.get("REBASIN_DATA")
-    return Path(given).expanduser().resolve() if given else None
+    return checked_folder(given, "the environment variable REBASIN_DATA") if given else None
 
 
 def checkpoints_dir() -> Path:

@@ -167,7 +167,7 @@ def from_splits(
         if stored.max() > highest:
             raise ValueError(
                 f"Expected every {what} of {title} to be in [0, {highest}]; got {stored.max()}, "
-                f"in {source}."
+                f"in {source}. Replace it."
             )
     return Dataset(
         name=name,

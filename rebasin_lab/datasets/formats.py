@@ -4,7 +4,8 @@ The bottom of the room: nothing here knows where a file lies or which data set i
 `where` names it in errors. Images come back [num, height, width, channels]. Nothing is unpickled:
 the Python edition of CIFAR is a pickle, and a pickle can run any program, so its opcodes are read
 as text. A reader of a whole data set takes `Contents`: where each of its files lies and the bytes
-of it, in a fixed order.
+of it, in a fixed order. A few compressed bytes may unfold to any number, and a header may announce
+any: what a file is made of is held against a bound before it is read.
 """
 
 import gzip
@@ -12,21 +13,25 @@ import hashlib
 import io
 import math
 import pickletools
+import sys
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent import futures
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Integer, UInt8
 from PIL import Image
+
+from rebasin_lab import texts
 
 Contents = dict[str, bytes]
 
 CIFAR_PIXELS = 3 * 32 * 32
+MOST_MEMBERS = 1_000  # of an archive; the published ones have ten
+_DAMAGED = (Image.DecompressionBombError, zipfile.BadZipFile, zlib.error)
 # Opcodes that push an integer; the argument of others, such as BINPUT, is a memo index.
 _INTEGER_OPCODES = {"BININT", "BININT1", "BININT2", "INT", "LONG", "LONG1"}
 
@@ -38,44 +43,72 @@ class Split(NamedTuple):
     labels: UInt8[np.ndarray, " num"]
 
 
-def gunzip(data: bytes, *, where: str) -> bytes:
-    """Uncompressed bytes of a whole gzip file."""
+def gunzip(data: bytes, *, most_bytes: int, where: str) -> bytes:
+    """Uncompressed bytes of a whole gzip file, if they are at most so many."""
     try:
-        return gzip.decompress(data)
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+            content = file.read(most_bytes + 1)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(
             f"Expected {where} to be a whole gzip file; got one that is cut or damaged ({error}). "
             "Delete it and fetch it again."
         ) from error
+    if len(content) > most_bytes:
+        raise ValueError(
+            f"Expected {where} to hold {most_bytes:,} bytes at most once uncompressed; it holds "
+            "more. Delete it and fetch it again."
+        )
+    return content
 
 
-def read_tar(path: Path, members: Collection[str]) -> Contents:
-    """Bytes of the named members of a tar archive, read in memory; absent ones are left out."""
+def read_tar(data: bytes, members: Collection[str], *, most_bytes: int, where: str) -> Contents:
+    """Bytes of the named members of a tar archive, plain or gzipped; absent ones are left out.
+
+    A link, a device or another special member of such a name counts as absent.
+    """
+    if data[:2] == b"\x1f\x8b":
+        data = gunzip(data, most_bytes=most_bytes, where=where)
     contents: Contents = {}
     try:
-        with tarfile.open(path) as archive:
-            for member in archive:
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
+            for num, member in enumerate(archive):
                 name = member.name.removeprefix("./")
-                if name in members and member.isfile():
-                    contents[name] = archive.extractfile(member).read()
-    except (EOFError, gzip.BadGzipFile, tarfile.TarError, zlib.error) as error:
+                end = member.offset_data + member.size
+                if not member.offset_data <= end <= len(data):
+                    raise tarfile.TarError(f"{name[:100]!r} does not end in it")
+                if name in contents or num == MOST_MEMBERS:
+                    raise tarfile.TarError("a file comes twice, or there are too many")
+                if name in members and member.isfile() and not member.issparse():
+                    contents[name] = data[member.offset_data : end]
+    except (EOFError, ValueError, tarfile.TarError) as error:
         raise ValueError(
-            f"Expected {path} to be a whole tar archive; got one that is cut or damaged ({error}). "
-            "Delete it and fetch it again."
+            f"Expected {where} to be a whole tar archive; got one that is cut or damaged "
+            f"({texts.in_a_line(str(error), 200)}). Delete it and fetch it again."
         ) from error
     return contents
 
 
-def read_idx(data: bytes, *, where: str) -> UInt8[np.ndarray, "..."]:
-    """Array of an (uncompressed) IDX file of unsigned bytes, MNIST's format."""
-    header = 4 + 4 * data[3] if len(data) > 3 else 4
-    if data[:3] != b"\0\0\x08" or len(data) < header:
+def read_idx(
+    data: bytes, *, where: str, num_axes: Collection[int] = range(1, 9)
+) -> UInt8[np.ndarray, "..."]:
+    """Array of an (uncompressed) IDX file of unsigned bytes, MNIST's format.
+
+    Args:
+        data: the file.
+        where: the file's name.
+        num_axes: how many axes it may have.
+    """
+    found = data[3] if len(data) > 3 else 0
+    header = 4 + 4 * found
+    if data[:3] != b"\0\0\x08" or found not in num_axes or len(data) < header:
         raise ValueError(
             f"Expected {where} to start with an IDX header of unsigned bytes (00 00 08, then the "
-            f"number of axes and their sizes); got {data[:4].hex(' ') or 'an empty file'}."
+            f"number of axes, {' or '.join(map(str, num_axes))}, and their sizes); got "
+            f"{data[:4].hex(' ') or 'an empty file'}. Delete it and fetch it again."
         )
-    shape = np.frombuffer(data, ">u4", count=data[3], offset=4).tolist()
-    if len(data) - header != math.prod(shape):
+    shape = np.frombuffer(data, ">u4", count=found, offset=4).tolist()
+    too_long = math.prod(size or 1 for size in shape) > sys.maxsize  # for NumPy, even of nothing
+    if len(data) - header != math.prod(shape) or too_long:
         raise ValueError(
             f"Expected {where} to hold {math.prod(shape):,} bytes, the shape {shape} of its header;"
             f" got {len(data) - header:,}. Delete it and fetch it again."
@@ -85,22 +118,26 @@ def read_idx(data: bytes, *, where: str) -> UInt8[np.ndarray, "..."]:
 
 def read_idx_splits(contents: Contents) -> tuple[Split, Split]:
     """Train and test split of four IDX files: train images and labels, test images and labels."""
-    arrays = [read_idx(data, where=name) for name, data in contents.items()]
-    train_images, train_labels, test_images, test_labels = arrays
+    train_images, train_labels, test_images, test_labels = (
+        read_idx(data, where=name, num_axes=[num_axes])
+        for (name, data), num_axes in zip(contents.items(), (3, 1, 3, 1), strict=True)
+    )
     return Split(train_images[..., None], train_labels), Split(test_images[..., None], test_labels)
 
 
 def read_csv(data: bytes, *, image_shape: tuple[int, int], where: str) -> Split:
     """Split of comma-separated text: a line an image, its pixels by row, then its label."""
     columns = math.prod(image_shape) + 1
-    text = b",".join(data.split())
-    # A hundred times faster than np.genfromtxt; int16, to see a value over 255 and not wrap it.
+    lines = data.split()
+    text = b",".join(lines)
+    # A hundred times faster than np.genfromtxt. In fewer bits a value over 255 would be wrapped
+    # into them; in 64 what is larger still becomes the largest.
     try:
-        values = np.fromstring(text, dtype=np.int16, sep=",")
+        values = np.fromstring(text, dtype=np.int64, sep=",")
     except ValueError:  # NumPy before 2.4 stops at what it cannot read, and warns
-        values = np.empty(0, np.int16)
+        values = np.empty(0, np.int64)
     num_values = text.count(b",") + 1
-    is_table = values.size == num_values and values.size % columns == 0
+    is_table = values.size == num_values and {line.count(b",") + 1 for line in lines} == {columns}
     if not is_table or values.min() < 0 or values.max() > 255:
         raise ValueError(
             f"Expected {where} to hold lines of {columns} integers in [0, 255]; got "
@@ -144,18 +181,20 @@ def read_cifar_pickle(data: bytes, *, label_key: str, where: str) -> Split:
             elif isinstance(argument, str | bytes | bytearray):
                 if len(argument) < CIFAR_PIXELS:
                     key = argument
+                elif pixels:
+                    raise ValueError("pixels come twice")
                 else:
                     pixels = argument.encode("latin-1") if isinstance(argument, str) else argument
         labels = np.frombuffer(bytes(labels), np.uint8)
     except ValueError as error:
         raise ValueError(
             f"Expected {where} to be a whole pickle of CIFAR's Python edition; got one that is cut "
-            f"or damaged ({error}). Delete it and fetch it again."
+            f"or damaged ({texts.in_a_line(str(error), 200)}). Delete it and fetch it again."
         ) from error
     if not labels.size or len(pixels) != CIFAR_PIXELS * labels.size:
         raise ValueError(
             f"Expected {where} to hold {CIFAR_PIXELS} pixel bytes for each entry of '{label_key}'; "
-            f"got {len(pixels):,} bytes and {labels.size:,} entries."
+            f"got {len(pixels):,} bytes and {labels.size:,} entries. Delete it and fetch it again."
         )
     order = "F" if column_major else "C"
     planes = np.frombuffer(pixels, np.uint8).reshape((-1, CIFAR_PIXELS), order=order)
@@ -185,34 +224,82 @@ def read_packed(
     """
     [(where, data)] = contents.items()
     try:
-        with np.load(io.BytesIO(data)) as arrays:
-            blobs = [arrays[f"{split}_{codec}"].data for split in ("train", "test")]
-            offsets = [arrays[f"{split}_offsets"] for split in ("train", "test")]
-            labels = [arrays[f"{split}_{label_key}"] for split in ("train", "test")]
-        images = [_decode_strips(*strips) for strips in zip(blobs, offsets, strict=True)]
-    except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        train, test = (_read_strips(data, split, codec, label_key) for split in ("train", "test"))
+    # RuntimeError: encrypted, packed by another method, nested too deeply.
+    except (EOFError, KeyError, OSError, RuntimeError, ValueError, *_DAMAGED) as error:
         raise ValueError(
             f"Expected {where} to be a whole npz of {codec} strips; got one that is cut or damaged "
-            f"({error}). Replace it."
+            f"({texts.in_a_line(str(error), 200)}). Replace it."
         ) from error
-    got = tuple(hashlib.sha256(split).hexdigest() for split in images)
+    got = tuple(hashlib.sha256(split.images).hexdigest() for split in (train, test))
     if sha256 is not None and got != sha256:
         raise ValueError(
             f"Expected the images decoded from {where} to have sha256 {sha256}; got {got}. "
             "Replace the file, or use another version of Pillow."
         )
-    train, test = map(Split, images, labels)
     return train, test
+
+
+def _read_strips(data: bytes, split: str, codec: str, label_key: str) -> Split:
+    names = (f"{split}_{codec}", f"{split}_offsets", f"{split}_{label_key}")
+    blob, offsets, labels = (_read_array(data, name) for name in names)
+    if not (blob.dtype == labels.dtype == np.uint8 and offsets[:1] == 0):
+        raise ValueError("bytes and labels are not of 8 bits, or offsets do not begin at 0")
+    if not (offsets[1:] > offsets[:-1]).all() or offsets[-1] != blob.size:
+        raise ValueError("offsets do not rise to the number of bytes")
+    bounds = zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
+    return Split(_decode_strips([blob.data[i:j] for i, j in bounds], codec, labels.size), labels)
+
+
+def _read_array(data: bytes, name: str) -> Integer[np.ndarray, " num"]:
+    """One array of an npz file, of integers on one axis.
+
+    `numpy.load` would make room for whatever size the file says.
+    """
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = [info for info in archive.infolist() if info.filename == f"{name}.npy"]
+        if len(members) != 1:
+            raise ValueError(f"it has {len(members)} arrays '{name}'")
+        [info] = members
+        # NumPy writes no other; those of other methods are unfolded whole, whatever they say.
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"'{name}' is packed by method {info.compress_type}")
+        if info.file_size > 2 * len(data):  # nearly all of the file are strips, packed already
+            raise ValueError(f"'{name}' unfolds to {info.file_size:,} bytes")
+        with archive.open(info) as member:
+            content = member.read(info.file_size)
+    file = io.BytesIO(content)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError(f"'{name}' is of a later version of the format")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    is_list = dtype.kind in "iu" and len(shape) == 1
+    if not is_list or shape[0] * dtype.itemsize != len(content) - file.tell():
+        raise ValueError(f"'{name}' is no list of integers, or not as long as it says")
+    return np.frombuffer(content, dtype, offset=file.tell())
 
 
 def _channels_last(planes: UInt8[np.ndarray, "num pixels"]) -> UInt8[np.ndarray, "num 32 32 3"]:
     return np.ascontiguousarray(planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
 
 
-def _decode_strips(blob: memoryview, offsets: np.ndarray) -> UInt8[np.ndarray, "num 32 32 3"]:
-    def decode(start: int, stop: int) -> UInt8[np.ndarray, "height 32 3"]:
-        return np.asarray(Image.open(io.BytesIO(blob[start:stop])))
+def _decode_strips(
+    strips: Sequence[memoryview], codec: str, num_images: int
+) -> UInt8[np.ndarray, "num 32 32 3"]:
+    heights = []
+    for strip in strips:  # before any is decoded: its size is all that says how much it unfolds to
+        with _opened(strip, codec) as image:
+            heights.append(image.height)
+            if (image.mode, image.width, getattr(image, "n_frames", 1)) != ("RGB", 32, 1):
+                raise ValueError(f"a strip is {image.mode}, {image.width} x {image.height}")
+    if sum(heights) != 32 * num_images:
+        raise ValueError(f"strips are {sum(heights):,} pixels high, of {num_images:,} images")
+
+    def decode(strip: memoryview) -> UInt8[np.ndarray, "height 32 3"]:
+        return np.asarray(_opened(strip, codec))
 
     with futures.ThreadPoolExecutor() as pool:  # Pillow's decoders release the interpreter lock
-        strips = list(pool.map(decode, offsets[:-1].tolist(), offsets[1:].tolist()))
-    return np.concatenate(strips).reshape(-1, 32, 32, 3)
+        return np.concatenate(list(pool.map(decode, strips))).reshape(-1, 32, 32, 3)
+
+
+def _opened(strip: memoryview, codec: str) -> Image.Image:
+    return Image.open(io.BytesIO(strip), formats=[codec])

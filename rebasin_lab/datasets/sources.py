@@ -10,6 +10,8 @@ import contextlib
 import dataclasses
 import hashlib
 import logging
+import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -54,6 +56,14 @@ class Source:
     remote_files: tuple[RemoteFile, ...]
     folders: tuple[str, ...]  # its own folders below a folder searched, in order
 
+    @property
+    def most_bytes(self) -> int:
+        """That a file of it may hold, packed or not: twice its pixels, and room for headers.
+
+        Labels and names take less than a tenth of that; no format in use makes pixels larger.
+        """
+        return 2 * (math.prod(self.train_shape) + math.prod(self.test_shape)) + 1_000_000
+
 
 def user_cache(name: str) -> Path:
     """The user's folder of downloads for a data set; it need not exist."""
@@ -69,7 +79,7 @@ def search_folders(source: Source, data_dir: Path | str | None) -> list[Path]:
         source: the data set.
         data_dir: where the user keeps data sets; None for $REBASIN_DATA, if that is set.
     """
-    root = Path(data_dir).expanduser() if data_dir else paths.data_dir()
+    root = paths.checked_folder(data_dir, "data_dir") if data_dir else paths.data_dir()
     if not root:
         return [user_cache(source.name)]
     if not root.is_dir():
@@ -110,11 +120,12 @@ def find(source: Source, folders: Sequence[Path]) -> tuple[Layout, str, formats.
     for folder in folders:
         for layout in source.layouts:
             files = [_plain_or_gzipped(folder / layout.folder / name) for name in layout.files]
-            if all(file.is_file() for file in files):
+            if all(map(os.path.isfile, files)):
                 where = layout.folder or " + ".join(file.name for file in files)
-                return layout, where, _read_folder(layout, files)
-            if layout.archive and (folder / layout.archive).is_file():
-                return layout, layout.archive, _read_archive(layout, folder / layout.archive)
+                return layout, where, _read_folder(source, layout, files)
+            archive = folder / layout.archive
+            if layout.archive and os.path.isfile(archive):
+                return layout, layout.archive, _read_archive(source, layout, archive)
     return None
 
 
@@ -159,24 +170,39 @@ def verify(data: bytes, checksum: str, *, where: str) -> None:
 
 
 def _plain_or_gzipped(path: Path) -> Path:
-    return path if path.is_file() else path.with_name(f"{path.name}.gz")
+    return path if os.path.isfile(path) else path.with_name(f"{path.name}.gz")
 
 
-def _read_folder(layout: Layout, files: Sequence[Path]) -> formats.Contents:
+def _read(path: Path, most_bytes: int) -> bytes:
+    try:
+        return paths.read_bytes(path, most_bytes)
+    except ValueError as error:
+        raise ValueError(f"{error}. Delete, move or replace it.") from error
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"Expected '{path}' to be a file that can be read; got {error.strerror}. Let it be "
+            "read, or move it away.",
+        ) from error
+
+
+def _read_folder(source: Source, layout: Layout, files: Sequence[Path]) -> formats.Contents:
     contents: formats.Contents = {}
     for (name, checksum), path in zip(layout.files.items(), files, strict=True):
-        where, data = str(path), path.read_bytes()
+        where, data = str(path), _read(path, source.most_bytes)
         if path.name != name:
-            data = formats.gunzip(data, where=where)
+            data = formats.gunzip(data, most_bytes=source.most_bytes, where=where)
         if checksum:
             verify(data, checksum, where=where)
         contents[where] = data
     return contents
 
 
-def _read_archive(layout: Layout, path: Path) -> formats.Contents:
+def _read_archive(source: Source, layout: Layout, path: Path) -> formats.Contents:
     checksums = {f"{layout.folder}/{name}": value for name, value in layout.files.items()}
-    found = formats.read_tar(path, checksums)
+    found = formats.read_tar(
+        _read(path, source.most_bytes), checksums, most_bytes=source.most_bytes, where=str(path)
+    )
     if missing := checksums.keys() - found:
         raise ValueError(
             f"Expected '{path}' to hold {', '.join(sorted(missing))}; got an archive without. "
@@ -208,11 +234,27 @@ def _download(source: Source, folders: Sequence[Path], *, progress: bool) -> Non
 def _missing(source: Source, folders: Sequence[Path]) -> str:
     layouts = (layout.archive or ", ".join(layout.files) for layout in source.layouts)
     urls = " and ".join(remote.url for remote in source.remote_files)
+    unusable = ", ".join(f"'{path}'" for path in _unusable(source, folders))
     return (
         f"Expected the files of {source.title} ({' or '.join(layouts)}) in one of the folders "
-        f"{', '.join(map(str, folders))}; none has a full set. Fetch {urls} into one of them, set "
+        f"{', '.join(map(str, folders))}; none has a full set"
+        f"{f', {unusable} cannot be read' if unusable else ''}. Fetch {urls} into one of them, set "
         "REBASIN_DATA to a folder that has them, or load it where there is a network."
     )
+
+
+def _unusable(source: Source, folders: Sequence[Path]) -> Iterator[Path]:
+    """Whatever lies where a file is looked for and is none, and folders that let no one in."""
+    for folder in folders:
+        if os.path.isdir(folder) and not os.access(folder, os.R_OK | os.X_OK):
+            yield folder
+        for layout in source.layouts:
+            plain = [folder / layout.folder / name for name in layout.files]
+            gzipped = [path.with_name(f"{path.name}.gz") for path in plain]
+            archives = [folder / layout.archive] if layout.archive else []
+            for path in (*plain, *gzipped, *archives):
+                if os.path.lexists(path) and not os.path.isfile(path):
+                    yield path
 
 
 @contextlib.contextmanager

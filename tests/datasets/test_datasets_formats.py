@@ -1,5 +1,6 @@
 """File formats: what is written comes back, and a damaged file is named."""
 
+import functools
 import gzip
 import hashlib
 import io
@@ -64,7 +65,14 @@ def test_idx_without_its_header_is_refused(data, got):
 @pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: b"x" + data])
 def test_damaged_gzip_is_named(damage):
     with pytest.raises(ValueError, match=r"Expected some\.gz to be a whole gzip file"):
-        formats.gunzip(damage(gzip.compress(b"digits" * 99)), where="some.gz")
+        formats.gunzip(damage(gzip.compress(b"digits" * 99)), most_bytes=999, where="some.gz")
+
+
+def test_gzip_unfolds_to_its_bound_and_no_further():
+    data = gzip.compress(bytes(999))
+    assert formats.gunzip(data, most_bytes=999, where="some.gz") == bytes(999)
+    with pytest.raises(ValueError, match=r"some\.gz to hold 998 bytes at most.* holds more"):
+        formats.gunzip(data, most_bytes=998, where="some.gz")
 
 
 def test_csv_rows_are_pixels_then_label():
@@ -74,7 +82,28 @@ def test_csv_rows_are_pixels_then_label():
 
 
 @pytest.mark.filterwarnings("ignore:string or file could not be read:DeprecationWarning")
-@pytest.mark.parametrize("text", [b"", b"0,1,2,3\n", b"0,1,2,3,256\n", b"0,-1,2,3,4\n", b"a,b\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            b"",
+            b"0,1,2,3\n",
+            b"0,1,2,3,256\n",
+            b"0,-1,2,3,4\n",
+            b"a,b\n",
+            b"\xff" * 9,
+            b"1,2,3,4,\n",
+        ),
+        *(b"0,1,2,3,65541\n", b"0,1,2,3,4294967301\n", b"0,1,2,3,18446744073709551621\n"),
+        *(
+            b"0,1,2,3\n4,0,1,2,3,4\n",
+            b"0,1,2,3 4\n",
+            b"0,1,2,3,4.5\n",
+            b"0,1,2,,4\n",
+            b"0,1,2,3,0x4",
+        ),
+    ],
+)
 def test_csv_of_another_form_is_refused(text):
     with pytest.raises(ValueError, match=r"Expected f\.csv to hold lines of 5 integers"):
         formats.read_csv(text, image_shape=(2, 2), where="f.csv")
@@ -241,15 +270,19 @@ def test_npz_of_other_arrays_is_named():
         formats.read_packed(contents, codec="webp", label_key="labels")
 
 
-def test_damaged_tar_is_named(tmp_path):
-    path = tmp_path / "a.tar.gz"
-    with tarfile.open(path, "w:gz") as archive:
+def test_damaged_tar_is_named():
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as archive:
         info = tarfile.TarInfo("folder/file")
         info.size = 100_000
         archive.addfile(info, io.BytesIO(os.urandom(info.size)))
-    path.write_bytes(path.read_bytes()[:50_000])
+    data = file.getvalue()
+    read = functools.partial(formats.read_tar, members=["folder/file"], where="a.tar.gz")
+    assert len(read(data, most_bytes=200_000)["folder/file"]) == 100_000
+    with pytest.raises(ValueError, match=r"a\.tar\.gz to be a whole gzip file"):
+        read(data[:50_000], most_bytes=200_000)
     with pytest.raises(ValueError, match=r"a\.tar\.gz to be a whole tar archive"):
-        formats.read_tar(path, ["folder/file"])
+        read(gzip.decompress(data)[:50_000], most_bytes=200_000)
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,13 @@
 """Finding, verifying and downloading, on a made-up data set and a server of our own."""
 
 import dataclasses
+import errno
 import gzip
 import hashlib
 import http.server
 import io
 import logging
+import os
 import socket
 import struct
 import tarfile
@@ -15,7 +17,8 @@ import numpy as np
 import pooch
 import pytest
 
-from rebasin_lab.datasets import formats, sources
+from rebasin_lab import paths
+from rebasin_lab.datasets import formats, registry, sources
 
 ARRAYS = {
     "train-images": np.arange(3 * 2 * 2, dtype=np.uint8).reshape(3, 2, 2),
@@ -151,6 +154,55 @@ def test_folder_that_does_not_exist_is_named(tmp_path, monkeypatch):
         load()
 
 
+def odd_places(folder):
+    (folder / "file").write_bytes(b"")
+    os.mkfifo(folder / "pipe")
+    (folder / "loop").symlink_to("loop")
+    (folder / "dangling").symlink_to("nowhere")
+    names = ("file", "pipe", "loop", "dangling", "file/below", "absent", "x" * 300)
+    return [*(str(folder / name) for name in names), "/dev/null", " ", "~no-such-user", "b\udcff"]
+
+
+def test_what_is_no_folder_of_data_sets_is_one_clear_error(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for place in odd_places(tmp_path):
+        for data_dir in (place, None):
+            monkeypatch.setenv("REBASIN_DATA", "" if data_dir else place)
+            with pytest.raises(
+                (ValueError, FileNotFoundError), match="Expected .*folder"
+            ) as caught:
+                load(data_dir=data_dir)
+            assert "\n" not in str(caught.value)
+            assert ("data_dir" in str(caught.value)) == bool(data_dir)
+
+
+def test_a_folder_that_lets_no_one_in_and_a_file_that_no_one_may_read_are_named(
+    tmp_path, monkeypatch
+):
+    write(tmp_path / "tiny", FILES)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "access", lambda path, mode: False)
+        patched.setattr(os.path, "isfile", lambda path: False)
+        with pytest.raises(FileNotFoundError, match=f"full set, .*'{tmp_path}/tiny'.* cannot be"):
+            load(data_dir=tmp_path)
+    read_bytes = paths.read_bytes
+
+    def refusing(path, most_bytes):
+        if path.name == "test-images":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read_bytes(path, most_bytes)
+
+    monkeypatch.setattr(paths, "read_bytes", refusing)
+    with pytest.raises(PermissionError, match="test-images' .*; got Permission denied. Let it be"):
+        load(data_dir=tmp_path)
+
+
+def test_a_file_may_hold_what_any_format_makes_of_the_pixels():
+    for source in registry.SOURCES.values():
+        pixels = np.prod(source.train_shape) + np.prod(source.test_shape)
+        assert 1.5 * pixels < source.most_bytes < 500_000_000
+
+
 def test_missing_files_are_listed_with_folders_and_urls(tmp_path, cache):
     write(tmp_path / "tiny", {"train-images": FILES["train-images"]})
     with pytest.raises(FileNotFoundError, match="train-labels.*tiny.tar.gz.*REBASIN_DATA") as error:
@@ -193,7 +245,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write({"good": body, "wrong": body[:-1] + b"?", "cut": body[:-7]}[fault])
+        page = b"<!DOCTYPE html><p>Log in to the network</p>".ljust(len(body))[: len(body)]
+        bodies = {"good": body, "wrong": body[:-1] + b"?", "cut": body[:-7], "page": page}
+        self.wfile.write(bodies[fault])
 
     def log_message(self, *args):
         self.server.requests.append(args)
@@ -227,7 +281,13 @@ def test_progress_is_shown_on_request(server, cache, capfd):
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason"), [("wrong", "ValueError.*does not match"), ("cut", ""), ("gone", "404")]
+    ("fault", "reason"),
+    [
+        ("wrong", "ValueError.*does not match"),
+        ("page", "ValueError.*does not match"),
+        ("cut", ""),
+        ("gone", "404"),
+    ],
 )
 def test_failed_download_is_one_error_and_leaves_nothing(server, cache, fault, reason):
     source = tiny_source(f"{server.url}/{fault}")
@@ -235,6 +295,17 @@ def test_failed_download_is_one_error_and_leaves_nothing(server, cache, fault, r
         load(source, download=True)
     assert list(cache.iterdir()) == []
     assert len(server.requests) <= 2  # one try; send_error logs a line of its own
+
+
+def test_what_was_downloaded_and_damaged_since_is_named(server, cache):
+    source = tiny_source(f"{server.url}/good")
+    load(source, download=True)
+    path = cache / "test-labels.gz"
+    for content in (b"", b"<html>", path.read_bytes()[:-1], gzip.compress(bytes(9))):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"test-labels\.gz.*([Dd]elete)"):
+            load(source, download=True)
+        assert path.read_bytes() == content
 
 
 def test_no_network_is_one_error_that_lists_the_folders(cache):
