@@ -201,7 +201,7 @@ def _followed(
         looked_up = numbers.scatter_dims_to_operand_dims
     found: dict[int, Chosen] = {}
     table_shape, index_shape = shapes_of(equation.invars)[:2]
-    for item, axis in zip(_coordinates(values[1], index_shape), looked_up, strict=False):
+    for item, axis in zip(_coordinates(values[1], index_shape), map(int, looked_up), strict=False):
         chosen = item.chosen
         if chosen is None or isinstance(table, Stack) or axis not in dropped:
             continue
