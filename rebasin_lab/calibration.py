@@ -88,13 +88,13 @@ def predicted_logits(
         images: any number but none.
 
     Raises:
-        ValueError: if there are no images.
+        ValueError: if there are no images, or not a row for each; for NaN in images or parameters.
     """
-    if len(images) == 0:
-        raise ValueError("Expected at least one image; got none.")
-    size = evaluation.BATCH_SIZE
-    batches = [images[start : start + size] for start in range(0, len(images), size)]
     params = pytrees.as_arrays(params)
+    images, outputs = evaluation.checked_images(apply_fn, params, images)
+    evaluation.check_logits(outputs, "Only they have probabilities.")
+    size = evaluation.batch_size_for(apply_fn, params, images)
+    batches = [images[start : start + size] for start in range(0, len(images), size)]
     return np.concatenate([np.asarray(_apply(apply_fn, params, batch)) for batch in batches])
 
 
@@ -125,6 +125,7 @@ def reliability_curve(
             has no probabilities; for no bins, or another `of`.
     """
     logits, labels = _checked(logits, labels)
+    evaluation.check_integer(num_bins, "num_bins")
     if num_bins < 1:
         raise ValueError(f"Expected at least one bin; got num_bins={num_bins}.")
     probabilities, is_true = np.exp(_log_probabilities(logits)), _is_class(logits, labels)
@@ -309,7 +310,7 @@ def calibration_summary(
         num_bins: of the calibration error.
 
     Raises:
-        ValueError: if there are no images; as `reliability_curve`.
+        ValueError: as `predicted_logits` and `reliability_curve`.
     """
     logits = predicted_logits(apply_fn, params, images)
     return summarise_logits(logits, labels, num_bins=num_bins)
@@ -335,7 +336,10 @@ def _is_class(
 
 def _checked(logits: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
     """Both as NumPy arrays, logits in float64, if they go together."""
-    logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
+    logits, labels = (
+        np.asarray(evaluation.as_array(array, name))
+        for array, name in ((logits, "logits"), (labels, "labels"))
+    )
     if logits.ndim != 2 or labels.ndim != 1 or len(logits) != len(labels) or logits.size == 0:
         raise ValueError(
             "Expected logits of shape [images, classes], neither of them 0, and one label for each "

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, PyTree
 from rebasin_lab import datasets, evaluation, interpolation, merging, models, pytrees
 from rebasin_lab.symmetry import Activations, PermutationSpec, trace_activations
 
-BATCH_SIZE = 500  # images per forward pass, of which all activations are held at once
+BATCH_SIZE = 500  # images per forward pass at most: all activations are held at once
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -62,12 +62,16 @@ def unit_spread(
     Raises:
         ValueError: for no images, or parameters that do not fit.
     """
-    if not len(images):
-        raise ValueError("Expected images to respond to; got none.")
     params = pytrees.as_arrays(params)
+    images, _ = evaluation.checked_images(
+        activations.apply_fn, params, images, name="images to respond to"
+    )
+    size = evaluation.batch_size_for(
+        activations.apply_fn, params, images, most=BATCH_SIZE, num_kept=1
+    )
     means, squares = {}, {}
-    for start in range(0, len(images), BATCH_SIZE):
-        batch = images[start : start + BATCH_SIZE]
+    for start in range(0, len(images), size):
+        batch = images[start : start + size]
         share = len(batch) / len(images)
         for name, (mean, variance) in _moments(activations, params, batch).items():
             mean, variance = (np.asarray(moment, np.float64) for moment in (mean, variance))
@@ -90,6 +94,7 @@ def walk_line(
     images: Float[Array | np.ndarray, "n h w c"],
     num_lambdas: int = 25,
     statistics_from: Float[Array | np.ndarray, "m h w c"] | None = None,
+    loss_fn: Callable | None = None,
     on_point: Callable[[], None] | None = None,
 ) -> LineWalk:
     """Evaluate the line from A to B, and measure how varied units are along it.
@@ -104,35 +109,31 @@ def walk_line(
         num_lambdas: equally spaced points, both ends included.
         statistics_from: images on which running statistics are measured anew at every point, see
             `reestimate_statistics`; without them they are averaged like weights.
+        loss_fn: another loss than cross-entropy in nats, see `evaluation`.
         on_point: called after each point, for progress.
 
     Raises:
         ValueError: as `interpolation_curve` and `unit_spread`.
     """
     params_a, params_b = pytrees.aligned_to_combine(params_a, params_b)
-    if num_lambdas < 2:
-        raise ValueError(f"Expected at least the two ends of the line; got {num_lambdas} points.")
-    activations = trace_activations(model.apply, spec, params_a, images[:BATCH_SIZE])
-    lambdas = np.linspace(0, 1, num_lambdas)
-    evaluation.check_data(model.apply, params_a, data)
-    splits = jax.device_put(
-        ((data.train_images, data.train_labels), (data.test_images, data.test_labels))
+    interpolation.check_num_lambdas(num_lambdas)
+    splits = evaluation.checked_data(model.apply, params_a, data, loss_fn=loss_fn)
+    evaluation.check_parameters(params_b, "params_b")
+    images, _ = evaluation.checked_images(
+        model.apply, params_a, images, name="images to respond to"
     )
-    metrics, spreads = [], []
+    activations = trace_activations(model.apply, spec, params_a, images[:BATCH_SIZE])
+    splits = jax.device_put(splits)
+    lambdas, metrics, spreads = np.linspace(0, 1, num_lambdas), [], []
     for lam in lambdas:
         params = pytrees.lerp(float(lam), params_a, params_b)
         if statistics_from is not None:
             params = merging.reestimate_statistics(model, params, statistics_from)
-        metrics.append(
-            [m for split in splits for m in evaluation.measure(model.apply, params, *split)]
-        )
+        metrics.append(interpolation.measure_splits(model.apply, params, splits, loss_fn=loss_fn))
         spreads.append(unit_spread(activations, params, images))
         if on_point is not None:
             on_point()
-    train_loss, train_accuracy, test_loss, test_accuracy = np.array(metrics).T
-    curve = interpolation.InterpolationCurve(
-        lambdas, train_loss, test_loss, train_accuracy, test_accuracy
-    )
+    curve = interpolation.curve_of(lambdas, metrics, loss_fn=loss_fn)
     layers = tuple(activations.axes)
     spread = np.array([[of_point[layer] for layer in layers] for of_point in spreads])
     return LineWalk(curve, layers, spread)

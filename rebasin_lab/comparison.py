@@ -80,8 +80,8 @@ def compare_matchers(
         evaluated_on: the data set of the lines, `data` by default; needed where `data` are batches
             of your own, which have no labels.
         num_lambdas: points on each line, ends included.
-        loss_fn: of the lines and of "straight_through": another loss than cross-entropy in nats,
-            see `evaluation`.
+        loss_fn: of the lines and of matchers that look at a loss: another one than cross-entropy
+            in nats, see `evaluation`.
         on_method: called with each method's name when it is done, for progress.
 
     Raises:
@@ -92,7 +92,7 @@ def compare_matchers(
     found = found or {}
     calls = _calls(methods, {"apply_fn": apply_fn, "data": data}, loss_fn)
     on, name = (data, "data") if evaluated_on is None else (evaluated_on, "evaluated_on")
-    evaluation.check_data(apply_fn, params_a, on, loss_fn=loss_fn, name=name)
+    evaluation.checked_data(apply_fn, params_a, on, loss_fn=loss_fn, name=name)
     if unknown := [name for name in found if name not in calls]:
         raise ValueError(f"Expected records of {list(calls)}; got {unknown}.")
     comparisons = {}
@@ -133,7 +133,7 @@ def _calls(
         method = options.pop("method")
         if method in matching.NEED_DATA:
             options = {**with_data, **options}
-        if method == "straight_through" and loss_fn is not None:
+        if method in matching.NEED_GRADIENTS and loss_fn is not None:
             options = {"loss_fn": loss_fn, **options}
         if method != "naive":
             checked = {option: value for option, value in options.items() if option != "seed"}
@@ -149,7 +149,8 @@ def _calls(
 def comparison_table(compared: Sequence[Mapping[str, Comparison]]) -> str:
     """Several pairs in one text table: means over them, and each train barrier (nats).
 
-    The test accuracy is that half-way, "-" if the lines have no point there.
+    The test accuracy is that half-way, "-" if the lines have no point there, or no accuracy. A loss
+    of another name than cross-entropy is named.
 
     Args:
         compared: for each pair what `compare_matchers` returned; the same names for each.
@@ -161,7 +162,11 @@ def comparison_table(compared: Sequence[Mapping[str, Comparison]]) -> str:
         raise ValueError("Expected a list of what compare_matchers returned; write [compared].")
     if wrong := [list(one) for one in compared if one.keys() != compared[0].keys()]:
         raise ValueError(f"Expected the names of the first, {list(compared[0])}; got {wrong[0]}.")
-    columns = ("seconds", "<A,π(B)>", "distance", "half-way accuracy", "train barrier", "of each")
+    names = {one.curve.loss_name for each in compared for one in each.values()}
+    if len(names) > 1:
+        raise ValueError(f"Expected lines of one loss; got {sorted(names)}.")
+    barrier = " ".join(["train barrier", *filter(None, names)])
+    columns = ("seconds", "<A,π(B)>", "distance", "half-way accuracy", barrier, "of each")
     rows = [["", *columns]]
     for name in compared[0]:
         of = [one[name] for one in compared]
@@ -176,13 +181,13 @@ def comparison_table(compared: Sequence[Mapping[str, Comparison]]) -> str:
                 f"{np.mean(seconds):.2f}" if seconds else "-",
                 f"{np.mean([one.inner_product for one in of]):.1f}",
                 f"{np.mean([one.distance for one in of]):.2f}",
-                f"{100 * np.mean(halfway):.1f} %" if halfway.size else "-",
+                _percentage(halfway),
                 f"{np.mean(barriers):.4f}",
                 " ".join(f"{barrier:.4f}" for barrier in barriers),
             ]
         )
-    ends = [one[name].curve.test_accuracy[[0, -1]] for one in compared for name in one]
-    rows.append(["the ends", "", "", "", f"{100 * np.mean(ends):.1f} %", "", ""])
+    ends = np.array([one[name].curve.test_accuracy[[0, -1]] for one in compared for name in one])
+    rows.append(["the ends", "", "", "", _percentage(ends), "", ""])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(
@@ -191,3 +196,9 @@ def comparison_table(compared: Sequence[Mapping[str, Comparison]]) -> str:
         ).rstrip()
         for row in rows
     )
+
+
+def _percentage(accuracies: np.ndarray) -> str:
+    """Their mean; "-" where there is none."""
+    mean = np.mean(accuracies) if accuracies.size else np.nan
+    return "-" if np.isnan(mean) else f"{100 * mean:.1f} %"

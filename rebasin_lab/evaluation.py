@@ -10,9 +10,12 @@ pair of one shape, for their weighted mean. Accuracy is then NaN, unless labels 
 integers of shape `outputs.shape[:-1]`; weights count there, too.
 """
 
+import contextlib
 import functools
+import inspect
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -21,12 +24,17 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PyTree, Shaped
 
-from rebasin_lab import datasets, pytrees
+from rebasin_lab import datasets, pytrees, texts
 
 BATCH_SIZE = 5000  # images per forward pass at most; a 512-wide layer then takes 10 MB
-BATCH_BYTES = (
-    2**31
-)  # of the largest array a network computes: fewer images where it would be larger
+BATCH_BYTES = 2**31  # of what is in memory at once: fewer images where that would be more
+
+
+OTHER_LOSS = "Give a loss_fn for another loss than cross-entropy, such as that of a regression."
+NAN_ADVICE = (
+    "Images, labels and parameters hold no NaN: look for inf - inf and 0 / 0 in what apply_fn and "
+    "loss_fn compute."
+)
 
 
 class Metrics(NamedTuple):
@@ -39,8 +47,12 @@ class Metrics(NamedTuple):
 def cross_entropy(
     logits: Float[Array, "*batch classes"], labels: Int[Array, "*batch"]
 ) -> Float[Array, ""]:
-    """The mean softmax cross-entropy of a batch, in nats."""
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    """The mean softmax cross-entropy of a batch, in nats; computed in float32 or wider."""
+    return _cross_entropies(logits, labels).mean()
+
+
+def _cross_entropies(logits: Array, labels: Array) -> Array:
+    return optax.softmax_cross_entropy_with_integer_labels(pytrees.widened(logits), labels)
 
 
 def evaluate(
@@ -52,6 +64,8 @@ def evaluate(
     loss_fn: Callable | None = None,
 ) -> Metrics:
     """Mean loss and accuracy over all labels, image by image in order.
+
+    It warns if the loss is NaN, which has no accuracy either.
 
     Args:
         apply_fn: `apply_fn(params, images) -> logits`; pure, compiled once per function.
@@ -65,8 +79,11 @@ def evaluate(
             the network, and for NaN in images, labels or parameters.
     """
     params = pytrees.as_arrays(params)
-    check_examples(apply_fn, params, images, labels, loss_fn=loss_fn)
-    return measure(apply_fn, params, images, labels, loss_fn=loss_fn)
+    images, labels = checked_examples(apply_fn, params, images, labels, loss_fn=loss_fn)
+    metrics = measure(apply_fn, params, images, labels, loss_fn=loss_fn)
+    if math.isnan(metrics.loss):
+        warnings.warn(f"The loss is NaN. {NAN_ADVICE}", stacklevel=2)
+    return metrics
 
 
 def measure(
@@ -77,44 +94,99 @@ def measure(
     *,
     loss_fn: Callable | None = None,
 ) -> Metrics:
-    """`evaluate` without its checks, for loops that have called `check_examples` before."""
+    """`evaluate` without its checks, for loops that have called `checked_examples` before."""
+    loss, weight, correct, count = _totals(apply_fn, params, images, labels, loss_fn)
+    if math.isnan(loss):  # of logits that are NaN, one is the largest by accident
+        return Metrics(math.nan, math.nan)
+    return Metrics(loss / weight, correct / count)
+
+
+def total_weight(
+    apply_fn: Callable,
+    params: PyTree,
+    images: Array | np.ndarray,
+    labels: Array | np.ndarray,
+    *,
+    loss_fn: Callable | None = None,
+) -> float:
+    """The number of losses over all labels; or the sum of weights, where `loss_fn` returns such."""
+    if loss_fn is None:
+        return float(labels.size)
+    return _totals(apply_fn, params, images, labels, loss_fn)[1]
+
+
+def _totals(
+    apply_fn: Callable,
+    params: PyTree,
+    images: Array | np.ndarray,
+    labels: Array | np.ndarray,
+    loss_fn: Callable | None,
+) -> list[float]:
+    """Sums over all images of what `_sums` returns for a batch."""
     size = batch_size_for(apply_fn, params, images)
     sums = np.zeros(4)
     for start in range(0, images.shape[0], size):
         batch = slice(start, start + size)
         sums += [float(x) for x in _sums(apply_fn, params, images[batch], labels[batch], loss_fn)]
-    loss, weight, correct, count = sums.tolist()
-    if not weight:
+    if not sums[1]:
         raise ValueError(
             "Expected weights of which some are above 0; those of loss_fn sum to 0 over all labels."
         )
-    return Metrics(loss / weight, correct / count)
+    return sums.tolist()
 
 
 def mean_loss(outputs: Any, labels: Array, loss_fn: Callable | None = None) -> Float[Array, ""]:
     """The mean loss of a batch: softmax cross-entropy in nats, or what `loss_fn` says."""
     if loss_fn is None:
         return cross_entropy(outputs, labels)
-    loss, weight, _ = _weighted(outputs, labels, loss_fn)
+    loss, weight, _ = weighted_loss(outputs, labels, loss_fn)
     return loss / jnp.where(weight == 0, 1, weight)
 
 
-def batch_size_for(apply_fn: Callable, params: PyTree, images: Array | np.ndarray) -> int:
-    """How many images at a time keep the largest array of a forward pass below `BATCH_BYTES`."""
-    size = min(BATCH_SIZE, len(images))
-    largest = _forward_pass(apply_fn, params, images)[1]
-    return size if largest <= BATCH_BYTES else max(1, size * BATCH_BYTES // largest)
+def loss_name(loss_fn: Callable | None) -> str | None:
+    """The name that figures have for a loss: that of its function; None for cross-entropy."""
+    if loss_fn is None:
+        return None
+    while isinstance(loss_fn, functools.partial):
+        loss_fn = loss_fn.func
+    name = getattr(loss_fn, "__name__", type(loss_fn).__name__)
+    return name if name.isidentifier() else "loss"
 
 
-def check_data(
+def batch_size_for(
+    apply_fn: Callable,
+    params: PyTree,
+    images: Array | np.ndarray,
+    *,
+    most: int | None = None,
+    num_kept: int = 0,
+) -> int:
+    """The number of images at a time, by bytes.
+
+    Args:
+        apply_fn: `apply_fn(params, images) -> outputs`.
+        params: the parameters.
+        images: all of them.
+        most: images at a time, `BATCH_SIZE` by default.
+        num_kept: of networks of which every array is kept, as for a gradient. Without, only the
+            largest array of a forward pass has to stay below `BATCH_BYTES`.
+    """
+    size = min(BATCH_SIZE if most is None else most, len(images))
+    _, largest, total = _forward_pass(apply_fn, params, images, size)
+    in_memory = max(largest, num_kept * total)
+    return size if in_memory <= BATCH_BYTES else max(1, size * BATCH_BYTES // in_memory)
+
+
+def checked_data(
     apply_fn: Callable,
     params: PyTree,
     data: datasets.Dataset,
     *,
     loss_fn: Callable | None = None,
     name: str = "data",
-) -> None:
-    """Check both splits of a data set as `check_examples` does.
+    advice: str = OTHER_LOSS,
+) -> dict[str, tuple[Array | np.ndarray, Array | np.ndarray]]:
+    """The images and labels of both splits of a data set, checked as by `checked_examples`.
 
     Raises:
         ValueError: as there, and for what is no data set.
@@ -126,18 +198,21 @@ def check_data(
             "matcher looks at batches of your own, give compare_matchers the data set of the lines "
             "as evaluated_on.)"
         )
-    for split in ("train", "test"):
-        check_examples(
+    return {
+        split: checked_examples(
             apply_fn,
             params,
             getattr(data, f"{split}_images"),
             getattr(data, f"{split}_labels"),
             loss_fn=loss_fn,
             name=f"the {split} split of {name}",
+            advice=advice,
         )
+        for split in ("train", "test")
+    }
 
 
-def check_examples(
+def checked_examples(
     apply_fn: Callable,
     params: PyTree,
     images: Array | np.ndarray,
@@ -145,54 +220,147 @@ def check_examples(
     *,
     loss_fn: Callable | None = None,
     name: str = "images",
-) -> None:
-    """Check that a loss can be measured: labels against outputs, and no NaN, before any work.
+    advice: str = OTHER_LOSS,
+) -> tuple[Array | np.ndarray, Array | np.ndarray]:
+    """Images and labels as arrays that a loss can be measured on: checked before any work.
 
     Args:
         apply_fn: `apply_fn(params, images) -> outputs`.
         params: the parameters.
-        images: those to measure on.
-        labels: theirs.
+        images: those to measure on: arrays of NumPy or JAX, or tensors of PyTorch.
+        labels: theirs, likewise.
         loss_fn: as for `evaluate`.
         name: what a message calls the images and labels.
+        advice: what a message says of labels that are no classes.
 
     Raises:
         ValueError: naming what was expected of which, and what came.
     """
-    for what, function in (("apply_fn", apply_fn), ("loss_fn", loss_fn)):
-        if function is not None or what == "apply_fn":
-            check_function(function, what)
-    for what, array in (("images", images), ("labels", labels)):
-        if not hasattr(array, "shape") or not hasattr(array, "dtype") or not array.ndim:
-            raise ValueError(
-                f"Expected {what} of {name} to be an array; got {type(array).__name__}. Write "
-                "np.asarray(...) around them."
-            )
-    if len(images) != len(labels) or len(images) == 0:
+    if loss_fn is not None:
+        check_function(loss_fn, "loss_fn", ("outputs", "labels"))
+    labels = _in_type_of_jax(as_array(labels, f"labels of {name}"), f"labels of {name}")
+    images = as_array(images, f"images of {name}")
+    if len(images) != len(labels):
         raise ValueError(
             f"Expected images with one label each; got {len(images)} images, {len(labels)} labels "
             f"for {name}."
         )
-    _check_no_nan(images, f"the images of {name}", "Look where they come from.")
+    images, outputs = checked_images(apply_fn, params, images, name=f"images of {name}")
+    if loss_fn is None:
+        _check_classes(outputs, labels, name, advice)
+    else:
+        _check_losses(outputs, labels, loss_fn, name)
+    return images, labels
+
+
+def checked_images(
+    apply_fn: Callable,
+    params: PyTree,
+    images: Array | np.ndarray,
+    *,
+    name: str = "images",
+) -> tuple[Array | np.ndarray, PyTree]:
+    """Images as an array that a network can be applied to, and shapes of what it returns.
+
+    Args:
+        apply_fn: `apply_fn(params, images) -> outputs`.
+        params: the parameters.
+        images: those to apply it to.
+        name: what a message calls the images.
+
+    Returns:
+        The images; the outputs of at most `BATCH_SIZE` of them, as `jax.ShapeDtypeStruct`.
+
+    Raises:
+        ValueError: naming what was expected of which, and what came.
+    """
+    check_function(apply_fn, "apply_fn", ("params", "images"))
+    images = checked_array(images, name)
     check_parameters(params, "the parameters")
-    outputs = _forward_pass(apply_fn, params, images)[0]
-    expected = min(BATCH_SIZE, len(images))
-    if not hasattr(outputs, "shape"):
-        if loss_fn is None:
-            raise ValueError(
-                f"Expected apply_fn to return one array of logits; got {type(outputs).__name__}. "
-                "Write a function around it that picks the logits, or give a loss_fn that takes "
-                "all."
-            )
-    elif not outputs.shape or outputs.shape[0] != expected:
+    size = min(BATCH_SIZE, len(images))
+    outputs, *_ = _forward_pass(apply_fn, params, images, size)
+    if hasattr(outputs, "shape") and (not outputs.shape or outputs.shape[0] != size):
         raise ValueError(
-            f"Expected apply_fn to return a row for each of {expected} images; got outputs of "
+            f"Expected apply_fn to return a row for each of {size} images; got outputs of "
             f"shape {outputs.shape}."
         )
-    if loss_fn is None:
-        _check_classes(outputs, labels, name)
-    else:
-        _check_losses(outputs, labels, loss_fn, expected, name)
+    return images, outputs
+
+
+def checked_array(array: Any, name: str) -> Array | np.ndarray:
+    """An array as `as_array` has it, with something in it and without NaN.
+
+    Raises:
+        ValueError: naming what was expected, and what came.
+    """
+    array = _in_type_of_jax(as_array(array, name), name)
+    if not len(array):
+        raise ValueError(f"Expected {name}; got none, an array of shape {array.shape}.")
+    _check_numbers(array, f"the {name}", "Look where they come from.")
+    return array
+
+
+def as_array(array: Any, name: str) -> Array | np.ndarray:
+    """An array of NumPy or JAX as it is, or a tensor of PyTorch as one of NumPy.
+
+    Raises:
+        ValueError: for what is no array, has no axes, or a mask.
+    """
+    array = pytrees.as_arrays({name: array})[name]
+    if isinstance(array, np.ma.MaskedArray):
+        raise ValueError(
+            f"Expected {name} without a mask; got a masked array. Fill it: write x.filled(value)."
+        )
+    if not isinstance(array, np.ndarray | jax.Array) or not array.ndim:
+        what = f"the number {array!r}" if np.isscalar(array) else type(array).__name__
+        raise ValueError(
+            f"Expected {name} to be an array; got {what}. Write np.asarray(...) around them."
+        )
+    return array if isinstance(array, jax.Array) else np.asarray(array)
+
+
+def _in_type_of_jax(array: Array | np.ndarray, name: str) -> Array | np.ndarray:
+    """An array in the type that JAX makes of it, such as float32 of float64.
+
+    Raises:
+        ValueError: for numbers that do not fit.
+    """
+    if isinstance(array, jax.Array) or not pytrees.holds_numbers(array):
+        return array
+    dtype = jax.dtypes.canonicalize_dtype(array.dtype)
+    if array.dtype == dtype:
+        return array
+    with np.errstate(over="ignore", invalid="ignore"):
+        narrow = array.astype(dtype)
+    is_integer = jnp.issubdtype(dtype, jnp.integer)
+    lost = narrow != array if is_integer else np.isinf(narrow) & ~np.isinf(array)
+    if lost.any():
+        raise ValueError(
+            f"Expected {name} that fit into {dtype}, which JAX makes of {array.dtype} here; got "
+            f"{array[lost][0]}. Scale them, or enable jax_enable_x64."
+        )
+    return narrow
+
+
+def check_count(value: Any, name: str, *, least: int = 1) -> None:
+    """Check that a count is an integer, and large enough.
+
+    Raises:
+        ValueError: if not, naming it.
+    """
+    check_integer(value, name)
+    if value < least:
+        raise ValueError(f"Expected {name} of at least {least}; got {value}.")
+
+
+def check_integer(value: Any, name: str) -> None:
+    """Check that a number is an integer, of Python or NumPy.
+
+    Raises:
+        ValueError: if not, naming it.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ValueError(f"Expected {name} to be an integer; got {value!r}.")
 
 
 def check_parameters(params: PyTree, name: str) -> None:
@@ -202,11 +370,16 @@ def check_parameters(params: PyTree, name: str) -> None:
         ValueError: naming the first leaf that does, and how many of its entries.
     """
     for path, leaf in pytrees.flatten(params).items():
-        _check_no_nan(leaf, f"{name} '{path}'", "Did their training diverge?")
+        _check_numbers(leaf, f"{name} '{path}'", "Did their training diverge?")
 
 
-def check_function(function: Any, name: str) -> None:
+def check_function(function: Any, name: str, arguments: Sequence[str] = ()) -> None:
     """Check that a function can be called, and compiled once for all calls.
+
+    Args:
+        function: any object.
+        name: what a message calls it.
+        arguments: those it has to take, if that is known.
 
     Raises:
         ValueError: if not, naming it.
@@ -220,12 +393,28 @@ def check_function(function: Any, name: str) -> None:
             f"Expected {name} to be hashable, as functions and bound methods are; got a "
             f"{type(function).__name__}. Write a lambda around it."
         ) from error
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # of some builtins
+        return
+    try:
+        if arguments:
+            signature.bind(*arguments)
+    except TypeError as error:
+        raise ValueError(
+            f"Expected a function {name}({', '.join(arguments)}); it takes {signature}: {error}. "
+            "Write a lambda around it."
+        ) from error
 
 
-def _check_no_nan(array: Any, name: str, advice: str) -> None:
+def _check_numbers(array: Any, name: str, advice: str) -> None:
+    """Check that there are numbers in an array, and no NaN."""
     dtype = getattr(array, "dtype", None)
-    if getattr(dtype, "kind", "f") in "OSUM":
-        raise ValueError(f"Expected numbers in {name}; got {dtype}.")
+    if dtype is not None and not pytrees.holds_numbers(array):
+        raise ValueError(
+            f"Expected numbers in {name}, in a type that JAX has; got {dtype}. Convert them to "
+            "float32 or int32."
+        )
     if not np.size(array) or (dtype is not None and not jnp.issubdtype(dtype, jnp.inexact)):
         return
     if np.isnan(np.min(np.asarray(array))):
@@ -236,14 +425,27 @@ def _check_no_nan(array: Any, name: str, advice: str) -> None:
         )
 
 
-def _check_classes(outputs: Any, labels: Array | np.ndarray, name: str) -> None:
-    """Labels against logits, of which `outputs` has shape and type."""
-    other = "Give a loss_fn for another loss than cross-entropy, such as that of a regression."
+def check_logits(outputs: Any, advice: str) -> None:
+    """Check that outputs, or their shapes and types, are logits.
+
+    Raises:
+        ValueError: saying what they are, and what to do.
+    """
+    if not hasattr(outputs, "shape"):
+        raise ValueError(
+            f"Expected apply_fn to return one array of logits; got {type(outputs).__name__}. "
+            f"Write a function around it that picks the logits. {advice}"
+        )
     if len(outputs.shape) < 2 or not jnp.issubdtype(outputs.dtype, jnp.floating):
         raise ValueError(
             "Expected apply_fn to return logits, floats of shape [images, ..., classes]; got "
-            f"{outputs.dtype} of shape {outputs.shape}. {other}"
+            f"{outputs.dtype} of shape {outputs.shape}. {advice}"
         )
+
+
+def _check_classes(outputs: Any, labels: Array | np.ndarray, name: str, other: str) -> None:
+    """Labels against logits, of which `outputs` has shape and type."""
+    check_logits(outputs, other)
     num_classes, shape = outputs.shape[-1], (len(labels), *outputs.shape[1:-1])
     if labels.shape != shape:
         advice = other
@@ -269,19 +471,24 @@ def _check_classes(outputs: Any, labels: Array | np.ndarray, name: str) -> None:
         )
 
 
-def _check_losses(
-    outputs: Any, labels: Array | np.ndarray, loss_fn: Callable, size: int, name: str
-) -> None:
-    """The shapes of what `loss_fn` returns for a batch."""
-    _check_no_nan(labels, f"the labels of {name}", "Give losses of them weight 0, and a number.")
-    of_batch = jax.ShapeDtypeStruct((size, *labels.shape[1:]), _dtype(labels))
-    losses = jax.eval_shape(loss_fn, outputs, of_batch)
+def _check_losses(outputs: Any, labels: Array | np.ndarray, loss_fn: Callable, name: str) -> None:
+    """The shapes and types of what `loss_fn` returns for a batch."""
+    _check_numbers(labels, f"the labels of {name}", "Give losses of them weight 0, and a number.")
+    size = min(BATCH_SIZE, len(labels))
+    of_batch = jax.ShapeDtypeStruct((size, *labels.shape[1:]), labels.dtype)
+    with _in_jax("loss_fn"):
+        losses = jax.eval_shape(loss_fn, outputs, of_batch)
     pair = isinstance(losses, tuple) and len(losses) == 2
-    shapes = [getattr(one, "shape", None) for one in (losses if pair else (losses,))]
+    parts = losses if pair else (losses,)
+    shapes = [getattr(one, "shape", None) for one in parts]
     if None in shapes or (pair and shapes[0] != shapes[1]):
         raise ValueError(
             "Expected loss_fn to return losses, or losses and weights of one shape; got "
             f"{jax.tree.map(lambda one: getattr(one, 'shape', one), losses)}."
+        )
+    if wrong := [one.dtype for one in parts if jnp.issubdtype(one.dtype, jnp.complexfloating)]:
+        raise ValueError(
+            f"Expected loss_fn to return real numbers; got {wrong[0]}. Take their absolute values."
         )
     most = max(math.prod(x.shape) for x in (*jax.tree.leaves(outputs), of_batch))
     if shapes[0] and (shapes[0][0] != size or math.prod(shapes[0]) > most):
@@ -293,56 +500,86 @@ def _check_losses(
         )
 
 
+@contextlib.contextmanager
+def _in_jax(name: str) -> Iterator[None]:
+    """Say what to do about a function that cannot be traced."""
+    try:
+        yield
+    except (
+        jax.errors.ConcretizationTypeError,
+        jax.errors.NonConcreteBooleanIndexError,
+        jax.errors.TracerArrayConversionError,
+        jax.errors.TracerIntegerConversionError,
+    ) as error:
+        raise ValueError(
+            f"Expected {name} to be written in JAX, since it is compiled: it turned an array into "
+            "one of NumPy, or into a number. Write jnp in place of np, and jnp.where in place of "
+            f"if. ({texts.in_a_line(str(error).partition(chr(10))[0], 300)})"
+        ) from error
+
+
 def _dtype(array: Any) -> Any:
     return array.dtype if isinstance(array, jax.Array) else jnp.result_type(array)
 
 
 def _forward_pass(
-    apply_fn: Callable, params: PyTree, images: Array | np.ndarray
-) -> tuple[PyTree, int]:
-    """Shapes and types of the outputs of one batch, and the bytes of the largest array of it."""
+    apply_fn: Callable, params: PyTree, images: Array | np.ndarray, size: int
+) -> tuple[PyTree, int, int]:
+    """Of one batch: shapes and types of outputs, bytes of the largest array, and of all."""
     leaves, structure = jax.tree.flatten(params)
     shapes = tuple(jax.ShapeDtypeStruct(np.shape(leaf), _dtype(leaf)) for leaf in leaves)
-    size = min(BATCH_SIZE, len(images))
     batch = jax.ShapeDtypeStruct((size, *images.shape[1:]), _dtype(images))
-    return _traced(apply_fn, structure, shapes, batch)
+    with _in_jax("apply_fn"):
+        return _traced(apply_fn, structure, shapes, batch)
 
 
 @functools.lru_cache(maxsize=256)
 def _traced(
     apply_fn: Callable, structure: Any, shapes: tuple, batch: jax.ShapeDtypeStruct
-) -> tuple[PyTree, int]:
+) -> tuple[PyTree, int, int]:
     params = jax.tree.unflatten(structure, shapes)
     jaxpr, outputs = jax.make_jaxpr(apply_fn, return_shape=True)(params, batch)
-    return outputs, _largest_bytes(jaxpr.jaxpr)
+    return outputs, *_bytes(jaxpr.jaxpr)
 
 
-def _largest_bytes(jaxpr: Any) -> int:
-    """Bytes of the largest array that is computed, in loops and calls, too."""
-    largest = 0
+def _bytes(jaxpr: Any) -> tuple[int, int]:
+    """Bytes of the largest array that is computed, in loops and calls, too; and of all together."""
+    largest = total = 0
     for equation in jaxpr.eqns:
-        for aval in (variable.aval for variable in equation.outvars):
-            itemsize = getattr(getattr(aval, "dtype", None), "itemsize", 0)
-            largest = max(largest, math.prod(getattr(aval, "shape", ())) * itemsize)
-        for value in equation.params.values():
-            for inner in value if isinstance(value, (tuple, list)) else (value,):
-                inner = getattr(inner, "jaxpr", inner)
-                if hasattr(inner, "eqns"):
-                    largest = max(largest, _largest_bytes(inner))
-    return largest
+        computed = [
+            math.prod(getattr(aval, "shape", ()))
+            * getattr(getattr(aval, "dtype", 0), "itemsize", 0)
+            for aval in (variable.aval for variable in equation.outvars)
+        ]
+        inside = [
+            _bytes(inner)
+            for value in equation.params.values()
+            for inner in (
+                getattr(one, "jaxpr", one)
+                for one in (value if isinstance(value, (tuple, list)) else (value,))
+            )
+            if hasattr(inner, "eqns")
+        ]
+        largest = max([largest, *computed, *(one for one, _ in inside)])
+        total += max(sum(computed), sum(all_inside for _, all_inside in inside))
+    return largest, total
 
 
-def _weighted(
+def weighted_loss(
     outputs: Any, labels: Array, loss_fn: Callable | None
 ) -> tuple[Array, Array | int, Array | None]:
-    """The weighted sum of losses, the sum of weights, and weights if there are any."""
+    """The weighted sum of a batch's losses, the sum of weights, and weights if there are any.
+
+    In float32 or wider: sums of half precision would overflow.
+    """
     if loss_fn is None:
-        losses = optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
+        losses = _cross_entropies(outputs, labels)
         return losses.sum(), losses.size, None
     losses = loss_fn(outputs, labels)
     if isinstance(losses, tuple):
-        losses, weights = losses
+        losses, weights = (pytrees.widened(jnp.asarray(x)) for x in losses)
         return jnp.where(weights == 0, 0, losses * weights).sum(), weights.sum(), weights
+    losses = pytrees.widened(jnp.asarray(losses))
     if not losses.ndim:
         return losses * len(labels), len(labels), None
     return losses.sum(), losses.size, None
@@ -354,9 +591,14 @@ def _sums(
 ) -> tuple[Array, Array | int, Array | float, Array | int]:
     """Of a batch: summed losses and their weight, the number of correct labels and of all."""
     outputs = apply_fn(params, images)
-    loss, weight, weights = _weighted(outputs, labels, loss_fn)
-    shape = getattr(outputs, "shape", ())
-    if not jnp.issubdtype(labels.dtype, jnp.integer) or labels.shape != shape[:-1]:
+    shape = getattr(outputs, "shape", None)
+    if shape is not None and shape[:1] != (len(images),):  # of a last batch, say
+        raise ValueError(
+            f"Expected apply_fn to return a row for each of {len(images)} images; got outputs of "
+            f"shape {shape}."
+        )
+    loss, weight, weights = weighted_loss(outputs, labels, loss_fn)
+    if not jnp.issubdtype(labels.dtype, jnp.integer) or shape is None or labels.shape != shape[:-1]:
         return loss, weight, jnp.nan, 1
     correct = jnp.argmax(outputs, axis=-1) == labels
     if weights is None or weights.shape != labels.shape:

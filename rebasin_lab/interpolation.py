@@ -5,7 +5,8 @@ permutation*, hand in the permuted B.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -18,17 +19,53 @@ from rebasin_lab import datasets, evaluation, pytrees
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class InterpolationCurve:
-    """Loss (nats) and accuracy (fraction) of the models on the line from A to B."""
+    """Loss (nats, unless it has a name) and accuracy (fraction) of models on the line from A to B.
+
+    Attributes:
+        lambdas: where, increasing.
+        train_loss: on training images; NaN or infinite where a model overflows.
+        test_loss: on test images.
+        train_accuracy: NaN where the loss is, or where labels are no classes.
+        test_accuracy: likewise.
+        loss_name: of another loss than cross-entropy.
+
+    Raises:
+        ValueError: for lambdas that do not increase, or other numbers of values.
+    """
 
     lambdas: Float[np.ndarray, " n"]
     train_loss: Float[np.ndarray, " n"]
     test_loss: Float[np.ndarray, " n"]
     train_accuracy: Float[np.ndarray, " n"]
     test_accuracy: Float[np.ndarray, " n"]
+    loss_name: str | None = None
 
-    def as_numbers(self) -> dict[str, list[float]]:
-        """The curve as JSON-ready lists, as figures keep it."""
-        return {field: values.tolist() for field, values in vars(self).items()}
+    def __post_init__(self):
+        shape = np.shape(self.lambdas)
+        if len(shape) != 1 or not (np.diff(self.lambdas) > 0).all() or np.isnan(self.lambdas).any():
+            raise ValueError(f"Expected lambdas that increase; got {self.lambdas!r}.")
+        for field, values in self._arrays().items():
+            if np.shape(values) != shape:
+                raise ValueError(
+                    f"Expected a value of {field} for each of {shape[0]} lambdas; got an array of "
+                    f"shape {np.shape(values)}."
+                )
+
+    def as_numbers(self) -> dict[str, Any]:
+        """The curve as JSON-ready lists, as figures keep it: None for what is not finite.
+
+        The name of the loss is there if it has one.
+        """
+        numbers = {field: finite_numbers(values) for field, values in self._arrays().items()}
+        return numbers | ({"loss_name": self.loss_name} if self.loss_name else {})
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {field: values for field, values in vars(self).items() if field != "loss_name"}
+
+
+def finite_numbers(values: Float[np.ndarray, "..."]) -> list:
+    """An array as lists for JSON, which has neither NaN nor infinity: None in their place."""
+    return np.where(np.isfinite(values), values, None).tolist()
 
 
 def interpolation_curve(
@@ -53,29 +90,70 @@ def interpolation_curve(
         on_point: called after each point, for progress.
 
     Raises:
-        ValueError: for models of different shapes or fewer than two points.
+        ValueError: for models of different shapes, fewer than two points, and as `evaluate`.
     """
     params_a, params_b = pytrees.aligned_to_combine(params_a, params_b)
-    if num_lambdas < 2:
-        raise ValueError(f"Expected at least the two ends of the line; got {num_lambdas} points.")
-    evaluation.check_data(apply_fn, params_a, data, loss_fn=loss_fn)
+    check_num_lambdas(num_lambdas)
+    splits = evaluation.checked_data(apply_fn, params_a, data, loss_fn=loss_fn)
     evaluation.check_parameters(params_b, "params_b")
-    train = jax.device_put((data.train_images, data.train_labels))
-    test = jax.device_put((data.test_images, data.test_labels))
-    lambdas = np.linspace(0, 1, num_lambdas)
-    points = []
+    splits = jax.device_put(splits)
+    lambdas, metrics = np.linspace(0, 1, num_lambdas), []
     for lam in lambdas:
-        params = _lerp(lam, params_a, params_b)
-        points.append(
-            [
-                *evaluation.measure(apply_fn, params, *train, loss_fn=loss_fn),
-                *evaluation.measure(apply_fn, params, *test, loss_fn=loss_fn),
-            ]
+        metrics.append(
+            measure_splits(apply_fn, _lerp(lam, params_a, params_b), splits, loss_fn=loss_fn)
         )
         if on_point is not None:
             on_point()
-    train_loss, train_accuracy, test_loss, test_accuracy = np.array(points).T
-    return InterpolationCurve(lambdas, train_loss, test_loss, train_accuracy, test_accuracy)
+    return curve_of(lambdas, metrics, loss_fn=loss_fn)
+
+
+def check_num_lambdas(num_lambdas: Any) -> None:
+    """Check that there are so many points on a line.
+
+    Raises:
+        ValueError: for no integer, or fewer than two.
+    """
+    evaluation.check_integer(num_lambdas, "num_lambdas")
+    if num_lambdas < 2:
+        raise ValueError(f"Expected at least the two ends of the line; got {num_lambdas} points.")
+
+
+def measure_splits(
+    apply_fn: Callable, params: PyTree, splits: Mapping[str, tuple], *, loss_fn: Callable | None
+) -> dict[str, float]:
+    """Loss and accuracy of one model on both splits, as a curve calls them."""
+    measured = {}
+    for split, examples in splits.items():
+        loss, accuracy = evaluation.measure(apply_fn, params, *examples, loss_fn=loss_fn)
+        measured |= {f"{split}_loss": loss, f"{split}_accuracy": accuracy}
+    return measured
+
+
+def curve_of(
+    lambdas: Float[np.ndarray, " n"],
+    metrics: Sequence[Mapping[str, float]],
+    *,
+    loss_fn: Callable | None,
+) -> InterpolationCurve:
+    """A line of what `measure_splits` returned at each lambda; warns of losses not finite."""
+    values = {field: np.array([at[field] for at in metrics]) for field in metrics[0]}
+    curve = InterpolationCurve(lambdas, **values, loss_name=evaluation.loss_name(loss_fn))
+    for split in ("train", "test"):
+        _warn_of_overflow(curve, split, "")
+    return curve
+
+
+def _warn_of_overflow(curve: InterpolationCurve, split: str, consequence: str) -> None:
+    loss = getattr(curve, f"{split}_loss")
+    bad = np.flatnonzero(~np.isfinite(loss))
+    if bad.size:
+        where = ", ".join(f"{curve.lambdas[i]:.3g} ({loss[i]})" for i in bad[:5])
+        warnings.warn(
+            f"The {split} loss is not finite at {bad.size} of {loss.size} points of the line, at "
+            f"lambda {where}{', ...' if bad.size > 5 else ''}{consequence}. "
+            f"{evaluation.NAN_ADVICE}",
+            stacklevel=4,
+        )
 
 
 def loss_barrier(
@@ -84,7 +162,9 @@ def loss_barrier(
     split: Literal["train", "test"] = "test",
     baseline: Literal["mean", "chord"] = "mean",
 ) -> float:
-    """The height of the loss, in nats, above what the two ends promise.
+    """The height of the loss, in nats or as its name says, above what the two ends promise.
+
+    It warns of losses on the line that are not finite; with NaN among them the barrier is NaN.
 
     Args:
         curve: the line.
@@ -94,16 +174,25 @@ def loss_barrier(
             largest height above the straight line between the ends, which has no such bias.
 
     Raises:
-        ValueError: for another split or baseline.
+        ValueError: for another split or baseline, or a curve without its two ends.
     """
     if split not in ("train", "test"):
         raise ValueError(f"Expected split 'train' or 'test'; got {split!r}.")
-    loss = curve.train_loss if split == "train" else curve.test_loss
-    if baseline == "mean":
-        return float(loss.max() - (loss[0] + loss[-1]) / 2)
-    if baseline == "chord":
-        return float((loss - (1 - curve.lambdas) * loss[0] - curve.lambdas * loss[-1]).max())
-    raise ValueError(f"Expected baseline 'mean' or 'chord'; got {baseline!r}.")
+    if baseline not in ("mean", "chord"):
+        raise ValueError(f"Expected baseline 'mean' or 'chord'; got {baseline!r}.")
+    loss, lambdas = getattr(curve, f"{split}_loss"), curve.lambdas
+    if lambdas.size < 2 or not (lambdas[0] == 0 and lambdas[-1] == 1):
+        raise ValueError(
+            "Expected a line from lambda 0 to 1, with its two ends; got lambdas "
+            f"{np.array2string(lambdas, threshold=6)}."
+        )
+    with np.errstate(invalid="ignore"):  # infinity - infinity, of which the warning tells
+        if baseline == "mean":
+            barrier = float(loss.max() - (loss[0] + loss[-1]) / 2)
+        else:
+            barrier = float((loss - (1 - lambdas) * loss[0] - lambdas * loss[-1]).max())
+    _warn_of_overflow(curve, split, f", and the barrier is {barrier}")
+    return barrier
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -115,23 +204,29 @@ class LossContour:
     Attributes:
         x: the grid's coordinates along B - A.
         y: its coordinates along the part of C - A orthogonal to B - A.
-        loss: nats, `loss[i, j]` at (x[j], y[i]).
+        loss: nats, unless it has a name; `loss[i, j]` at (x[j], y[i]).
         models: where "A", "B" and "C" lie.
+        loss_name: of another loss than cross-entropy.
     """
 
     x: Float[np.ndarray, " nx"]
     y: Float[np.ndarray, " ny"]
     loss: Float[np.ndarray, "ny nx"]
     models: Mapping[str, tuple[float, float]]
+    loss_name: str | None = None
 
     def as_numbers(self) -> dict[str, Any]:
-        """The contour as JSON-ready lists, as figures keep it."""
-        return {
+        """The contour as JSON-ready lists, as figures keep it: None for what is not finite.
+
+        The name of the loss is there if it has one.
+        """
+        numbers = {
             "x": self.x.tolist(),
             "y": self.y.tolist(),
-            "loss": self.loss.tolist(),
+            "loss": finite_numbers(self.loss),
             "models": {name: list(point) for name, point in self.models.items()},
         }
+        return numbers | ({"loss_name": self.loss_name} if self.loss_name else {})
 
 
 def loss_contour(
@@ -164,11 +259,20 @@ def loss_contour(
         on_point: called after each point, for progress.
 
     Raises:
-        ValueError: if the three models lie on one line, or as `interpolation_curve`.
+        ValueError: if the three models lie on one line, a range is none, or as
+            `interpolation_curve`.
     """
+    evaluation.check_count(resolution, "resolution")
+    for name, ends in (("x_range", x_range), ("y_range", y_range)):
+        if np.shape(ends) != (2,) or not (np.isfinite(ends).all() and ends[0] < ends[1]):
+            raise ValueError(
+                f"Expected {name} to be two numbers, of which the first is less; got {ends!r}."
+            )
     params_a, params_b = pytrees.aligned_to_combine(params_a, params_b)
     params_c = pytrees.aligned_to_combine(params_a, params_c)[1]
-    evaluation.check_examples(apply_fn, params_a, images, labels, loss_fn=loss_fn)
+    images, labels = evaluation.checked_examples(
+        apply_fn, params_a, images, labels, loss_fn=loss_fn
+    )
     evaluation.check_parameters(params_b, "params_b")
     evaluation.check_parameters(params_c, "params_c")
     origin, wide_b, wide_c = (
@@ -193,7 +297,14 @@ def loss_contour(
         loss[i, j] = evaluation.measure(apply_fn, params, images, labels, loss_fn=loss_fn).loss
         if on_point is not None:
             on_point()
-    return LossContour(x, y, loss, {"A": (0.0, 0.0), "B": (1.0, 0.0), "C": (c_x, float(c_y))})
+    if bad := int((~np.isfinite(loss)).sum()):
+        warnings.warn(
+            f"The loss is not finite at {bad} of {loss.size} points of the plane. "
+            f"{evaluation.NAN_ADVICE}",
+            stacklevel=2,
+        )
+    models = {"A": (0.0, 0.0), "B": (1.0, 0.0), "C": (c_x, float(c_y))}
+    return LossContour(x, y, loss, models, evaluation.loss_name(loss_fn))
 
 
 @jax.jit

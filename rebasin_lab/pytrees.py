@@ -296,7 +296,7 @@ def check_arrays(params: PyTree, name: str) -> None:
                 f"Expected every leaf to be an array; {name} '{path}' is a {type(leaf).__name__}. "
                 "Write np.asarray(...) around a number, and leave out what is no parameter."
             )
-        if not _holds_numbers(leaf):
+        if not holds_numbers(leaf):
             raise ValueError(
                 f"Expected every leaf to hold numbers; {name} '{path}' is a {type(leaf).__name__} "
                 f"of type {leaf.dtype}. Leave it out if it is no parameter, or make it an array of "
@@ -304,7 +304,7 @@ def check_arrays(params: PyTree, name: str) -> None:
             )
 
 
-def _holds_numbers(leaf: Any) -> bool:
+def holds_numbers(leaf: Any) -> bool:
     """True for arrays of NumPy and JAX in the types of JAX, which has no long double."""
     if not isinstance(leaf, np.ndarray | np.generic | jax.Array):
         return False

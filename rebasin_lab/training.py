@@ -30,6 +30,10 @@ from rebasin_lab import augmentation, datasets, evaluation, models, pytrees
 # usual 0.99 needs longer than a short training lasts.
 STATISTICS_MOMENTUM = 0.9
 
+CLASSES_ONLY = (
+    "Networks are trained to name classes here. Train others with what you have, and hand their "
+    "parameters to the functions that take a loss_fn, such as interpolation_curve."
+)
 HISTORY_FIELDS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
@@ -115,10 +119,10 @@ def train(
     """
     steps_per_epoch = _steps_per_epoch(data, config)
     epoch_fn = _epoch_fn(model, config, steps_per_epoch, _choose_loop(loop))
-    images, labels = jax.device_put((data.train_images, data.train_labels))
-    test_images, test_labels = jax.device_put((data.test_images, data.test_labels))
     state = state or initial_state(model, data, config, seed=seed)
-    evaluation.check_data(model.apply, state.params, data)
+    splits = evaluation.checked_data(model.apply, state.params, data, advice=CLASSES_ONLY)
+    images, labels = jax.device_put(splits["train"])
+    test_images, test_labels = jax.device_put(splits["test"])
     shuffle_key = _named_key(seed, "shuffle")
     augment_key = _named_key(seed, "augment")
     for epoch in range(state.epoch, config.num_epochs):

@@ -429,7 +429,7 @@ def test_unknown_kind_of_curve_is_refused():
 
 def test_no_images_have_no_logits(tiny_data, trained_pair):
     model, params, _ = trained_pair
-    with pytest.raises(ValueError, match="at least one image; got none"):
+    with pytest.raises(ValueError, match="Expected images; got none"):
         calibration.predicted_logits(model.apply, params, tiny_data.test_images[:0])
 
 

@@ -98,7 +98,7 @@ def test_curve_is_that_of_the_line(trained_pair, tiny_data):
     seen = []
     line = walked(model, *ends, tiny_data, on_point=lambda: seen.append(1))
     curve = rl.interpolation_curve(model.apply, *ends, tiny_data, num_lambdas=3)
-    for field, values in vars(curve).items():
+    for field, values in curve.as_numbers().items():
         assert getattr(line.curve, field) == pytest.approx(values, rel=1e-5)
     assert line.layers == NAMES
     assert len(seen) == 3

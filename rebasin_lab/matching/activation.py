@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from rebasin_lab import datasets, pytrees
+from rebasin_lab import datasets, evaluation, pytrees
 from rebasin_lab.matching import assignment, families, statistics
 from rebasin_lab.matching.record import MatchingResult
 from rebasin_lab.matching.search import search
@@ -63,7 +63,8 @@ def unit_similarities(
         similarity: "correlation" (Pearson) or "second_moment", E[a b^T].
         where: "read" by the next layer, after the nonlinearity, as in the paper; or "written", as
             a product or convolution leaves it.
-        batch_size: images per step, of a data set; the paper's is 500.
+        batch_size: images per step at most, of a data set, fewer where the activations of both
+            models would fill the memory; the paper's is 500.
         num_images: only the first so many of a data set.
         on_batch: called after each batch, for progress.
 
@@ -79,14 +80,14 @@ def unit_similarities(
     if similarity not in SIMILARITIES:
         raise ValueError(f"Expected a similarity among {list(SIMILARITIES)}; got {similarity!r}.")
     params_a, params_b = pytrees.aligned(params_a, params_b)
-    batches = _batches(data, batch_size, num_images)
+    batches = _batches(data, batch_size, num_images, apply_fn, params_a)
     first = next(batches, None)
     if first is None:
         raise ValueError(
             "Expected at least one batch of inputs; got an empty data stream. A generator can be "
             "run through once: make a new one for each call."
         )
-    inputs = first if isinstance(first, tuple) else (first,)
+    inputs = statistics.inputs_of(first, 1)
     try:
         activations = _traced(apply_fn, spec.to_json(), where, *_shapes((params_a, inputs)))
     except Unproven as doubt:
@@ -226,7 +227,11 @@ def _searched(
 
 
 def _batches(
-    data: datasets.Dataset | Iterable[Any], batch_size: int, num_images: int | None
+    data: datasets.Dataset | Iterable[Any],
+    batch_size: int,
+    num_images: int | None,
+    apply_fn: Callable,
+    params: PyTree,
 ) -> Iterator[Any]:
     if not isinstance(data, datasets.Dataset):
         if isinstance(data, str) or not isinstance(data, Iterable):
@@ -245,16 +250,20 @@ def _batches(
                 "out batches instead."
             )
         return iter(data)
-    images = data.train_images
-    if num_images is not None and not 1 <= num_images <= len(images):
-        raise ValueError(
-            f"Expected num_images from 1 to the {len(images)} training images of {data.title}; "
-            f"got {num_images}."
-        )
-    if batch_size < 1:
-        raise ValueError(f"Expected a batch_size of at least 1; got {batch_size}.")
-    images = images[:num_images]
-    return (images[start : start + batch_size] for start in range(0, len(images), batch_size))
+    evaluation.check_count(batch_size, "batch_size")
+    images = evaluation.as_array(data.train_images, "images of the train split of data")
+    if num_images is not None:
+        evaluation.check_integer(num_images, "num_images")
+        if not 1 <= num_images <= len(images):
+            raise ValueError(
+                f"Expected num_images from 1 to the {len(images)} training images of {data.title}; "
+                f"got {num_images}."
+            )
+    images, _ = evaluation.checked_images(
+        apply_fn, params, images[:num_images], name="images of the train split of data"
+    )
+    size = evaluation.batch_size_for(apply_fn, params, images, most=batch_size, num_kept=2)
+    return (images[start : start + size] for start in range(0, len(images), size))
 
 
 def _shapes(tree: PyTree) -> tuple[Any, tuple]:

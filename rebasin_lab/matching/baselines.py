@@ -170,6 +170,7 @@ def steepest_descent_matching(
     apply_fn: Callable,
     data: datasets.Dataset,
     batch_size: int = evaluation.BATCH_SIZE,
+    loss_fn: Callable | None = None,
 ) -> MatchingResult:
     """The line from A to pi(B) on which the train loss falls most steeply at first.
 
@@ -184,7 +185,8 @@ def steepest_descent_matching(
         seed: fixes the order of the visits.
         apply_fn: `apply_fn(params, images) -> logits`, pure.
         data: its whole train split gives the loss, without augmentation.
-        batch_size: images per gradient.
+        batch_size: images per gradient at most, see `train_loss_gradient`.
+        loss_fn: another loss than cross-entropy in nats, see `evaluation`.
 
     Returns:
         As of `weight_matching`, of -g with B: its objective is -<g, pi(B)>, in nats. The slope at A
@@ -195,7 +197,7 @@ def steepest_descent_matching(
     """
     start = time.perf_counter()
     params_a, params_b = pytrees.aligned(params_a, params_b)
-    gradient = train_loss_gradient(apply_fn, params_a, data, batch_size=batch_size)
+    gradient = train_loss_gradient(apply_fn, params_a, data, batch_size=batch_size, loss_fn=loss_fn)
     pytrees.check_finite(gradient, "the gradient of the train loss at params_a")
     downhill = jax.tree.map(np.negative, gradient)
     result = weight_matching(spec, downhill, params_b, seed=seed)
@@ -208,14 +210,17 @@ def train_loss_gradient(
     data: datasets.Dataset,
     *,
     batch_size: int = evaluation.BATCH_SIZE,
+    loss_fn: Callable | None = None,
 ) -> PyTree:
-    """The gradient of the mean cross-entropy (nats) over the whole train split.
+    """The gradient of the mean loss over the whole train split.
 
     Args:
         apply_fn: `apply_fn(params, images) -> logits`, pure.
         params: where; floats, every leaf.
         data: the images, in order; the last batch may be smaller.
-        batch_size: images per gradient; it does not change the result beyond rounding.
+        batch_size: images per gradient at most, fewer where their activations would fill the
+            memory; it does not change the result beyond rounding.
+        loss_fn: another loss than cross-entropy in nats, see `evaluation`.
 
     Returns:
         A tree like `params`, of float64 NumPy arrays: batches in float32, their sum in float64.
@@ -223,27 +228,41 @@ def train_loss_gradient(
     Raises:
         ValueError: for a batch size below 1, and as `evaluate`.
     """
-    if batch_size < 1:
-        raise ValueError(f"Expected a batch size of at least 1; got {batch_size}.")
+    evaluation.check_count(batch_size, "a batch size")
     params = pytrees.as_arrays(params)
-    images, labels = data.train_images, data.train_labels
-    evaluation.check_examples(apply_fn, params, images, labels, name="the train split of data")
-    num_images = len(data.train_labels)
+    images, labels = evaluation.checked_examples(
+        apply_fn,
+        params,
+        data.train_images,
+        data.train_labels,
+        loss_fn=loss_fn,
+        name="the train split of data",
+    )
+    size = evaluation.batch_size_for(apply_fn, params, images, most=batch_size, num_kept=1)
+    of_all = evaluation.total_weight(apply_fn, params, images, labels, loss_fn=loss_fn)
     total = jax.tree.map(lambda leaf: np.zeros(leaf.shape), params)
-    for first in range(0, num_images, batch_size):
-        batch = slice(first, first + batch_size)
-        images, labels = data.train_images[batch], data.train_labels[batch]
-        share = len(labels) / num_images
-        gradient = _batch_gradient(apply_fn, params, images, labels)
+    for first in range(0, len(images), size):
+        batch = slice(first, first + size)
+        gradient, weight = _batch_gradient(apply_fn, params, images[batch], labels[batch], loss_fn)
+        share = float(weight) / of_all
         total = jax.tree.map(
             lambda t, g, share=share: t + share * np.asarray(g, np.float64), total, gradient
         )
     return total
 
 
-@functools.partial(jax.jit, static_argnames="apply_fn")
-def _batch_gradient(apply_fn: Callable, params: PyTree, images: Array, labels: Array) -> PyTree:
-    return jax.grad(lambda p: evaluation.cross_entropy(apply_fn(p, images), labels))(params)
+@functools.partial(jax.jit, static_argnames=("apply_fn", "loss_fn"))
+def _batch_gradient(
+    apply_fn: Callable, params: PyTree, images: Array, labels: Array, loss_fn: Callable | None
+) -> tuple[PyTree, Array | int]:
+    """The gradient of the mean loss of a batch, and the weight of its labels."""
+
+    def mean_and_weight(p: PyTree) -> tuple[Array, Array | int]:
+        outputs = apply_fn(p, images)
+        weight = evaluation.weighted_loss(outputs, labels, loss_fn)[1]
+        return evaluation.mean_loss(outputs, labels, loss_fn), weight
+
+    return jax.grad(mean_and_weight, has_aux=True)(params)
 
 
 def _incoming(

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float64, PyTree
 
+from rebasin_lab import pytrees
 from rebasin_lab.symmetry import PermutationSpec, axes
 from rebasin_lab.symmetry.activations import Activations
 
@@ -92,11 +93,7 @@ def gather_statistics(
     sums: dict[str, _Sums] = {}
     number = 0
     for number, batch in enumerate(batches, start=1):
-        inputs = batch if isinstance(batch, tuple) else (batch,)
-        if not all(np.size(leaf) for leaf in jax.tree.leaves(inputs)):
-            raise ValueError(
-                f"Expected batches with at least one example; batch {number} has none."
-            )
+        inputs = inputs_of(batch, number)
         for name, moments in step(params_a, params_b, inputs).items():
             _check(name, number, moments)
             if name in sums:
@@ -111,6 +108,25 @@ def gather_statistics(
             "run through once: make a new one for each call."
         )
     return {name: sums[name].statistics(layouts[name].entries) for name in layouts}
+
+
+def inputs_of(batch: Any, number: int) -> tuple:
+    """The arguments that a batch stands for, after the parameters; tensors of PyTorch as arrays.
+
+    Raises:
+        ValueError: for what is no array of numbers, and for a batch without examples.
+    """
+    inputs = pytrees.as_arrays(batch if isinstance(batch, tuple) else (batch,))
+    pytrees.check_arrays(inputs, f"batch {number}")
+    leaves = jax.tree.leaves(inputs)
+    if not any(np.ndim(leaf) for leaf in leaves):
+        raise ValueError(
+            f"Expected batches of inputs, an array each or several; batch {number} holds "
+            f"{leaves or 'nothing'}. Write [images] for a single batch."
+        )
+    if not all(map(np.size, leaves)):
+        raise ValueError(f"Expected batches with at least one example; batch {number} has none.")
+    return inputs
 
 
 @dataclasses.dataclass(frozen=True)

@@ -97,19 +97,21 @@ def straight_through_matching(
             images and labels that the loss cannot be measured on, as `evaluate`.
         FloatingPointError: if the free weights stop being finite, or no loss half-way is.
     """
-    _check_counts(
-        num_epochs=num_epochs,
-        batch_size=batch_size,
-        match_every=match_every,
-        num_eval_images=num_eval_images,
-    )
+    for name, count in (
+        ("num_epochs", num_epochs),
+        ("batch_size", batch_size),
+        ("match_every", match_every),
+        ("num_eval_images", num_eval_images),
+    ):
+        evaluation.check_count(count, name)
+    evaluation.check_integer(patience, "patience")
     if patience < 0 or not learning_rate > 0:
         raise ValueError(
             f"Expected patience of at least 0 and a learning rate above 0; got {patience} and "
             f"{learning_rate}."
         )
     params_a, params_b = pytrees.aligned(params_a, params_b)
-    evaluation.check_examples(
+    examples = evaluation.checked_examples(
         apply_fn,
         params_a,
         data.train_images,
@@ -118,7 +120,7 @@ def straight_through_matching(
         name="the train split of data",
     )
     began, rng = time.perf_counter(), np.random.default_rng(seed)
-    images, labels = jax.device_put((data.train_images, data.train_labels))
+    images, labels = jax.device_put(examples)
     params_a, params_b = jax.device_put((params_a, params_b))
     num_images = len(labels)
     judged = np.sort(rng.permutation(num_images)[:num_eval_images])
@@ -259,12 +261,6 @@ def _loss_half_way(
 
 def _middle(params_a: PyTree, params_b: PyTree) -> PyTree:
     return pytrees.lerp(0.5, params_a, params_b)
-
-
-def _check_counts(**counts: int) -> None:
-    for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"Expected {name} of at least 1; got {value}.")
 
 
 def _check_finite(params: PyTree, step: int) -> None:

@@ -8,15 +8,18 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, PyTree, Shaped
 
-Combination = Literal["log_probabilities", "probabilities"]
+from rebasin_lab import evaluation
+
+Combination = Literal["log_probabilities", "probabilities", "outputs"]
+OTHER_OUTPUTS = "Write combine='outputs' for the mean of outputs, as of a regression."
 
 
 def ensemble(
     apply_fn: Callable, combine: Combination = "log_probabilities"
 ) -> Callable[[Sequence[PyTree], Array], Array]:
-    """A function of several models and images: log-probabilities of what they say together.
+    """A function of several models and images: what they say together.
 
     It is used like any `apply_fn`, with a list of models in place of the parameters:
     `evaluate(ensemble(model.apply), [params_1, params_2], images, labels)`. The same arguments give
@@ -26,11 +29,14 @@ def ensemble(
         apply_fn: `apply_fn(params, images) -> logits`; pure and hashable.
         combine: "log_probabilities" takes the mean of log-probabilities, normalised again: the
             geometric mean of probabilities, as the paper does (Fig. 5, 11, 13). "probabilities"
-            takes the mean of probabilities, the usual deep ensemble.
+            takes the mean of probabilities, the usual deep ensemble. Both give log-probabilities
+            of classes. "outputs" takes the mean of what is returned, as of a regression.
 
     Raises:
-        ValueError: for another combination; the function, if it is given no models.
+        ValueError: for another combination; the function, if it is given no models, and for
+            probabilities of outputs that are no logits of two classes or more.
     """
+    evaluation.check_function(apply_fn, "apply_fn", ("params", "images"))
     if combine not in get_args(Combination):
         raise ValueError(f"Expected combine among {get_args(Combination)}; got {combine!r}.")
     return _ensemble(apply_fn, combine)
@@ -39,11 +45,20 @@ def ensemble(
 @functools.lru_cache(maxsize=256)
 def _ensemble(apply_fn: Callable, combine: Combination) -> Callable:
     def apply_all(
-        networks: Sequence[PyTree], images: Float[Array | np.ndarray, "batch ..."]
-    ) -> Float[Array, "batch classes"]:
+        networks: Sequence[PyTree], images: Shaped[Array | np.ndarray, "batch ..."]
+    ) -> PyTree:
         if not len(networks):
             raise ValueError("Expected at least one network in an ensemble; got none.")
-        each = jnp.stack([jax.nn.log_softmax(apply_fn(params, images)) for params in networks])
+        outputs = [apply_fn(params, images) for params in networks]
+        if combine == "outputs":
+            return jax.tree.map(lambda *of_each: jnp.stack(of_each).mean(axis=0), *outputs)
+        evaluation.check_logits(outputs[0], OTHER_OUTPUTS)
+        if outputs[0].shape[-1] < 2:
+            raise ValueError(
+                f"Expected logits of two classes or more; got outputs of shape {outputs[0].shape}. "
+                f"{OTHER_OUTPUTS}"
+            )
+        each = jnp.stack([jax.nn.log_softmax(logits) for logits in outputs])
         if combine == "log_probabilities":
             return jax.nn.log_softmax(each.mean(axis=0))
         return jax.nn.logsumexp(each, axis=0) - math.log(len(networks))

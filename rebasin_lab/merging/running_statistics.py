@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from rebasin_lab import pytrees
+from rebasin_lab import evaluation, pytrees
 from rebasin_lab.merging.means import mean_of, replaced
 
 
@@ -44,8 +44,8 @@ def reestimate_statistics(
             `params` come back as they are.
         params: the model's parameters, statistics among them; those are not looked at.
         images: to measure on, in random order; the training set, best of all.
-        batch_size: images per forward pass. What is left over at the end is not used, unless it is
-            all there is.
+        batch_size: images per forward pass, fewer where one of its arrays would fill the memory.
+            What is left over at the end is not used, unless it is all there is.
         num_batches: use the first so many batches at most; all by default. The paper takes 100 of
             1,000 images, of which its moving average remembers the last ten or so.
 
@@ -54,16 +54,17 @@ def reestimate_statistics(
     """
     if not model.statistics_paths:
         return params
-    for name, size in {"batch_size": batch_size, "num_batches": num_batches}.items():
-        if size is not None and size < 1:
-            raise ValueError(f"Expected {name} of at least 1; got {size}.")
-    if not len(images):
-        raise ValueError("Expected images to measure statistics on; got none.")
+    evaluation.check_count(batch_size, "batch_size")
+    if num_batches is not None:
+        evaluation.check_count(num_batches, "num_batches")
+    params = pytrees.as_arrays(params)
+    images = evaluation.checked_array(images, "images to measure statistics on")
     if missing := sorted(model.statistics_paths - pytrees.flatten(params).keys()):
         raise ValueError(
             f"Expected the statistics of the model among its parameters; '{missing[0]}' is "
             f"missing, {len(missing)} in all. Are these parameters of another model?"
         )
+    batch_size = evaluation.batch_size_for(model.apply_training, params, images, most=batch_size)
     most = max(1, len(images) // batch_size)
     num_batches = most if num_batches is None else min(num_batches, most)
     measured = (
