@@ -144,6 +144,27 @@ def test_units_before_stand_in_the_order_of_b(planted):
     )
 
 
+def test_contour_of_few_images_is_of_all_classes(small, monkeypatch):
+    # In their order the first 20 are of one class.
+    data = small.pair.data
+    by_class = np.argsort(data.test_labels, kind="stable")
+    ordered = data.subset(np.arange(len(data.train_labels)), by_class)
+    used = []
+    monkeypatch.setattr(exploration.exploration, "CONTOUR_IMAGES", 20)
+    monkeypatch.setattr(exploration.exploration, "CONTOUR_RESOLUTION", 3)
+    monkeypatch.setattr(
+        exploration.exploration,
+        "_computed",
+        lambda fn, *args, **options: used.append(args[-2:]) or fn(*args, **options),
+    )
+    pair = dataclasses.replace(small.pair, data=ordered)
+    dataclasses.replace(small, pair=pair).contour("weight")
+    [(images, labels)] = used
+    assert np.bincount(labels).tolist() == [2] * 10
+    # Which are the first of the set itself, where classes come in turn.
+    np.testing.assert_array_equal(images, data.test_images[:20])
+
+
 def test_contour_is_the_plane_through_both(small):
     steps = []
     numbers = small.contour("weight", on_step=lambda *step: steps.append(step))

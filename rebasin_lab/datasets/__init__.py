@@ -9,13 +9,19 @@ exists, `splits` divides a set into parts, and `views` names those that are trai
 
 from rebasin_lab.datasets.dataset import Dataset, array_digest
 from rebasin_lab.datasets.registry import dataset_names, load_dataset
-from rebasin_lab.datasets.splits import label_biased_split, random_halves, stratified_parts
+from rebasin_lab.datasets.splits import (
+    classes_in_turn,
+    label_biased_split,
+    random_halves,
+    stratified_parts,
+)
 from rebasin_lab.datasets.views import View, load_view
 
 __all__ = [
     "Dataset",
     "View",
     "array_digest",
+    "classes_in_turn",
     "dataset_names",
     "label_biased_split",
     "load_dataset",

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PyTree
 
 from rebasin_lab import (
     comparison,
+    datasets,
     evaluation,
     identity,
     interpolation,
@@ -196,6 +197,8 @@ class Exploration:
             ValueError: for a method that leaves B where it is.
         """
         data, total, done = self.pair.data, CONTOUR_RESOLUTION**2, 0
+        # A set of one's own may be stored class by class.
+        few = datasets.classes_in_turn(data.test_labels)[:CONTOUR_IMAGES]
 
         def on_point() -> None:
             nonlocal done
@@ -209,8 +212,8 @@ class Exploration:
             self.pair.params_a,
             self.pair.params_b,
             self.moved[method],
-            data.test_images[:CONTOUR_IMAGES],
-            data.test_labels[:CONTOUR_IMAGES],
+            data.test_images[few],
+            data.test_labels[few],
             resolution=CONTOUR_RESOLUTION,
             on_point=on_point,
         )

@@ -65,7 +65,7 @@ def unit_similarities(
             a product or convolution leaves it.
         batch_size: images per step at most, of a data set, fewer where the activations of both
             models would fill the memory; the paper's is 500.
-        num_images: only the first so many of a data set.
+        num_images: only the first so many of a data set; shuffle one that is stored by class.
         on_batch: called after each batch, for progress.
 
     Returns:
