@@ -322,7 +322,8 @@ def _constants() -> dict[str, str]:
 
 def _is_plain(value: Any) -> bool:
     if isinstance(value, dict):
-        return all(map(_is_plain, value)) and all(map(_is_plain, value.values()))
+        held = value.copy()  # what the lab remembers of arrays goes whenever one of these does
+        return all(map(_is_plain, held)) and all(map(_is_plain, held.values()))
     if isinstance(value, tuple | list):
         return all(map(_is_plain, value))
     return value is None or type(value) in (bool, int, float, str)

@@ -265,3 +265,19 @@ def test_a_constant_that_was_set_to_another_value_is_other_code(
         assert list(identity.changed_constants()) == [f"{module.__name__}:{name}"]
         assert all(one != other for one, other in zip(names(), before, strict=True))
     assert names() == before
+
+
+def test_what_goes_while_constants_are_looked_at_is_no_error(monkeypatch):
+    # As entries of `dataset._OWN` do, whenever garbage is collected.
+    table, is_plain = {1: 2, 3: 4}, identity._is_plain
+
+    def collecting(value):
+        table.pop(3, None)
+        return is_plain(value)
+
+    monkeypatch.setattr(datasets.dataset, "TABLE", table, raising=False)
+    monkeypatch.setattr(identity, "_is_plain", collecting)
+    identity.changed_constants()
+    table[3] = 4
+    assert is_plain(table)
+    assert table == {1: 2}
