@@ -13,7 +13,15 @@ import optax
 import pytest
 
 import rebasin_lab as rl
-from rebasin_lab import calibration, collapse, evaluation, matching, merging
+from rebasin_lab import (
+    calibration,
+    collapse,
+    evaluation,
+    exploration,
+    figures,
+    matching,
+    merging,
+)
 from rebasin_lab.matching import baselines
 from tensors import Tensor
 
@@ -734,3 +742,164 @@ def test_bytes_of_all_arrays_count_where_all_are_kept(monkeypatch):
     assert size(num_kept=2) == pytest.approx(size(num_kept=1) / 2, abs=1)
     monkeypatch.setattr(evaluation, "BATCH_BYTES", 1)
     assert size() == 1
+
+
+# -- figures -------------------------------------------------------------------------------------
+
+
+def drawn(plot, numbers):
+    """The figure of numbers that have been in a file."""
+    with figures.drawing():
+        return figures.draw(
+            {
+                "plot": plot,
+                "size_inches": [8, 4],
+                "numbers": json.loads(json.dumps(numbers, allow_nan=False)),
+            }
+        )
+
+
+def labels_of(fig):
+    return {label for ax in fig.axes for label in (ax.get_xlabel(), ax.get_ylabel()) if label}
+
+
+def in_legends(fig):
+    legends = [*fig.legends, *(ax.get_legend() for ax in fig.axes)]
+    return [[text.get_text() for text in one.get_texts()] for one in legends if one is not None]
+
+
+def plot_numbers(one):
+    """Plot -> numbers as its docstring has them, of lines with a loss, and one barrier each."""
+    options = {"loss_fn": one.loss_fn, "num_lambdas": 3}
+    curve = rl.interpolation_curve(one.apply_fn, *one.nets[:2], one.data, **options)
+    line, barrier = curve.as_numbers(), [rl.loss_barrier(curve)]
+    plane = rl.loss_contour(
+        one.apply_fn, *one.nets, *one.test, resolution=3, loss_fn=one.loss_fn
+    ).as_numbers()
+    named = {"loss_name": curve.loss_name} if curve.loss_name else {}
+    lines = {"naive": line, "weight": line}
+    method = {"method": "weight", "statistics": "none"}
+    return {
+        "interpolation": {"curves": {"naive": [line, line], "weight matching": [line, line]}},
+        "barriers": {"pairs": ["1"], "naive": [2.0], "permuted": [1.0], "floor": 0.1} | named,
+        "contour": plane | {"cap": 2.0},
+        "line_position": {
+            "curves": {"naive": line, "weight matching": line},
+            "lam": 0.5,
+            "images": [[[0.0]]],
+            "answers": {"naive": [["a", True]]},
+        },
+        "halfway": {"loss": [2.0, 1.0]} | named,
+        "method_lines": {"curves": lines},
+        "matchers": {"methods": {"weight": {"cosines": [0.5], "barriers": [1.0]}}, "naive": [2.0]}
+        | named,
+        "matchers_by_width": {"widths": [8], "barriers": {"weight": [[1.0]]}} | named,
+        "explored_lines": {"curves": lines, "metric": "loss", "splits": ["train", "test"]},
+        "onset": {
+            "epochs": [0, 1, 2],
+            "barriers": {"naive": {"train": [[1.0, 2.0, 3.0]]}},
+            "lines": [{"title": "epoch 1", "curves": {"naive": [line]}}],
+            "marked": None,
+        }
+        | named,
+        "untrained_lines": {"curves": {"naive": [line]}, "chance": 0.1},
+        "widths": {
+            "widths": [8],
+            "names": ["8"],
+            "xlabel": "width",
+            "barriers": {"naive": [barrier], "weight": [barrier]},
+            "accuracies": [[0.5]],
+        }
+        | named,
+        "recipes": {
+            "recipes": ["Adam"],
+            "barriers": {"naive": [[1.0]]},
+            "losses": [[1.0]],
+            "moved": [[1.0]],
+        }
+        | named,
+        "line_stop": {
+            "lambdas": line["lambdas"],
+            "stop": 1,
+            "layers": ["w2"],
+            "lines": [method | {"loss": line["test_loss"], "spread": [1.0]}],
+        }
+        | named,
+        "minorities": {
+            "classes": ["a"],
+            "counts": {"A": [1], "B": [2]},
+            "minorities": [10, 20],
+            "index": 0,
+            "curves": {"A": {"loss": [1.0, 2.0], "accuracy": [50, 60]}},
+        }
+        | named,
+    }
+
+
+CLASSIFIER = Task(hidden, None, None, (IMAGES, LABELS), (IMAGES, LABELS), PARAMS)
+
+
+@of_task
+def test_axes_of_figures_name_the_loss(one):
+    for plot, numbers in plot_numbers(one).items():
+        found = labels_of(drawn(plot, numbers))
+        assert any(one.loss_fn.__name__ in label for label in found), plot
+        assert not any("nats" in label or "entropy" in label for label in found), plot
+
+
+def test_axes_of_figures_say_nats_for_cross_entropy():
+    for plot, numbers in plot_numbers(CLASSIFIER).items():
+        assert any("nats" in label for label in labels_of(drawn(plot, numbers))), plot
+
+
+@of_task
+def test_where_there_is_no_accuracy_there_is_no_panel_and_no_legend(one):
+    numbers = plot_numbers(one)
+    undefined = one is not TASKS["masked tokens"]
+    fig = drawn("interpolation", numbers["interpolation"])
+    assert [ax.get_ylabel() for ax in fig.axes][1:] == ([] if undefined else ["accuracy (%)"])
+    explored = drawn("explored_lines", numbers["explored_lines"] | {"metric": "accuracy"})
+    assert bool(explored.axes[0].lines) is not undefined
+    for each in (fig, explored):
+        assert all(in_legends(each))
+    assert bool(in_legends(explored)) is not undefined
+
+
+def test_curves_of_two_losses_share_no_axis():
+    numbers = [plot_numbers(TASKS[name]) for name in ("regression", "multi-label")]
+    mixed = {"naive": numbers[0], "weight": numbers[1]}
+    curves = {name: found["method_lines"]["curves"][name] for name, found in mixed.items()}
+    with pytest.raises(ValueError, match=r"one loss .*\['mean_squared', 'sigmoid'\]"):
+        drawn("method_lines", {"curves": curves})
+
+
+def test_lines_with_a_hole_are_drawn_around_it():
+    data = data_of((IMAGES, LABELS), (IMAGES, LABELS))
+    with pytest.warns(UserWarning, match="not finite"):
+        line = rl.interpolation_curve(divided, *SCALED[:2], data, num_lambdas=5).as_numbers()
+    assert line["test_loss"][2] is None
+    assert line["test_accuracy"][2] is None
+    for plot, numbers in (
+        ("interpolation", {"curves": {"naive": [line]}}),
+        ("method_lines", {"curves": {"naive": line, "weight": line}}),
+        ("explored_lines", {"curves": {"naive": line}, "metric": "accuracy", "splits": ["test"]}),
+        (
+            "loss_lines_with_levels",
+            {
+                "lambdas": line["lambdas"],
+                "curves": {"naive": line["test_loss"]},
+                "levels": {},
+                "ylabel": "",
+                "limit": None,
+            },
+        ),
+    ):
+        first = drawn(plot, numbers).axes[0].lines[0]
+        assert np.isnan(first.get_ydata()).tolist() == [False, False, True, False, False], plot
+
+
+def test_an_exploration_of_what_names_no_classes_is_refused():
+    one = TASKS["regression"]
+    pair = exploration.Pair("own", one.data, one.apply_fn, *one.nets[:2])
+    with pytest.raises(ValueError, match="compare_matchers, which takes a loss_fn"):
+        exploration.explore_pair(exploration.Choices(), pair=pair)

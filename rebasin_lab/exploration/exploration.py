@@ -30,6 +30,10 @@ NUM_FILTERS = 16
 NUM_UNITS = 48  # of a layer, that a matrix shows
 # A plane of models is many; few images tell its shape.
 CONTOUR_IMAGES = 400
+CLASSES_ONLY = (
+    "An exploration shows which classes networks name. Look at others with compare_matchers, which "
+    "takes a loss_fn."
+)
 CONTOUR_RESOLUTION = 17
 
 
@@ -217,9 +221,9 @@ class Exploration:
             resolution=CONTOUR_RESOLUTION,
             on_point=on_point,
         )
-        ends = [self.compared["naive"].curve.test_loss[end] for end in (0, -1)]
-        naive = self.compared["naive"].curve.test_loss.max()
-        cap = round(max(1.0, *ends, min(float(naive), 3.0)), 1)
+        naive = self.compared["naive"].curve.test_loss
+        naive = naive[np.isfinite(naive)]  # a line may overflow in between
+        cap = round(max(1.0, *naive[[0, -1]], min(float(naive.max()), 3.0)), 1)
         return {**plane.as_numbers(), "cap": float(cap)}
 
     def as_code(self, method: str, lam: float) -> str:
@@ -243,11 +247,12 @@ def explore_pair(
         store: the folder of checkpoints.
 
     Raises:
-        ValueError: as `compare_matchers`.
+        ValueError: as `compare_matchers`; for networks that do not name classes.
         OSError: for data or checkpoints that are not there.
     """
     report = on_step or (lambda what, done, total: None)
     pair = pair or load_pair(choices, on_step=report, store=store)
+    evaluation.checked_data(pair.apply_fn, pair.params_a, pair.data, advice=CLASSES_ONLY)
     methods = ("naive", *choices.matchers)
     compared = {}
     for index, method in enumerate(methods):

@@ -7,7 +7,7 @@ width or a marker says the same. `results` draws what experiments measured, `mat
 compare, `calibration` what merged networks are worth, `merging` what went into them,
 `counterexample` two small pairs of networks, `failures` what does not work, `exploration` what the
 explorer shows, `symmetry_group` the symmetries of a network, which `symmetry_rows` lays out, `swap`
-two of its units that change places.
+two of its units that change places. `losses` names losses and their unit for all of them.
 """
 
 from collections.abc import Callable, Mapping

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
+from rebasin_lab.plots import losses
 from rebasin_lab.plots.legends import legend_below
 from rebasin_lab.plots.results import COLOURS, label_line_ends
 
@@ -69,14 +70,16 @@ def draw_loss_lines_with_levels(fig: Figure, numbers: Mapping[str, Any]) -> None
     levels, limit = numbers["levels"], numbers["limit"]
     for name, look in looks_of(numbers["curves"]).items():
         colour, marker, style = look
-        values = numbers["curves"][name]
+        values = losses.values_of(numbers["curves"], name)
         marks = {"marker": marker, "markersize": 4, "linewidth": 1.4}
         ax.plot(numbers["lambdas"], values, style, color=colour, label=name, **marks)
     for value in levels.values():
         ax.axhline(value, color="black", linewidth=1, linestyle=(0, (6, 3)))
-    values = [*levels.values(), *itertools.chain(*numbers["curves"].values())]
-    lowest = min(values)
-    highest = max(values) if limit is None else max([limit, *levels.values()])
+    drawn = (losses.values_of(numbers["curves"], name) for name in numbers["curves"])
+    values = [*levels.values(), *itertools.chain(*drawn)]
+    values = [value for value in values if np.isfinite(value)]
+    lowest = min(values, default=0)
+    highest = max(values, default=0) if limit is None else max([limit, *levels.values()])
     margin = 0.05 * (highest - lowest) or 0.1  # equal values all through are a line in the middle
     ax.set_ylim(lowest - margin, highest + margin)
     _name_levels(fig, ax, levels)

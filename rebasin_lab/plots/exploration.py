@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from rebasin_lab.plots import losses
 from rebasin_lab.plots.legends import legend_below
 from rebasin_lab.plots.matching import LOOKS, show_matrix
 from rebasin_lab.plots.results import label_line_ends
 
-UNITS = {"loss": "cross-entropy (nats)", "accuracy": "accuracy (%)"}
 STYLES = {"train": "-", "test": "--"}
 
 
@@ -18,13 +18,15 @@ def draw_explored_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Loss or accuracy on the line from A to B, for B as each method permutes it.
 
     Numbers: `curves`: method -> one `InterpolationCurve.as_numbers()`; `metric`: "loss" or
-    "accuracy"; `splits`: of "train" and "test".
+    "accuracy"; `splits`: of "train" and "test". Methods without any value are left out.
     """
     ax = fig.subplots()
     metric, scale = numbers["metric"], 100 if numbers["metric"] == "accuracy" else 1
     for split in numbers["splits"]:
         for method, curve in numbers["curves"].items():
-            look, values = LOOKS[method], scale * np.array(curve[f"{split}_{metric}"])
+            look, values = LOOKS[method], scale * losses.values_of(curve, f"{split}_{metric}")
+            if not np.isfinite(values).any():
+                continue
             ax.plot(
                 curve["lambdas"],
                 values,
@@ -36,7 +38,8 @@ def draw_explored_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
                 label=f"{look.label}, {split}",
             )
     label_line_ends(ax)
-    ax.set(ylabel=UNITS[metric])
+    is_loss = metric == "loss"
+    ax.set(ylabel=losses.loss_label(*numbers["curves"].values()) if is_loss else "accuracy (%)")
     legend_below(fig, ax, most_columns=2, handlelength=4)  # or a dash hides behind its marker
 
 

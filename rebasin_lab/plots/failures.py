@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from rebasin_lab.plots import losses
 from rebasin_lab.plots.legends import labelled_once, legend_below
 from rebasin_lab.plots.onset import METHODS
 from rebasin_lab.plots.results import label_line_ends
@@ -53,8 +54,12 @@ def draw_recipes(fig: Figure, numbers: Mapping[str, Any]) -> None:
         ax.yaxis.set_minor_formatter(NullFormatter())
         for border in positions[:-1] + 0.5:
             ax.axvline(border, color="0.85", linewidth=0.8, zorder=0)
-    axes[0].set(ylabel="train loss barrier\n(nats)", xlim=(-0.5, positions[-1] + 0.5))
-    axes[1].set_ylabel("train loss\n(nats)")
+    barrier, loss = (
+        losses.label_of(what, numbers, unit="\n(nats)")
+        for what in ("train loss barrier", "train loss")
+    )
+    axes[0].set(ylabel=barrier, xlim=(-0.5, positions[-1] + 0.5))
+    axes[1].set_ylabel(loss)
     axes[2].set_ylabel("moved, in\ninitial lengths")
     axes[2].set_xticks(positions, [name.replace(", ", "\n") for name in numbers["recipes"]])
     legend_below(fig, axes[0], most_columns=len(shifts))
@@ -111,7 +116,8 @@ def draw_line_stop(fig: Figure, numbers: Mapping[str, Any]) -> None:
         label = METHODS[line["method"]].label + STATISTICS[line["statistics"]]
         spread_ax.plot(depths, line["spread"], **style, **marks, label=label)
     label_line_ends(ax)
-    ax.set(title=f"λ = {lambdas[stop]:.2f}", ylabel="test loss (nats)", ylim=(0, None))
+    label = losses.label_of("test loss", numbers)
+    ax.set(title=f"λ = {lambdas[stop]:.2f}", ylabel=label, ylim=(0, None))
     _mark_ends(spread_ax)
     spread_ax.set_xticks(depths, numbers["layers"], rotation=90, fontsize=8)
     spread_ax.set(title="How varied units are there", ylabel="standard deviation / ends")

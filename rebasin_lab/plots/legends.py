@@ -20,7 +20,9 @@ def labelled_once(*axes: Axes) -> tuple[list[Artist], list[str]]:
 def legend_below(
     fig: Figure, axes: Axes | Iterable[Axes], *, most_columns: int | None = None, **style: Any
 ) -> None:
-    """One legend under all panels, in one row unless that is too long."""
+    """One legend under all panels, in one row unless that is too long; none without labels."""
     handles, labels = labelled_once(*([axes] if isinstance(axes, Axes) else axes))
+    if not labels:
+        return
     ncols = min(len(labels), most_columns or len(labels))
     fig.legend(handles, labels, loc="outside lower center", ncols=ncols, **style)

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from rebasin_lab.plots import losses
 from rebasin_lab.plots.legends import labelled_once, legend_below
 from rebasin_lab.plots.results import COLOURS, label_line_ends
 
@@ -150,7 +151,8 @@ def draw_ascents(fig: Figure, numbers: Mapping[str, Any]) -> None:
 def draw_halfway(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """The lowest loss half-way that the straight-through estimator has met, epoch by epoch.
 
-    Numbers: `loss`: of weight matching, then of the best so far after every epoch, in nats.
+    Numbers: `loss`: of weight matching, then of the best so far after every epoch, in nats unless
+    there is a `loss_name`.
     """
     ax = fig.subplots()
     loss, look = numbers["loss"], LOOKS["straight_through"]
@@ -159,9 +161,8 @@ def draw_halfway(fig: Figure, numbers: Mapping[str, Any]) -> None:
     ax.axhline(loss[0], color=start.colour, linestyle="--", linewidth=1)
     ax.plot(0, loss[0], start.marker, color=start.colour, markersize=9, label=start.label)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    ax.set(
-        title="Half-way between A and π(B)", xlabel="epochs", ylabel="best train loss so far (nats)"
-    )
+    label = losses.label_of("best train loss so far", numbers)
+    ax.set(title="Half-way between A and π(B)", xlabel="epochs", ylabel=label)
     ax.set_ylim(0, 1.15 * max(loss) or 1.0)
     ax.legend(loc="lower left")
 
@@ -176,10 +177,10 @@ def draw_method_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
     for ax, split in zip(axes, ("train", "test"), strict=True):
         losses_in_view, lowest = [], np.inf
         for method, curve in numbers["curves"].items():
-            look, losses = LOOKS[method], curve[f"{split}_loss"]
+            look, values = LOOKS[method], losses.values_of(curve, f"{split}_loss")
             ax.plot(
                 curve["lambdas"],
-                losses,
+                values,
                 marker=look.marker,
                 markersize=6,
                 markerfacecolor=look.face,
@@ -188,14 +189,17 @@ def draw_method_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
                 label=look.label,
             )
             # Without any matched line, the naive one fills the panel.
-            lowest = min(lowest, *losses)
+            finite = values[np.isfinite(values)].tolist()
+            lowest = min([lowest, *finite])
             if method != "naive" or len(numbers["curves"]) == 1:
-                losses_in_view += losses
-        margin = 0.15 * (max(losses_in_view) - lowest)
-        ax.set_ylim(max(0, lowest - margin), max(losses_in_view) + margin)
+                losses_in_view += finite
+        if losses_in_view:
+            margin = 0.15 * (max(losses_in_view) - lowest)
+            bottom = lowest - margin
+            ax.set_ylim(bottom if lowest < 0 else max(0, bottom), max(losses_in_view) + margin)
         label_line_ends(ax)
         ax.set_title(f"{split.capitalize()} loss")
-    axes[0].set_ylabel("cross-entropy (nats)")
+    axes[0].set_ylabel(losses.loss_label(*numbers["curves"].values()))
     legend_below(fig, axes[0], most_columns=4)
 
 
@@ -203,7 +207,7 @@ def draw_matchers(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Barriers of all matchers, against the cosine between A and pi(B).
 
     Numbers: `methods`: method -> {"cosines", "barriers"}, one per pair; `naive`: naive barriers, in
-    nats like all of them.
+    nats like all of them, unless there is a `loss_name`.
     """
     ax = fig.subplots()
     for method, values in numbers["methods"].items():
@@ -232,7 +236,7 @@ def draw_matchers(fig: Figure, numbers: Mapping[str, Any]) -> None:
     ax.set(
         title="Nearer, and lower?",
         xlabel="cosine between A and π(B)",
-        ylabel="train loss barrier (nats)",
+        ylabel=losses.label_of("train loss barrier", numbers),
         yscale="log",
     )
     legend_below(fig, ax, most_columns=3)
@@ -242,7 +246,7 @@ def draw_matchers_by_width(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Barriers of all matchers on networks of several widths: a row each, a panel for each width.
 
     Numbers: `widths`; `barriers`: method -> one list for each width, of train barriers in nats,
-    one for each pair.
+    unless there is a `loss_name`, one for each pair.
     """
     methods = list(numbers["barriers"])
     axes = fig.subplots(1, len(numbers["widths"]), sharex=True, sharey=True, squeeze=False)[0]
@@ -259,7 +263,7 @@ def draw_matchers_by_width(fig: Figure, numbers: Mapping[str, Any]) -> None:
                 alpha=0.8,
             )
             ax.plot([np.mean(values)] * 2, [row - 0.35, row + 0.35], color=look.colour, linewidth=2)
-        ax.set(title=f"width {width}", xlabel="train loss barrier (nats)")
+        ax.set(title=f"width {width}", xlabel=losses.label_of("train loss barrier", numbers))
         ax.set_xscale("log", nonpositive="clip")  # what makes it worse, does so by far
         ax.grid(axis="x", alpha=0.3)
     axes[0].set_yticks(range(len(methods)), [LOOKS[method].label for method in methods])

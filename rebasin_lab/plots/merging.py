@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from rebasin_lab.plots import losses
 from rebasin_lab.plots.calibration import looks_of
 from rebasin_lab.plots.legends import legend_below
 from rebasin_lab.plots.results import COLOURS
@@ -51,7 +52,7 @@ def draw_minorities(fig: Figure, numbers: Mapping[str, Any]) -> None:
             values = numbers["curves"][name][field]
             ax.plot(shares, values, style, marker=marker, color=colour, lw=1.4, label=label)
         ax.set_xlabel("images of a rare class (%)")
-    loss_ax.set(title="λ = 1/2", ylabel="test loss (nats)")
+    loss_ax.set(title="λ = 1/2", ylabel=losses.label_of("test loss", numbers))
     accuracy_ax.set(ylabel="test accuracy (%)")
     legend_below(fig, loss_ax)
 

@@ -5,6 +5,7 @@ networks, a thick line their mean; train is solid, test dashed. Barriers have a 
 which ends at `FLOOR`: what lies below is drawn there.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from rebasin_lab.plots import losses
 from rebasin_lab.plots.legends import legend_below
 from rebasin_lab.plots.matching import LOOKS, Look
 
@@ -32,7 +34,8 @@ TICKS = (0, 1, 2, 5, 10, 20, 50, 100)  # epochs
 def draw_onset(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Barriers of pairs of networks by their epoch, and the lines at some epochs.
 
-    Numbers: `epochs`; `barriers`: method -> split -> for each pair one barrier an epoch, in nats;
+    Numbers: `epochs`; `barriers`: method -> split -> for each pair one barrier an epoch, in nats,
+    unless there is a `loss_name`;
     `lines`: list of {"title", "curves"}, the latter method -> `InterpolationCurve.as_numbers()` of
     each pair, drawn for the splits of `barriers`; `marked`: an epoch to mark, or None.
     """
@@ -59,13 +62,15 @@ def draw_onset(fig: Figure, numbers: Mapping[str, Any]) -> None:
     _label_epochs(ax, epochs)
     splits = next(iter(numbers["barriers"].values()))
     what = "loss" if len(splits) > 1 else f"{next(iter(splits))} loss"
-    ax.set(title="Barrier by epoch", ylabel=f"{what} barrier (nats)", yscale="log")
+    label = losses.label_of(f"{what} barrier", numbers)
+    ax.set(title="Barrier by epoch", ylabel=label, yscale="log")
     for line_ax, panel in zip(line_axes, lines, strict=True):
         for method, curves in panel["curves"].items():
             for split in splits:
                 style = STYLES[split] if len(splits) > 1 else STROKES.get(method, "-")
                 _draw_lines(line_ax, method, curves, f"{split}_loss", style=style)
-        line_ax.set(title=panel["title"], ylabel="cross-entropy (nats)")
+        of_panel = itertools.chain(*panel["curves"].values())
+        line_ax.set(title=panel["title"], ylabel=losses.loss_label(*of_panel))
         line_ax.set_ylim(bottom=0)
     legend_below(fig, ax, handlelength=LONG)
 
@@ -82,7 +87,8 @@ def draw_untrained_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
         _draw_lines(loss_ax, method, curves, "test_loss", style=style)
         _draw_lines(accuracy_ax, method, curves, "test_accuracy", style=style, scale=100)
     accuracy_ax.axhline(100 * numbers["chance"], color="#999999", linestyle=":", linewidth=1)
-    loss_ax.set(title="Test loss before any training", ylabel="cross-entropy (nats)")
+    label = losses.loss_label(*itertools.chain(*numbers["curves"].values()))
+    loss_ax.set(title="Test loss before any training", ylabel=label)
     accuracy_ax.set(title="Test accuracy (dotted: chance)", ylabel="accuracy (%)")
     accuracy_ax.set_ylim(bottom=0)
     legend_below(fig, loss_ax, handlelength=LONG)
@@ -131,7 +137,8 @@ def draw_widths(fig: Figure, numbers: Mapping[str, Any]) -> None:
             _draw_by_width(share_ax, METHODS[method], widths, shares)
     percent = [100 * np.asarray(accuracies) for accuracies in numbers["accuracies"]]
     _draw_by_width(accuracy_ax, Look("networks", "#0072B2", "s"), widths, percent)
-    ax.set(title="Barrier by width", ylabel="train loss barrier (nats)", yscale="log")
+    label = losses.label_of("train loss barrier", numbers)
+    ax.set(title="Barrier by width", ylabel=label, yscale="log")
     share_ax.set(title="Matched / naive", ylabel="barrier that is left (%)", yscale="log")
     _label_plainly(share_ax)
     accuracy_ax.set(title="The networks themselves", ylabel="test accuracy (%)")
@@ -182,7 +189,7 @@ def _draw_lines(
     scale: float | int = 1,
 ) -> None:
     look, lambdas = METHODS[method], curves[0]["lambdas"]
-    values = scale * np.array([curve[field] for curve in curves])
+    values = scale * np.array([losses.values_of(curve, field) for curve in curves])
     for line in values if len(values) > 1 else ():
         ax.plot(lambdas, line, style, color=look.colour, linewidth=0.6, alpha=0.5)
     marks = {"marker": look.marker, "markersize": 4, "markerfacecolor": look.face}

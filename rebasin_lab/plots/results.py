@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from rebasin_lab.plots import losses
 from rebasin_lab.plots.legends import legend_below
 
 COLOURS = {
@@ -32,17 +33,25 @@ CONTOUR_STEP = 0.05  # nats between two colours of a loss contour
 def draw_interpolation(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Loss and accuracy on the line from A to B, one thin line per pair and their mean.
 
-    Numbers: `curves`: method -> list of `InterpolationCurve.as_numbers()`, one per pair.
+    Numbers: `curves`: method -> list of `InterpolationCurve.as_numbers()`, one per pair. Without
+    any accuracy there is one panel.
     """
-    loss_ax, accuracy_ax = fig.subplots(1, 2)
-    for metric, ax, scale in (("loss", loss_ax, 1.0), ("accuracy", accuracy_ax, 100.0)):
+    all_curves = list(itertools.chain(*numbers["curves"].values()))
+    fields = ("train_accuracy", "test_accuracy")
+    num_panels = 1 + any(losses.has_values(all_curves, field) for field in fields)
+    axes = fig.subplots(1, num_panels, squeeze=False)[0]
+    loss_ax = axes[0]
+    for metric, ax, scale in zip(("loss", "accuracy"), axes, (1.0, 100.0), strict=False):
         for method, curves in numbers["curves"].items():
             for split, style in (("train", "-"), ("test", "--")):
                 field = f"{split}_{metric}"
                 _mean_and_pairs(ax, curves, field, scale, style, method, f"{method}, {split}")
         label_line_ends(ax)
-    loss_ax.set(title="Loss on the line between two networks", ylabel="cross-entropy (nats)")
-    accuracy_ax.set(title="Accuracy on the same line", ylabel="accuracy (%)")
+    loss_ax.set(
+        title="Loss on the line between two networks", ylabel=losses.loss_label(*all_curves)
+    )
+    for ax in axes[1:]:
+        ax.set(title="Accuracy on the same line", ylabel="accuracy (%)")
     legend_below(fig, loss_ax)
 
 
@@ -72,8 +81,8 @@ def draw_published(fig: Figure, numbers: Mapping[str, Any]) -> None:
 def draw_barriers(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """The train-loss barrier of every pair before and after matching, on a logarithmic axis.
 
-    Numbers: `pairs`: names; `naive` and `permuted`: one barrier per pair, in nats; `floor`: the
-    value below which a barrier is drawn at the floor.
+    Numbers: `pairs`: names; `naive` and `permuted`: one barrier per pair, in nats unless there is a
+    `loss_name`; `floor`: the value below which a barrier is drawn at the floor.
     """
     ax = fig.subplots()
     positions = np.arange(len(numbers["pairs"]))
@@ -93,7 +102,8 @@ def draw_barriers(fig: Figure, numbers: Mapping[str, Any]) -> None:
     ax.set_yscale("log")
     ax.set_xticks(positions, numbers["pairs"])
     ax.margins(x=0.3)
-    ax.set(title="Barrier before and after matching", ylabel="train loss barrier (nats)")
+    label = losses.label_of("train loss barrier", numbers)
+    ax.set(title="Barrier before and after matching", ylabel=label)
     legend_below(fig, ax)
 
 
@@ -104,7 +114,7 @@ def draw_contour(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """
     ax = fig.subplots()
     levels = np.arange(0, numbers["cap"] + CONTOUR_STEP / 2, CONTOUR_STEP)
-    loss = np.minimum(numbers["loss"], numbers["cap"])
+    loss = np.minimum(losses.values_of(numbers, "loss"), numbers["cap"])
     filled = ax.contourf(numbers["x"], numbers["y"], loss, levels, cmap="viridis_r")
     ax.contour(numbers["x"], numbers["y"], loss, levels, colors="white", linewidths=0.3)
     points = numbers["models"]
@@ -130,7 +140,7 @@ def draw_contour(fig: Figure, numbers: Mapping[str, Any]) -> None:
         ylabel="across",
     )
     ax.legend(loc="lower right", frameon=True)
-    label = f"cross-entropy (nats), capped at {numbers['cap']:g}"
+    label = f"{losses.loss_label(numbers)}, capped at {numbers['cap']:g}"
     fig.colorbar(filled, ax=ax, label=label, ticks=levels[::2])
 
 
@@ -249,11 +259,13 @@ def draw_line_position(fig: Figure, numbers: Mapping[str, Any]) -> None:
     top, bottom = fig.subfigures(2, 1, height_ratios=[1.5, 1])
     ax = top.subplots()
     for method, curve in numbers["curves"].items():
-        loss = np.interp(numbers["lam"], curve["lambdas"], curve["test_loss"])
-        ax.plot(curve["lambdas"], curve["test_loss"], color=COLOURS[method], label=method)
+        values = losses.values_of(curve, "test_loss")
+        loss = np.interp(numbers["lam"], curve["lambdas"], values)
+        ax.plot(curve["lambdas"], values, color=COLOURS[method], label=method)
         ax.plot(numbers["lam"], loss, "o", color=COLOURS[method], markersize=9)
     label_line_ends(ax)
-    ax.set(title=f"λ = {numbers['lam']:.2f}", ylabel="test loss (nats)")
+    label = losses.label_of("test loss", *numbers["curves"].values())
+    ax.set(title=f"λ = {numbers['lam']:.2f}", ylabel=label)
     ax.legend(loc="upper right")
     answers = numbers["answers"]
     axes = bottom.subplots(1, len(numbers["images"]), squeeze=False)[0]
@@ -282,8 +294,10 @@ def _mean_and_pairs(
     method: str,
     label: str,
 ) -> None:
+    if not losses.has_values(curves, field):
+        return
     lambdas = curves[0]["lambdas"]
-    values = scale * np.array([curve[field] for curve in curves])
+    values = scale * np.array([losses.values_of(curve, field) for curve in curves])
     colour = COLOURS[method]
     if len(curves) > 1:
         for line in values:

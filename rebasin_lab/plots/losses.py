@@ -1,0 +1,57 @@
+"""A loss on a figure: its name, its unit if it has one, and values that may be missing.
+
+Numbers that have no `loss_name` are of cross-entropy, in nats; all others are called by their name,
+of which nobody here knows the unit. Where a loss or an accuracy is None or NaN, nothing is drawn.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+
+def loss_label(*parts: Mapping[str, Any]) -> str:
+    """The label of an axis of losses.
+
+    Args:
+        *parts: curves, or numbers of a figure, as far as they may have a `loss_name`.
+
+    Raises:
+        ValueError: for losses of several names, which share no axis.
+    """
+    return _name_of(parts) or "cross-entropy (nats)"
+
+
+def label_of(quantity: str, *parts: Mapping[str, Any], unit: str = " (nats)") -> str:
+    """The label of a quantity in the unit of a loss, such as "test loss (nats)".
+
+    Args:
+        quantity: what it is.
+        *parts: as for `loss_label`.
+        unit: how the unit of cross-entropy is written after it.
+
+    Raises:
+        ValueError: as `loss_label`.
+    """
+    name = _name_of(parts)
+    return f"{quantity}: {name}" if name else f"{quantity}{unit}"
+
+
+def values_of(curve: Mapping[str, Any], field: str) -> np.ndarray:
+    """The values of a curve as floats: NaN for None."""
+    return np.array(curve[field], float)
+
+
+def has_values(curves: Iterable[Mapping[str, Any]], field: str) -> bool:
+    """Return True if one of the curves has a value that can be drawn."""
+    return any(np.isfinite(values_of(curve, field)).any() for curve in curves)
+
+
+def _name_of(parts: Iterable[Mapping[str, Any]]) -> str | None:
+    names = {part.get("loss_name") for part in parts}
+    if len(names) > 1:
+        raise ValueError(
+            "Expected curves of one loss on one axis; got "
+            f"{sorted(name or 'cross-entropy' for name in names)}. Draw a figure for each."
+        )
+    return next(iter(names), None)
