@@ -5,40 +5,52 @@ frameworks read too. It has no checksum of its own, so the header carries a SHA-
 and over the metadata. What safetensors does not give back as it was (bfloat16 to NumPy, int4, other
 byte orders, complex128) is kept as it is stored or byte by byte, with the name of its type beside
 the metadata.
+
+Files are read here, not by safetensors, in one go: what is mapped into memory ends the process if
+it is cut meanwhile. Before memory is taken for anything, its size is held against a bound.
 """
 
 import hashlib
 import json
+import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax
 import ml_dtypes
 import numpy as np
-import safetensors
 import safetensors.numpy
 from jaxtyping import PyTree
 
-from rebasin_lab import bounded_json, paths, pytrees
+from rebasin_lab import bounded_json, paths, pytrees, texts
 
 # The one entry of safetensors' string-to-string metadata: "<sha256> <metadata as JSON>" and, where
 # there are any, a line of types as JSON, by leaf. One, since safetensors does not promise an order
 # for several, and the same content should be the same bytes.
 _KEY = "rebasin_lab"
 
-# safetensors gives these back to NumPy as they were, in the machine's byte order.
-_PLAIN = frozenset(
-    np.dtype(name)
-    for name in (
-        *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
-        *("float16", "float32", "float64", "complex64"),
-    )
-)
-# These it stores under their own names, for other frameworks to read.
-_NAMED = frozenset(
-    np.dtype(getattr(ml_dtypes, name)) for name in ("bfloat16", "float8_e4m3fn", "float8_e5m2")
-)
+# What safetensors gives back to NumPy as it was.
+_PLAIN = {
+    **{"BOOL": np.dtype(bool), "C64": np.dtype(np.complex64)},
+    **{f"I{bits}": np.dtype(f"int{bits}") for bits in (8, 16, 32, 64)},
+    **{f"U{bits}": np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64)},
+    **{f"F{bits}": np.dtype(f"float{bits}") for bits in (16, 32, 64)},
+}
+# And what it stores under names of their own, for other frameworks to read.
+_STORED = _PLAIN | {
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
+    "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
+}
+
+MOST_HEADER_BYTES = 16_000_000  # names, shapes and metadata; 100,000 leaves take 10 MB
+MOST_BYTES = 16_000_000_000  # of arrays, if nothing else says; the paper's widest ResNet has 1 GB
+MOST_UNASKED_BYTES = 100_000_000  # of another model's arrays, to say how it differs
+
+# Whatever may come of a header that is none, or of types that are none.
+_MALFORMED = (AttributeError, LookupError, OverflowError, TypeError, ValueError)
 
 
 class CheckpointError(ValueError):
@@ -56,20 +68,28 @@ def save(path: Path, tree: PyTree, metadata: Mapping[str, Any]) -> None:
     with the same type, shape and bits, in C order.
 
     Raises:
-        ValueError: for a leaf that is no array of such a type, naming it.
+        ValueError: for a leaf that is no array of such a type, naming it; for metadata that are no
+            JSON, or too long.
         OSError: if the file cannot be written (a full disk, say); what was there before stays.
     """
     leaves = pytrees.flatten(tree) | _swapped(tree)
     leaves = {name: _as_array(name, leaf) for name, leaf in leaves.items()}
-    text = json.dumps(metadata)
+    text = _as_text(metadata)
     header = f"{_digest(leaves, text)} {text}"
-    if types := {n: _type_name(x.dtype) for n, x in leaves.items() if x.dtype not in _PLAIN}:
+    plain, stored = _PLAIN.values(), _STORED.values()
+    if types := {n: _type_name(x.dtype) for n, x in leaves.items() if x.dtype not in plain}:
         header += f"\n{json.dumps(types)}"
-    stored = {
-        name: x if x.dtype in _PLAIN | _NAMED else _bytes(x).reshape(*x.shape, x.dtype.itemsize)
+    leaves = {
+        name: x if x.dtype in stored else _bytes(x).reshape(*x.shape, x.dtype.itemsize)
         for name, x in leaves.items()
     }
-    paths.write_atomically(path, safetensors.numpy.save(stored, {_KEY: header}))
+    content = safetensors.numpy.save(leaves, {_KEY: header})
+    if (num_bytes := int.from_bytes(content[:8], "little")) > MOST_HEADER_BYTES:
+        raise ValueError(
+            f"Expected names and metadata of at most {MOST_HEADER_BYTES:,} bytes, to be stored in "
+            f"'{path}'; got {num_bytes:,}. Make arrays of what is long."
+        )
+    paths.write_atomically(path, content)
 
 
 def load(
@@ -89,63 +109,111 @@ def load(
         CheckpointError: if it holds another config or other leaves than expected, or cannot be
             read.
     """
+    most_bytes = MOST_BYTES if like is None else max(_num_bytes(like), MOST_UNASKED_BYTES)
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for
-            raise CheckpointError(f"'{path}' is no file and cannot be read. Move it away.")
-        with safetensors.safe_open(path, framework="numpy") as file:
-            header, _, types = (file.metadata() or {}).get(_KEY, "").partition("\n")
-            stored, _, text = header.partition(" ")
-            types = dict(bounded_json.parsed(types or "{}"))
-            names = [name for name in file.keys() if name not in types]  # noqa: SIM118
-            leaves = {name: file.get_tensor(name) for name in names}
-        if types:
-            leaves |= _typed(path, types)
+        leaves, metadata = _read(path, most_bytes)
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no checkpoint '{path}'.") from None
-    # A type NumPy does not know is a KeyError, what does not fit it a ValueError or TypeError.
-    except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
+    except _MALFORMED as error:
         if isinstance(error, CheckpointError):
             raise
         raise DamagedCheckpointError(
-            f"The checkpoint '{path}' is damaged ({error}) and cannot be used."
+            f"The checkpoint '{path}' is damaged ({texts.in_a_line(str(error), 250)}) and cannot "
+            "be used."
         ) from error
     except OSError as error:
         raise CheckpointError(
             f"The checkpoint '{path}' cannot be read ({error}). Mend that, or move it away."
         ) from error
-    if not stored:
-        raise DamagedCheckpointError(
-            f"'{path}' is damaged, or no checkpoint of rebasin_lab: it is a safetensors file "
-            f"without '{_KEY}' metadata. Read a file of another program with "
-            "safetensors.numpy.load_file."
-        )
-    if stored != _digest(leaves, text):
-        raise DamagedCheckpointError(
-            f"The checkpoint '{path}' is damaged and cannot be used: its SHA-256 is not the one "
-            "stored in it."
-        )
-    try:
-        metadata = bounded_json.parsed(text, finite=False)
-    except ValueError as error:
-        raise CheckpointError(f"The metadata of '{path}' cannot be read: {error}.") from error
     if config is not None:
-        stored_config = metadata.get("config") if isinstance(metadata, dict) else None
-        _check_config(path, dict(config), stored_config or {})
+        stored = metadata.get("config") if isinstance(metadata, dict) else None
+        _check_config(path, dict(config), stored if isinstance(stored, dict) else {})
     tree = pytrees.unflatten(leaves) if like is None else _restructure(path, leaves, like)
     return tree, metadata
 
 
 def peek(path: Path) -> dict[str, Any]:
     """The metadata of a checkpoint, unchecked, without reading its arrays; empty if it has none."""
-    if not path.is_file():
-        return {}
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            text = (file.metadata() or {}).get(_KEY, "").partition(" ")[2].partition("\n")[0]
-            found = bounded_json.parsed(text or "{}", finite=False)
-    except (OSError, ValueError, safetensors.SafetensorError):  # not there, or not whole
+        if not path.is_file():
+            return {}
+        with path.open("rb") as file:
+            _, text, _ = _beside(_header(file))
+        found = bounded_json.parsed(text, finite=False)
+    except (OSError, *_MALFORMED):  # not there, or not whole
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _read(path: Path, most_bytes: int) -> tuple[dict[str, np.ndarray], Any]:
+    """The leaves and metadata of a file; an error that is `_MALFORMED` if it is not whole.
+
+    Leaves share one piece of memory, and can be written to.
+    """
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise CheckpointError(f"'{path}' is no file and cannot be read. Move it away.")
+    with path.open("rb") as file:
+        table = _header(file)
+        seal, text, types = _beside(table)
+        entries = {name: entry for name, entry in table.items() if name != "__metadata__"}
+        num_bytes = os.fstat(file.fileno()).st_size - file.tell()
+        if num_bytes != sum(end - start for start, end in map(_place, entries.values())):
+            raise ValueError("it is cut, or holds more than it says")
+        if num_bytes > most_bytes:
+            raise CheckpointError(
+                f"The checkpoint '{path}' is of another model, or no checkpoint: it holds "
+                f"{num_bytes:,} bytes of arrays; expected at most {most_bytes:,}. Move it away."
+            )
+        content = np.empty(num_bytes, np.uint8)
+        if file.readinto(content) != num_bytes:
+            raise ValueError("it was cut while it was read")
+    leaves = {name: _leaf(content, entry, types.pop(name, "")) for name, entry in entries.items()}
+    if types or seal != _digest(leaves, text):
+        raise ValueError("its SHA-256 is not the one stored in it")
+    return leaves, bounded_json.parsed(text, finite=False)
+
+
+def _header(file: BinaryIO) -> dict[str, Any]:
+    """The table at the start of a safetensors file, which is read to there."""
+    num_bytes = int.from_bytes(file.read(8), "little")
+    if num_bytes > MOST_HEADER_BYTES:
+        raise ValueError(f"its header is of {num_bytes:,} bytes, it says")
+    text = file.read(num_bytes)
+    if len(text) != num_bytes:
+        raise ValueError("it ends in its header")
+    return bounded_json.parsed(text)
+
+
+def _beside(table: Mapping[str, Any]) -> tuple[str, str, dict[str, str]]:
+    """What `save` writes beside the leaves: the SHA-256, the metadata as text, and types."""
+    header, _, types = table.get("__metadata__", {}).get(_KEY, "").partition("\n")
+    seal, _, text = header.partition(" ")
+    if not seal:
+        raise ValueError(
+            f"or no checkpoint of rebasin_lab: a safetensors file without '{_KEY}' metadata. Read "
+            "one of another program with safetensors.numpy.load_file"
+        )
+    return seal, text, dict(bounded_json.parsed(types or "{}"))
+
+
+def _place(entry: Mapping[str, Any]) -> tuple[int, int]:
+    start, end = entry["data_offsets"]
+    return start, end
+
+
+def _leaf(content: np.ndarray, entry: Mapping[str, Any], type_name: str) -> np.ndarray:
+    stored, shape = _STORED[entry["dtype"]], tuple(entry["shape"])
+    dtype = _type(type_name) if type_name else stored
+    if min(shape, default=0) < 0:
+        raise ValueError(f"an array is of shape {shape}, it says")
+    if dtype not in _STORED.values():
+        shape = shape[:-1]  # byte by byte
+    leaf = content[slice(*_place(entry))].view(dtype).reshape(shape)
+    return leaf if leaf.flags.aligned else leaf.copy()
+
+
+def _num_bytes(tree: PyTree) -> int:
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _swapped(tree: PyTree) -> dict[str, np.ndarray]:
@@ -158,21 +226,47 @@ def _swapped(tree: PyTree) -> dict[str, np.ndarray]:
 
 
 def _as_array(name: str, leaf: Any) -> np.ndarray:
+    if name == "__metadata__" or name != name.encode(errors="ignore").decode():
+        raise ValueError(
+            f"Expected names of leaves that can be stored; got {name!r}, which is no text, or has "
+            "another meaning in a safetensors file. Rename it."
+        )
+    expected = f"Expected every leaf to be an array of numbers, to be stored; '{name}'"
     dtype = getattr(leaf, "dtype", None)
     if dtype is None or jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
         what = f"a {type(leaf).__name__}" if dtype is None else f"of type {dtype}"
         raise ValueError(
-            f"Expected every leaf to be an array of numbers, to be stored; '{name}' is {what}. "
-            "Write np.asarray(...) around a number, jax.random.key_data(...) around a key, and "
-            "leave out what is no array."
+            f"{expected} is {what}. Write np.asarray(...) around a number, "
+            "jax.random.key_data(...) around a key, and leave out what is no array."
         )
-    array = np.asarray(leaf, order="C")
+    if isinstance(leaf, np.ma.MaskedArray):
+        raise ValueError(f"{expected} is masked. Store its data and its mask.")
+    try:
+        array = np.asarray(leaf, order="C")
+    except (RuntimeError, TypeError) as error:  # it was deleted, or is being traced
+        reason = texts.in_a_line(str(error), 200)
+        raise ValueError(
+            f"{expected} cannot be read: {reason} Store an array of values."
+        ) from error
     if array.dtype.hasobject or array.dtype.fields or not array.dtype.itemsize:
         raise ValueError(
-            f"Expected every leaf to be an array of numbers, to be stored; '{name}' holds "
-            f"{array.dtype}, which has no bytes of its own. Store its parts as arrays."
+            f"{expected} holds {array.dtype}, which has no bytes of its own. Store its parts as "
+            "arrays."
         )
     return array
+
+
+def _as_text(metadata: Mapping[str, Any]) -> str:
+    """Metadata as JSON that can be read again."""
+    try:
+        text = json.dumps(metadata)
+        bounded_json.parsed(text, finite=False)
+    except (RecursionError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"Expected metadata that can be stored as JSON; these cannot: {error}. Make them "
+            "texts, numbers, lists and dictionaries."
+        ) from error
+    return text
 
 
 def _bytes(array: np.ndarray) -> np.ndarray:
@@ -185,18 +279,8 @@ def _type_name(dtype: np.dtype) -> str:
 
 
 def _type(name: str) -> np.dtype:
-    return np.dtype(getattr(ml_dtypes, name, name))
-
-
-def _typed(path: Path, types: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """The leaves whose types are written beside the metadata, from their bytes."""
-    found = {}
-    for name, tensor in safetensors.deserialize(path.read_bytes()):
-        if name in types:
-            dtype, shape = _type(types[name]), tensor["shape"]
-            shape = shape if dtype in _NAMED else shape[:-1]
-            found[name] = np.frombuffer(tensor["data"], dtype).reshape(shape)
-    return found
+    own = getattr(ml_dtypes, name, None)
+    return np.dtype(own if isinstance(own, type) else name)
 
 
 def _digest(leaves: Mapping[str, np.ndarray], metadata_text: str) -> str:
@@ -219,8 +303,8 @@ def _check_config(path: Path, expected: dict[str, Any], stored: dict[str, Any]) 
             for key in differing
         )
         raise CheckpointError(
-            f"The checkpoint '{path}' belongs to another config ({differences}). Move it away, or "
-            "ask for the config it holds."
+            f"The checkpoint '{path}' belongs to another config "
+            f"({texts.in_a_line(differences, 500)}). Move it away, or ask for the config it holds."
         )
 
 

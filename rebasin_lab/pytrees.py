@@ -15,6 +15,7 @@ real ones, but not matched.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -22,6 +23,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
+
+_WHOLE_NUMBER = re.compile("0|[1-9][0-9]{0,17}")
 
 
 def flatten(tree: PyTree) -> dict[str, Any]:
@@ -40,16 +43,32 @@ def flatten(tree: PyTree) -> dict[str, Any]:
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict:
-    """Nested dicts from "/"-separated paths; a part made of digits becomes an integer key."""
+    """Nested dicts from "/"-separated paths; keys that are all whole numbers become integers.
+
+    Raises:
+        ValueError: if a path goes on where another one ends, as in `{"a": x, "a/b": y}`.
+    """
     tree: dict = {}
     for path, leaf in flat.items():
-        # isdecimal, not isdigit: "\u00b2" is a digit that int() refuses.
-        *parents, last = [int(part) if part.isdecimal() else part for part in path.split("/")]
+        *parents, last = path.split("/")
         node = tree
         for parent in parents:
-            node = node.setdefault(parent, {})
+            node = node.setdefault(parent, {}) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or last in node:
+            raise ValueError(
+                f"Expected paths of which none goes on where another ends; got '{path}' and "
+                "another. Give the structure of the tree, too."
+            )
         node[last] = leaf
-    return tree
+    return _with_integers(tree)
+
+
+def _with_integers(node: Any) -> Any:
+    if not isinstance(node, dict):
+        return node
+    # JAX sorts no mixed keys; and "01" would be the same number as "1".
+    are_numbers = all(_WHOLE_NUMBER.fullmatch(key) for key in node)
+    return {int(k) if are_numbers else k: _with_integers(sub) for k, sub in node.items()}
 
 
 def map_with_path(fn: Callable[[str, Any], Any], tree: PyTree) -> PyTree:

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -175,7 +176,7 @@ def test_what_is_no_file_or_cannot_be_read_is_an_error_and_stays(stored, tmp_pat
     def refuse(*args, **options):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(safetensors, "safe_open", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(checkpoints.CheckpointError, match="cannot be read .*Permission denied"):
         checkpoints.load(stored)
 
