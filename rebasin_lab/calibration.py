@@ -90,7 +90,7 @@ def predicted_logits(
     Raises:
         ValueError: if there are no images, or not a row for each; for NaN in images or parameters.
     """
-    params = pytrees.as_arrays(params)
+    params = pytrees.checked_arrays(params)
     images, outputs = evaluation.checked_images(apply_fn, params, images)
     evaluation.check_logits(outputs, "Only they have probabilities.")
     size = evaluation.batch_size_for(apply_fn, params, images)

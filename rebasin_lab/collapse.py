@@ -62,7 +62,7 @@ def unit_spread(
     Raises:
         ValueError: for no images, or parameters that do not fit.
     """
-    params = pytrees.as_arrays(params)
+    params = pytrees.checked_arrays(params)
     images, _ = evaluation.checked_images(
         activations.apply_fn, params, images, name="images to respond to"
     )

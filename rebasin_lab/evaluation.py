@@ -78,7 +78,7 @@ def evaluate(
         ValueError: if there are no images, or not one label each; for labels that are no classes of
             the network, and for NaN in images, labels or parameters.
     """
-    params = pytrees.as_arrays(params)
+    params = pytrees.checked_arrays(params)
     images, labels = checked_examples(apply_fn, params, images, labels, loss_fn=loss_fn)
     metrics = measure(apply_fn, params, images, labels, loss_fn=loss_fn)
     if math.isnan(metrics.loss):

@@ -5,7 +5,8 @@ The first room: it imports nothing of the lab. It owns one convention, the *path
 and an error message all say `layers/0/kernel`. Trees are any pytree of arrays; what the lab itself
 produces are plain nested dicts, with integer keys for list entries (`nnx.to_pure_dict`).
 
-Leaves are arrays of numbers: of NumPy, JAX, or PyTorch, which are read as NumPy arrays. Two models
+Leaves are arrays of numbers: of NumPy, JAX, or PyTorch, which are read as NumPy arrays; all else (a
+Python number, a text, a function, a PRNG key) is refused by name at every entry. Two models
 are of one architecture if their leaves have the same paths and shapes; `aligned` brings B into the
 containers of A, and what is made of both has A's structure and types. Sums are taken in float32 or
 wider. Leaves that are no floats go the same way everywhere: permutations move them; on a line and
@@ -92,6 +93,22 @@ def as_arrays(tree: PyTree) -> PyTree:
     return map_with_path(lambda path, leaf: leaf, tree)
 
 
+def checked_arrays(params: PyTree, name: str = "", *, or_shapes: bool = False) -> PyTree:
+    """A model as `as_arrays` has it, in which every leaf is an array of numbers.
+
+    Args:
+        params: the model.
+        name: of the model, for errors.
+        or_shapes: `jax.ShapeDtypeStruct` and the like will do, too.
+
+    Raises:
+        ValueError: as `as_arrays` and `check_arrays`.
+    """
+    params = as_arrays(params)
+    check_arrays(params, name, or_shapes=or_shapes)
+    return params
+
+
 def _as_array(path: str, leaf: Any) -> Any:
     if isinstance(leaf, np.ndarray | np.generic):
         return leaf if leaf.dtype.isnative else leaf.astype(leaf.dtype.newbyteorder("="))
@@ -125,9 +142,8 @@ def paired(params_a: PyTree, params_b: PyTree) -> tuple[PyTree, PyTree]:
         ValueError: naming a leaf that is no array of numbers, that only one model has, or that has
             other shapes in the two.
     """
-    params_a, params_b = as_arrays(params_a), as_arrays(params_b)
-    check_arrays(params_a, "params_a")
-    check_arrays(params_b, "params_b")
+    params_a = checked_arrays(params_a, "params_a")
+    params_b = checked_arrays(params_b, "params_b")
     structure = jax.tree.structure(params_a)
     if jax.tree.structure(params_b) != structure:
         flat_a, flat_b = flatten(params_a), _renamed(flatten(params_b), flatten(params_a))
@@ -170,6 +186,17 @@ def aligned(params_a: PyTree, params_b: PyTree) -> tuple[PyTree, PyTree]:
                 f"Expected two models with numbers of one kind; '{path}' is {leaf.dtype} in "
                 f"params_a and {flat_b[path].dtype} in params_b. Convert one of them."
             )
+    return params_a, params_b
+
+
+def aligned_to_match(params_a: PyTree, params_b: PyTree) -> tuple[PyTree, PyTree]:
+    """Two models as `aligned` has them, of real numbers.
+
+    Raises:
+        ValueError: as `aligned`; and for complex numbers, naming the leaf.
+    """
+    params_a, params_b = aligned(params_a, params_b)
+    check_real(params_a, "params_a")  # and so is B
     return params_a, params_b
 
 
@@ -276,6 +303,7 @@ def _paired(params_a: PyTree, params_b: PyTree) -> Iterator[tuple[np.ndarray, np
 
 def num_parameters(params: PyTree) -> int:
     """The number of scalars in a tree."""
+    check_arrays(params, "params", or_shapes=True)
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
 
 
@@ -303,29 +331,36 @@ def check_same_shapes(params_a: PyTree, params_b: PyTree) -> None:
             )
 
 
-def check_arrays(params: PyTree, name: str) -> None:
+def check_arrays(params: PyTree, name: str, *, or_shapes: bool = False) -> None:
     """Check that every leaf is an array of numbers.
+
+    Args:
+        params: a tree.
+        name: of the tree, for errors.
+        or_shapes: `jax.ShapeDtypeStruct` and the like will do, too.
 
     Raises:
         ValueError: naming the first leaf that is not, and what to do.
     """
     for path, leaf in flatten(params).items():
-        if not hasattr(leaf, "dtype"):
+        where = f"{name} '{path}'".strip()
+        if not (hasattr(leaf, "dtype") and hasattr(leaf, "shape")):
             raise ValueError(
-                f"Expected every leaf to be an array; {name} '{path}' is a {type(leaf).__name__}. "
-                "Write np.asarray(...) around a number, and leave out what is no parameter."
+                f"Expected every leaf to be an array; {where} is a {type(leaf).__name__}. Write "
+                "np.asarray(...) around a number, and leave out what is no parameter: apply_fn "
+                "can put it back."
             )
-        if not holds_numbers(leaf):
+        if not holds_numbers(leaf, or_shapes):
             raise ValueError(
-                f"Expected every leaf to hold numbers; {name} '{path}' is a {type(leaf).__name__} "
+                f"Expected every leaf to hold numbers; {where} is a {type(leaf).__name__} "
                 f"of type {leaf.dtype}. Leave it out if it is no parameter, or make it an array of "
                 "a type that JAX has, such as float32."
             )
 
 
-def holds_numbers(leaf: Any) -> bool:
+def holds_numbers(leaf: Any, or_shapes: bool = False) -> bool:
     """True for arrays of NumPy and JAX in the types of JAX, which has no long double."""
-    if not isinstance(leaf, np.ndarray | np.generic | jax.Array):
+    if not or_shapes and not isinstance(leaf, np.ndarray | np.generic | jax.Array):
         return False
     if isinstance(leaf, np.ma.MaskedArray) or leaf.dtype in (np.longdouble, np.clongdouble):
         return False
@@ -346,11 +381,11 @@ def check_floats(params: PyTree, name: str) -> None:
             )
 
 
-def check_finite(params: PyTree, name: str) -> None:
-    """Check that a model holds real numbers, no NaN and no infinity.
+def check_real(params: PyTree, name: str) -> None:
+    """Check that a model holds no complex numbers.
 
     Raises:
-        ValueError: naming the first leaf that does, and how many of its entries are affected.
+        ValueError: naming the first leaf that does.
     """
     for path, leaf in flatten(params).items():
         if np.iscomplexobj(leaf):
@@ -358,6 +393,16 @@ def check_finite(params: PyTree, name: str) -> None:
                 f"Expected real parameters; {name} '{path}' is complex. Write real and imaginary "
                 "parts as two arrays, both with the same axes in the spec."
             )
+
+
+def check_finite(params: PyTree, name: str) -> None:
+    """Check that a model holds real numbers, no NaN and no infinity.
+
+    Raises:
+        ValueError: naming the first leaf that does, and how many of its entries are affected.
+    """
+    check_real(params, name)
+    for path, leaf in flatten(params).items():
         # One that sums to a finite number holds no other; finite ones whose sum is not are counted.
         with np.errstate(over="ignore", invalid="ignore"):
             if np.isfinite(np.sum(np.asarray(leaf))):

@@ -96,12 +96,10 @@ def match(
     check_seed(seed)
     if options.get("start") is not None:
         options["start"] = _as_permutation(options["start"])
-    params_a, params_b = pytrees.aligned(params_a, params_b)
+    params_a, params_b = pytrees.aligned_to_match(params_a, params_b)
     spec.validate(params_a)
     for name, params in {"params_a": params_a, "params_b": params_b}.items():
         pytrees.check_finite(params, name)
-        if method in NEED_GRADIENTS:
-            pytrees.check_floats(params, name)
     return MATCHERS[method](spec, params_a, params_b, seed=int(seed), **options)
 
 

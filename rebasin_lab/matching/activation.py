@@ -79,7 +79,7 @@ def unit_similarities(
     """
     if similarity not in SIMILARITIES:
         raise ValueError(f"Expected a similarity among {list(SIMILARITIES)}; got {similarity!r}.")
-    params_a, params_b = pytrees.aligned(params_a, params_b)
+    params_a, params_b = pytrees.aligned_to_match(params_a, params_b)
     batches = _batches(data, batch_size, num_images, apply_fn, params_a)
     first = next(batches, None)
     if first is None:
@@ -146,7 +146,7 @@ def activation_matching(
         ValueError: as `unit_similarities`; or if units of a group show nowhere.
     """
     start = time.perf_counter()
-    params_a, params_b = pytrees.aligned(params_a, params_b)
+    params_a, params_b = pytrees.aligned_to_match(params_a, params_b)
     similarities = unit_similarities(
         spec,
         params_a,

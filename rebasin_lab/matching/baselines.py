@@ -46,7 +46,7 @@ def random_matching(
         Its objective is <A, B>, then <A, pi(B)>, which may be less; it has made no sweep.
     """
     start = time.perf_counter()
-    params_a, params_b = pytrees.aligned(params_a, params_b)
+    params_a, params_b = pytrees.aligned_to_match(params_a, params_b)
     permutation = random_permutation(spec, params_b, seed=seed)
     moved = apply_permutation(spec, permutation, params_b)
     return MatchingResult(
@@ -133,7 +133,7 @@ def greedy_matching(
             "the same in every slot."
         )
     order = _checked_order(spec, order)
-    params_a, params_b = pytrees.aligned(params_a, params_b)
+    params_a, params_b = pytrees.aligned_to_match(params_a, params_b)
     pieces_spec, pieces_a = split_into_pieces(spec, _in_float64(params_a))
     _, pieces_b = split_into_pieces(spec, _in_float64(params_b))
     current = identity_permutation(pieces_spec, pieces_b)
@@ -196,7 +196,8 @@ def steepest_descent_matching(
         ValueError: as `weight_matching`, or if the gradient is not finite.
     """
     start = time.perf_counter()
-    params_a, params_b = pytrees.aligned(params_a, params_b)
+    params_a, params_b = pytrees.aligned_to_match(params_a, params_b)
+    pytrees.check_floats(params_a, "params_a")  # and so is B
     gradient = train_loss_gradient(apply_fn, params_a, data, batch_size=batch_size, loss_fn=loss_fn)
     pytrees.check_finite(gradient, "the gradient of the train loss at params_a")
     downhill = jax.tree.map(np.negative, gradient)
@@ -229,7 +230,8 @@ def train_loss_gradient(
         ValueError: for a batch size below 1, and as `evaluate`.
     """
     evaluation.check_count(batch_size, "a batch size")
-    params = pytrees.as_arrays(params)
+    params = pytrees.checked_arrays(params, "params")
+    pytrees.check_floats(params, "params")
     images, labels = evaluation.checked_examples(
         apply_fn,
         params,

@@ -75,7 +75,10 @@ def weight_problem(
             would move nothing that counts.
     """
     ignored = ignored_leaves(spec, ignore)
-    pieces_spec, *pair = _pieces(spec, *pytrees.paired(params_a, params_b))
+    params_a, params_b = pytrees.paired(params_a, params_b)
+    for name, params in {"params_a": params_a, "params_b": params_b}.items():
+        pytrees.check_real(params, name)
+    pieces_spec, *pair = _pieces(spec, params_a, params_b)
     pair = [
         {path: x for path, x in pieces.items() if path.rpartition("#")[0] not in ignored}
         for pieces in pair
@@ -90,6 +93,9 @@ def weight_problem(
     exponents = [_exponent(pieces) for pieces in pair]
     pair = [_as_float32(pieces, e) for pieces, e in zip(pair, exponents, strict=True)]
     lengths = tuple(math.sqrt(products.inner_product(x.values(), x.values())) for x in pair)
+    if not np.isfinite(lengths).all():
+        for name, params in {"params_a": params_a, "params_b": params_b}.items():
+            pytrees.check_finite(params, name)
     offset = 0.0
     for path, names in pieces_spec.axes.items():
         arrays = [pieces[path] for pieces in pair]

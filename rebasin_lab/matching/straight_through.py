@@ -110,7 +110,8 @@ def straight_through_matching(
             f"Expected patience of at least 0 and a learning rate above 0; got {patience} and "
             f"{learning_rate}."
         )
-    params_a, params_b = pytrees.aligned(params_a, params_b)
+    params_a, params_b = pytrees.aligned_to_match(params_a, params_b)
+    pytrees.check_floats(params_a, "params_a")  # and so is B
     examples = evaluation.checked_examples(
         apply_fn,
         params_a,

@@ -5,11 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 
 from rebasin_lab import pytrees
 
-Arrays = Mapping[str, np.ndarray]  # a network by path, or a sum of networks
+# A network by path, or a sum of networks; NumPy makes scalars of sums of leaves without axes.
+Arrays = Mapping[str, np.ndarray | np.generic]
 
 
 def average(networks: Sequence[PyTree], weights: Sequence[float] | None = None) -> PyTree:
@@ -57,9 +58,11 @@ def aligned_networks(networks: Sequence[PyTree]) -> list[PyTree]:
     return found
 
 
-def sum_of(networks: Iterable[Mapping], weights: Sequence[float]) -> dict[str, np.ndarray]:
+def sum_of(
+    networks: Iterable[Mapping], weights: Sequence[float]
+) -> dict[str, np.ndarray | np.generic]:
     """The weighted sum of networks by path, in float64."""
-    total: dict[str, np.ndarray] = {}
+    total: dict[str, np.ndarray | np.generic] = {}
     for params, weight in zip(networks, weights, strict=True):
         if weight == 0:
             continue  # zero times infinity is no zero
@@ -70,15 +73,17 @@ def sum_of(networks: Iterable[Mapping], weights: Sequence[float]) -> dict[str, n
     return total
 
 
-def mean_of(networks: Iterable[Mapping], weights: Sequence[float]) -> dict[str, np.ndarray]:
+def mean_of(
+    networks: Iterable[Mapping], weights: Sequence[float]
+) -> dict[str, np.ndarray | np.generic]:
     """Their weighted mean."""
     return {path: x / math.fsum(weights) for path, x in sum_of(networks, weights).items()}
 
 
-def replaced(params: PyTree, arrays: Mapping[str, np.ndarray]) -> PyTree:
+def replaced(params: PyTree, arrays: Arrays) -> PyTree:
     """A model with arrays in the place of some leaves, in the types of those."""
 
-    def replace(path: str, leaf: Any) -> Array | np.ndarray:
+    def replace(path: str, leaf: Any) -> Any:
         return leaf if path not in arrays else pytrees.in_type_of(leaf, arrays[path])
 
     return pytrees.map_with_path(replace, params)

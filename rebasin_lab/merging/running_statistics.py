@@ -57,7 +57,7 @@ def reestimate_statistics(
     evaluation.check_count(batch_size, "batch_size")
     if num_batches is not None:
         evaluation.check_count(num_batches, "num_batches")
-    params = pytrees.as_arrays(params)
+    params = pytrees.checked_arrays(params)
     images = evaluation.checked_array(images, "images to measure statistics on")
     if missing := sorted(model.statistics_paths - pytrees.flatten(params).keys()):
         raise ValueError(

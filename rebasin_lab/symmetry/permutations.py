@@ -72,6 +72,7 @@ def apply_permutation(spec: PermutationSpec, permutation: Permutation, params: P
         ValueError: if spec and params disagree, or an entry is no permutation of its size.
     """
     _check_permutation(permutation, spec.shapes(params))
+    pytrees.check_arrays(params, "params")
     if spec.is_plain:
         return pytrees.map_with_path(
             lambda path, leaf: permute_axes(leaf, spec.axes[path], permutation), params

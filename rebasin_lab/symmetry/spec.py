@@ -135,12 +135,8 @@ class PermutationSpec:
         self.all_sizes(params)
 
     def _check_leaves(self, params: PyTree) -> None:
+        pytrees.check_arrays(params, "", or_shapes=True)
         leaves = pytrees.flatten(params)
-        if no_arrays := sorted(path for path, leaf in leaves.items() if not hasattr(leaf, "shape")):
-            raise ValueError(
-                f"Expected every leaf to be an array; '{no_arrays[0]}' is a "
-                f"{type(leaves[no_arrays[0]]).__name__}. Take the arrays out of the model first."
-            )
         variables = {pytrees.without_variable(path): path for path in leaves}
         if set(leaves) != set(self.axes) == set(variables):
             raise ValueError(

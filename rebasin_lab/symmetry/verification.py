@@ -78,7 +78,7 @@ def largest_change(
     shift: bool = True,
 ) -> float:
     """As `verify_equivalence`, for trials by their seeds; without a shift at `params` alone."""
-    params = pytrees.as_arrays(params)
+    params = pytrees.checked_arrays(params)
     is_wide = computes_in_float64(apply_fn, params, inputs)
     jitted = jax.jit(apply_fn)
     worst = 0.0

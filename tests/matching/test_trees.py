@@ -229,6 +229,102 @@ def test_a_network_may_be_held_by_anything(name, tiny_data):
         assert_alike(ALONE[name](spec_for(params), params, tiny_data), wanted, params)
 
 
+FLOATS_ONLY = ("match straight_through", "straight_through called directly", "gradient")
+FLOATS_ONLY += ("match steepest_descent", "steepest_descent called directly")
+
+NUMBERS = {
+    "int32": np.arange(12, dtype=np.int32),
+    "a scalar": np.int64(3),
+    "uint8": jnp.arange(12, dtype=jnp.uint8),
+    "bool": np.ones(12, bool),
+    "a key of old": jax.random.PRNGKey(0),
+}
+NO_NUMBERS = {
+    "a key": jax.random.key(0),
+    "a text": "relu",
+    "bytes": b"relu",
+    "a function": jax.nn.relu,
+    "a float of Python": 1.5,
+    "an int of Python": 3,
+    "a bool of Python": True,
+    "objects": np.array([None] * 12),
+    "texts": np.array(["a"] * 12),
+    "dates": np.array(["2020-01-01"] * 12, "M8[D]"),
+    "long doubles": np.zeros(12, np.longdouble),
+    "records": np.zeros(12, [("x", "f4")]),
+}
+
+
+def with_extra(leaf):
+    """Two networks and a spec with one more leaf, which no permutation moves, in a third one."""
+    axes = (None,) * np.ndim(leaf)
+    spec = rl.PermutationSpec({**SPEC.axes, "extra": axes})
+    return spec, {**draw(0), "extra": leaf}, {**draw(1), "extra": leaf}
+
+
+def called(name, spec, a, b, data):
+    return PAIRS[name](spec, a, b, data) if name in PAIRS else ALONE[name](spec, a, data)
+
+
+# With a third network of its own, which has no such leaf.
+EVERYWHERE = [name for name in (*PAIRS, *ALONE) if not name.startswith("contour")]
+
+
+@pytest.mark.parametrize("name", EVERYWHERE)
+def test_numbers_that_are_no_floats_go_along_everywhere(name, tiny_data):
+    for kind in ("a scalar", "bool") if name in SLOW else NUMBERS:
+        args = with_extra(NUMBERS[kind])
+        if name in FLOATS_ONLY:
+            with pytest.raises(ValueError, match="to take a gradient; params(_a)? 'extra' is"):
+                called(name, *args, tiny_data)
+            continue
+        got = called(name, *args, tiny_data)
+        if isinstance(got, dict) and "extra" in got:
+            jitted = name == "lerp under jit"  # where JAX has 32 bits
+            wanted = jnp.asarray(NUMBERS[kind]) if jitted else NUMBERS[kind]
+            assert got["extra"].dtype == wanted.dtype
+            np.testing.assert_array_equal(got["extra"], NUMBERS[kind])
+
+
+@pytest.mark.parametrize("kind", NO_NUMBERS)
+def test_what_is_no_number_is_refused_by_name_everywhere(kind, tiny_data):
+    args = with_extra(NO_NUMBERS[kind])
+    for name in EVERYWHERE:
+        if name == "lerp under jit":
+            continue  # JAX refuses it, or makes a number of it
+        with pytest.raises(ValueError, match="every leaf to .* '(0/)?extra' is a"):
+            called(name, *args, tiny_data)
+
+
+def test_none_is_no_leaf(tiny_data):
+    for name in EVERYWHERE:
+        if name not in SLOW:
+            _, a, b = with_extra(None)
+            called(name, SPEC, a, b, tiny_data)
+
+
+COMPLEX = np.arange(12) * 1j
+
+
+@pytest.mark.parametrize("name", [name for name in EVERYWHERE if name in PAIRS])
+def test_complex_numbers_are_measured_and_averaged_but_not_matched(name, tiny_data):
+    args = with_extra(COMPLEX)
+    if name in ("lerp", "lerp under jit", "average", "distance", "curve", "ensemble"):
+        called(name, *args, tiny_data)
+    else:
+        with pytest.raises(ValueError, match="Expected (real|floating-point) .* 'extra' is comp"):
+            called(name, *args, tiny_data)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_named_where_a_matcher_is_called(value, normalize):
+    broken = draw(1)
+    broken["layers"][1]["kernel"][2, 3] = value
+    with pytest.raises(ValueError, match="params_b 'layers/1/kernel' holds 1 NaN or infinite"):
+        matching.weight_matching(SPEC, draw(0), broken, normalize=normalize)
+
+
 def test_a_spec_without_flax_variables_says_what_to_do():
     params = KINDS["nnx.State"](draw(0))
     for call in (

@@ -330,5 +330,5 @@ def test_python_control_flow_on_values_is_refused():
 
 
 def test_leaf_that_is_no_array_is_named():
-    with pytest.raises(ValueError, match="every parameter to be an array; 'act' is a builtin_func"):
+    with pytest.raises(ValueError, match="every leaf to be an array; 'act' is a builtin_func"):
         rl.infer_permutation_spec(two_layers(), {**TWO_LAYERS, "act": print}, draw(5, 4))

@@ -135,7 +135,7 @@ def trace_activations(
     """
     if where not in ("read", "written"):
         raise ValueError(f"Expected where to be 'read' or 'written'; got {where!r}.")
-    params = pytrees.as_arrays(params)
+    params = pytrees.checked_arrays(params, or_shapes=True)
     try:
         plan = sites.make_plan(apply_fn, spec, params, example_inputs, where=where)
     except Unproven as doubt:

@@ -72,14 +72,8 @@ def infer_permutation_spec(
         UserWarning: if a primitive of which nothing is known holds axes that might be free without
             it: a callback to the host, a kernel of Pallas. It names these with their lines.
     """
-    params = pytrees.as_arrays(params)
+    params = pytrees.checked_arrays(params, or_shapes=True)
     leaves = pytrees.flatten(params)
-    for path, leaf in leaves.items():
-        if not _is_array(leaf):
-            raise ValueError(
-                f"Expected every parameter to be an array; '{path}' is a {type(leaf).__name__}. "
-                "Take the arrays out of the model first and close over the rest."
-            )
     closed = trace(apply_fn, params, example_inputs)
     reading, parameters = _read_to_the_end(closed, leaves, assume_no_ties)
     if reading.opaque:
