@@ -215,9 +215,11 @@ def closed_form_error(name: str, lambdas: Float[np.ndarray, " n"]) -> Float[np.n
         lambdas: in [0, 1].
 
     Raises:
-        ValueError: for another name.
+        ValueError: for another name, or lambdas outside [0, 1].
     """
     _permutation(name)
+    if not ((lambdas >= 0) & (lambdas <= 1)).all():
+        raise ValueError(f"Expected lambdas in [0, 1], where the formulas hold; got {lambdas}.")
     near = np.minimum(lambdas, 1 - lambdas)
     far = 1 - near
     if name == "swap both":

@@ -370,7 +370,13 @@ def check_parameters(params: PyTree, name: str) -> None:
         ValueError: naming the first leaf that does, and how many of its entries.
     """
     for path, leaf in pytrees.flatten(params).items():
-        _check_numbers(leaf, f"{name} '{path}'", "Did their training diverge?")
+        kind = getattr(getattr(leaf, "dtype", None), "kind", type(leaf).__name__)
+        if kind in ("O", "S", "U", "M", "str", "bytes", "function"):
+            raise ValueError(
+                f"Expected numbers in {name} '{path}'; got {getattr(leaf, 'dtype', leaf)!r}. Leave "
+                "out what is no parameter."
+            )
+        _check_no_nan(leaf, f"{name} '{path}'", "Did their training diverge?")
 
 
 def check_function(function: Any, name: str, arguments: Sequence[str] = ()) -> None:
@@ -407,15 +413,18 @@ def check_function(function: Any, name: str, arguments: Sequence[str] = ()) -> N
         ) from error
 
 
-def _check_numbers(array: Any, name: str, advice: str) -> None:
+def _check_numbers(array: Array | np.ndarray, name: str, advice: str) -> None:
     """Check that there are numbers in an array, and no NaN."""
-    dtype = getattr(array, "dtype", None)
-    if dtype is not None and not pytrees.holds_numbers(array):
+    if not pytrees.holds_numbers(array):
         raise ValueError(
-            f"Expected numbers in {name}, in a type that JAX has; got {dtype}. Convert them to "
-            "float32 or int32."
+            f"Expected numbers in {name}, in a type that JAX has; got {array.dtype}. Convert them "
+            "to float32 or int32."
         )
-    if not np.size(array) or (dtype is not None and not jnp.issubdtype(dtype, jnp.inexact)):
+    _check_no_nan(array, name, advice)
+
+
+def _check_no_nan(array: Any, name: str, advice: str) -> None:
+    if not np.size(array) or not jnp.issubdtype(jnp.result_type(array), jnp.inexact):
         return
     if np.isnan(np.min(np.asarray(array))):
         bad = int(np.isnan(np.asarray(array)).sum())
@@ -476,8 +485,8 @@ def _check_losses(outputs: Any, labels: Array | np.ndarray, loss_fn: Callable, n
     _check_numbers(labels, f"the labels of {name}", "Give losses of them weight 0, and a number.")
     size = min(BATCH_SIZE, len(labels))
     of_batch = jax.ShapeDtypeStruct((size, *labels.shape[1:]), labels.dtype)
-    with _in_jax("loss_fn"):
-        losses = jax.eval_shape(loss_fn, outputs, of_batch)
+    with _traceable("loss_fn", outputs=outputs, labels=of_batch):
+        jaxpr, losses = jax.make_jaxpr(loss_fn, return_shape=True)(outputs, of_batch)
     pair = isinstance(losses, tuple) and len(losses) == 2
     parts = losses if pair else (losses,)
     shapes = [getattr(one, "shape", None) for one in parts]
@@ -490,32 +499,64 @@ def _check_losses(outputs: Any, labels: Array | np.ndarray, loss_fn: Callable, n
         raise ValueError(
             f"Expected loss_fn to return real numbers; got {wrong[0]}. Take their absolute values."
         )
-    most = max(math.prod(x.shape) for x in (*jax.tree.leaves(outputs), of_batch))
-    if shapes[0] and (shapes[0][0] != size or math.prod(shapes[0]) > most):
+    taken = (*jax.tree.leaves(outputs), of_batch)
+    most = max(math.prod(x.shape) for x in taken)
+    # Of a mean no shape tells that [n, 1] outputs and [n] labels made it of n * n pairs.
+    are_columns = size > 1 and most == size and len({x.shape for x in taken}) > 1
+    crossed = [shape for shape in _shapes_in(jaxpr.jaxpr) if shape.count(size) > 1]
+    wrong = shapes[0] and (shapes[0][0] != size or math.prod(shapes[0]) > most)
+    if wrong or (are_columns and crossed):
         raise ValueError(
-            f"Expected loss_fn to return a loss for each label; got losses of shape {shapes[0]} "
-            f"for labels of shape {of_batch.shape} and outputs of "
-            f"{jax.tree.map(lambda one: one.shape, outputs)}. Give both one shape first, or "
-            "they are paired all with all."
+            "Expected loss_fn to compute a loss for each label; got arrays of shape "
+            f"{shapes[0] if wrong else crossed[0]} for labels of shape {of_batch.shape} and "
+            f"outputs of {jax.tree.map(lambda one: one.shape, outputs)}. Give both one shape "
+            "first, or they are paired all with all."
         )
 
 
 @contextlib.contextmanager
-def _in_jax(name: str) -> Iterator[None]:
-    """Say what to do about a function that cannot be traced."""
+def _traceable(name: str, **arguments: Any) -> Iterator[None]:
+    """Say what a caller's function was called with, and what to do, if it cannot be traced."""
     try:
         yield
-    except (
-        jax.errors.ConcretizationTypeError,
-        jax.errors.NonConcreteBooleanIndexError,
-        jax.errors.TracerArrayConversionError,
-        jax.errors.TracerIntegerConversionError,
-    ) as error:
+    # Whatever it raises, the advice is the same. What the lab says of it itself, stays.
+    except Exception as error:
+        text = texts.in_a_line(" ".join(str(error).split("\n\n")[0].split()), 400)
+        if isinstance(error, ValueError) and text.startswith("Expected "):
+            raise
+        advice = "Check that they belong to this function."
+        if isinstance(error, jax.errors.JAXTypeError | jax.errors.JAXIndexError):
+            advice = (
+                "It is compiled: write jnp in place of np, and jnp.where in place of if on values."
+            )
+        listed = " and ".join(
+            f"{what} of {_shapes_of(argument)}" for what, argument in arguments.items()
+        )
         raise ValueError(
-            f"Expected {name} to be written in JAX, since it is compiled: it turned an array into "
-            "one of NumPy, or into a number. Write jnp in place of np, and jnp.where in place of "
-            f"if. ({texts.in_a_line(str(error).partition(chr(10))[0], 300)})"
+            f"Expected {name} to take {listed}; it raised {type(error).__name__}: {text} {advice}"
         ) from error
+
+
+def _shapes_of(tree: PyTree) -> str:
+    """Types and shapes of the first leaves."""
+    leaves = [f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(tree)]
+    return ", ".join(leaves[:3]) + (f" and {len(leaves) - 3} more" if len(leaves) > 3 else "")
+
+
+def _shapes_in(jaxpr: Any) -> Iterator[tuple[int, ...]]:
+    """Of all arrays that are computed, in loops and calls, too."""
+    for equation in jaxpr.eqns:
+        yield from (getattr(variable.aval, "shape", ()) for variable in equation.outvars)
+        for inner in _jaxprs_in(equation):
+            yield from _shapes_in(inner)
+
+
+def _jaxprs_in(equation: Any) -> Iterator[Any]:
+    for value in equation.params.values():
+        for one in value if isinstance(value, (tuple, list)) else (value,):
+            inner = getattr(one, "jaxpr", one)
+            if hasattr(inner, "eqns"):
+                yield inner
 
 
 def _dtype(array: Any) -> Any:
@@ -529,7 +570,8 @@ def _forward_pass(
     leaves, structure = jax.tree.flatten(params)
     shapes = tuple(jax.ShapeDtypeStruct(np.shape(leaf), _dtype(leaf)) for leaf in leaves)
     batch = jax.ShapeDtypeStruct((size, *images.shape[1:]), _dtype(images))
-    with _in_jax("apply_fn"):
+    params = jax.tree.unflatten(structure, shapes)
+    with _traceable("apply_fn", parameters=params, images=batch):
         return _traced(apply_fn, structure, shapes, batch)
 
 
@@ -551,15 +593,7 @@ def _bytes(jaxpr: Any) -> tuple[int, int]:
             * getattr(getattr(aval, "dtype", 0), "itemsize", 0)
             for aval in (variable.aval for variable in equation.outvars)
         ]
-        inside = [
-            _bytes(inner)
-            for value in equation.params.values()
-            for inner in (
-                getattr(one, "jaxpr", one)
-                for one in (value if isinstance(value, (tuple, list)) else (value,))
-            )
-            if hasattr(inner, "eqns")
-        ]
+        inside = [_bytes(inner) for inner in _jaxprs_in(equation)]
         largest = max([largest, *computed, *(one for one, _ in inside)])
         total += max(sum(computed), sum(all_inside for _, all_inside in inside))
     return largest, total

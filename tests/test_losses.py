@@ -381,7 +381,7 @@ def gathered(apply_fn, nets, images, labels):
 
 # Entry -> a call with (apply_fn, three networks, images, labels), of which the result is numbers.
 ENTRIES = {
-    "evaluate": lambda f, nets, x, y: rl.evaluate(f, nets[0], x, y),
+    "evaluate": lambda f, nets, x, y, **options: rl.evaluate(f, nets[0], x, y, **options),
     "curve": line,
     "contour": plane,
     "compare": compared,
@@ -510,6 +510,9 @@ FUNCTION_MISTAKES = {
     "one argument": lambda params: params,
     "three arguments": lambda params, x, key: hidden(params, x),
     "unhashable": Unhashable(),
+    "raises": lambda params, x: params["nowhere"],
+    "does not fit": lambda params, x: x @ params["w2"],
+    "of other images": lambda params, x: hidden(params, x[:, :4]),
 }
 OUTPUT_MISTAKES = {
     "a pair": lambda params, x: (hidden(params, x), x),
@@ -533,6 +536,69 @@ def mistakes():
         if entry not in WITHOUT_LABELS or entry == "logits":
             wrong["outputs"] = OUTPUT_MISTAKES
         yield from ((entry, what, kind) for what, kinds in wrong.items() for kind in kinds)
+
+
+LOSS_MISTAKES = {
+    "no function": "mean squared",
+    "one argument": lambda z: z.mean(),
+    "NumPy": lambda z, y: np.mean((np.asarray(z) - y[:, None]) ** 2),
+    "an if": lambda z, y: z.mean() if z.mean() > 0 else -z.mean(),
+    "does not fit": lambda z, y: ((z - y) ** 2).mean(),  # [60, 5] and [60]
+    "raises": lambda z, y: z["logits"],
+    "all with all": lambda z, y: (z[:, :1] - y[None]) ** 2,
+    "nothing": lambda z, y: None,
+    "three": lambda z, y: (z, y, y),
+    "weights of another shape": lambda z, y: (z, y),
+    "complex": lambda z, y: z[:, 0] * 1j,
+}
+LOSSES = ("evaluate", "curve", "contour", "compare", "walk", "straight-through", "steepest descent")
+
+
+@pytest.mark.parametrize("entry", LOSSES)
+@pytest.mark.parametrize("kind", LOSS_MISTAKES)
+def test_a_loss_that_is_none_is_refused_in_a_sentence(entry, kind):
+    with pytest.raises(ValueError, match="Expected .*loss_fn") as refusal:
+        ENTRIES[entry](hidden, PARAMS, IMAGES, LABELS, loss_fn=LOSS_MISTAKES[kind])
+    assert "\n" not in str(refusal.value)
+    assert len(str(refusal.value)) < 900
+
+
+@pytest.mark.parametrize("entry", LOSSES)
+def test_a_mean_over_all_pairs_is_refused(entry):
+    """Outputs [n, 1] and targets [n] make n * n differences, and their mean is a number."""
+    column = lambda params, x: hidden(params, x)[:, :1]  # noqa: E731
+    targets = LABELS.astype(np.float32)
+    message = r"shape \(60, 60\) for labels of shape \(60,\)"
+    # Tests refuse such sums anyway; a user's JAX makes them.
+    with jax.numpy_rank_promotion("allow"), pytest.raises(ValueError, match=message):
+        ENTRIES[entry](column, PARAMS, IMAGES, targets, loss_fn=mean_squared)
+    ENTRIES[entry](column, PARAMS, IMAGES, targets[:, None], loss_fn=mean_squared)
+
+
+PARAMETER_MISTAKES = {
+    "NaN": {"w1": spoiled(PARAMS[0]["w1"], (2, 3), np.nan), "w2": PARAMS[0]["w2"]},
+    "a text": {"w1": "weights", "w2": PARAMS[0]["w2"]},
+    "texts": {"w1": PARAMS[0]["w1"].astype(str), "w2": PARAMS[0]["w2"]},
+    "objects": {"w1": PARAMS[0]["w1"].astype(object), "w2": PARAMS[0]["w2"]},
+    "a function": {"w1": hidden, "w2": PARAMS[0]["w2"]},
+    "one missing": {"w1": PARAMS[0]["w1"]},
+    "a list": [PARAMS[0]["w1"]],
+    "nothing": None,
+    "of other images": {"w1": PARAMS[0]["w1"][:7], "w2": PARAMS[0]["w2"]},
+}
+
+
+@pytest.mark.parametrize("entry", [name for name in ENTRIES if name != "running statistics"])
+@pytest.mark.parametrize("kind", PARAMETER_MISTAKES)
+def test_parameters_that_are_none_are_refused_in_a_sentence(entry, kind):
+    with pytest.raises(ValueError, match="Expected") as refusal:
+        ENTRIES[entry](hidden, [PARAMETER_MISTAKES[kind]] * 3, IMAGES, LABELS)
+    assert type(refusal.value) is ValueError
+
+
+def test_running_statistics_are_those_of_a_model():
+    with pytest.raises(ValueError, match="a model with statistics_paths and apply_training"):
+        merging.reestimate_statistics(hidden, PARAMS[0], IMAGES)
 
 
 @pytest.mark.parametrize(("entry", "what", "kind"), list(mistakes()))
