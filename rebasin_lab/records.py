@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from rebasin_lab import checkpoints, experiments, identity, paths, pytrees
+from rebasin_lab import checkpoints, experiments, identity, paths, pytrees, texts
 from rebasin_lab.matching import assignment
 
 T = TypeVar("T")
@@ -65,21 +65,42 @@ def remembered(fn: Callable[..., T], /, *args: Any, **options: Any) -> T:
     call = _call(fn, args, options)
     path = records_dir() / f"{call}.safetensors"
     try:
-        arrays, metadata = checkpoints.load(path, config={"call": call})
-        return _decoded(metadata["result"], pytrees.flatten(arrays))
+        return _read(path, call)
     except FileNotFoundError:
         pass
     except checkpoints.CheckpointError as error:
         warnings.warn(f"{error} It is computed again.", stacklevel=2)
     result = fn(*args, **options)
     arrays: dict[str, np.ndarray] = {}
-    encoded = _encoded(result, arrays)
+    try:
+        encoded = _encoded(result, arrays)
+    except RecursionError:
+        raise ValueError(
+            "Expected a result that does not hold itself; got one that does."
+        ) from None
     metadata = {"config": {"call": call}, "function": identity.name_of(fn), "result": encoded}
     try:
         checkpoints.save(path, arrays, metadata)
-    except OSError as error:  # the result is worth more than its record
+    except (OSError, ValueError) as error:  # the result is worth more than its record
         warnings.warn(f"{error} The result is not kept.", stacklevel=2)
     return _decoded(json.loads(json.dumps(encoded)), arrays)
+
+
+def _read(path: Path, call: str) -> Any:
+    """The result that a record holds.
+
+    Raises:
+        FileNotFoundError: if there is no such record.
+        CheckpointError: if it is damaged, or another's, or holds no result.
+    """
+    arrays, metadata = checkpoints.load(path, config={"call": call})
+    try:
+        return _decoded(metadata["result"], pytrees.flatten(arrays))
+    except (AttributeError, ImportError, LookupError, TypeError, ValueError) as error:
+        reason = texts.in_a_line(f"{type(error).__name__}: {error}", 200)
+        raise checkpoints.CheckpointError(
+            f"The record '{path}' holds no result ({reason})."
+        ) from error
 
 
 def _call(fn: Callable, args: tuple[Any, ...], options: Mapping[str, Any]) -> str:
@@ -121,9 +142,9 @@ def _encoded(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     match value:
         case None | bool() | int() | float() | str():
             return value
-        case np.generic():
+        case np.generic() if isinstance(value.item(), bool | int | float | str):
             return value.item()
-        case np.ndarray() | jax.Array():
+        case np.ndarray() | jax.Array() if _has_values(value):
             name = str(len(arrays))
             arrays[name] = np.asarray(value)
             return {"array": name}
@@ -151,7 +172,14 @@ def _decoded(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
             return {key: _decoded(item, arrays) for key, item in items}
         case {"record": name, "fields": fields}:
             return _record_class(name)(**_decoded(fields, arrays))
+        case dict() | list():
+            raise ValueError(f"Expected what stands for a result; got {value!r}.")
     return value
+
+
+def _has_values(array: np.ndarray | jax.Array) -> bool:
+    """False for what NumPy has no type for, such as keys."""
+    return not jax.dtypes.issubdtype(array.dtype, jax.dtypes.extended)
 
 
 def _class_name(value: Any) -> str:

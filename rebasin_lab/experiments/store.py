@@ -137,6 +137,7 @@ def _restored(
     if found is None or not _are_whole(experiment.snapshot_epochs, model, final, then):
         return None
     params, metadata = found
+    _check_is_of(metadata, final, final)
     return Trained(
         model,
         jax.device_put(params),
@@ -198,9 +199,13 @@ def is_stored(
 
 def epochs_stored(path: Path) -> int:
     """How many epochs of the network that is kept at this path are there; others may train it."""
-    if history := checkpoints.peek(path).get("history"):
-        return len(history["train_loss"])
-    return checkpoints.peek(_partial_path(path)).get("epoch", 0)
+    match checkpoints.peek(path):
+        case {"history": {"train_loss": [*losses]}}:
+            return len(losses)
+    match checkpoints.peek(_partial_path(path)):
+        case {"epoch": int() as epoch}:
+            return epoch
+    return 0
 
 
 def describe(experiment: Experiment, data: datasets.Dataset) -> dict[str, Any]:
@@ -299,12 +304,19 @@ def _load_snapshot(final: Path, epoch: int, like: PyTree) -> PyTree:
     """
     path = _snapshot_path(final, epoch)
     params, metadata = checkpoints.load(path, like=like)
-    if not _is_of(metadata, final, epoch):
-        raise checkpoints.CheckpointError(
-            f"Expected '{path}' to hold the network '{final.stem}' after epoch {epoch}; it holds "
-            "another one."
-        )
+    _check_is_of(metadata, path, final, epoch)
     return params
+
+
+def _check_is_of(
+    metadata: dict[str, Any], path: Path, final: Path, epoch: int | None = None
+) -> None:
+    if not _is_of(metadata, final, epoch):
+        when = "" if epoch is None else f" after epoch {epoch}"
+        raise checkpoints.CheckpointError(
+            f"Expected '{path}' to hold the network '{final.stem}'{when}; it holds another one. "
+            "Move it away."
+        )
 
 
 def _are_whole(epochs: Sequence[int], model: models.Model, final: Path, then: str) -> bool:
