@@ -19,10 +19,12 @@ from typing import Any
 import matplotlib.style
 from matplotlib.figure import Figure
 
-from rebasin_lab import datasets, experiments, paths, plots
+from rebasin_lab import bounded_json, datasets, experiments, paths, plots, texts
+from rebasin_lab.plots import shapes
 
 STYLE_FILE = Path(__file__).with_name("lab.mplstyle")
 PNG_DPI = 150
+MOST_SQUARE_INCHES = 5_000  # of a figure; half a gigabyte of pixels
 
 # matplotlib's settings are global, and widget callbacks may run on another thread.
 _drawing = threading.Lock()
@@ -84,11 +86,10 @@ def save_figure(
         The path of the JSON file.
 
     Raises:
-        ValueError: for an unknown plot, or a name that is none, such as a path.
+        ValueError: for a name that is none, such as a path, for an unknown plot, and for numbers
+            that are not what it draws.
     """
     paths.checked_name(name, "the name of a figure")
-    if plot not in plots.PLOTS:
-        raise ValueError(f"Expected a plot among {sorted(plots.PLOTS)}; got {plot!r}.")
     record = {
         "plot": plot,
         "size_inches": list(size),
@@ -100,20 +101,65 @@ def save_figure(
     }
     path = directory / f"{name}.json"
     text = _as_json(record)
-    pictures = _pictures(text)  # a figure that cannot be drawn leaves no file behind
+    pictures = _pictures(bounded_json.parsed(text))  # what cannot be drawn leaves no file behind
     paths.write_atomically(path, text.encode())
     _write_pictures(path, pictures)
     return path
 
 
 def redraw(path: Path) -> None:
-    """Draw the SVG and the PNG beside a figure's JSON file, from its numbers."""
-    _write_pictures(path, _pictures(path.read_text()))
+    """Draw the SVG and the PNG beside a figure's JSON file, from its numbers.
+
+    Raises:
+        ValueError: if it holds no figure, see `read_figure`; nothing is written.
+        OSError: if something cannot be written.
+    """
+    record = read_figure(path)
+    with refused_at(path):
+        pictures = _pictures(record)
+    _write_pictures(path, pictures)
 
 
-def _pictures(text: str) -> dict[str, bytes]:
+def read_figure(path: Path) -> dict[str, Any]:
+    """The record of a figure from its file, with all that `save_figure` writes.
+
+    Raises:
+        ValueError: if there is no such file, or it holds anything else, saying what and where.
+    """
+    try:
+        content = paths.read_bytes(path, bounded_json.MOST_BYTES)
+    except OSError as error:
+        raise ValueError(
+            f"Expected the file of a figure at '{path}'; it cannot be read: {error.strerror}."
+        ) from error
+    return parse_figure(path, content)
+
+
+def parse_figure(path: Path, content: bytes) -> dict[str, Any]:
+    """The same, of a file that has been read."""
+    with refused_at(path):
+        record = _RECORD(bounded_json.parsed(content), "figure", {})
+        plots.checked(record["plot"], record["numbers"])
+        return record
+
+
+@contextlib.contextmanager
+def refused_at(path: Path) -> Iterator[None]:
+    """Have an error of a figure's numbers, or of drawing them, say which file they are from."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, ArithmeticError) as error:
+        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"Expected '{path}' to hold a figure as this version of the lab writes it. "
+            f"{texts.plain(reason, 1_000).rstrip('.')}. Run its notebook again, or move the file "
+            "away."
+        ) from error
+
+
+def _pictures(record: Mapping[str, Any]) -> dict[str, bytes]:
     with drawing():
-        fig = draw(json.loads(text))
+        fig = draw(record)
         return {kind: _encoded(fig, kind) for kind in ("svg", "png")}
 
 
@@ -137,9 +183,15 @@ def _encoded(fig: Figure, kind: str) -> bytes:
 
 
 def draw(record: Mapping[str, Any]) -> Figure:
-    """A figure record as a matplotlib figure, laid out; to be called, and saved, in `drawing()`."""
-    fig = Figure(figsize=tuple(record["size_inches"]), layout="constrained")
-    plots.PLOTS[record["plot"]](fig, record["numbers"])
+    """A figure record as a matplotlib figure, laid out; to be called, and saved, in `drawing()`.
+
+    Raises:
+        ValueError: for an unknown plot, a size that is none, and numbers that are not what the plot
+            draws.
+    """
+    size = check_size(record["size_inches"], "size_inches", {})
+    fig = Figure(figsize=tuple(size), layout="constrained")
+    plots.draw(fig, record["plot"], record["numbers"])
     settle_layout(fig)
     return fig
 
@@ -163,6 +215,35 @@ def settle_layout(fig: Figure) -> None:
     fig.set_layout_engine(None)  # "none" leaves one behind for which every saving draws twice
     for ax in fig.axes:
         ax.set_position([round(value, 6) for value in ax.get_position(original=True).bounds])
+
+
+def check_size(value: Any, where: str, met: shapes.Met) -> list[float]:
+    """Width and height in inches, within bounds: a picture has a pixel for each 150th of one."""
+    width, height = shapes.list_of(shapes.real(0.5, 500), 2)(value, where, met)
+    if width * height > MOST_SQUARE_INCHES:
+        raise ValueError(
+            f"Expected '{where}' to be {MOST_SQUARE_INCHES:,} square inches at most; got {width:g} "
+            f"by {height:g}"
+        )
+    return [width, height]
+
+
+_WORDS = shapes.by_name(shapes.text(), least=0)
+_RECORD = shapes.fields(
+    plot=shapes.text(),
+    size_inches=check_size,
+    caption=shapes.text(),
+    alt=shapes.text(),
+    notebook=shapes.text(),
+    profile=shapes.text(),
+    dataset=_WORDS,
+    seeds=shapes.list_of(shapes.whole(-(2**63), 2**64), least=0),
+    settings=shapes.by_name(shapes.anything, least=0),
+    trained_with=shapes.list_of(_WORDS, least=0),
+    claims=shapes.list_of(shapes.text(100), least=0, most=shapes.MOST_NAMES),
+    versions=_WORDS,
+    numbers=shapes.anything,
+)
 
 
 def _as_json(record: Mapping[str, Any]) -> str:

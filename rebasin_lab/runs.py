@@ -160,7 +160,7 @@ class Run:
             size=size,
         )
         png = path.with_suffix(".png").read_bytes()
-        display(HTML(figures.as_html(json.loads(path.read_text()), png)))
+        display(HTML(figures.as_html(figures.read_figure(path), png)))
 
     def check(self, claim_id: str, measured: float | Iterable[float]) -> claims.ClaimResult:
         """Hold measured numbers against a claim of the paper, and keep the result."""

@@ -21,6 +21,7 @@ from PIL import Image
 
 from rebasin_lab import claims, figure_export, figures, paths, plots
 from rebasin_lab.figure_export import fitting, legibility, pictures, reflow, snippets
+from rebasin_lab.plots import shapes
 
 CURVE = {
     "lambdas": [0.0, 0.5, 1.0],
@@ -80,7 +81,7 @@ def row_of_panels(monkeypatch, num_panels, title):
             ax.plot([0, 1], [0, 1])
             ax.set_title(title)
 
-    monkeypatch.setitem(plots.PLOTS, "row", draw)
+    monkeypatch.setitem(plots.PLOTS, "row", shapes.takes()(draw))
     monkeypatch.setitem(NUMBERS, "row", {})
 
 

@@ -189,7 +189,7 @@ def _lay_out(record: Mapping[str, Any], candidate: Candidate) -> reflow.Reflowin
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="constrained_layout not applied")
         try:
-            plots.PLOTS[record["plot"]](figure, record["numbers"])
+            plots.draw(figure, record["plot"], record["numbers"])
             for _ in range(3):  # lines that a title got take room from labels
                 figure.draw_without_rendering()
                 if not reflow.break_lines(figure):

@@ -7,7 +7,8 @@ width or a marker says the same. `results` draws what experiments measured, `mat
 compare, `calibration` what merged networks are worth, `merging` what went into them,
 `counterexample` two small pairs of networks, `failures` what does not work, `exploration` what the
 explorer shows, `symmetry_group` the symmetries of a network, which `symmetry_rows` lays out, `swap`
-two of its units that change places. `losses` names losses and their unit for all of them.
+two of its units that change places. `losses` names losses and their unit for all of them. Every
+plot says what numbers it takes, in words and as a `shapes.Shape`, which checks them.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from rebasin_lab import texts
 from rebasin_lab.plots.calibration import (
     draw_loss_lines_with_levels,
     draw_merged_bars,
@@ -125,4 +127,31 @@ PLOTS: dict[str, Callable[[Figure, Mapping[str, Any]], None]] = {
     "widths": draw_widths,
 }
 
-__all__ = ["PLOTS", "symmetry_picture"]
+
+def draw(fig: Figure, plot: str, numbers: Any) -> None:
+    """Draw a plot, by its name in `PLOTS`, onto a figure.
+
+    Raises:
+        ValueError: for an unknown plot, and for numbers that are not what it draws.
+    """
+    _known(plot)(fig, numbers)
+
+
+def checked(plot: str, numbers: Any) -> dict[str, Any]:
+    """The numbers of a plot, fit to be drawn.
+
+    Raises:
+        ValueError: as `draw`, but nothing is drawn.
+    """
+    return _known(plot).checked(numbers)
+
+
+def _known(plot: str) -> Callable:
+    if plot not in PLOTS:
+        raise ValueError(
+            f"Expected a plot among {sorted(PLOTS)}; got {texts.in_a_line(repr(plot), 120)}."
+        )
+    return PLOTS[plot]
+
+
+__all__ = ["PLOTS", "checked", "draw", "symmetry_picture"]

@@ -16,6 +16,21 @@ from matplotlib.figure import Figure, SubFigure
 from rebasin_lab.plots import losses
 from rebasin_lab.plots.legends import legend_below
 from rebasin_lab.plots.results import COLOURS, label_line_ends
+from rebasin_lab.plots.shapes import (
+    MOST_PANELS,
+    alone,
+    array,
+    by_name,
+    fields,
+    flag,
+    holed,
+    letters,
+    list_of,
+    or_none,
+    real,
+    takes,
+    whole,
+)
 
 Look = tuple[str, str, str]  # colour, marker, line style
 
@@ -41,8 +56,25 @@ SPARE_LOOKS: list[Look] = [
     ("#000000", "+", "--"),
 ]
 LOG_SPAN = 20  # values further apart than this factor need a logarithmic axis
+BINS = {
+    "confidence": list_of(or_none(real()), "bins"),
+    "frequency": list_of(or_none(real()), "bins"),
+    "count": list_of(whole(high=10**12), "bins"),
+}
 
 
+@takes(
+    panels=list_of(
+        alone(
+            fields(
+                title=letters,
+                curves=by_name(alone(fields(**BINS)), names="curves"),
+                ece=by_name(real(), names="curves"),
+            )
+        ),
+        most=MOST_PANELS,
+    )
+)
 def draw_reliability(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Observed frequency against predicted probability, over the number of predictions in a bin.
 
@@ -59,6 +91,13 @@ def draw_reliability(fig: Figure, numbers: Mapping[str, Any]) -> None:
         count_ax.set_ylim(0.7, 1.5 * most)
 
 
+@takes(
+    lambdas=array("lambdas"),
+    curves=by_name(holed("lambdas")),
+    levels=by_name(real(), least=0),
+    ylabel=letters,
+    limit=or_none(real()),
+)
 def draw_loss_lines_with_levels(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """A metric along the line from A to B, several ways to get there, and levels to compare with.
 
@@ -88,6 +127,11 @@ def draw_loss_lines_with_levels(fig: Figure, numbers: Mapping[str, Any]) -> None
     legend_below(fig, ax, most_columns=4)
 
 
+@takes(
+    groups=list_of(
+        fields(title=letters, values=by_name(array()), lower_is_better=flag), most=MOST_PANELS
+    )
+)
 def draw_merged_bars(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """What merging gives, metric by metric: a mark for each network, and a bar at their mean.
 

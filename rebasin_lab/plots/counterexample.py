@@ -18,6 +18,22 @@ from matplotlib.ticker import MaxNLocator
 
 from rebasin_lab.plots.legends import legend_below
 from rebasin_lab.plots.results import COLOURS
+from rebasin_lab.plots.shapes import (
+    MOST_PANELS,
+    Met,
+    alone,
+    array,
+    by_name,
+    fields,
+    letters,
+    list_of,
+    one_met,
+    one_of,
+    real,
+    takes,
+    text,
+    whole,
+)
 
 STYLES = {
     "identity": (COLOURS["naive"], "o"),
@@ -40,6 +56,20 @@ OUTCOMES = {
 }
 
 
+def square(value: Any, where: str, met: Met) -> list[str]:
+    """The shape of a square of answers, a line of 0 and 1 for each row of points."""
+    rows = list_of(text(), "height")(value, where, met)
+    for number, content in enumerate(rows):
+        list_of(one_of("0", "1"), "width")(list(content), f"{where}/{number}", met)
+    return rows
+
+
+@takes(
+    points=list_of(array(2), "points"),
+    labels=list_of(whole(0, 1), "points"),
+    columns=list_of(letters, "columns", most=MOST_PANELS),
+    rows=by_name(list_of(alone(array("height", "width")), "columns"), COLOURS),
+)
 def draw_two_tests(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """The task, and what every unit of two networks does on the square.
 
@@ -88,6 +118,13 @@ def draw_two_tests(fig: Figure, numbers: Mapping[str, Any]) -> None:
     )
 
 
+@takes(
+    lambdas=array("lambdas"),
+    measured=by_name(array("lambdas"), STYLES, names="measured"),
+    exact_lambdas=array("exact_lambdas"),
+    exact=by_name(array("exact_lambdas"), STYLES, names="measured"),
+    squared_distances=by_name(real(), STYLES, names="measured"),
+)
 def draw_error_curves(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """The error on the line to each permutation of B: measured points on an exact line.
 
@@ -115,6 +152,11 @@ def draw_error_curves(fig: Figure, numbers: Mapping[str, Any]) -> None:
     axes[0].set(ylabel="error (fraction of the square)", ylim=(0, 0.29))
 
 
+@takes(
+    lambdas=list_of(real(), "lambdas", most=MOST_PANELS),
+    truth=square,
+    panels=by_name(list_of(fields(yes=square, error=real()), "lambdas"), STYLES),
+)
 def draw_decision_regions(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Where the network says yes, along the line to each permutation of B, under its exact error.
 
@@ -137,6 +179,16 @@ def draw_decision_regions(fig: Figure, numbers: Mapping[str, Any]) -> None:
     _outcome_legend(fig)
 
 
+@takes(
+    lambdas=array("lambdas"),
+    curves=by_name(array("lambdas"), STYLES, names="curves"),
+    ends=by_name(array(2), STYLES, names="curves"),
+    permutation=one_met("curves"),
+    lam=real(),
+    error=real(),
+    truth=square,
+    yes=square,
+)
 def draw_decision_walk(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """One network on one of the lines: its error among all errors, and where it says yes.
 
@@ -162,6 +214,7 @@ def draw_decision_walk(fig: Figure, numbers: Mapping[str, Any]) -> None:
     _outcome_legend(fig)
 
 
+@takes(lambdas=array("lambdas"), slopes=by_name(array("lambdas"), METHODS))
 def draw_slopes(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """The slope of linear networks on the line from A to pi(B), by who found pi.
 
@@ -177,6 +230,7 @@ def draw_slopes(fig: Figure, numbers: Mapping[str, Any]) -> None:
     ax.legend(loc="lower right")
 
 
+@takes(barriers=by_name(array(least=0), METHODS))
 def draw_sorted_barriers(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """The barriers of many pairs of networks, sorted, by who found the permutation.
 

@@ -10,10 +10,33 @@ from rebasin_lab.plots import losses
 from rebasin_lab.plots.legends import legend_below
 from rebasin_lab.plots.matching import LOOKS, show_matrix
 from rebasin_lab.plots.results import label_line_ends
+from rebasin_lab.plots.shapes import (
+    LOSS,
+    MOST_LAYERS,
+    alone,
+    array,
+    by_name,
+    fields,
+    holed,
+    letters,
+    list_of,
+    one_of,
+    optional,
+    place_in,
+    takes,
+    whole,
+)
 
 STYLES = {"train": "-", "test": "--"}
+METRICS = ("loss", "accuracy")
+VALUES = {f"{split}_{metric}": optional(holed("lambdas")) for split in STYLES for metric in METRICS}
 
 
+@takes(
+    metric=one_of(*METRICS),
+    splits=list_of(one_of(*STYLES), most=len(STYLES)),
+    curves=by_name(alone(fields(lambdas=array("lambdas"), **VALUES, **LOSS)), LOOKS),
+)
 def draw_explored_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Loss or accuracy on the line from A to B, for B as each method permutes it.
 
@@ -24,7 +47,9 @@ def draw_explored_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
     metric, scale = numbers["metric"], 100 if numbers["metric"] == "accuracy" else 1
     for split in numbers["splits"]:
         for method, curve in numbers["curves"].items():
-            look, values = LOOKS[method], scale * losses.values_of(curve, f"{split}_{metric}")
+            if (field := f"{split}_{metric}") not in curve:
+                raise ValueError(f"Expected 'numbers/curves/{method}' to have '{field}'")
+            look, values = LOOKS[method], scale * losses.values_of(curve, field)
             if not np.isfinite(values).any():
                 continue
             ax.plot(
@@ -43,6 +68,12 @@ def draw_explored_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
     legend_below(fig, ax, most_columns=2, handlelength=4)  # or a dash hides behind its marker
 
 
+@takes(
+    after=array("units", "units"),
+    before=array("units", "others"),
+    partners=list_of(place_in("others"), "units"),
+    num_units=whole(),
+)
 def draw_unit_order(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """How alike units of A and B are, in B's own order and in A's.
 
@@ -67,6 +98,12 @@ def draw_unit_order(fig: Figure, numbers: Mapping[str, Any]) -> None:
     fig.colorbar(shown, ax=axes, label="cosine of their weights")
 
 
+@takes(
+    objective=array(),
+    quantity=letters,
+    visits_per_sweep=whole(),
+    layers=by_name(array(2), most=MOST_LAYERS),
+)
 def draw_search(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """How a matcher climbed, and where that leaves each layer.
 

@@ -16,11 +16,33 @@ from rebasin_lab.plots import losses
 from rebasin_lab.plots.legends import labelled_once, legend_below
 from rebasin_lab.plots.onset import METHODS
 from rebasin_lab.plots.results import label_line_ends
+from rebasin_lab.plots.shapes import (
+    MOST_LAYERS,
+    MOST_NAMES,
+    MOST_PANELS,
+    alone,
+    array,
+    by_name,
+    fields,
+    holed,
+    letters,
+    list_of,
+    one_of,
+    place_in,
+    takes,
+)
 
 STATISTICS = {"averaged": ", averaged statistics", "anew": ", measured anew", "none": ""}
 STROKES = {"averaged": "-", "anew": "--", "none": "-."}
+LINE = {"method": one_of(*METHODS), "statistics": one_of(*STATISTICS)}
 
 
+@takes(
+    recipes=list_of(letters, "recipes", most=MOST_NAMES),
+    barriers=by_name(list_of(array(least=0), "recipes"), METHODS),
+    losses=list_of(array(least=0), "recipes"),
+    moved=list_of(array(least=0), "recipes"),
+)
 def draw_recipes(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Barriers that methods leave on networks of several trainings, and how far these went.
 
@@ -65,6 +87,18 @@ def draw_recipes(fig: Figure, numbers: Mapping[str, Any]) -> None:
     legend_below(fig, axes[0], most_columns=len(shifts))
 
 
+@takes(
+    panels=list_of(
+        alone(
+            fields(
+                title=letters,
+                layers=list_of(letters, "layers", most=MOST_LAYERS),
+                lines=list_of(fields(**LINE, values=list_of(array("layers"))), most=MOST_NAMES),
+            )
+        ),
+        most=MOST_PANELS,
+    )
+)
 def draw_collapse(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """How varied units are half-way, against the ends: layer by layer, a panel each network.
 
@@ -85,6 +119,17 @@ def draw_collapse(fig: Figure, numbers: Mapping[str, Any]) -> None:
     _legend_in_two_rows(fig, axes)
 
 
+@takes(
+    lambdas=array("lambdas"),
+    panels=list_of(
+        fields(
+            title=letters,
+            ylabel=letters,
+            lines=list_of(fields(**LINE, values=list_of(array("lambdas"))), most=MOST_NAMES),
+        ),
+        most=MOST_PANELS,
+    ),
+)
 def draw_mended_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """A metric on the line between two networks, with statistics averaged or measured anew.
 
@@ -100,6 +145,12 @@ def draw_mended_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
     _legend_in_two_rows(fig, axes)
 
 
+@takes(
+    lambdas=array("lambdas"),
+    stop=place_in("lambdas"),
+    layers=list_of(letters, "layers", most=MOST_LAYERS),
+    lines=list_of(fields(**LINE, loss=holed("lambdas"), spread=array("layers")), most=MOST_NAMES),
+)
 def draw_line_stop(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """One stop on the line: the loss there, and how varied units are in every layer.
 

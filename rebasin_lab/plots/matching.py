@@ -17,6 +17,23 @@ from matplotlib.ticker import MaxNLocator
 from rebasin_lab.plots import losses
 from rebasin_lab.plots.legends import labelled_once, legend_below
 from rebasin_lab.plots.results import COLOURS, label_line_ends
+from rebasin_lab.plots.shapes import (
+    LOSS,
+    MOST_NAMES,
+    MOST_PANELS,
+    alone,
+    array,
+    by_name,
+    fields,
+    holed,
+    letters,
+    list_of,
+    one_of,
+    place_in,
+    real,
+    takes,
+    whole,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +69,13 @@ CHANGE = COLOURS["weight matching"]  # what a visit is about to change
 HALO = [patheffects.withStroke(linewidth=3, foreground="white")]
 
 
+@takes(
+    columns=list_of(letters, "columns", most=MOST_PANELS),
+    rows=list_of(
+        alone(fields(name=letters, images=list_of(array("height", "width"), "columns"))),
+        most=MOST_PANELS,
+    ),
+)
 def draw_similarity_views(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """How alike some units of A and of B look to several methods, at several stages.
 
@@ -71,6 +95,18 @@ def draw_similarity_views(fig: Figure, numbers: Mapping[str, Any]) -> None:
         ax.set_xlabel("units of B")
 
 
+@takes(
+    layers=list_of(
+        alone(fields(name=letters, matrix=array("units", "units"), limit=real(0))),
+        "layers",
+        most=MOST_PANELS,
+    ),
+    visited=place_in("layers"),
+    best=list_of(whole(), "best"),
+    gain=real(),
+    objective=array("objective"),
+    visit=place_in("objective"),
+)
 def draw_ascent_visit(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """One visit of Algorithm 1: the similarities of all layers, and the best pairing of one.
 
@@ -105,6 +141,20 @@ def draw_ascent_visit(fig: Figure, numbers: Mapping[str, Any]) -> None:
     legend_below(fig, axes[visited], most_columns=2)
 
 
+@takes(
+    searches=list_of(
+        alone(
+            fields(
+                method=one_of(*LOOKS),
+                visits=list_of(whole(), "visits"),
+                objective=array("visits"),
+            )
+        ),
+        most=MOST_NAMES,
+    ),
+    in_place=by_name(list_of(whole()), LOOKS),
+    chance=real(),
+)
 def draw_ascents(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """The objective of several searches, visit by visit, and how many units never moved.
 
@@ -148,6 +198,7 @@ def draw_ascents(fig: Figure, numbers: Mapping[str, Any]) -> None:
     place_ax.set_title("Units left in their slots")
 
 
+@takes(loss=array())
 def draw_halfway(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """The lowest loss half-way that the straight-through estimator has met, epoch by epoch.
 
@@ -167,6 +218,19 @@ def draw_halfway(fig: Figure, numbers: Mapping[str, Any]) -> None:
     ax.legend(loc="lower left")
 
 
+@takes(
+    curves=by_name(
+        alone(
+            fields(
+                lambdas=array("lambdas"),
+                train_loss=holed("lambdas"),
+                test_loss=holed("lambdas"),
+                **LOSS,
+            )
+        ),
+        LOOKS,
+    )
+)
 def draw_method_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """The loss on the line from A to pi(B), for each method's pi, as far as matched lines go.
 
@@ -203,6 +267,10 @@ def draw_method_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
     legend_below(fig, axes[0], most_columns=4)
 
 
+@takes(
+    methods=by_name(alone(fields(cosines=array("pairs"), barriers=array("pairs"))), LOOKS),
+    naive=array(),
+)
 def draw_matchers(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Barriers of all matchers, against the cosine between A and pi(B).
 
@@ -242,6 +310,10 @@ def draw_matchers(fig: Figure, numbers: Mapping[str, Any]) -> None:
     legend_below(fig, ax, most_columns=3)
 
 
+@takes(
+    widths=list_of(real(), "widths", most=MOST_PANELS),
+    barriers=by_name(list_of(array(), "widths"), LOOKS),
+)
 def draw_matchers_by_width(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Barriers of all matchers on networks of several widths: a row each, a panel for each width.
 

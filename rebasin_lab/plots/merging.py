@@ -12,9 +12,27 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rebasin_lab.plots import losses
-from rebasin_lab.plots.calibration import looks_of
+from rebasin_lab.plots.calibration import BINS, looks_of
 from rebasin_lab.plots.legends import legend_below
 from rebasin_lab.plots.results import COLOURS
+from rebasin_lab.plots.shapes import (
+    MOST_ITEMS,
+    MOST_LAYERS,
+    MOST_PANELS,
+    Met,
+    alone,
+    array,
+    by_name,
+    fields,
+    letters,
+    list_of,
+    one_met,
+    or_none,
+    place_in,
+    real,
+    takes,
+    whole,
+)
 
 MOST_NAMED_CLASSES = 20
 SEARCH_LOOKS = (
@@ -22,8 +40,21 @@ SEARCH_LOOKS = (
     {"color": "#E69F00", "linestyle": "--"},
 )
 LAST_PART = 0.05  # of a climb, which looks flat beside the whole
+CLASSES = {
+    "classes": list_of(letters, "classes", most=MOST_LAYERS),
+    "counts": fields(**dict.fromkeys("AB", list_of(whole(high=10**12), "classes"))),
+}
+PANEL = fields(
+    title=letters, ylabel=letters, curves=by_name(array("counts")), limit=or_none(real())
+)
 
 
+def edges(value: Any, where: str, met: Met) -> list[float]:
+    """The shape of the edges of bins, one more than these."""
+    return array(met["bins"] + 1)(value, where, met)
+
+
+@takes(**CLASSES)
 def draw_class_counts(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """How many training images of each class went to A and to B, one on the other.
 
@@ -33,6 +64,12 @@ def draw_class_counts(fig: Figure, numbers: Mapping[str, Any]) -> None:
     fig.legend(loc="outside lower center", ncols=2)
 
 
+@takes(
+    **CLASSES,
+    minorities=array("minorities"),
+    index=place_in("minorities"),
+    curves=by_name(fields(loss=array("minorities"), accuracy=array("minorities"))),
+)
 def draw_minorities(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Data split more or less evenly between A and B, and what is merged from it.
 
@@ -57,6 +94,17 @@ def draw_minorities(fig: Figure, numbers: Mapping[str, Any]) -> None:
     legend_below(fig, loss_ax)
 
 
+@takes(
+    lambdas=array("lambdas"),
+    lines=by_name(fields(loss=array("lambdas"), accuracy=array("lambdas")), names="lines"),
+    method=one_met("lines"),
+    index=place_in("lambdas"),
+    loss=real(),
+    accuracy=real(),
+    ece=real(),
+    temperature=real(),
+    reliability=fields(**BINS, edges=edges),
+)
 def draw_line_reliability(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """A model on the line from A to B: its loss, its accuracy, and whether it is as sure as right.
 
@@ -92,6 +140,14 @@ def draw_line_reliability(fig: Figure, numbers: Mapping[str, Any]) -> None:
     fig.legend(loc="outside lower center", ncols=len(looks))
 
 
+@takes(
+    searches=by_name(
+        alone(fields(visits=list_of(whole(0, MOST_ITEMS), "visits"), objective=array("visits"))),
+        most=len(SEARCH_LOOKS),
+    ),
+    levels=by_name(real(), least=0),
+    visits_per_round=whole(1),
+)
 def draw_merge_objective(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """The mean inner product of two models while MergeMany runs, visit by visit.
 
@@ -123,6 +179,7 @@ def draw_merge_objective(fig: Figure, numbers: Mapping[str, Any]) -> None:
     legend_below(fig, axes[0])
 
 
+@takes(counts=list_of(whole(), "counts"), panels=list_of(PANEL, most=MOST_PANELS))
 def draw_merged_by_number(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """What becomes of a merged model as more models go into it.
 
@@ -135,6 +192,13 @@ def draw_merged_by_number(fig: Figure, numbers: Mapping[str, Any]) -> None:
     legend_below(fig, axes[0])
 
 
+@takes(
+    counts=list_of(whole(), "counts"),
+    panel=PANEL,
+    number=whole(),
+    reliability=by_name(alone(fields(**BINS))),
+    title=letters,
+)
 def draw_merged_number(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """One metric by number of models, and reliability curves for one of these numbers.
 

@@ -17,6 +17,20 @@ from matplotlib.ticker import NullLocator
 from rebasin_lab.plots import losses
 from rebasin_lab.plots.legends import legend_below
 from rebasin_lab.plots.matching import LOOKS, Look
+from rebasin_lab.plots.results import CURVES
+from rebasin_lab.plots.shapes import (
+    MOST_NAMES,
+    MOST_PANELS,
+    array,
+    by_name,
+    fields,
+    letters,
+    list_of,
+    or_none,
+    real,
+    takes,
+    whole,
+)
 
 METHODS = {
     **{name: LOOKS[name] for name in ("naive", "random", "weight", "activation")},
@@ -31,6 +45,14 @@ LONG = 3  # handles in which a dashed line can be told from a solid one
 TICKS = (0, 1, 2, 5, 10, 20, 50, 100)  # epochs
 
 
+@takes(
+    epochs=list_of(whole(), "epochs"),
+    barriers=by_name(by_name(list_of(array("epochs")), STYLES, names="splits"), METHODS),
+    lines=list_of(
+        fields(title=letters, curves=by_name(CURVES, METHODS)), least=0, most=MOST_PANELS
+    ),
+    marked=or_none(real()),
+)
 def draw_onset(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Barriers of pairs of networks by their epoch, and the lines at some epochs.
 
@@ -75,6 +97,7 @@ def draw_onset(fig: Figure, numbers: Mapping[str, Any]) -> None:
     legend_below(fig, ax, handlelength=LONG)
 
 
+@takes(curves=by_name(CURVES, METHODS), chance=real())
 def draw_untrained_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Test loss and accuracy on the line between networks that were not trained yet.
 
@@ -94,6 +117,12 @@ def draw_untrained_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
     legend_below(fig, loss_ax, handlelength=LONG)
 
 
+@takes(
+    epochs=list_of(whole(), "epochs"),
+    shares=by_name(list_of(array("epochs"))),
+    chance=real(),
+    cosines=by_name(list_of(array("epochs")), METHODS),
+)
 def draw_partners(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """How many units have the partner that the end of training gives them, and how near B comes.
 
@@ -119,6 +148,13 @@ def draw_partners(fig: Figure, numbers: Mapping[str, Any]) -> None:
         ax.legend(loc="lower right" if ax is cosine_ax else "upper left")
 
 
+@takes(
+    widths=list_of(real(2.0**-30), "widths", most=MOST_NAMES),
+    names=list_of(letters, "widths"),
+    xlabel=letters,
+    barriers=by_name(list_of(array(least=0), "widths"), METHODS),
+    accuracies=list_of(array(least=0), "widths"),
+)
 def draw_widths(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Train barriers by width, the share of them that matching leaves, and what networks are worth.
 

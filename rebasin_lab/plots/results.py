@@ -14,6 +14,26 @@ from matplotlib.lines import Line2D
 
 from rebasin_lab.plots import losses
 from rebasin_lab.plots.legends import legend_below
+from rebasin_lab.plots.shapes import (
+    LOSS,
+    MOST_NAMES,
+    MOST_PANELS,
+    alone,
+    array,
+    by_name,
+    fields,
+    flag,
+    holed,
+    letters,
+    list_of,
+    one_of,
+    optional,
+    pixels,
+    real,
+    takes,
+    tuple_of,
+    whole,
+)
 
 COLOURS = {
     "A": "#0072B2",
@@ -27,9 +47,16 @@ PUBLISHED = {
     "weight matching": (COLOURS["weight matching"], "-", "^"),
     "OT-Fusion": ("#CC79A7", "--", "s"),
 }
-CONTOUR_STEP = 0.05  # nats between two colours of a loss contour
+CONTOUR_STEP = 0.05  # nats between two colours of a loss contour, unless that makes more
+MOST_LEVELS = 400  # than these
+METRICS = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
+BAR_COLOURS = {"paper": "#56B4E9", "exact": "#009E73", "other": "#999999"}
+# Of several lines over the same lambdas, an `InterpolationCurve.as_numbers()` each.
+CURVE = {"lambdas": array("lambdas"), **dict.fromkeys(METRICS, holed("lambdas")), **LOSS}
+CURVES = alone(list_of(fields(**CURVE), most=MOST_NAMES))
 
 
+@takes(curves=by_name(CURVES, COLOURS))
 def draw_interpolation(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Loss and accuracy on the line from A to B, one thin line per pair and their mean.
 
@@ -55,6 +82,10 @@ def draw_interpolation(fig: Figure, numbers: Mapping[str, Any]) -> None:
     legend_below(fig, loss_ax)
 
 
+@takes(
+    lambdas=array("lambdas"),
+    panels=by_name(by_name(array("lambdas"), PUBLISHED), most=MOST_PANELS),
+)
 def draw_published(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Curves of several methods, one panel a metric, as somebody else published them.
 
@@ -78,6 +109,12 @@ def draw_published(fig: Figure, numbers: Mapping[str, Any]) -> None:
     fig.legend(handles=handles, loc="outside lower center", ncols=len(handles))
 
 
+@takes(
+    pairs=list_of(letters, "pairs", most=MOST_NAMES),
+    naive=array("pairs"),
+    permuted=array("pairs"),
+    floor=real(1e-30),
+)
 def draw_barriers(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """The train-loss barrier of every pair before and after matching, on a logarithmic axis.
 
@@ -107,13 +144,21 @@ def draw_barriers(fig: Figure, numbers: Mapping[str, Any]) -> None:
     legend_below(fig, ax)
 
 
+@takes(
+    x=array("x", least=2),
+    y=array("y", least=2),
+    loss=holed("y", "x"),
+    models=fields(A=array(2), B=array(2), C=array(2)),
+    cap=real(CONTOUR_STEP),
+)
 def draw_contour(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """The test loss on the plane through A, B and pi(B).
 
     Numbers: `LossContour.as_numbers()` and `cap`, the loss at which colours stop.
     """
     ax = fig.subplots()
-    levels = np.arange(0, numbers["cap"] + CONTOUR_STEP / 2, CONTOUR_STEP)
+    step = max(CONTOUR_STEP, numbers["cap"] / MOST_LEVELS)
+    levels = np.arange(0, numbers["cap"] + step / 2, step)
     loss = np.minimum(losses.values_of(numbers, "loss"), numbers["cap"])
     filled = ax.contourf(numbers["x"], numbers["y"], loss, levels, cmap="viridis_r")
     ax.contour(numbers["x"], numbers["y"], loss, levels, colors="white", linewidths=0.3)
@@ -144,6 +189,7 @@ def draw_contour(fig: Figure, numbers: Mapping[str, Any]) -> None:
     fig.colorbar(filled, ax=ax, label=label, ticks=levels[::2])
 
 
+@takes(images=list_of(pixels, "images", most=MOST_PANELS), labels=list_of(letters, "images"))
 def draw_samples(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Images of a data set, each under the name of its class.
 
@@ -156,6 +202,7 @@ def draw_samples(fig: Figure, numbers: Mapping[str, Any]) -> None:
         ax.set_title(label, loc="center", fontsize=9)
 
 
+@takes(histories=by_name(alone(fields(**dict.fromkeys(METRICS, array("epochs")))), MARKERS))
 def draw_history(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Test loss and accuracy of networks A and B while they train.
 
@@ -180,6 +227,10 @@ def draw_history(fig: Figure, numbers: Mapping[str, Any]) -> None:
     loss_ax.legend()
 
 
+@takes(
+    slots=list_of(whole(), "slots", most=MOST_PANELS),
+    rows=by_name(list_of(alone(array("height", "width")), "slots"), most=MOST_PANELS),
+)
 def draw_units(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """First-layer weights as images: the same slots in A, in B and in the permuted B.
 
@@ -199,19 +250,19 @@ def draw_units(fig: Figure, numbers: Mapping[str, Any]) -> None:
         ax.set_title(f"slot {slot}", loc="center", fontsize=8)
 
 
+@takes(bars=list_of(fields(name=letters, log10=real(), kind=one_of(*BAR_COLOURS)), most=MOST_NAMES))
 def draw_symmetry_counts(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """How many permutations keep a network's function, on a doubly logarithmic scale.
 
     Numbers: `bars`: list of {"name", "log10", "kind"} with kind "paper", "exact" or "other".
     """
     ax = fig.subplots()
-    colours = {"paper": "#56B4E9", "exact": "#009E73", "other": "#999999"}
     bars = numbers["bars"]
     positions = np.arange(len(bars))[::-1]
     ax.barh(
         positions,
         [bar["log10"] for bar in bars],
-        color=[colours[bar["kind"]] for bar in bars],
+        color=[BAR_COLOURS[bar["kind"]] for bar in bars],
         hatch=["//" if bar["kind"] == "paper" else "" for bar in bars],
         edgecolor="white",
     )
@@ -230,6 +281,11 @@ def draw_symmetry_counts(fig: Figure, numbers: Mapping[str, Any]) -> None:
     ax.set(xlabel="digits in the number of symmetries (log scale)")
 
 
+@takes(
+    objectives=by_name(array()),
+    visits_per_sweep=whole(1),
+    first_visit=optional(whole()),
+)
 def draw_objective(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """<A, pi(B)>, visit by visit.
 
@@ -250,6 +306,14 @@ def draw_objective(fig: Figure, numbers: Mapping[str, Any]) -> None:
     ax.legend()
 
 
+@takes(
+    curves=by_name(
+        alone(fields(lambdas=array("lambdas"), test_loss=holed("lambdas"), **LOSS)), COLOURS
+    ),
+    lam=real(),
+    images=list_of(alone(array("height", "width")), "images", most=MOST_PANELS),
+    answers=by_name(list_of(tuple_of(letters, flag), "images"), COLOURS),
+)
 def draw_line_position(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Where a merged model stands on the line, and what it answers to some test images.
 

@@ -7,10 +7,30 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from rebasin_lab.plots.results import COLOURS
+from rebasin_lab.plots.shapes import (
+    MOST_NAMES,
+    MOST_PANELS,
+    alone,
+    array,
+    letters,
+    list_of,
+    place_in,
+    real,
+    takes,
+)
 
 MOVED = COLOURS["B"]
 
 
+@takes(
+    weights=list_of(alone(array("height", "width")), "slots", most=2 * MOST_PANELS),
+    swapped=list_of(place_in("slots"), 2),
+    classes=list_of(letters, "classes", most=MOST_NAMES),
+    before=array("classes"),
+    after=array("classes"),
+    change=real(),
+    accuracy=array(2),
+)
 def draw_swapped_units(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """First-layer weights slot by slot, two of them exchanged, and the logits before and after.
 

@@ -14,6 +14,17 @@ from matplotlib.figure import Figure
 
 from rebasin_lab import symmetry
 from rebasin_lab.plots import symmetry_rows
+from rebasin_lab.plots.shapes import (
+    MOST_LAYERS,
+    fields,
+    flag,
+    letters,
+    list_of,
+    one_of,
+    place_in,
+    takes,
+    whole,
+)
 
 ROW_INCHES = 0.19
 FONT_SIZE = 8
@@ -57,6 +68,21 @@ def symmetry_picture(
     }
 
 
+@takes(
+    rows=list_of(fields(name=letters, fixed=flag), "rows", most=MOST_LAYERS),
+    groups=list_of(
+        fields(
+            name=letters,
+            shape=list_of(whole(high=10**9), most=10),
+            kind=one_of("shared", "single", "varying"),
+            pinned=flag,
+            rows=list_of(place_in("rows")),
+            num_leaves=whole(),
+        ),
+        least=0,
+        most=MOST_LAYERS,
+    ),
+)
 def draw_symmetry_group(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Layers as rows and groups of units as lines over them.
 

@@ -1,0 +1,350 @@
+"""Checking the numbers of a figure before any of them is drawn: fields, kinds, lengths, bounds.
+
+A figure's file may have been edited, or come from elsewhere. matplotlib draws texts in the place of
+numbers as categories and leaves out what is NaN, and from the depths of it an error tells a reader
+nothing. So every plot says what it takes, `@takes(lambdas=..., curves=...)`, and gets that or an
+error of one paragraph is raised. Names (`"lambdas"`) tie lengths and keys together: what has the
+same name has the same length, or the same keys; `alone` gives a value names of its own.
+
+Texts become such as matplotlib draws letter by letter (`letters`).
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib import font_manager
+from matplotlib.figure import Figure
+
+from rebasin_lab import texts
+
+Met = dict[str, Any]  # lengths and sets of keys by name
+# Gives the value back, fit to be drawn; raises a ValueError that names the place.
+Shape = Callable[[Any, str, Met], Any]
+
+LARGEST = 1e40  # more than any float32: beyond, matplotlib computes infinities
+MOST_LETTERS = 200  # of a label
+MOST_ITEMS = 20_000  # of a list
+MOST_PANELS = 40  # side by side, or one on the other
+MOST_NAMES = 100  # of curves, say
+MOST_LAYERS = 2_000
+
+
+def fields(**shapes: Shape) -> Shape:
+    """An object with these fields; what else it has is left out."""
+
+    def check(value: Any, where: str, met: Met) -> dict[str, Any]:
+        if not isinstance(value, Mapping):
+            raise _unexpected(where, "an object", value)
+        found = {}
+        for name, shape in shapes.items():
+            if name in value:
+                found[name] = shape(value[name], f"{where}/{name}", met)
+            elif not getattr(shape, "is_optional", False):
+                raise ValueError(
+                    f"Expected '{texts.in_a_line(where, 200)}' to have '{name}'; got only "
+                    f"{_shortened(', '.join(map(repr, value)) or 'an empty object')}"
+                )
+        return found
+
+    return check
+
+
+def optional(shape: Shape) -> Shape:
+    """A field that may be missing."""
+
+    def check(value: Any, where: str, met: Met) -> Any:
+        return shape(value, where, met)
+
+    check.is_optional = True
+    return check
+
+
+def or_none(shape: Shape) -> Shape:
+    """The same, or null."""
+    return lambda value, where, met: None if value is None else shape(value, where, met)
+
+
+def alone(shape: Shape) -> Shape:
+    """The same, with names of its own besides those met before."""
+    return lambda value, where, met: shape(value, where, dict(met))
+
+
+def by_name(
+    shape: Shape,
+    among: Iterable[str] = (),
+    *,
+    names: str = "",
+    least: int = 1,
+    most: int = MOST_NAMES,
+) -> Shape:
+    """An object of values alike.
+
+    Args:
+        shape: of each value.
+        among: the keys there may be; any, if there are none.
+        names: a name for the keys, which are the same wherever it stands.
+        least: how many there are at least.
+        most: and at most.
+    """
+    known = tuple(among)
+
+    def check(value: Any, where: str, met: Met) -> dict[str, Any]:
+        if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+            raise _unexpected(where, "an object", value)
+        _check_size(where, len(value), least, most)
+        for name in value if known else ():
+            one_of(*known)(name, where, met)
+        if names and met.setdefault(names, set(value)) != set(value):
+            wanted = ", ".join(sorted(map(repr, met[names])))
+            raise _unexpected(where, f"an object of {_shortened(wanted)}", ", ".join(value))
+        found = {
+            letters(name, where, met): shape(one, f"{where}/{name}", met)
+            for name, one in value.items()
+        }
+        if len(found) < len(value):
+            raise _unexpected(where, "an object of names that differ", ", ".join(value))
+        return found
+
+    return check
+
+
+def list_of(
+    shape: Shape, length: int | str = "", *, least: int = 1, most: int = MOST_ITEMS
+) -> Shape:
+    """A list of values alike.
+
+    Args:
+        shape: of each value.
+        length: how many there are; or a name for that, which is the same wherever it stands.
+        least: how many there are at least.
+        most: and at most.
+    """
+
+    def check(value: Any, where: str, met: Met) -> list[Any]:
+        value = value.tolist() if isinstance(value, np.ndarray) else value
+        if not isinstance(value, list | tuple):
+            raise _unexpected(where, "a list", value)
+        _check_size(where, len(value), least, most)
+        expected = length or len(value)
+        if isinstance(length, str) and length:
+            expected = met.setdefault(length, len(value))
+        if len(value) != expected:
+            as_many = f", as many as {length}" if isinstance(length, str) else ""
+            raise ValueError(
+                f"Expected '{texts.in_a_line(where, 200)}' to hold {expected} values{as_many}; "
+                f"got {len(value)}"
+            )
+        if shape is _ANY_REAL and all(type(one) is float and _fits(one) for one in value):
+            return list(value)  # the bulk of all numbers, with no place to be named
+        return [shape(one, f"{where}/{number}", met) for number, one in enumerate(value)]
+
+    return check
+
+
+def tuple_of(*shapes: Shape) -> Shape:
+    """A list of one value of each shape."""
+
+    def check(value: Any, where: str, met: Met) -> list[Any]:
+        list_of(lambda one, *_: one, len(shapes))(value, where, met)
+        return [
+            shape(one, f"{where}/{number}", met)
+            for number, (shape, one) in enumerate(zip(shapes, value, strict=True))
+        ]
+
+    return check
+
+
+def _fits(value: float | int, low: float | int = -LARGEST, high: float | int = LARGEST) -> bool:
+    return low <= value <= high  # NaN is in no range
+
+
+def real(low: float | int = -LARGEST, high: float | int = LARGEST) -> Shape:
+    """A finite number in a range."""
+
+    def check(value: Any, where: str, met: Met) -> float | int:
+        kinds = int | float | np.integer | np.floating
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise _unexpected(where, "a number", value)
+        if not _fits(value, low, high):
+            raise _unexpected(where, f"a number from {low:g} to {high:g}", value)
+        return value
+
+    return check
+
+
+_ANY_REAL = real()
+
+
+def whole(low: int = 0, high: int = 1_000_000) -> Shape:
+    """A whole number in a range, which JSON may write with `.0`."""
+
+    def check(value: Any, where: str, met: Met) -> int:
+        if _ANY_REAL(value, where, met) != int(value) or not _fits(value, low, high):
+            raise _unexpected(where, f"a whole number from {low} to {high}", value)
+        return int(value)
+
+    return check
+
+
+def place_in(length: str) -> Shape:
+    """The place of a value in a list, whose length has this name."""
+    return lambda value, where, met: whole(0, met[length] - 1)(value, where, met)
+
+
+def one_of(*names: str) -> Shape:
+    """One of these texts."""
+
+    def check(value: Any, where: str, met: Met) -> str:
+        if not isinstance(value, str) or value not in names:
+            raise _unexpected(where, f"one of {', '.join(names)}", value)
+        return value
+
+    return check
+
+
+def one_met(names: str) -> Shape:
+    """One of the keys that have this name."""
+
+    def check(value: Any, where: str, met: Met) -> str:
+        return letters(one_of(*met[names])(value, where, met), where, met)
+
+    return check
+
+
+def anything(value: Any, where: str, met: Met) -> Any:
+    """Any value, unchecked."""
+    return value
+
+
+def flag(value: Any, where: str, met: Met) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise _unexpected(where, "true or false", value)
+    return value
+
+
+def text(most: int = 10_000) -> Shape:
+    """Any text, as it is."""
+
+    def check(value: Any, where: str, met: Met) -> str:
+        if not isinstance(value, str):
+            raise _unexpected(where, "a text", value)
+        if len(value) > most:
+            raise ValueError(
+                f"Expected '{texts.in_a_line(where, 200)}' to have {most:,} letters at most; got "
+                f"{len(value):,}"
+            )
+        return value
+
+    return check
+
+
+def letters(value: Any, where: str, met: Met) -> str:
+    """A text for a figure, as matplotlib draws it letter by letter."""
+    return as_drawn(text()(value, where, met))
+
+
+# Of a curve, or of all numbers; see `losses`.
+LOSS = {"loss_name": optional(or_none(letters))}
+
+
+def takes(**shapes: Shape) -> Callable:
+    """Have a plot check its numbers first; they are an object of these fields, and a `loss_name`.
+
+    The plot has the check itself, too, as `checked`: numbers in, numbers fit to be drawn out.
+    """
+    shape = fields(**LOSS, **shapes)
+
+    def decorate(draw: Callable[[Figure, Mapping[str, Any]], None]) -> Callable:
+        def checked(numbers: Any) -> dict[str, Any]:
+            return shape(numbers, "numbers", {})
+
+        @functools.wraps(draw)
+        def draw_checked(fig: Figure, numbers: Mapping[str, Any]) -> None:
+            draw(fig, checked(numbers))
+
+        draw_checked.checked = checked
+        return draw_checked
+
+    return decorate
+
+
+def array(*lengths: int | str, least: int = 1) -> Shape:
+    """A list of numbers; with several lengths, an array of so many dimensions."""
+    shape = _ANY_REAL
+    for length in reversed(lengths or ("",)):
+        shape = list_of(shape, length, least=least)
+    return shape
+
+
+def hole(value: Any, where: str, met: Met) -> float | int | None:
+    """A number; or null, NaN or an infinity, where nothing is drawn."""
+    if value is None or (isinstance(value, float) and not np.isfinite(value)):
+        return None
+    return _ANY_REAL(value, where, met)
+
+
+def holed(*lengths: str) -> Shape:
+    """An array in which numbers may be missing."""
+    shape = hole
+    for length in reversed(lengths):
+        shape = list_of(shape, length)
+    return shape
+
+
+def pixels(value: Any, where: str, met: Met) -> list[Any]:
+    """H x W numbers, or H x W x 3, of any size."""
+    colours = (3,) if _is_nested(value) else ()
+    return alone(array("height", "width", *colours))(value, where, met)
+
+
+def _is_nested(value: Any) -> bool:
+    lists = (list, tuple, np.ndarray)
+    return (
+        isinstance(value, lists)
+        and len(value) > 0
+        and (isinstance(value[0], lists) and len(value[0]) > 0 and isinstance(value[0][0], lists))
+    )
+
+
+def as_drawn(content: str) -> str:
+    r"""A text as matplotlib has to be given it, so that it draws it letter by letter.
+
+    Dollar signs begin no formula. Characters that a terminal would obey, or that the font lacks,
+    are written as Python writes them, such as `\u5c42`. One in front that would keep a label out of
+    a legend is led by a space of no width. Of a long text the middle is left out.
+    """
+    shown = texts.plain(content, MOST_LETTERS).expandtabs(4)
+    lacking = {sign for sign in set(shown) if ord(sign) > 126 and ord(sign) not in _font_signs()}
+    for sign in lacking:
+        shown = shown.replace(sign, sign.encode("unicode_escape").decode())
+    return ("\u200b" if shown.startswith("_") else "") + shown.replace("$", r"\$")
+
+
+@functools.cache
+def _font_signs() -> frozenset[int]:
+    """What the font of all figures can draw; it comes with matplotlib."""
+    path = font_manager.findfont("DejaVu Sans")
+    return frozenset(font_manager.get_font(path).get_charmap())
+
+
+def _check_size(where: str, found: int, least: int, most: int) -> None:
+    if not least <= found <= most:
+        raise ValueError(
+            f"Expected '{texts.in_a_line(where, 200)}' to hold {least} to {most:,} values; got "
+            f"{found:,}"
+        )
+
+
+def _unexpected(where: str, expected: str, value: Any) -> ValueError:
+    return ValueError(
+        f"Expected '{texts.in_a_line(where, 200)}' to be {expected}; got {_shortened(value)}"
+    )
+
+
+def _shortened(value: Any) -> str:
+    kinds = {dict: "an object", list: "a list", type(None): "null", bool: str(value).lower()}
+    shown = kinds.get(type(value)) or (value if isinstance(value, str) else repr(value))
+    return texts.in_a_line(shown, 120)
