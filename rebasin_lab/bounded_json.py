@@ -19,6 +19,7 @@ MOST_DEPTH = 64  # lists and objects inside each other; a figure has 7, a notebo
 
 # A string, to its end or that of the text: never tried again from within.
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_TOO_LARGE = "Expected whole numbers of 64 bits at most; got a larger one"
 _SURROGATE = re.compile(r"\\ud[89a-f]", re.IGNORECASE)
 
 
@@ -45,11 +46,14 @@ def parsed(content: bytes | str, *, most_bytes: int = MOST_BYTES, finite: bool =
         value = json.loads(
             content,
             object_pairs_hook=_without_repeats,
-            parse_int=_whole,
             parse_constant=float if finite is False else _refuse_constant,
         )
     except json.JSONDecodeError as error:
         raise ValueError(f"Expected JSON; got something else: {error}") from error
+    except ValueError as error:
+        if str(error).startswith("Expected"):
+            raise
+        raise ValueError(_TOO_LARGE) from error  # Python reads no more than 4,300 digits
     except RecursionError as error:
         raise ValueError(_too_deep()) from error
     _check_values(value, finite=finite)
@@ -79,6 +83,8 @@ def _check_values(value: Any, *, finite: bool) -> None:
                 below += each
             elif isinstance(each, float) and finite and not math.isfinite(each):
                 raise ValueError("Expected finite numbers; got one too large for any type")
+            elif isinstance(each, int) and abs(each) >= 2**64:
+                raise ValueError(_TOO_LARGE)
         level, depth = below, depth + 1
         if depth > MOST_DEPTH + 1:
             raise ValueError(_too_deep())
@@ -95,12 +101,6 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         shown = texts.in_a_line(repr(twice), 120)
         raise ValueError(f"Expected every name once in a JSON object; got {shown} twice")
     return found
-
-
-def _whole(digits: str) -> int:
-    if len(digits) > 20 or abs(number := int(digits)) >= 2**64:
-        raise ValueError("Expected whole numbers of 64 bits at most; got a larger one")
-    return number
 
 
 def _refuse_constant(name: str) -> float:

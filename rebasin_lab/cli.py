@@ -163,9 +163,25 @@ def _needs_the_lab(error: ModuleNotFoundError) -> click.ClickException:
 @main.command()
 def redraw() -> None:
     """Draw every figure again from the numbers stored beside it."""
-    for path in figures.saved_figures():
-        figures.redraw(path)
-        click.echo(paths.shown(path.with_suffix(".svg")))
+    try:
+        saved = figure_export.choose_figures(paths.figures_dir())
+    except (ValueError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    num_failed = 0
+    for path in saved:
+        try:
+            figures.redraw(path)
+        except BrokenPipeError:
+            raise
+        except (ValueError, OSError) as error:
+            num_failed += 1
+            click.echo(f"Error: {texts.plain(str(error))}", err=True)
+        else:
+            click.echo(paths.shown(path.with_suffix(".svg")))
+    if num_failed:
+        raise click.ClickException(
+            f"{num_failed} of {len(saved)} figures are not drawn again; the others are."
+        )
 
 
 @main.command(name="figures")
@@ -249,8 +265,8 @@ def _print_figure(entry: Mapping[str, Any]) -> None:
     points = " to ".join(f"{size:g}" for size in dict.fromkeys(entry["text_points"]))
     endings = [path.removeprefix(f"{entry['name']}.") for path in entry["files"]]
     click.echo(
-        f"{entry['name']}: {width:.1f} x {height:.1f} in, text {points} pt, "
+        f"{texts.in_a_line(entry['name'])}: {width:.1f} x {height:.1f} in, text {points} pt, "
         f"{entry['arrangement']} ({', '.join(endings)})"
     )
     if entry["note"]:
-        click.echo(f"  {entry['note']}")
+        click.echo(f"  {texts.in_a_line(entry['note'])}")

@@ -8,7 +8,6 @@ and the same numbers give the same bytes.
 import base64
 import contextlib
 import dataclasses
-import html
 import io
 import json
 import threading
@@ -126,21 +125,30 @@ def read_figure(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: if there is no such file, or it holds anything else, saying what and where.
     """
-    try:
-        content = paths.read_bytes(path, bounded_json.MOST_BYTES)
-    except OSError as error:
-        raise ValueError(
-            f"Expected the file of a figure at '{path}'; it cannot be read: {error.strerror}."
-        ) from error
-    return parse_figure(path, content)
-
-
-def parse_figure(path: Path, content: bytes) -> dict[str, Any]:
-    """The same, of a file that has been read."""
     with refused_at(path):
-        record = _RECORD(bounded_json.parsed(content), "figure", {})
+        record = _RECORD(paths.read_json(path), "figure", {})
         plots.checked(record["plot"], record["numbers"])
         return record
+
+
+def read_figures(saved: Sequence[Path]) -> dict[Path, dict[str, Any]]:
+    """The records of several figures, by file.
+
+    Raises:
+        ValueError: if any file holds no figure, saying of the first why and naming the others.
+    """
+    found, refused = {}, {}
+    for path in saved:
+        try:
+            found[path] = read_figure(path)
+        except ValueError as error:
+            refused[path] = error
+    if refused:
+        (_, *others), reason = refused, next(iter(refused.values()))
+        names = ", ".join(f"'{path}'" for path in others)
+        also = f" Nor do {names}." if others else ""
+        raise ValueError(f"{reason}{also} Nothing was written.") from reason
+    return found
 
 
 @contextlib.contextmanager
@@ -148,8 +156,10 @@ def refused_at(path: Path) -> Iterator[None]:
     """Have an error of a figure's numbers, or of drawing them, say which file they are from."""
     try:
         yield
-    except (ValueError, LookupError, TypeError, ArithmeticError) as error:
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError) as error:
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        if isinstance(error, OSError):
+            reason = f"It cannot be read: {error.strerror or error}"
         raise ValueError(
             f"Expected '{path}' to hold a figure as this version of the lab writes it. "
             f"{texts.plain(reason, 1_000).rstrip('.')}. Run its notebook again, or move the file "
@@ -217,7 +227,7 @@ def settle_layout(fig: Figure) -> None:
         ax.set_position([round(value, 6) for value in ax.get_position(original=True).bounds])
 
 
-def check_size(value: Any, where: str, met: shapes.Met) -> list[float]:
+def check_size(value: Any, where: str, met: shapes.Met) -> list[float | int]:
     """Width and height in inches, within bounds: a picture has a pixel for each 150th of one."""
     width, height = shapes.list_of(shapes.real(0.5, 500), 2)(value, where, met)
     if width * height > MOST_SQUARE_INCHES:
@@ -272,9 +282,9 @@ def as_html(record: Mapping[str, Any], png: bytes | None = None) -> str:
     encoded = base64.b64encode(png or render(record, "png")).decode()
     width = round(record["size_inches"][0] * 100)
     return (
-        f'<figure style="margin:0"><img alt="{html.escape(record["alt"], quote=True)}" '
+        f'<figure style="margin:0"><img alt="{texts.as_html(record["alt"])}" '
         f'style="width:100%;max-width:{width}px" src="data:image/png;base64,{encoded}">'
-        f"<figcaption>{html.escape(record['caption'])}</figcaption></figure>"
+        f"<figcaption>{texts.as_html(record['caption'])}</figcaption></figure>"
     )
 
 

@@ -8,7 +8,6 @@ to executed notebooks are relative: they work where these lie beside it.
 
 import base64
 import hashlib
-import html
 import itertools
 import math
 import re
@@ -25,6 +24,8 @@ from rebasin_lab import claims, paths, texts
 MOST_BYTES = 100_000_000  # of a picture
 REPORT_NAME = "report.html"
 SCOREBOARD_NAME = "scoreboard.json"
+
+_text = texts.as_html
 
 Board = Mapping[str, Any]  # the content of scoreboard.json
 Row = Mapping[str, Any]  # one claim of it
@@ -280,7 +281,7 @@ def _notebook_row(notebook: Mapping[str, Any], figures: Sequence[ReportedFigure]
         outcome = f"kept from a run on {_minute(notebook['started'])} UTC"
     num_figures = sum(figure.notebook == name for figure in figures)
     redrawn = len(notebook["figures"]) - num_figures
-    missing = f" ({redrawn} drawn again by another run since)" if redrawn else ""
+    missing = f" ({redrawn} drawn again by another run since, or damaged)" if redrawn else ""
     return (
         f'<tr><th scope="row">{_link_to_notebook(name)}</th><td>{_text(outcome)}</td>'
         f"<td>{notebook['seconds']:.1f}</td><td>{_text(', '.join(notebook['devices']))}</td>"
@@ -361,10 +362,6 @@ def _link_to_notebook(notebook: str, *, known: bool = True) -> str:
 
 def _link(file: str, text: str) -> str:
     return f'<a href="{quote(file)}">{_text(text)}</a>'
-
-
-def _text(value: str) -> str:
-    return html.escape(texts.plain(value, most=10_000), quote=True)
 
 
 def _minute(timestamp: str) -> str:

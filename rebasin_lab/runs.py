@@ -7,7 +7,6 @@ folder) and the look of its progress bars differ.
 """
 
 import dataclasses
-import html
 import json
 import os
 import platform
@@ -30,6 +29,7 @@ from rebasin_lab import (
     progress,
     pytrees,
     sweeps,
+    texts,
 )
 
 MOST_CLAIMS_BYTES = 10_000_000
@@ -342,12 +342,12 @@ def _banner(run: Run) -> str:
         f"{name} {version}" for name, version in experiments.package_versions().items()
     )
     rows = {
-        "profile": f"<b>{html.escape(profile.name)}</b>",
-        "data": f"{html.escape(run.data.title)}: {images}, from {html.escape(run.data.source)}",
-        "networks": f"{html.escape(profile.networks)}; {num_parameters:,} parameters each",
-        "device": html.escape(", ".join(str(device) for device in jax.devices())),
-        "versions": html.escape(versions),
-        "figures": html.escape(paths.shown(run.figures_dir / run.notebook)),
+        "profile": f"<b>{texts.as_html(profile.name)}</b>",
+        "data": f"{texts.as_html(run.data.title)}: {images}, from {texts.as_html(run.data.source)}",
+        "networks": f"{texts.as_html(profile.networks)}; {num_parameters:,} parameters each",
+        "device": texts.as_html(", ".join(str(device) for device in jax.devices())),
+        "versions": texts.as_html(versions),
+        "figures": texts.as_html(paths.shown(run.figures_dir / run.notebook)),
     }
     body = "".join(
         f'<tr><td style="text-align:left"><i>{name}</i></td>'
@@ -365,7 +365,7 @@ def _claims_table(results: Iterable[claims.ClaimResult], title: str) -> str:
     rows = "".join(
         "<tr>"
         + "".join(
-            f'<td style="text-align:left">{html.escape(value)}</td>'
+            f'<td style="text-align:left">{texts.as_html(value)}</td>'
             for value in (
                 f"{result.claim.statement} ({result.claim.quantity})",
                 result.claim.section,
@@ -374,7 +374,7 @@ def _claims_table(results: Iterable[claims.ClaimResult], title: str) -> str:
                 result.tolerance,
             )
         )
-        + f'<td style="text-align:left"><b>{result.status}</b></td></tr>'
+        + f'<td style="text-align:left"><b>{texts.as_html(result.status)}</b></td></tr>'
         for result in results
     )
-    return f"<p>{html.escape(title)}</p><table><tr>{header}</tr>{rows}</table>"
+    return f"<p>{texts.as_html(title)}</p><table><tr>{header}</tr>{rows}</table>"

@@ -5,6 +5,7 @@ bidirectional overrides, and half a surrogate pair can be written nowhere.
 """
 
 import contextlib
+import html
 import io
 import re
 
@@ -47,6 +48,11 @@ def plain(text: str, most: int = MOST_CHARACTERS) -> str:
 def in_a_line(text: str, most: int = MOST_CHARACTERS) -> str:
     """The same, with newlines and tabs written out."""
     return plain(text, most).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def as_html(text: str, most: int = 10_000) -> str:
+    """The same, for a page: between tags or in an attribute's quotes."""
+    return html.escape(plain(text, most), quote=True)
 
 
 def never_fails(stream: io.TextIOBase) -> None:

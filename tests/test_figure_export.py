@@ -511,7 +511,11 @@ def test_figures_are_not_written_over(tmp_path, target):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "a figure's numbers in"), ("[]", "got something else"), ('{"plot": "x"}', "not all")],
+    [
+        ("{", "to hold JSON; it cannot be read"),
+        ("[]", "'figure' to be an object; got a list"),
+        ('{"plot": "x"}', "'figure' to have 'size_inches'"),
+    ],
 )
 def test_file_that_holds_no_figure_is_named(tmp_path, content, message):
     path = tmp_path / "figures/00_test/bad.json"
@@ -525,7 +529,7 @@ def test_file_that_holds_no_figure_is_named(tmp_path, content, message):
 def test_unknown_plot_is_named(tmp_path):
     path = save(tmp_path / "figures")
     path.write_text(path.read_text().replace('"plot": "objective"', '"plot": "pie"'))
-    with pytest.raises(ValueError, match=r"a plot among .*objective\.json'; got 'pie'"):
+    with pytest.raises(ValueError, match=r"objective\.json' to hold .* a plot among .*; got 'pie'"):
         figure_export.export_figures([path], tmp_path / "paper")
 
 

@@ -106,6 +106,23 @@ def scoreboard(run="quick"):
     return json.loads((paths.runs_dir() / run / "scoreboard.json").read_text())
 
 
+FIGURE = {
+    "plot": "halfway",
+    "size_inches": [1, 1],
+    "caption": "C.",
+    "alt": "A.",
+    "notebook": "00_a",
+    "profile": "quick",
+    "dataset": {},
+    "seeds": [],
+    "settings": {},
+    "trained_with": [],
+    "claims": ["table1-mlp"],
+    "versions": {},
+    "numbers": {"loss": [0.2, 0.1]},
+}
+
+
 @pytest.fixture
 def executed(monkeypatch):
     """Puts a quick stand-in for papermill: it writes the copy, claims and a figure at once."""
@@ -123,8 +140,7 @@ def executed(monkeypatch):
         (folder / f"{notebook.stem}.json").write_text(json.dumps({"table1-mlp": [3498]}))
         figure = Path(parameters["figures_dir"]) / notebook.stem / "one.json"
         figure.parent.mkdir(parents=True, exist_ok=True)
-        record = {"caption": "C.", "alt": "A.", "claims": ["table1-mlp"], "size_inches": [1, 1]}
-        figure.write_text(json.dumps(record))
+        figure.write_text(json.dumps(FIGURE))
         figure.with_suffix(".png").write_bytes(b"picture")
         now = datetime.datetime.now(datetime.UTC)
         return execution.NotebookOutcome(notebook.stem, 1.0, error, output, parameters, now)

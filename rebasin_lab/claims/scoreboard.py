@@ -2,11 +2,11 @@
 
 import collections
 import dataclasses
-import html
 import math
 from collections.abc import Iterable
 from typing import Any
 
+from rebasin_lab import texts
 from rebasin_lab.claims.claim import PROFILES, Claim
 
 # In the order in which a tally names them.
@@ -74,7 +74,7 @@ class ClaimResult:
     def _repr_html_(self) -> str:
         """One line for a notebook cell."""
         text = f"{self.claim.quantity}: {self.measured_text}, must be {self.tolerance}"
-        return f"<p>{html.escape(text)}: <b>{self.status}</b></p>"
+        return f"<p>{texts.as_html(text)}: <b>{texts.as_html(self.status)}</b></p>"
 
     def as_row(self) -> dict[str, Any]:
         """One row of the scoreboard, JSON-ready."""

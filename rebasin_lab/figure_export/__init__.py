@@ -8,12 +8,14 @@ read, so nothing is computed here.
 
 from rebasin_lab.figure_export.export import choose_figures, export_figures, parse_formats
 from rebasin_lab.figure_export.fitting import WIDTHS
-from rebasin_lab.figure_export.gallery import write_gallery
+from rebasin_lab.figure_export.gallery import PAGE, check_page, write_gallery
 from rebasin_lab.figure_export.pictures import FORMATS
 
 __all__ = [
     "FORMATS",
+    "PAGE",
     "WIDTHS",
+    "check_page",
     "choose_figures",
     "export_figures",
     "parse_formats",

@@ -1,20 +1,24 @@
 """A page of all figures in a folder, for people who look before they read."""
 
+import contextlib
 import itertools
-import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rebasin_lab import claims, figures, paths
+from rebasin_lab import bounded_json, claims, figures, paths
 from rebasin_lab.figure_export import snippets
 
 Row = Mapping[str, Any]  # of a scoreboard
 Rows = Mapping[str, Row]  # by claim
 
 PAGE = "README.md"
-_MARK = b"rebasin-lab figures --gallery"  # in every gallery
+_MAKER = "Written by `rebasin-lab figures --gallery`."
+_HEAD = re.compile(
+    rf"# Figures\n\n\d+ figures of \d+ notebooks\. [^\n]{{,300}}{re.escape(_MAKER)}\n"
+)
 # Of the table of claims: what a row of a scoreboard calls it, and its heading.
 COLUMNS = {
     "section": "section",
@@ -42,7 +46,8 @@ def write_gallery(directory: Path, page: Path | None = None) -> Path:
         The path of the page.
 
     Raises:
-        ValueError: if there is no figure, or the scoreboard cannot be read.
+        ValueError: if there is no figure, if a file holds none, if the scoreboard cannot be read,
+            and if there is anything at the page but a gallery.
         OSError: if the page cannot be written.
     """
     saved = figures.saved_figures(directory)
@@ -52,11 +57,8 @@ def write_gallery(directory: Path, page: Path | None = None) -> Path:
             "'rebasin-lab reproduce' first, or name another folder."
         )
     page = page or directory / PAGE
-    if page.exists() and not (page.is_file() and _MARK in page.read_bytes()):
-        raise ValueError(
-            f"Expected no file, or a gallery to write anew, at '{page}'; there is something else. "
-            "Choose another page, or move it away."
-        )
+    check_page(page)
+    records = figures.read_figures(saved)
     board = _read_board(directory.absolute().parent / "scoreboard.json")
     measured = {row["claim"]: row for row in board["claims"]}
     by_notebook = {
@@ -66,8 +68,8 @@ def write_gallery(directory: Path, page: Path | None = None) -> Path:
         "# Figures",
         "",
         f"{len(saved)} figures of {len(by_notebook)} notebooks. Each is drawn from the numbers "
-        "beside it, which say how they came about; captions name the profile of the run. Written "
-        "by `rebasin-lab figures --gallery`.",
+        "beside it, which say how they came about; captions name the profile of the run. "
+        f"{_MAKER}",
         "",
     ]
     if measured:
@@ -77,11 +79,30 @@ def write_gallery(directory: Path, page: Path | None = None) -> Path:
             "",
         ]
     for notebook, group in by_notebook.items():
-        lines += _section(page, notebook, group, measured)
+        lines += _section(page, notebook, {path: records[path] for path in group}, measured)
     if measured:
         lines += _scoreboard(board)
     paths.write_atomically(page, ("\n".join(lines).rstrip("\n") + "\n").encode())
     return page
+
+
+def check_page(page: Path) -> None:
+    """Refuse to write a gallery over anything but another one.
+
+    Raises:
+        ValueError: if there is anything else.
+    """
+    try:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            head = paths.read_bytes(page, bounded_json.MOST_BYTES)[:2_000]
+            if not _HEAD.match(head.decode(errors="replace")):
+                raise ValueError("it begins otherwise")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(
+            f"Expected no file, or a gallery to write anew, at '{page}'; there is something else "
+            f"({reason}). Choose another page, or move it away."
+        ) from error
 
 
 def _read_board(path: Path) -> Mapping[str, Any]:
@@ -100,28 +121,31 @@ def _read_board(path: Path) -> Mapping[str, Any]:
         ) from error
 
 
-def _section(page: Path, notebook: str, group: list[Path], measured: Rows) -> list[str]:
+def _section(
+    page: Path, notebook: str, group: Mapping[Path, Mapping[str, Any]], measured: Rows
+) -> list[str]:
     heading = f"## {snippets.markdown_text(notebook)}"
     source = f"../notebooks/{notebook}.ipynb"
     has_source = (page.parent / source).is_file()
-    lines = [heading, "", *([f"[The notebook]({source})", ""] if has_source else [])]
-    for path in group:
-        lines += _figure(page, path, measured)
+    link = snippets.markdown_link(source)
+    lines = [heading, "", *([f"[The notebook]({link})", ""] if has_source else [])]
+    for path, record in group.items():
+        lines += _figure(page, path, record, measured)
     return lines
 
 
-def _figure(page: Path, path: Path, measured: Rows) -> list[str]:
-    record = json.loads(path.read_text())
+def _figure(page: Path, path: Path, record: Mapping[str, Any], measured: Rows) -> list[str]:
     link = Path(os.path.relpath(path.with_suffix(""), page.parent)).as_posix()
     kinds = [kind for kind in ("svg", "png", "pdf") if path.with_suffix(f".{kind}").is_file()]
-    texts = {"caption": record["caption"], "alt": record["alt"]}
+    words = {"caption": record["caption"], "alt": record["alt"]}
     lines = [f"### {snippets.markdown_text(path.stem)}", ""]
     if kinds and kinds[0] != "pdf":
-        lines += snippets.markdown_figure(f"{link}.{kinds[0]}", **texts).splitlines()
+        lines += snippets.markdown_figure(f"{link}.{kinds[0]}", **words).splitlines()
     else:
         lines.append(snippets.markdown_text(record["caption"]))
     lines += ["", *[_claim(claim, measured.get(claim)) for claim in record["claims"]]]
-    files = [f"[numbers]({link}.json)", *(f"[{kind.upper()}]({link}.{kind})" for kind in kinds)]
+    quoted = snippets.markdown_link(link)
+    files = [f"[numbers]({quoted}.json)", *(f"[{kind.upper()}]({quoted}.{kind})" for kind in kinds)]
     return [*lines, *([""] if record["claims"] else []), " · ".join(files), ""]
 
 
@@ -129,7 +153,7 @@ def _claim(claim: str, row: Row | None) -> str:
     """A line of a list; of a claim that is no longer kept, its id."""
     known = claims.CLAIMS.get(claim)
     if known is None:
-        return f"- claim `{claim}`"
+        return f"- claim {snippets.markdown_code(claim)}"
     section = snippets.markdown_text(known.section)
     line = f"- claim `{claim}` ({section}): {snippets.markdown_text(known.statement)}"
     return f"{line} **{snippets.markdown_text(row['status'])}**" if row else line
@@ -137,7 +161,10 @@ def _claim(claim: str, row: Row | None) -> str:
 
 def _scoreboard(board: Mapping[str, Any]) -> list[str]:
     """All claims of a run, in a table."""
-    rows = [[snippets.markdown_text(row[name]) for name in COLUMNS] for row in board["claims"]]
+    rows = [
+        [snippets.markdown_text(row[name], in_front=False) for name in COLUMNS]
+        for row in board["claims"]
+    ]
     table = [[*COLUMNS.values()], ["---"] * len(COLUMNS), *rows]
     title = snippets.markdown_text(board["title"])
     return ["## Scoreboard", "", f"{title}.", "", *(f"| {' | '.join(row)} |" for row in table), ""]

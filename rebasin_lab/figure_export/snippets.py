@@ -11,8 +11,14 @@ class has it; other classes get a definition that drops it.
 
 import itertools
 import json
+import os
 import re
 import unicodedata
+from urllib.parse import quote
+
+from rebasin_lab import texts
+
+MOST_LETTERS = 10_000  # of a caption
 
 _GREEK = "alpha beta gamma delta varepsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma"
 _GREEK += " tau upsilon varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega"
@@ -68,8 +74,11 @@ _TEXT = {
     "…": r"\ldots{}",
     "\u00a0": "~",
 }
-# Of a Markdown with mathematics, roles and tables: MyST's and GitHub's.
-_MARKDOWN = re.compile(r"[\\`*_{}\[\]<>#|~$^&]")
+# Of a Markdown with mathematics, roles and tables: MyST's and GitHub's, which also makes links of
+# what looks like one. In front of a paragraph any sign may mean more: a rule, a comment, a list.
+_MARKDOWN = re.compile(r"[\\`*_{}\[\]<>#|~$^&@]|:(?=//)|(?<=www)\.", re.IGNORECASE)
+_IN_FRONT = re.compile(r"\A(?:\d+[.)](?=\s|\Z)|[!-/:-?])")
+_PATH = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 
 
 def latex_text(text: str) -> str:
@@ -92,13 +101,12 @@ def _power(text: str) -> str:
 def _escaped(text: str) -> str:
     # Straight quotes are curly in print.
     text = re.sub(r'(^|[\s(\[])"', r"\1“", text).replace('"', "”")
-    # Two hyphens would be joined to a dash; a dash that is meant has a sign of its own.
     runs = itertools.groupby(text, key=_MATHEMATICS.__contains__)
     escaped = "".join(
         f"${''.join(map(_MATHEMATICS.get, run))}$" if is_math else "".join(map(_latex_sign, run))
         for is_math, run in runs
     )
-    return re.sub("-(?=-)", "-{}", escaped)  # two hyphens would be joined to a dash
+    return re.sub("[-,](?=[-,])", r"\g<0>{}", escaped)  # two of them would be joined to one sign
 
 
 def _latex_sign(sign: str) -> str:
@@ -110,11 +118,30 @@ def _latex_sign(sign: str) -> str:
     return f"[{name.lower()}]"
 
 
-def markdown_text(text: str) -> str:
-    """Plain text as Markdown: nothing in it is a command any more."""
+def markdown_text(text: str, *, in_front: bool = True) -> str:
+    """Plain text as Markdown: nothing in it is a command any more.
+
+    Args:
+        text: plain text.
+        in_front: whether it may begin a line; the cell of a table does not.
+    """
     escaped = _MARKDOWN.sub(r"\\\g<0>", _one_line(text))
-    # A number and a dot, a dash or a plus would begin a list.
-    return re.sub(r"^(\d+)([.)])(?=\s|$)|^([-+])(?=\s)", r"\1\\\2\3", escaped)
+    if in_front:
+        escaped = _IN_FRONT.sub(lambda found: f"{found[0][:-1]}\\{found[0][-1]}", escaped)
+    return escaped
+
+
+def markdown_code(text: str) -> str:
+    """Plain text as code in Markdown."""
+    text = _one_line(text)
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    space = " " * (not text or text.startswith("`") or text.endswith("`"))
+    return f"{fence}{space}{text}{space}{fence}"
+
+
+def markdown_link(path: str) -> str:
+    """A relative path as where a link of Markdown leads."""
+    return quote(os.fsencode(path))
 
 
 def latex_figure(
@@ -130,13 +157,18 @@ def latex_figure(
 
     Args:
         name: "notebook/figure", from which the label is made.
-        picture: path of a PDF or PNG, relative to the folder of the export.
+        picture: path of a PDF or PNG, relative to the folder of the export, of letters that LaTeX
+            takes: `export.file_name`.
         caption: plain text.
         alt: plain text.
         width_inches: as drawn, so that text has the size that it was drawn for; in a narrower
             column it is made smaller.
         over_two_columns: whether it is a `figure*`.
+
+    Raises:
+        ValueError: for another path.
     """
+    _check_path(picture)
     environment = "figure*" if over_two_columns else "figure"
     drawn = f"{width_inches:g}in"
     width = rf"\ifdim\linewidth<{drawn} \linewidth\else{drawn}\fi"
@@ -162,7 +194,7 @@ def markdown_figure(picture: str, *, caption: str, alt: str) -> str:
         caption: plain text.
         alt: plain text.
     """
-    return f"![{markdown_text(alt)}]({picture})\n\n{markdown_text(caption)}\n"
+    return f"![{markdown_text(alt)}]({markdown_link(picture)})\n\n{markdown_text(caption)}\n"
 
 
 def myst_figure(name: str, picture: str, *, caption: str, alt: str) -> str:
@@ -171,7 +203,11 @@ def myst_figure(name: str, picture: str, *, caption: str, alt: str) -> str:
     Options stand in a block of YAML, in quotes: MyST-Parser and mystmd read both alike there, while
     in `:alt: text` one takes the quotes off and the other does not, and a colon or a # in a text
     without quotes is taken for something else.
+
+    Raises:
+        ValueError: for a path of other letters than `export.file_name` has.
     """
+    _check_path(picture)
     options = {"alt": _one_line(alt), "name": f"fig-{identifier(name)}"}
     block = "\n".join(
         f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in options.items()
@@ -186,4 +222,13 @@ def identifier(name: str) -> str:
 
 def _one_line(text: str) -> str:
     """Without line breaks: an empty line ends a caption in LaTeX, and a paragraph in Markdown."""
-    return " ".join(text.split())
+    return " ".join(texts.plain(text, MOST_LETTERS).split())
+
+
+def _check_path(picture: str) -> None:
+    if not _PATH.fullmatch(picture):
+        raise ValueError(
+            "Expected the path of a picture to have letters (of ASCII), digits, '.', '_' and '-' "
+            f"only; got {texts.in_a_line(repr(picture), 120)}. LaTeX and MyST take others for "
+            "commands: rename the file."
+        )

@@ -49,7 +49,7 @@ PANEL = fields(
 )
 
 
-def edges(value: Any, where: str, met: Met) -> list[float]:
+def edges(value: Any, where: str, met: Met) -> list[float | int]:
     """The shape of the edges of bins, one more than these."""
     return array(met["bins"] + 1)(value, where, met)
 

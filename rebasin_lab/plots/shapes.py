@@ -163,7 +163,7 @@ def _fits(value: float | int, low: float | int = -LARGEST, high: float | int = L
 def real(low: float | int = -LARGEST, high: float | int = LARGEST) -> Shape:
     """A finite number in a range."""
 
-    def check(value: Any, where: str, met: Met) -> float | int:
+    def check(value: Any, where: str, met: Met) -> Any:
         kinds = int | float | np.integer | np.floating
         if not isinstance(value, kinds) or isinstance(value, bool):
             raise _unexpected(where, "a number", value)

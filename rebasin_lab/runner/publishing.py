@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from rebasin_lab import figure_export, figures, paths, report
+from rebasin_lab import bounded_json, figure_export, figures, paths, report
 from rebasin_lab.runner.plan import notebook_sequence
 
 _PICTURES = (".json", ".svg", ".png")
@@ -39,12 +39,15 @@ def publish(run_name: str) -> tuple[Path, list[Path]]:
         board = paths.read_json(scoreboard, finite=False)
         profile, contents = _drawn(run_dir, board)
         target = paths.figures_dir() / ("" if profile == "quick" else profile)
+        page = paths.figures_dir() / figure_export.PAGE
+        if profile != "quick":
+            figure_export.check_page(page)
         for name, content in contents.items():
             paths.write_atomically(target / name, content)
         if profile != "quick":
             content = scoreboard.read_bytes()
             paths.write_atomically(paths.figures_dir() / report.SCOREBOARD_NAME, content)
-            figure_export.write_gallery(target, paths.figures_dir() / "README.md")
+            figure_export.write_gallery(target, page)
     saved = figures.saved_figures(target)
     numbered = [path for path in saved if re.match(r"\d\d_", path.parent.name)]
     return target, [path for path in numbered if str(path.relative_to(target)) not in contents]
@@ -73,8 +76,10 @@ def _drawn(run_dir: Path, board: Any) -> tuple[str, dict[str, bytes]]:
                         f"Expected '{path}' as the run drew it; it is another, or gone. Run "
                         "'rebasin-lab reproduce' again, which draws it anew."
                     )
+                figures.read_figure(path)
                 for ending in _PICTURES:
-                    contents[f"{name}/{figure}{ending}"] = path.with_suffix(ending).read_bytes()
+                    content = paths.read_bytes(path.with_suffix(ending), bounded_json.MOST_BYTES)
+                    contents[f"{name}/{figure}{ending}"] = content
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"Expected the scoreboard of a run in '{run_dir}'; it cannot be read as one "

@@ -4,9 +4,9 @@ Colours only repeat what the names say: the chips are those of Okabe and Ito, wh
 readers tell apart, and the text keeps the colour of the page, light or dark.
 """
 
-import html
 from collections.abc import Mapping, Sequence
 
+from rebasin_lab import texts
 from rebasin_lab.symmetry import axes
 
 Places = tuple[tuple[str, int], ...]
@@ -22,14 +22,16 @@ def listing(
     assumptions: Sequence[str],
 ) -> str:
     """One line per leaf, "-" for an axis that nothing moves."""
-    width = max(map(len, entries), default=0)
+    shown = {path: texts.in_a_line(path) for path in entries}
+    width = max(map(len, shown.values()), default=0)
     rows = [
-        f"{path:<{width}}  " + ", ".join("-" if e is None else axes.format_entry(e) for e in leaf)
+        f"{shown[path]:<{width}}  "
+        + ", ".join("-" if entry is None else axes.format_entry(entry) for entry in leaf)
         for path, leaf in entries.items()
     ]
     conditions = [f"only if {text}" for text in assumptions]
     heading = f"{num_permutations} permutations{_sizes_text(group_sizes)}"
-    return "\n".join([heading, *conditions, *rows])
+    return "\n".join(map(texts.in_a_line, [heading, *conditions, *rows]))
 
 
 def html_table(
@@ -43,14 +45,14 @@ def html_table(
     num_columns = max(map(len, entries.values()), default=0)
     header = "".join(f"<th>axis {axis}</th>" for axis in range(num_columns))
     rows = "".join(
-        f"<tr><td><code>{html.escape(path)}</code></td>"
+        f"<tr><td><code>{texts.as_html(path)}</code></td>"
         + "".join(f"<td>{_cell(entry, colours)}</td>" for entry in leaf)
         + "<td></td>" * (num_columns - len(leaf))
         + "</tr>"
         for path, leaf in entries.items()
     )
-    sizes = html.escape(_sizes_text(group_sizes))
-    conditions = "".join(html.escape(f"only if {text}; ") for text in assumptions)
+    sizes = texts.as_html(_sizes_text(group_sizes))
+    conditions = "".join(texts.as_html(f"only if {text}; ") for text in assumptions)
     return (
         f"<p>{len(permutations)} permutations{sizes}; {conditions}one column per axis:</p>"
         f"<table><tr><th>parameter</th>{header}</tr>{rows}</table>"
@@ -87,7 +89,7 @@ def _cell(entry: axes.Entry | None, colours: Mapping[str, str]) -> str:
         return "&ndash;"
 
     def write(group: axes.Group) -> str:
-        name = html.escape(group.key)
+        name = texts.as_html(group.key)
         return _chip(colours[group.key]) + name if group.key in colours else name
 
     return axes.format_entry(entry, write)

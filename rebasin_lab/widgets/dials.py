@@ -10,7 +10,6 @@ that moves finds its picture there.
 
 import contextlib
 import functools
-import html
 import itertools
 import threading
 from collections.abc import Callable, Mapping
@@ -88,8 +87,8 @@ class Dials(ipywidgets.VBox):
                 self._message.value = ""
             except Exception as error:  # noqa: BLE001 (shown to the reader; nothing else would be)
                 unheard.tell(error)
-                text = texts.plain(f"{type(error).__name__}: {error}")
-                self._message.value = f'<p role="alert"><b>{html.escape(text)}</b></p>'
+                text = texts.as_html(f"{type(error).__name__}: {error}", texts.MOST_CHARACTERS)
+                self._message.value = f'<p role="alert"><b>{text}</b></p>'
 
 
 def dials(

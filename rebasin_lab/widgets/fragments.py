@@ -4,7 +4,6 @@ Colours are the notebook's own, so that text is legible on a light and on a dark
 """
 
 import base64
-import html
 import io
 import textwrap
 from collections.abc import Sequence
@@ -14,6 +13,8 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+from rebasin_lab import texts
+
 RIGHT, WRONG = "#009E73", "#D55E00"  # and a sign besides
 LONGEST_ERROR = 240  # letters
 
@@ -21,15 +22,15 @@ LONGEST_ERROR = 240  # letters
 def error(text: str) -> str:
     """What went wrong, which a screen reader says at once; of a long text the rest is folded."""
     short = textwrap.shorten(text, LONGEST_ERROR, placeholder=" ...")
-    said = f'<p role="alert" style="margin:0;line-height:1.4"><b>{html.escape(short)}</b></p>'
+    said = f'<p role="alert" style="margin:0;line-height:1.4"><b>{texts.as_html(short)}</b></p>'
     if len(text) <= LONGEST_ERROR:
         return said
-    return f"{said}<details><summary>all of it</summary>{html.escape(text)}</details>"
+    return f"{said}<details><summary>all of it</summary>{texts.as_html(text)}</details>"
 
 
 def note(text: str) -> str:
     """A sentence about what is going on."""
-    return f'<p role="status" style="margin:0">{html.escape(text)}</p>'
+    return f'<p role="status" style="margin:0">{texts.as_html(text)}</p>'
 
 
 def strip(
@@ -47,13 +48,13 @@ def strip(
         alt = f"a test image of {truth}, taken for {answer}"
         cells.append(
             '<div style="text-align:center;width:64px;line-height:1.25">'
-            f'<img alt="{html.escape(alt, quote=True)}" src="{_png(image)}" '
+            f'<img alt="{texts.as_html(alt)}" src="{_png(image)}" '
             'style="width:56px;height:56px;image-rendering:pixelated">'
             f'<div style="border-bottom:3px solid {colour};overflow:hidden;white-space:nowrap;'
-            f'text-overflow:ellipsis"><b>{html.escape(answer)}</b> {sign}</div>'
+            f'text-overflow:ellipsis"><b>{texts.as_html(answer)}</b> {sign}</div>'
             f"<small>{100 * chance:.0f} %</small></div>"
         )
-    label = html.escape(f"answers of the network merged by {method}", quote=True)
+    label = texts.as_html(f"answers of the network merged by {method}")
     return (
         f'<div role="group" aria-label="{label}" style="display:flex;flex-wrap:wrap;gap:4px">'
         f"{''.join(cells)}</div>"
@@ -101,7 +102,7 @@ def with_cursor(png: bytes, alt: str, *, name: str, top: float, height: float, w
     source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
     return (
         f'<figure style="margin:0;position:relative;max-width:{width}px">'
-        f'<img alt="{html.escape(alt, quote=True)}" src="{source}" '
+        f'<img alt="{texts.as_html(alt)}" src="{source}" '
         'style="width:100%;display:block">'
         f'<div class="{name}" aria-hidden="true" style="position:absolute;width:0;'
         f'top:{100 * top:.2f}%;height:{100 * height:.2f}%;border-left:2px solid #D55E00"></div>'
