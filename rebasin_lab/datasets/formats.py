@@ -30,7 +30,6 @@ from rebasin_lab import texts
 Contents = dict[str, bytes]
 
 CIFAR_PIXELS = 3 * 32 * 32
-MOST_MEMBERS = 1_000  # of an archive; the published ones have ten
 _DAMAGED = (Image.DecompressionBombError, zipfile.BadZipFile, zlib.error)
 # Opcodes that push an integer; the argument of others, such as BINPUT, is a memo index.
 _INTEGER_OPCODES = {"BININT", "BININT1", "BININT2", "INT", "LONG", "LONG1"}
@@ -64,23 +63,26 @@ def gunzip(data: bytes, *, most_bytes: int, where: str) -> bytes:
 def read_tar(data: bytes, members: Collection[str], *, most_bytes: int, where: str) -> Contents:
     """Bytes of the named members of a tar archive, plain or gzipped; absent ones are left out.
 
-    A link, a device or another special member of such a name counts as absent.
+    A link, a device or another special member of such a name counts as absent. Headers are read one
+    by one: `tarfile.open` obeys those that are for the next one, of any length and as often as it
+    takes, and sizes below zero.
     """
     if data[:2] == b"\x1f\x8b":
         data = gunzip(data, most_bytes=most_bytes, where=where)
     contents: Contents = {}
+    start = 0
     try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
-            for num, member in enumerate(archive):
-                name = member.name.removeprefix("./")
-                end = member.offset_data + member.size
-                if not member.offset_data <= end <= len(data):
-                    raise tarfile.TarError(f"{name[:100]!r} does not end in it")
-                if name in contents or num == MOST_MEMBERS:
-                    raise tarfile.TarError("a file comes twice, or there are too many")
-                if name in members and member.isfile() and not member.issparse():
-                    contents[name] = data[member.offset_data : end]
-    except (EOFError, ValueError, tarfile.TarError) as error:
+        while any(header := data[start : start + tarfile.BLOCKSIZE]):
+            info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+            name, start = info.name.removeprefix("./"), start + len(header)
+            if not 0 <= info.size <= len(data) - start:
+                raise ValueError(f"{name!r} does not end in it")
+            if name in contents:
+                raise ValueError(f"{name!r} comes twice")
+            if name in members and info.type in (tarfile.REGTYPE, tarfile.AREGTYPE):
+                contents[name] = data[start : start + info.size]
+            start += -(-info.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+    except (ValueError, tarfile.TarError) as error:
         raise ValueError(
             f"Expected {where} to be a whole tar archive; got one that is cut or damaged "
             f"({texts.in_a_line(str(error), 200)}). Delete it and fetch it again."

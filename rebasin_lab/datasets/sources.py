@@ -14,6 +14,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from rebasin_lab import paths
 from rebasin_lab.datasets import dataset, formats
@@ -21,6 +22,7 @@ from rebasin_lab.datasets import dataset, formats
 Reader = Callable[[formats.Contents], tuple[formats.Split, formats.Split]]
 
 _TIMEOUT = (10, 60)  # seconds to connect, and between two packets
+MOST_DOWNLOADED_BYTES = 500_000_000  # of a file; CIFAR's archives, the largest, have 170 MB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +141,12 @@ def fetch(remote: RemoteFile, folder: Path, *, progress: bool = False) -> Path:
     """
     import pooch
 
-    downloader = pooch.HTTPDownloader(progressbar=progress, chunk_size=1 << 16, timeout=_TIMEOUT)
+    by_http = pooch.HTTPDownloader(progressbar=progress, chunk_size=1 << 16, timeout=_TIMEOUT)
+
+    def downloader(url: str, output_file: str, caller: Any) -> None:
+        with open(output_file, "wb") as file:
+            by_http(url, _Bounded(file), caller)
+
     try:
         with _quiet(pooch.get_logger()):
             path = pooch.retrieve(
@@ -255,6 +262,23 @@ def _unusable(source: Source, folders: Sequence[Path]) -> Iterator[Path]:
             for path in (*plain, *gzipped, *archives):
                 if os.path.lexists(path) and not os.path.isfile(path):
                     yield path
+
+
+class _Bounded:
+    """Writes to a file until it is larger than anything that is downloaded."""
+
+    def __init__(self, file: BinaryIO):
+        self.file = file
+
+    def write(self, content: bytes) -> None:
+        self.file.write(content)
+        if self.file.tell() > MOST_DOWNLOADED_BYTES:
+            raise OSError(
+                f"Expected {MOST_DOWNLOADED_BYTES:,} bytes at most; the server sends more"
+            )
+
+    def flush(self) -> None:
+        self.file.flush()
 
 
 @contextlib.contextmanager

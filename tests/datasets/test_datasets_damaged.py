@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from rebasin_lab.datasets import formats, registry, sources
+from rebasin_lab.datasets import embedded, formats, registry, sources
 
 RNG = np.random.default_rng(0)
 NUM_TRAIN, NUM_TEST = 4, 2
@@ -395,8 +395,11 @@ kinds(
         "a long name": long_name_bomb(tarfile.GNUTYPE_LONGNAME),
         "a long header": long_name_bomb(tarfile.XHDTYPE),
         "a thousand members": {
-            "binary.tar.gz": tar(
-                [(str(i), b"") for i in range(formats.MOST_MEMBERS)] + list(BINARY_FILES.items())
+            "binary.tar.gz": tar([(str(i), b"") for i in range(1000)] + list(BINARY_FILES.items()))
+        },
+        "a header of digits": {
+            "binary.tar.gz": gzip.compress(
+                special("x", tarfile.XHDTYPE, size=500_000)["x"].tobuf() + b"1" * 500_000
             )
         },
         "a pax header of no text": binary_tar(
@@ -723,6 +726,42 @@ def test_every_malformed_file_is_one_clear_error(name, tmp_path, without_type_ch
     wrong = [n for n, content in changes.items() if content is not None]
     assert any(n.removesuffix(".gz") in message for n in wrong), "the file is named"
     assert not (tmp_path / "unpickled").exists()
+
+
+CSV = b"".join(b"%d," % (i % 17) * 64 + b"%d\n" % (i % 10) for i in range(50))
+EMBEDDED = {
+    **{f"in its place: {name}": make for name, make in places.items()},
+    "empty": b"",
+    "of nothing": gzip.compress(b""),
+    "plain": CSV,
+    "a page": HTML,
+    "a page in a gzip": gzip.compress(HTML),
+    "cut": gzip.compress(CSV)[:-20],
+    "cut lines": gzip.compress(CSV[:-40]),
+    "a bomb": gzip.compress(bytes(60_000_000)),
+    "a huge value": gzip.compress(CSV.replace(b"3,", b"65539,", 1)),
+    "a value below zero": gzip.compress(CSV.replace(b"3,", b"-3,", 1)),
+    "too white": gzip.compress(CSV.replace(b"16,", b"17,", 1)),
+    "a label out of range": gzip.compress(CSV.replace(b",9\n", b",10\n")),
+    "no image of a class": gzip.compress(CSV.replace(b",9\n", b",8\n")),
+    "few images": gzip.compress(CSV[: len(CSV) // 2]),
+    "a value moved to the next line": gzip.compress(CSV.replace(b",3\n", b"\n3,", 1)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:string or file could not be read:DeprecationWarning")
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_a_malformed_file_of_a_package_is_one_clear_error(name, tmp_path, monkeypatch):
+    path, content = tmp_path / "digits.csv.gz", EMBEDDED[name]
+    monkeypatch.setattr(embedded, "_locate", lambda _: path)
+    path.write_bytes(gzip.compress(CSV))
+    assert len(registry.load_dataset("digits8x8").test_labels) == 10
+    path.unlink()
+    path.write_bytes(content) if isinstance(content, bytes) else content(path)
+    with pytest.raises(ValueError, match=r"digits\.csv\.gz") as caught:
+        registry.load_dataset("digits8x8")
+    assert "\n" not in str(caught.value)
+    assert re.search("[Rr]einstall|Replace", str(caught.value))
 
 
 @pytest.mark.parametrize("name", FINE)

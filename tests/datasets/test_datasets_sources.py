@@ -1,5 +1,6 @@
 """Finding, verifying and downloading, on a made-up data set and a server of our own."""
 
+import contextlib
 import dataclasses
 import errno
 import gzip
@@ -239,6 +240,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):  # noqa: N802
         _, fault, name = self.path.split("/")
         body = DOWNLOADS[name]
+        if fault == "endless":
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):  # the other end has had enough
+                while True:
+                    self.wfile.write(bytes(100_000))
         if fault == "gone":
             self.send_error(404)
             return
@@ -286,10 +293,12 @@ def test_progress_is_shown_on_request(server, cache, capfd):
         ("wrong", "ValueError.*does not match"),
         ("page", "ValueError.*does not match"),
         ("cut", ""),
+        ("endless", "200,000 bytes at most; the server sends more"),
         ("gone", "404"),
     ],
 )
-def test_failed_download_is_one_error_and_leaves_nothing(server, cache, fault, reason):
+def test_failed_download_is_one_error_and_leaves_nothing(server, cache, fault, reason, monkeypatch):
+    monkeypatch.setattr(sources, "MOST_DOWNLOADED_BYTES", 200_000)
     source = tiny_source(f"{server.url}/{fault}")
     with pytest.raises(OSError, match=f"download {server.url}/{fault}/train-images.gz.*{reason}"):
         load(source, download=True)
