@@ -25,7 +25,7 @@ from rebasin_lab.matching.combined import combined_matching
 from rebasin_lab.matching.record import MatchingResult, Start
 from rebasin_lab.matching.straight_through import straight_through_matching
 from rebasin_lab.matching.weight import algorithm_1, weight_matching
-from rebasin_lab.symmetry import Permutation, PermutationSpec, check_seed
+from rebasin_lab.symmetry import PermutationSpec, check_seed
 
 __all__ = [
     "MATCHERS",
@@ -94,8 +94,6 @@ def match(
     """
     check_options(method, options)
     check_seed(seed)
-    if options.get("start") is not None:
-        options["start"] = _as_permutation(options["start"])
     params_a, params_b = pytrees.aligned_to_match(params_a, params_b)
     spec.validate(params_a)
     for name, params in {"params_a": params_a, "params_b": params_b}.items():
@@ -135,13 +133,3 @@ def check_options(method: str, options: Mapping[str, Any]) -> None:
             f"Expected a data set for the matcher '{method}', which needs labels; got "
             f"{type(options['data']).__name__}. Take one from load_dataset, or build a Dataset."
         )
-
-
-def _as_permutation(start: Mapping[str, Any]) -> Permutation:
-    arrays = {name: np.array(order) for name, order in start.items()}
-    if wrong := [name for name, order in arrays.items() if order.dtype.kind not in "iu"]:
-        raise ValueError(
-            f"Expected start to hold integers, for each slot the unit that goes there; got "
-            f"{arrays[wrong[0]].dtype} for '{wrong[0]}'."
-        )
-    return {name: order.astype(np.int64) for name, order in arrays.items()}

@@ -9,6 +9,7 @@ constant, which `WeightProblem.objective` puts back.
 import dataclasses
 import difflib
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 
 import jax
@@ -120,24 +121,26 @@ def ignored_leaves(spec: PermutationSpec, ignore: Collection[str]) -> set[str]:
     Args:
         spec: of the network.
         ignore: each a path, or how paths begin ("batch_stats", "layer1.0"), or, where none begins
-            so, whole parts from their middle ("bn1" of "layer1.0.bn1.weight"). Parts end at "/" or,
-            as torch names them, at ".".
+            so, whole parts from their middle ("bn1" of "layer1.0.bn1.weight"), or, where there are
+            none, parts without their number ("bn" of "bn1", "BatchNorm" of "BatchNorm_0"). Parts
+            end at "/" or, as torch names them, at ".".
 
     Raises:
         ValueError: if nothing is called so, or a permutation would move nothing that counts.
     """
-    if isinstance(ignore, str):
-        raise ValueError(
-            f"Expected ignore to be a list of paths; got {ignore!r}. Write [{ignore!r}]."
-        )
+    if isinstance(ignore, str) or not isinstance(ignore, Collection):
+        advice = f" Write [{ignore!r}]." if isinstance(ignore, str) else ""
+        raise ValueError(f"Expected ignore to be a list of paths; got {ignore!r}.{advice}")
     ignored: set[str] = set()
     parts = {path: f"/{_slashed(path)}/" for path in spec.axes}
     for name in ignore:
-        if not isinstance(name, str) or not name:
+        if not isinstance(name, str) or not _slashed(name):
             raise ValueError(f"Expected ignore to hold paths of leaves; got {name!r}.")
         inner = f"/{_slashed(name)}/"
         found = {path for path, whole in parts.items() if whole.startswith(inner)}
         found = found or {path for path, whole in parts.items() if inner in whole}
+        numbered = re.compile(f"{re.escape(inner[:-1])}_?[0-9]+/")
+        found = found or {path for path, whole in parts.items() if numbered.search(whole)}
         if not found:
             every = {part for path in parts for part in (path, *_slashed(path).split("/"))}
             near = difflib.get_close_matches(name, every)

@@ -7,14 +7,19 @@ identity; here it starts from what is fixed and grows outwards, see `ascent` and
 
 import dataclasses
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 from jaxtyping import PyTree
 
 from rebasin_lab.matching.conditioning import weight_problem
 from rebasin_lab.matching.record import MatchingResult
 from rebasin_lab.matching.search import Effort, search
-from rebasin_lab.symmetry import Permutation, PermutationSpec, identity_permutation
+from rebasin_lab.symmetry import (
+    PermutationSpec,
+    checked_permutation,
+    identity_permutation,
+)
 
 
 def weight_matching(
@@ -26,7 +31,7 @@ def weight_matching(
     effort: Effort = "default",
     normalize: bool = False,
     ignore: Collection[str] = (),
-    start: Permutation | None = None,
+    start: Mapping[str, Any] | None = None,
     max_sweeps: int = 100,
     on_sweep: Callable[[float], None] | None = None,
 ) -> MatchingResult:
@@ -51,15 +56,18 @@ def weight_matching(
         ignore: leaves that are moved but not compared, see `ignored_leaves`. BatchNorm's
             running statistics are no weights, and the paper leaves them out: write
             `ignore=model.statistics_paths`, of a Linen network `ignore=["batch_stats"]`.
-        start: improve this permutation, visiting groups in random order.
+        start: improve this permutation (of any integers), visiting groups in random order.
         max_sweeps: passes over all groups before giving up on convergence.
         on_sweep: called with the objective after every pass, for progress.
 
     Raises:
-        ValueError: for an unknown effort, less than one sweep, a path in `ignore` that is not
-            there, or a permutation that moves nothing else.
+        ValueError: for an unknown effort, less than one sweep, a start that is no permutation of
+            these networks, a path in `ignore` that is not there, or a permutation that moves
+            nothing else.
     """
     began = time.perf_counter()
+    if start is not None:
+        start = checked_permutation(spec, start, params_a, "start")
     problem = weight_problem(spec, params_a, params_b, normalize=normalize, ignore=ignore)
     result = search(
         problem.spec,

@@ -62,13 +62,14 @@ def reestimate_statistics(
     evaluation.check_count(batch_size, "batch_size")
     if num_batches is not None:
         evaluation.check_count(num_batches, "num_batches")
-    params = pytrees.checked_arrays(params)
+    params = pytrees.as_arrays(params)
     images = evaluation.checked_array(images, "images to measure statistics on")
     if missing := sorted(model.statistics_paths - pytrees.flatten(params).keys()):
         raise ValueError(
             f"Expected the statistics of the model among its parameters; '{missing[0]}' is "
             f"missing, {len(missing)} in all. Are these parameters of another model?"
         )
+    pytrees.check_arrays(params, "params")
     batch_size = evaluation.batch_size_for(model.apply_training, params, images, most=batch_size)
     most = max(1, len(images) // batch_size)
     num_batches = most if num_batches is None else min(num_batches, most)

@@ -71,16 +71,15 @@ def apply_permutation(spec: PermutationSpec, permutation: Permutation, params: P
     Raises:
         ValueError: if spec and params disagree, or an entry is no permutation of its size.
     """
-    _check_permutation(permutation, spec.shapes(params))
+    permutation = checked_permutation(spec, permutation, params)
     pytrees.check_arrays(params, "params")
     if spec.is_plain:
         return pytrees.map_with_path(
             lambda path, leaf: permute_axes(leaf, spec.axes[path], permutation), params
         )
     sizes = spec.all_sizes(params)
-    arrays = {name: np.asarray(indices) for name, indices in permutation.items()}
     return pytrees.map_with_path(
-        lambda path, leaf: _permute_entries(leaf, spec.entries[path], arrays, sizes), params
+        lambda path, leaf: _permute_entries(leaf, spec.entries[path], permutation, sizes), params
     )
 
 
@@ -200,6 +199,15 @@ def _checked(permutation: Any, what: str) -> dict[str, np.ndarray]:
             f"Expected {what} to have names of a spec, such as 'P_0', as keys; got {unnamed[0]!r}."
         )
     arrays = {name: _as_indices(name, indices) for name, indices in permutation.items()}
+    bases = [axes.parse_group(name).base for name in arrays]
+    if twice := sorted({base for base in bases if bases.count(base) > 1}):
+        raise ValueError(
+            f"Expected {what} to have one set of slots for '{twice[0]}'; got {sorted(arrays)}."
+        )
+    if still := [name for name in arrays if name.startswith("#")]:
+        raise ValueError(
+            f"Expected {what} to move groups of units; '{still[0]}' is an axis that never moves."
+        )
     for name, indices in arrays.items():
         if indices.ndim == 0 or not _is_in_order(indices, indices.shape[-1:]):
             raise ValueError(_no_permutation(name, indices, indices.shape))
@@ -225,9 +233,12 @@ def _checked(permutation: Any, what: str) -> dict[str, np.ndarray]:
 
 def _as_indices(name: str, indices: Any) -> np.ndarray:
     try:
+        [indices] = pytrees.as_arrays([indices])
         array = np.asarray(indices)
-    except ValueError as error:  # rows of different lengths
+    except (ValueError, TypeError) as error:  # rows of different lengths, a PRNG key
         raise ValueError(f"Expected '{name}' to be an index array; {error}.") from error
+    if isinstance(indices, np.ma.MaskedArray):
+        raise ValueError(f"Expected '{name}' to be an index array; got one with a mask.")
     if array.dtype.kind not in "iu" and array.size:
         raise ValueError(
             f"Expected '{name}' to be an array of integers, for each slot the unit that goes "
@@ -254,13 +265,30 @@ def _no_permutation(name: str, indices: np.ndarray, shape: tuple[int, ...]) -> s
     )
 
 
-def _check_permutation(permutation: Permutation, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def checked_permutation(
+    spec: PermutationSpec, permutation: Any, params: PyTree, what: str = "permutation"
+) -> dict[str, np.ndarray]:
+    """A permutation of a network as integer arrays, one for each group of its spec.
+
+    Args:
+        spec: which axes each permutation moves.
+        permutation: name -> indices.
+        params: the network, or its shapes.
+        what: the name of the argument, for errors.
+
+    Raises:
+        ValueError: if spec and params disagree, or an entry is no permutation of its size.
+    """
+    shapes = spec.shapes(params)
     if not isinstance(permutation, Mapping) or permutation.keys() != shapes.keys():
-        _checked(permutation, "permutation")
+        _checked(permutation, what)
         raise ValueError(
-            f"Expected one permutation for each of {sorted(shapes)}; got {sorted(permutation)}."
+            f"Expected one permutation for each of {sorted(shapes)}; got "
+            f"{sorted(permutation)} in {what}."
         )
+    arrays = {name: _as_indices(name, indices) for name, indices in permutation.items()}
     for name, shape in shapes.items():
-        indices = _as_indices(name, permutation[name])
+        indices = arrays[name]
         if indices.shape != shape or not _is_in_order(indices, shape):
             raise ValueError(_no_permutation(name, indices, shape))
+    return arrays

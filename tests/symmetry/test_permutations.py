@@ -253,6 +253,21 @@ NO_PERMUTATIONS = {
     "rows without slots": ({"P": np.array([[0, 1]])}, "the axes of 'P' to be its units"),
     "no rows": ({"h": [0, 1], "d[h]": [0, 1]}, r"'d\[h\]' to be the slots of 'h', its units"),
     "a row too few": ({"h": [0, 1], "d[h]": [[0, 1]]}, r"the slots of 'h', its units.* \(1, 2\)"),
+    "a mask": ({"P": np.ma.masked_array([0, 1], [True, False])}, "'P' .*; got one with a mask"),
+    "a PRNG key": ({"P": jax.random.key(0)}, "'P' to be an index array; JAX array with PRNG"),
+    "a set": ({"P": {0, 1}}, "'P' to be an array of integers, .* got object"),
+    "a generator": ({"P": (i for i in range(2))}, "'P' to be an array of integers"),
+    "complex numbers": ({"P": np.arange(2) * 1j}, "'P' to be an array of integers"),
+    "NaN": ({"P": np.array([0, np.nan])}, "'P' to be an array of integers"),
+    "too large": ({"P": np.array([0, 2**63], np.uint64)}, "'P' to be a permutation of 0 ... 1"),
+    "shapes": ({"P": jax.ShapeDtypeStruct((2,), int)}, "'P' to be an array of integers"),
+    "tokens of text": ({"P": np.array(["0", "1"])}, "'P' to be an array of integers"),
+    "an expression": ({"P*Q": [0, 1]}, "the name of one group"),
+    "half a name": ({"P[": [0, 1]}, "Expected"),
+    "an empty name": ({"": [0, 1]}, "Expected"),
+    "an axis that stays": ({"#0": [0, 1]}, "'#0' is an axis that never moves"),
+    "one base twice": ({"P": [0, 1], "P[h]": [[0, 1]], "h": [0]}, "one set of slots for 'P'"),
+    "trees": ({"layers": {"P": [0, 1]}}, "'layers' to be an array of integers"),
     "duplicate in a row": ({"h": [0, 1], "d[h]": [[0, 1], [1, 1]]}, r"'d\[h\]' to be an array"),
 }
 
@@ -266,10 +281,14 @@ def test_what_is_no_permutation_is_neither_inverted_nor_composed(without_type_ch
         lambda: rl.compose_permutations(wrong, right),
         lambda: rl.compose_permutations(right, wrong),
     ):
-        with pytest.raises(ValueError, match=f"Expected.*{message}"):
+        with pytest.raises(ValueError, match=rf"(?s)(Expected.*)?{message}"):
             call()
+    params = {"w": np.ones((2, 3))}
     with pytest.raises(ValueError, match=r"^Expected"):
-        rl.apply_permutation(HEADS, wrong, {"w": np.ones((2, 3))})
+        rl.apply_permutation(HEADS, wrong, params)
+    if wrong is not None:
+        with pytest.raises(ValueError, match=r"^Expected"):
+            rl.match("weight", HEADS, params, params, start=wrong)
 
 
 def test_permutations_of_different_sizes_do_not_compose():
