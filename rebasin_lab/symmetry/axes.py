@@ -28,7 +28,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 _WORD = r"[^\s*+()\[\],]+"
-MAX_POSITIONS = 10**6  # of a block with positions: what is read from a file has a bound
+MAX_POSITIONS = 10**6  # in an entry: what is read from a file has a bound
+MAX_DIGITS = 18  # so that a size is an integer of 64 bits
 _TOKEN = re.compile(rf"{_WORD}|[*+()\[\],]")
 
 
@@ -145,6 +146,11 @@ def arrangement_of(terms: Sequence[Entry], positions: Sequence[Sequence[int]]) -
 
 
 def _check_positions(placed: Sequence[tuple[Entry, tuple[int, ...]]]) -> None:
+    for _, at in placed:
+        if not at or any(after <= before for before, after in itertools.pairwise(at)):
+            raise ValueError(
+                f"Expected positions that ascend, at least one; got {str(list(at))[:100]}."
+            )
     every = sorted(i for _, at in placed for i in at)
     if every != list(range(len(every))):
         raise ValueError(
@@ -152,8 +158,6 @@ def _check_positions(placed: Sequence[tuple[Entry, tuple[int, ...]]]) -> None:
             f"{', '.join(_format_positions(at, max(every) + 1) for _, at in placed)}."
         )
     for term, at in placed:
-        if not at or list(at) != sorted(at):
-            raise ValueError(f"Expected positions that ascend, at least one; got {list(at)}.")
         if isinstance(term, Fixed) and term.size != len(at):
             raise ValueError(f"Expected {term.size} positions of a block as long; got {len(at)}.")
 
@@ -203,7 +207,12 @@ def parse_entry(text: str) -> Entry:
         ValueError: if the text does not follow the grammar, saying where.
     """
     reader = _Reader(text)
-    entry = reader.read_sum()
+    try:
+        entry = reader.read_sum()
+    except RecursionError:
+        raise ValueError(
+            f"Expected fewer brackets inside each other; got {text[:40]!r}..."
+        ) from None
     if reader.next is not None:
         raise reader.error("'*', '+' or the end")
     return entry
@@ -258,6 +267,7 @@ class _Reader:
 
     def __init__(self, text: str):
         self.text, self.tokens, self.at = text, list(_TOKEN.finditer(text)), 0
+        self.num_positions = 0
 
     @property
     def next(self) -> str | None:
@@ -297,11 +307,12 @@ class _Reader:
         places: list[int] = []
         while not places or self.accept(","):
             word = self.take("positions such as 3, 0:4 or 0:8:2", r"[0-9]+(:[0-9]+){0,2}")
-            first, *rest = map(int, word.split(":"))
+            first, *rest = map(self.number, word.split(":"))
             if 0 in rest[1:]:
                 raise ValueError(f"Expected a step of at least one; got '{word}' in {self.text!r}.")
             found = range(first, *rest) if rest else range(first, first + 1)
-            if len(places) + len(found) > MAX_POSITIONS:
+            self.num_positions += len(found)
+            if self.num_positions > MAX_POSITIONS:
                 raise ValueError(
                     f"Expected at most {MAX_POSITIONS} positions; got more in {self.text!r}."
                 )
@@ -321,7 +332,12 @@ class _Reader:
             self.take("')'", r"\)")
             return inside
         word = self.take("a name, a number or '('", _WORD)
-        return Fixed(int(word)) if re.fullmatch("[0-9]+", word) else self.read_group(word)
+        return Fixed(self.number(word)) if re.fullmatch("[0-9]+", word) else self.read_group(word)
+
+    def number(self, digits: str) -> int:
+        if len(digits) > MAX_DIGITS:
+            raise ValueError(f"Expected numbers of at most {MAX_DIGITS} digits; got {len(digits)}.")
+        return int(digits)
 
     def read_group(self, base: str) -> Group:
         parents = []

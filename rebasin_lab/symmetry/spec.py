@@ -16,11 +16,13 @@ from typing import Any
 
 from jaxtyping import PyTree
 
-from rebasin_lab import pytrees
+from rebasin_lab import pytrees, texts
 from rebasin_lab.symmetry import axes, display, indexing, rewriting, spec_json
 from rebasin_lab.symmetry.sizes import solve_sizes
 
 AxisNames = tuple[str | None, ...]
+
+MAX_AXES = 64  # of an array of NumPy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +61,7 @@ class PermutationSpec:
             indexing.check_parents(path, leaf)
         sizes = _checked_sizes(self.group_sizes, self.groups)
         object.__setattr__(self, "group_sizes", sizes)
-        explanations = {path: tuple(texts) for path, texts in self.explanations.items()}
+        explanations = {path: tuple(lines) for path, lines in self.explanations.items()}
         _check_explanations(explanations, self.axes)
         object.__setattr__(self, "explanations", explanations)
         object.__setattr__(self, "assumptions", _checked_assumptions(self.assumptions))
@@ -251,7 +253,10 @@ class PermutationSpec:
         Raises:
             ValueError: if the text is anything else, saying what is wrong with it.
         """
-        return cls(**spec_json.decode(text))
+        try:
+            return cls(**spec_json.decode(text))
+        except ValueError as error:  # it may quote anything, of any length
+            raise ValueError(texts.in_a_line(str(error), 800)) from error
 
     def __str__(self) -> str:
         return display.listing(
@@ -274,6 +279,10 @@ def _parsed(path: str, names: Sequence[str | None]) -> axes.Entries:
         raise ValueError(
             f"Expected a tuple with one entry per axis of '{path}'; got the text {names!r}. "
             f"Write ({names!r},)."
+        )
+    if len(names) > MAX_AXES:
+        raise ValueError(
+            f"Expected at most {MAX_AXES} entries, one per axis of '{path}'; got {len(names):,}."
         )
     return tuple(_parsed_entry(path, axis, name) for axis, name in enumerate(names))
 

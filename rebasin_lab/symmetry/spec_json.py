@@ -31,6 +31,11 @@ def decode(text: str) -> dict[str, Any]:
     Raises:
         ValueError: if the text is no JSON, or not what `encode` writes.
     """
+    if not isinstance(text, str):
+        raise ValueError(
+            f"Expected a permutation spec as JSON text; got a {type(text).__name__}. Read the file "
+            "first, with Path(...).read_text()."
+        )
     try:
         record = bounded_json.parsed(text)
     except ValueError as error:
