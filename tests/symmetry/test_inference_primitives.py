@@ -204,6 +204,13 @@ NETWORKS: dict[str, Network] = {
     ),
     "roll of positions": Network(sequence(rolled_window), HIDDEN, [6], SEQUENCE),
     "sort of positions": Network(sequence(lambda h: jnp.sort(h, 0)), HIDDEN, [6], SEQUENCE),
+    # By values, too: a table is written at positions of its own for each example and unit.
+    "partition of positions": Network(
+        sequence(lambda h: jnp.argpartition(h, 3, axis=0).astype(h.dtype)), HIDDEN, [6], SEQUENCE
+    ),
+    "partition of units": Network(
+        between(lambda h: jnp.argpartition(h, 3, axis=1).astype(h.dtype)), HIDDEN, []
+    ),
     "top-k of positions": Network(
         sequence(lambda h: lax.top_k(h.T, 3)[0].T), HIDDEN, [6], SEQUENCE
     ),

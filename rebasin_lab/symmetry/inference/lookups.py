@@ -72,7 +72,8 @@ def gather(reading: Interpreter, equation: Any, values: list[Value]) -> list[Val
 def scatter(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
     """Writing into a table: as `gather`, the other way round.
 
-    The indices' own axes are pinned as well: of two entries for one place, the later may win.
+    The indices' own axes are pinned as well: of two entries for one place, the later may win. Those
+    of a batch have each a table of their own.
     """
     numbers = equation.params["dimension_numbers"]
     table_shape, index_shape, update_shape = shapes_of(equation.invars)
@@ -82,7 +83,8 @@ def scatter(reading: Interpreter, equation: Any, values: list[Value]) -> list[Va
     why = "an index writes to a position in it"
     followed = _followed(reading, equation, values, tuple(map(int, numbers.inserted_window_dims)))
     indices, index_row = _indices(reading, values[1], index_shape, followed)
-    pins: dict[Any, str] = dict.fromkeys(index_row, why)
+    batches = [("at", axis) for axis in numbers.scatter_indices_batching_dims]
+    pins: dict[Any, str] = dict.fromkeys((at for at in index_row if at not in batches), why)
     batch = [("at", axis) for axis in range(len(index_shape) - 1)]
     update_row: list[Any] = [
         None if axis in numbers.update_window_dims else batch.pop(0)
@@ -157,6 +159,8 @@ def _gathered(reading: Interpreter, equation: Any, taken: Value, axis: int) -> V
 def _scattered(reading: Interpreter, equation: Any, values: list[Value]) -> Value | None:
     """The table with entries at known positions of one axis replaced, or combined with others."""
     numbers = equation.params["dimension_numbers"]
+    if numbers.operand_batching_dims:
+        return None  # each entry of a batch at positions of its own
     dropped = numbers.inserted_window_dims
     table_shape, _, update_shape = shapes_of(equation.invars)
     windows = iter(numbers.update_window_dims)
