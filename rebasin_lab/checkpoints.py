@@ -109,7 +109,8 @@ def load(
         CheckpointError: if it holds another config or other leaves than expected, or cannot be
             read.
     """
-    most_bytes = MOST_BYTES if like is None else max(_num_bytes(like), MOST_UNASKED_BYTES)
+    expected = None if like is None else pytrees.flatten(like) | _swapped(like)
+    most_bytes = MOST_BYTES if expected is None else max(_num_bytes(expected), MOST_UNASKED_BYTES)
     try:
         leaves, metadata = _read(path, most_bytes)
     except FileNotFoundError:
@@ -128,8 +129,10 @@ def load(
     if config is not None:
         stored = metadata.get("config") if isinstance(metadata, dict) else None
         _check_config(path, dict(config), stored if isinstance(stored, dict) else {})
-    tree = pytrees.unflatten(leaves) if like is None else _restructure(path, leaves, like)
-    return tree, metadata
+    if expected is None:
+        return pytrees.unflatten(leaves), metadata
+    _check_leaves(path, leaves, expected)
+    return jax.tree.unflatten(jax.tree.structure(like), [leaves[n] for n in expected]), metadata
 
 
 def peek(path: Path) -> dict[str, Any]:
@@ -212,8 +215,8 @@ def _leaf(content: np.ndarray, entry: Mapping[str, Any], type_name: str) -> np.n
     return leaf if leaf.flags.aligned else leaf.copy()
 
 
-def _num_bytes(tree: PyTree) -> int:
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+def _num_bytes(leaves: Mapping[str, Any]) -> int:
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves.values())
 
 
 def _swapped(tree: PyTree) -> dict[str, np.ndarray]:
@@ -308,8 +311,9 @@ def _check_config(path: Path, expected: dict[str, Any], stored: dict[str, Any]) 
         )
 
 
-def _restructure(path: Path, leaves: Mapping[str, np.ndarray], like: PyTree) -> PyTree:
-    expected = pytrees.flatten(like) | _swapped(like)
+def _check_leaves(
+    path: Path, leaves: Mapping[str, np.ndarray], expected: Mapping[str, Any]
+) -> None:
     for name in [*expected, *leaves]:
         if name not in expected or name not in leaves:
             place = "the checkpoint" if name in expected else "the model"
@@ -324,4 +328,3 @@ def _restructure(path: Path, leaves: Mapping[str, np.ndarray], like: PyTree) -> 
                 f"{wanted.dtype}{list(wanted.shape)}; it holds {found.dtype}{list(found.shape)}. "
                 "Ask for the model it holds, or move it away."
             )
-    return jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in expected])

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from rebasin_lab import checkpoints, experiments, identity, paths, pytrees, texts
+from rebasin_lab import checkpoints, experiments, identity, paths, texts
 from rebasin_lab.matching import assignment
 
 T = TypeVar("T")
@@ -95,7 +95,7 @@ def _read(path: Path, call: str) -> Any:
     """
     arrays, metadata = checkpoints.load(path, config={"call": call})
     try:
-        return _decoded(metadata["result"], pytrees.flatten(arrays))
+        return _decoded(metadata["result"], {str(name): array for name, array in arrays.items()})
     except (AttributeError, ImportError, LookupError, TypeError, ValueError) as error:
         reason = texts.in_a_line(f"{type(error).__name__}: {error}", 200)
         raise checkpoints.CheckpointError(
@@ -178,8 +178,9 @@ def _decoded(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
 
 
 def _has_values(array: np.ndarray | jax.Array) -> bool:
-    """False for what NumPy has no type for, such as keys."""
-    return not jax.dtypes.issubdtype(array.dtype, jax.dtypes.extended)
+    """False for what NumPy has no type for, such as keys, and for masks, which it would drop."""
+    is_masked = isinstance(array, np.ma.MaskedArray)
+    return not is_masked and not jax.dtypes.issubdtype(array.dtype, jax.dtypes.extended)
 
 
 def _class_name(value: Any) -> str:

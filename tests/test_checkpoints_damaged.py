@@ -27,6 +27,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rebasin_lab import checkpoints, pytrees
+from tensors import Tensor
 
 TREE = {"layers": {0: {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}}, "b": np.ones(2)}
 METADATA = {"config": {"width": 3}, "epoch": 1}
@@ -444,7 +445,7 @@ def test_an_error_of_the_system_at_any_step_leaves_what_was(number, call, tmp_pa
 # --- what is saved is loaded --------------------------------------------------------------------
 
 LEAVES = {
-    "torch-like": None,
+    "of PyTorch": Tensor(np.arange(3, dtype=np.float32)),
     "0-d": np.float32(3),
     "empty": np.zeros((0, 3), ml_dtypes.bfloat16),
     "empty bool": np.zeros((2, 0), bool),
@@ -465,18 +466,26 @@ LEAVES = {
 
 
 def test_all_kinds_of_leaves_in_one_file_come_back_bit_by_bit(tmp_path):
-    tree = {name: leaf for name, leaf in LEAVES.items() if leaf is not None}
-    path = tmp_path / "a.safetensors"
+    tree, path = LEAVES, tmp_path / "a.safetensors"
     checkpoints.save(path, tree, {})
     for like in (None, tree):
         back, _ = checkpoints.load(path, like=like)
         assert back.keys() == tree.keys()
         for name, leaf in tree.items():
-            found, leaf = back[name], np.asarray(leaf)
+            found, leaf = back[name], np.asarray(getattr(leaf, "values", leaf))
             assert (found.dtype, found.shape) == (leaf.dtype, leaf.shape), name
             assert found.tobytes() == leaf.tobytes(), name
             assert found.flags.writeable, name
             assert found.flags.aligned, name
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_a_tree_that_is_one_leaf_comes_back(name, tmp_path):
+    path, leaf = tmp_path / "a.safetensors", LEAVES[name]
+    checkpoints.save(path, leaf, {})
+    expected = np.asarray(getattr(leaf, "values", leaf))
+    found, _ = checkpoints.load(path, like=leaf)
+    assert (found.dtype, found.tobytes()) == (expected.dtype, expected.tobytes())
 
 
 KEYS = st.one_of(

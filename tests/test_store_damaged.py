@@ -10,6 +10,7 @@ import random
 import warnings
 
 import jax
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -180,7 +181,42 @@ def test_a_damaged_record_is_never_taken(trained_pair, tiny_data):
         path.write_bytes(content)
 
 
+def test_a_result_comes_back_with_its_types_and_bits(monkeypatch):
+    arrays = {
+        "0-d": np.array(3, np.float16),
+        "empty": np.zeros((0, 3), ml_dtypes.bfloat16),
+        "int4": np.array([-8, 7], ml_dtypes.int4),
+        "float8": np.array([1, np.nan]).astype(ml_dtypes.float8_e4m3b11fnuz),
+        "complex": np.array([1 + 2j, np.nan]),
+        "big-endian": np.arange(3, dtype=">f4"),
+        "Fortran": np.asfortranarray(np.arange(12).reshape(3, 4)),
+        "of JAX": jax.numpy.arange(3, dtype="bfloat16"),
+        "texts": np.array(["a", "bc"]),
+    }
+    result = {"arrays": arrays, 3: [(1, 2.5), [None, True, "\u2713"], float("nan"), 2**63]}
+    monkeypatch.setattr(records.identity, "name_of", lambda fn: "rebasin_lab.evaluation:evaluate")
+    for _ in range(2):
+        found = records.remembered(lambda: result)
+        assert repr(found[3]) == repr(result[3])
+        for name, array in arrays.items():
+            array = np.asarray(array)
+            assert (found["arrays"][name].dtype, found["arrays"][name].shape) == (
+                array.dtype,
+                array.shape,
+            ), name
+            assert found["arrays"][name].tobytes() == array.tobytes(), name
+    assert len(list(records.records_dir().iterdir())) == 1
+
+
+def test_a_result_that_is_too_long_to_keep_is_not_lost(monkeypatch):
+    monkeypatch.setattr(checkpoints, "MOST_HEADER_BYTES", 10_000)
+    monkeypatch.setattr(records.identity, "name_of", lambda fn: "rebasin_lab.evaluation:evaluate")
+    with pytest.warns(UserWarning, match="at most 10,000 bytes.* The result is not kept"):
+        assert records.remembered(lambda: list(range(5000))) == list(range(5000))
+
+
 VALUES = {
+    "a masked array": np.ma.masked_array([1, 2], [True, False]),
     "a complex number": np.complex64(1 + 2j),
     "a complex number of Python": 1j,
     "a time": np.datetime64("2020-01-01"),
