@@ -14,6 +14,8 @@ from typing import Literal
 import tqdm
 import tqdm.auto
 
+from rebasin_lab import texts
+
 Style = Literal["auto", "bar", "lines", "silent"]
 
 SECONDS_BETWEEN_LINES = 3.0
@@ -33,6 +35,7 @@ def progress_bar(
         style: "bar" redraws itself (a widget in JupyterLab), "lines" prints now and then, "auto"
             takes "bar" for a terminal or a notebook kernel and "lines" for anything else.
     """
+    description = texts.in_a_line(description, 200)
     if style == "silent":
         return tqdm.tqdm(total=total, initial=done, disable=True)
     if style == "bar" or (style == "auto" and _somebody_watches()):

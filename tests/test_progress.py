@@ -26,6 +26,15 @@ def test_lines_are_lines_and_the_last_one_is_complete(monkeypatch):
     assert "loss 1" in lines[-1]
 
 
+def test_a_description_is_text_in_one_line(monkeypatch):
+    out = io.StringIO()
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    with progress.progress_bar(2, "training a\x1b[2J\nb\u202e", style="lines") as bar:
+        bar.update(1)
+    assert out.getvalue().startswith("training a\\nb\\u202e: ")
+
+
 def test_quick_work_prints_nothing(monkeypatch):
     assert run("lines", monkeypatch, seconds=5.0) == ""
 

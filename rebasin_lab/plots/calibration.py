@@ -218,7 +218,7 @@ def _name_levels(fig: Figure, ax: Axes, levels: Mapping[str, float]) -> None:
     line_height = 13 / (0.75 * 72 * fig.get_figheight())
     free_from = 0.0
     for name, value in sorted(levels.items(), key=lambda level: level[1]):
-        text = textwrap.fill(name, 16)
+        text = textwrap.fill(name, 16, break_long_words=False)
         half = line_height * (text.count("\n") + 1) / 2
         place = max((value - low) / (high - low), free_from + half)
         free_from = place + half
