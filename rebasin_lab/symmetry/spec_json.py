@@ -4,13 +4,18 @@ Reading is strict: what this version did not write, down to an unknown field, is
 """
 
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from rebasin_lab import bounded_json
 
 FORMAT = "rebasin_lab.PermutationSpec"
 VERSION = 1
+MOST_POSITIONS = (
+    4 * 10**6
+)  # a thousand leaves of 2,000 channels that are shuffled have half of that
+_RANGE = re.compile(r"(\d{1,18}):(\d{1,18})")
 _FIELDS = ("format", "version", "axes", "group_sizes", "explanations")
 
 
@@ -52,12 +57,21 @@ def decode(text: str) -> dict[str, Any]:
         )
     if sorted(record.keys() - {"assumptions"}) != sorted(_FIELDS):
         raise ValueError(f"Expected the fields {list(_FIELDS)}; got {list(record)}.")
+    entries = _mapping(record, "axes", _list_of("texts and nulls", str, type(None)))
+    _check_positions(entry for leaf in entries.values() for entry in leaf if entry)
     return {
-        "axes": _mapping(record, "axes", _list_of("texts and nulls", str, type(None))),
+        "axes": entries,
         "group_sizes": _mapping(record, "group_sizes", _integer),
         "explanations": _mapping(record, "explanations", _list_of("texts", str)),
         "assumptions": _list_of("texts", str)("'assumptions'", record.get("assumptions", [])),
     }
+
+
+def _check_positions(entries: Iterable[str]) -> None:
+    """Check how many positions ranges such as 0:64 unfold to, before they do."""
+    ranges = (found for entry in entries for found in _RANGE.findall(entry))
+    if sum(max(0, int(end) - int(start)) for start, end in ranges) > MOST_POSITIONS:
+        raise ValueError(f"Expected at most {MOST_POSITIONS:,} positions in all; got more.")
 
 
 def _mapping(record: dict, field: str, read: Callable[[str, Any], Any]) -> dict[str, Any]:

@@ -83,6 +83,9 @@ TEXTS = {
             *(["9" * 9999], ["P\n("], ["P\x1b[31m("], ["P)"], ["P]"], ["((P)"], ["P(0)+Q"]),
         )
     },
+    "a few positions of each of many leaves": changed(
+        axes={str(i): ["P(0:199999:2)+Q(1:199999:2)"] for i in range(1000)}
+    ),
     "a size below zero": changed(group_sizes={"Q": -1}),
     "a size of none": changed(group_sizes={"R": 1}),
     "a long size of none": changed(group_sizes={BIG: 1}),
