@@ -40,12 +40,12 @@ class Comparison:
 
     @property
     def train_barrier(self) -> float:
-        """The loss barrier of the line on training images (nats)."""
+        """The loss barrier of the line on training images, in the unit of the curve's loss."""
         return interpolation.loss_barrier(self.curve, split="train")
 
     @property
     def test_barrier(self) -> float:
-        """The loss barrier of the line on test images (nats)."""
+        """The loss barrier of the line on test images, likewise."""
         return interpolation.loss_barrier(self.curve, split="test")
 
 

@@ -964,6 +964,46 @@ def test_lines_with_a_hole_are_drawn_around_it():
         assert np.isnan(first.get_ydata()).tolist() == [False, False, True, False, False], plot
 
 
+@pytest.mark.parametrize(("scale", "shift"), [(1e-4, 0), (1e5, 0), (1, -50), (1, 0)])
+@pytest.mark.parametrize("name", [None, "likelihood"])
+def test_losses_of_any_scale_are_in_view(scale, shift, name):
+    """Those of a density may be negative, those of a regression of any size."""
+    values = (scale * np.array([1.0, 3.0, 2.0]) + shift).tolist()
+    named = {"loss_name": name} if name else {}
+    curve = {"lambdas": [0.0, 0.5, 1.0], "train_loss": values, "test_loss": values} | named
+    curve |= {"train_accuracy": [None] * 3, "test_accuracy": [None] * 3}
+    plane = {"x": [0, 1, 2], "y": [0, 1, 2], "loss": [values] * 3, "cap": max(values)}
+    models = {"A": [0, 0], "B": [1, 0], "C": [1, 1]}
+    contour = drawn("contour", plane | {"models": models} | named)
+    assert contour.axes[0].collections[0].levels[-1] == pytest.approx(max(values), rel=0.06)
+    line = {"method": "weight", "statistics": "none", "loss": values, "spread": [1.0]}
+    lines = {"lambdas": curve["lambdas"], "stop": 1, "layers": ["w"], "lines": [line]}
+    for plot, numbers in (
+        ("interpolation", {"curves": {"naive": [curve]}}),
+        ("method_lines", {"curves": {"weight": curve}}),
+        ("halfway", {"loss": values} | named),
+        ("line_stop", lines | named),
+    ):
+        low, high = drawn(plot, numbers).axes[0].get_ylim()
+        assert low <= min(values) < max(values) <= high, plot
+
+
+def test_losses_half_way_that_were_infinite_are_left_out():
+    history = [-np.inf, -2.0, -1.0]
+    numbers = {"objective": history, "quantity": "minus the loss half-way", "visits_per_sweep": 0}
+    with figures.drawing():
+        fig = figures.draw(
+            {
+                "plot": "search",
+                "size_inches": [8, 4],
+                "numbers": numbers | {"layers": {"w": [0.1, 0.2]}},
+            }
+        )
+    assert np.isnan(fig.axes[0].lines[0].get_ydata()).tolist() == [True, False, False]
+    low, high = drawn("halfway", {"loss": [None, 2.0, 1.0]}).axes[0].get_ylim()
+    assert (low, high) == pytest.approx((0, 2.3))
+
+
 def test_an_exploration_of_what_names_no_classes_is_refused():
     one = TASKS["regression"]
     pair = exploration.Pair("own", one.data, one.apply_fn, *one.nets[:2])

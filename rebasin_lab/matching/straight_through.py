@@ -89,8 +89,9 @@ def straight_through_matching(
 
     Returns:
         Its objective is minus the loss half-way, in nats, on the images that decide: of the
-        identity, of weight matching, then of the best so far after every epoch. Not converged if
-        the last epoch still found a better one.
+        identity, of weight matching, then of the best so far after every epoch; -inf as long as no
+        loss was finite. With a `loss_fn` it is in the unit of that. Not converged if the last
+        epoch still found a better one.
 
     Raises:
         ValueError: for a count below 1 (0 for patience), a learning rate that is not positive, or

@@ -99,7 +99,7 @@ def draw_unit_order(fig: Figure, numbers: Mapping[str, Any]) -> None:
 
 
 @takes(
-    objective=array(),
+    objective=holed("objective"),
     quantity=letters,
     visits_per_sweep=whole(),
     layers=by_name(array(2), most=MOST_LAYERS),
@@ -111,7 +111,9 @@ def draw_search(fig: Figure, numbers: Mapping[str, Any]) -> None:
     writes down every visit, else 0; `layers`: path -> cosine before and after.
     """
     climb, layers = fig.subplots(1, 2, width_ratios=[1.2, 1])
-    climb.plot(numbers["objective"], "-o", markersize=4, color=LOOKS["weight"].colour)
+    climb.plot(
+        losses.values_of(numbers, "objective"), "-o", markersize=4, color=LOOKS["weight"].colour
+    )
     if per_sweep := numbers["visits_per_sweep"]:
         for visit in range(1, len(numbers["objective"]), per_sweep):
             climb.axvline(visit, color="#cccccc", linewidth=0.6, zorder=0)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 
 
 def loss_label(*parts: Mapping[str, Any]) -> str:
@@ -45,6 +46,12 @@ def values_of(curve: Mapping[str, Any], field: str) -> np.ndarray:
 def has_values(curves: Iterable[Mapping[str, Any]], field: str) -> bool:
     """Return True if one of the curves has a value that can be drawn."""
     return any(np.isfinite(values_of(curve, field)).any() for curve in curves)
+
+
+def start_at_zero(ax: Axes) -> None:
+    """Begin the axis of a loss at 0, unless what is drawn goes below."""
+    if not ax.dataLim.ymin < 0:
+        ax.set_ylim(bottom=0)
 
 
 def _name_of(parts: Iterable[Mapping[str, Any]]) -> str | None:

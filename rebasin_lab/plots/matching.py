@@ -198,15 +198,15 @@ def draw_ascents(fig: Figure, numbers: Mapping[str, Any]) -> None:
     place_ax.set_title("Units left in their slots")
 
 
-@takes(loss=array())
+@takes(loss=holed("loss"))
 def draw_halfway(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """The lowest loss half-way that the straight-through estimator has met, epoch by epoch.
 
     Numbers: `loss`: of weight matching, then of the best so far after every epoch, in nats unless
-    there is a `loss_name`.
+    there is a `loss_name`; None where no loss was finite.
     """
     ax = fig.subplots()
-    loss, look = numbers["loss"], LOOKS["straight_through"]
+    loss, look = losses.values_of(numbers, "loss"), LOOKS["straight_through"]
     start = LOOKS["weight"]
     ax.plot(loss, color=look.colour, drawstyle="steps-post", label=look.label)
     ax.axhline(loss[0], color=start.colour, linestyle="--", linewidth=1)
@@ -214,7 +214,8 @@ def draw_halfway(fig: Figure, numbers: Mapping[str, Any]) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     label = losses.label_of("best train loss so far", numbers)
     ax.set(title="Half-way between A and π(B)", xlabel="epochs", ylabel=label)
-    ax.set_ylim(0, 1.15 * max(loss) or 1.0)
+    if not np.nanmin(loss, initial=0) < 0:
+        ax.set_ylim(0, 1.15 * np.nanmax(loss, initial=0) or 1.0)
     ax.legend(loc="lower left")
 
 

@@ -93,7 +93,7 @@ def draw_onset(fig: Figure, numbers: Mapping[str, Any]) -> None:
                 _draw_lines(line_ax, method, curves, f"{split}_loss", style=style)
         of_panel = itertools.chain(*panel["curves"].values())
         line_ax.set(title=panel["title"], ylabel=losses.loss_label(*of_panel))
-        line_ax.set_ylim(bottom=0)
+        losses.start_at_zero(line_ax)
     legend_below(fig, ax, handlelength=LONG)
 
 

@@ -47,6 +47,7 @@ PUBLISHED = {
     "weight matching": (COLOURS["weight matching"], "-", "^"),
     "OT-Fusion": ("#CC79A7", "--", "s"),
 }
+NUM_LEVELS = 21  # colours of another loss
 CONTOUR_STEP = 0.05  # nats between two colours of a loss contour, unless that makes more
 MOST_LEVELS = 400  # than these
 METRICS = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
@@ -149,17 +150,24 @@ def draw_barriers(fig: Figure, numbers: Mapping[str, Any]) -> None:
     y=array("y", least=2),
     loss=holed("y", "x"),
     models=fields(A=array(2), B=array(2), C=array(2)),
-    cap=real(CONTOUR_STEP),
+    cap=real(),
 )
 def draw_contour(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """The test loss on the plane through A, B and pi(B).
 
-    Numbers: `LossContour.as_numbers()` and `cap`, the loss at which colours stop.
+    Numbers: `LossContour.as_numbers()` and `cap`, the loss at which colours stop. Colours are steps
+    of 0.05 nats from 0; those of another loss span what there is below the cap.
     """
     ax = fig.subplots()
-    step = max(CONTOUR_STEP, numbers["cap"] / MOST_LEVELS)
-    levels = np.arange(0, numbers["cap"] + step / 2, step)
-    loss = np.minimum(losses.values_of(numbers, "loss"), numbers["cap"])
+    cap = numbers["cap"]
+    loss = np.minimum(losses.values_of(numbers, "loss"), cap)
+    lowest = np.nanmin(loss, initial=cap)
+    if cap >= CONTOUR_STEP and lowest >= 0 and not numbers.get("loss_name"):
+        step = max(CONTOUR_STEP, cap / MOST_LEVELS)
+        levels = np.arange(0, cap + step / 2, step)
+    else:  # of a scale that is not known
+        bottom = lowest if lowest < cap else cap - 1
+        levels = np.linspace(bottom, cap, NUM_LEVELS)
     filled = ax.contourf(numbers["x"], numbers["y"], loss, levels, cmap="viridis_r")
     ax.contour(numbers["x"], numbers["y"], loss, levels, colors="white", linewidths=0.3)
     points = numbers["models"]
