@@ -13,6 +13,13 @@ else of the lab.
 
 from typing import Any
 
+from rebasin_lab import endings
+
+if endings.is_own_program():  # what follows takes seconds, and leaves nothing to tidy up
+    endings.end_at_signals()
+
+# isort: split
+
 from rebasin_lab.calibration import calibration_summary, reliability_curve
 from rebasin_lab.comparison import Comparison, compare_matchers, comparison_table
 from rebasin_lab.datasets import (

@@ -1,8 +1,10 @@
 """The command `rebasin-lab`."""
 
 import contextlib
+import importlib
 import signal
 import sys
+import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,12 @@ class _PlainErrors(click.Group):
             return super().make_context(*args, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _plain_errors():
-            return super().invoke(ctx)
+        try:
+            with endings.signals_raise(), _plain_errors():
+                return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            click.echo("\nInterrupted.", err=True)
+            sys.exit(128 + getattr(interrupt, "number", signal.SIGINT))
 
 
 @contextlib.contextmanager
@@ -85,9 +91,8 @@ def reproduce(
     dry_run: bool,
 ) -> None:
     """Run the notebook sequence and print the scoreboard."""
+    runner = _lab_module("runner")
     try:
-        from rebasin_lab import runner
-
         plan = runner.plan_run(
             profile=profile,
             parameters=runner.parse_parameters(settings),
@@ -100,10 +105,7 @@ def reproduce(
         if dry_run:
             click.echo(f"{plan.title}\n\n{runner.preview(plan)}")
             return
-        with endings.signals_raise():
-            status = runner.reproduce(plan, keep_going=keep_going, anew=anew)
-    except ModuleNotFoundError as error:
-        raise _needs_the_lab(error) from error
+        status = runner.reproduce(plan, keep_going=keep_going, anew=anew)
     except BrokenPipeError:  # whoever read the output has gone; click ends quietly
         raise
     except (ValueError, OSError, paths.LockedError) as error:
@@ -121,12 +123,9 @@ def reproduce(
 )
 def publish(run_name: str) -> None:
     """Put the figures of a finished run into figures/, with gallery and scoreboard."""
+    runner = _lab_module("runner")
     try:
-        from rebasin_lab import runner
-
         folder, left = runner.publish(run_name)
-    except ModuleNotFoundError as error:
-        raise _needs_the_lab(error) from error
     except BrokenPipeError:
         raise
     except (ValueError, OSError, paths.LockedError) as error:
@@ -142,22 +141,24 @@ def publish(run_name: str) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[OPTION OF JUPYTER LAB]...")
 def open_lab(arguments: tuple[str, ...]) -> None:
     """Open JupyterLab on the notebooks, in this interpreter's own kernel."""
+    lab = _lab_module("lab")
     try:
-        from rebasin_lab import lab
-
         status = lab.run_lab(arguments)
-    except ModuleNotFoundError as error:
-        raise _needs_the_lab(error) from error
     except (ValueError, OSError) as error:  # a folder that is none
         raise click.ClickException(str(error)) from error
     sys.exit(status)
 
 
-def _needs_the_lab(error: ModuleNotFoundError) -> click.ClickException:
-    return click.ClickException(
-        f"{error}. Notebooks need the extra [lab]: in the checkout, "
-        "pip install --editable '.[lab]'."
-    )
+def _lab_module(name: str) -> types.ModuleType:
+    """A module that needs the extra [lab], and takes seconds to import."""
+    try:
+        with endings.signals_end():
+            return importlib.import_module(f"rebasin_lab.{name}")
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f"{error}. Notebooks need the extra [lab]: in the checkout, "
+            "pip install --editable '.[lab]'."
+        ) from error
 
 
 @main.command()
@@ -270,3 +271,7 @@ def _print_figure(entry: Mapping[str, Any]) -> None:
     )
     if entry["note"]:
         click.echo(f"  {texts.in_a_line(entry['note'])}")
+
+
+if __name__ == "__main__":
+    main()

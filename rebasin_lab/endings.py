@@ -10,6 +10,7 @@ C and notices nothing.
 
 import contextlib
 import json
+import math
 import os
 import secrets
 import shutil
@@ -18,14 +19,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 MARK = "REBASIN_LAB_MARK"
 
 SECONDS_TO_END = 10.0  # for a process that was asked to; then it is killed
 
-_ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+_ENDING = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+
+_Handlers = dict[int, Any]
 
 
 class Ended(KeyboardInterrupt):
@@ -40,28 +45,62 @@ class Ended(KeyboardInterrupt):
         self.number = number
 
 
-@contextlib.contextmanager
-def signals_raise() -> Iterator[None]:
-    """Raise `Ended` at the first SIGINT, SIGTERM or SIGHUP; ignore those that come after it.
+def is_own_program() -> bool:
+    """Tell whether this package is what runs, by its command or `python -m`, and no part of it."""
+    program = sys.argv[0] if sys.argv else ""
+    if program == "-m":  # while Python looks for the module; then it is the module's file
+        module = sys.orig_argv[sys.orig_argv.index("-m") + 1] if "-m" in sys.orig_argv else ""
+        return module.split(".")[0] == "rebasin_lab"
+    return Path(program).stem == "rebasin-lab"
 
-    What the first one sets off, an orderly end, is thus not cut short.
+
+def end_at_signals() -> _Handlers:
+    """Have SIGINT, SIGTERM and SIGHUP end this process at once, with one line.
+
+    No `finally` runs, so it is for times when there is nothing to tidy up: an exception may be lost
+    in a module that is being imported.
+
+    Returns:
+        What was done at each signal before.
     """
-    numbers = [signal.SIGINT, *_ENDING]
-    # One that is ignored, as SIGHUP under nohup, stays so.
-    before = {n: signal.getsignal(n) for n in numbers if signal.getsignal(n) != signal.SIG_IGN}
 
     def end(number: int, _: object) -> None:
-        for each in before:
-            signal.signal(each, signal.SIG_IGN)
-        raise Ended(number)
+        with contextlib.suppress(OSError):
+            os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, b"\nInterrupted.\n")
+        os._exit(128 + number)
 
-    for number in before:
-        signal.signal(number, end)
+    return _handle(end)
+
+
+@contextlib.contextmanager
+def signals_end() -> Iterator[None]:
+    """Do as `end_at_signals` while the block runs."""
+    before = end_at_signals()
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        _restore(before)
+
+
+@contextlib.contextmanager
+def signals_raise() -> Iterator[None]:
+    """Raise `Ended` at SIGINT, SIGTERM or SIGHUP, but not again within `SECONDS_TO_END`.
+
+    What the first one sets off, an orderly end, is thus not cut short by a second one.
+    """
+    last = -math.inf
+
+    def end(number: int, _: object) -> None:
+        nonlocal last
+        if time.monotonic() - last > SECONDS_TO_END:
+            last = time.monotonic()
+            raise Ended(number)
+
+    before = _handle(end)
+    try:
+        yield
+    finally:
+        _restore(before)
 
 
 @contextlib.contextmanager
@@ -82,14 +121,45 @@ def signals_terminate(process: subprocess.Popen) -> Iterator[list[int]]:
         last.daemon = True
         last.start()
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *_ENDING)}
-    for number in before:
-        signal.signal(number, end)
+    before = _handle(end)
     try:
         yield came
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        _restore(before)
+
+
+def _handle(handler: Callable[[int, object], None]) -> _Handlers:
+    """Set what is done at signals that end; one that is ignored, as under nohup, stays so."""
+    before = {n: signal.getsignal(n) for n in _ENDING if signal.getsignal(n) != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, handler)
+    return before
+
+
+def _restore(before: _Handlers) -> None:
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def lifeline() -> Iterator[int]:
+    """A pipe that closes when this process is gone, for the input of `end_with_parent`."""
+    reads, writes = os.pipe()
+    try:
+        yield reads
+    finally:
+        os.close(reads)
+        os.close(writes)
+
+
+def end_with_parent() -> None:
+    """End this process when its standard input does."""
+
+    def wait() -> None:
+        os.read(0, 1)
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def marked(mark: str) -> dict[str, str]:
@@ -185,7 +255,7 @@ class Reaper:
 
 def _reap() -> None:
     """Read what to do, line by line; do it at the end."""
-    for number in (signal.SIGINT, *_ENDING):
+    for number in _ENDING:
         signal.signal(number, signal.SIG_IGN)
     servers, folders = {}, []
     for line in sys.stdin:

@@ -25,7 +25,17 @@ import numpy as np
 from flax import nnx
 from jaxtyping import PyTree
 
-from rebasin_lab import datasets, evaluation, matching, models, pytrees, symmetry, training
+from rebasin_lab import (
+    datasets,
+    endings,
+    evaluation,
+    matching,
+    models,
+    paths,
+    pytrees,
+    symmetry,
+    training,
+)
 from rebasin_lab.datasets import dataset, formats
 
 SECONDS = 470  # of all measurements together
@@ -100,6 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--multiplier", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.measure:
+        endings.end_with_parent()
         _measure(options.measure, TINY if options.tiny else FULL, options.multiplier)
         return 0
     lines = []
@@ -110,11 +121,11 @@ def main(arguments: list[str] | None = None) -> int:
     verdict = f"{len(failed)} did not hold: {'; '.join(failed)}" if failed else "All held that must"
     print(f"\n{verdict}.")
     if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
         table = "\n".join([_HEAD, *map(_row, lines)])
-        (options.out / "gpu_check.md").write_text(f"{table}\n\n{verdict}.\n")
+        text = f"{table}\n\n{verdict}.\n"
+        paths.write_atomically(options.out / "gpu_check.md", text.encode())
         as_json = json.dumps([dataclasses.asdict(line) for line in lines], indent=1)
-        (options.out / "gpu_check.json").write_text(as_json + "\n")
+        paths.write_atomically(options.out / "gpu_check.json", f"{as_json}\n".encode())
     return 1 if failed else 0
 
 
@@ -166,9 +177,15 @@ def _in_process(
     given = " ".join(filter(None, [os.environ.get("XLA_FLAGS"), flags]))
     environment = {**os.environ, "XLA_FLAGS": given, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=seconds
-        )
+        with endings.lifeline() as alive:
+            done = subprocess.run(
+                command,
+                env=environment,
+                stdin=alive,
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+            )
     except subprocess.TimeoutExpired as error:
         output, why = error.stdout or b"", f"not done within {seconds:.0f} s"
         output = output.decode() if isinstance(output, bytes) else output
@@ -481,4 +498,10 @@ MEASUREMENTS: dict[str, Callable[..., Iterator[Line]]] = {
 }
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        with endings.signals_raise():
+            status = main()
+    except endings.Ended as ended:
+        print("\nInterrupted.", file=sys.stderr)
+        status = 128 + ended.number
+    sys.exit(status)

@@ -9,11 +9,13 @@ executor: a job is a small recipe, and what it returns is a number.
 import concurrent.futures
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -128,22 +130,28 @@ def _train_elsewhere(
 def _in_own_processes(missing, num_jobs, store, on_look) -> dict[Experiment, BaseException]:
     """As `_submit`; what was under way when a process died has a second try, one at a time."""
     num_threads = max(1, (os.cpu_count() or 1) // num_jobs)
+    context = multiprocessing.get_context("spawn")  # JAX does not survive a fork
 
-    def pool(size: int) -> Executor:
-        return concurrent.futures.ProcessPoolExecutor(
-            min(size, len(missing)),
-            mp_context=multiprocessing.get_context("spawn"),  # JAX does not survive a fork
+    def train(wanted: Sequence[Experiment], size: int) -> dict[Experiment, BaseException]:
+        until, going = context.Pipe(duplex=False)
+        pool = concurrent.futures.ProcessPoolExecutor(
+            min(size, len(wanted)),
+            mp_context=context,
             initializer=_set_up,
-            initargs=(num_threads, identity.jax_settings()),
+            initargs=(num_threads, identity.jax_settings(), until),
         )
+        with until, going, pool:
+            try:
+                return _submit(wanted, pool, store, on_look)
+            except BaseException:  # an interrupt: what has begun ends too, where it is
+                going.close()
+                raise
 
-    with pool(num_jobs) as executor:
-        failed = _submit(missing, executor, store, on_look)
+    failed = train(missing, num_jobs)
     # One process that dies takes the pool with it, and all that was waiting there.
     for experiment in [e for e, error in failed.items() if isinstance(error, BrokenProcessPool)]:
         del failed[experiment]
-        with pool(1) as executor:
-            failed |= _submit([experiment], executor, store, on_look)
+        failed |= train([experiment], 1)
     return failed
 
 
@@ -192,9 +200,10 @@ def train_here(experiment: Experiment, store: str) -> float:
 _job = train_here  # a test puts one that dies in its place
 
 
-def _set_up(num_threads: int, settings: Mapping[str, Any]) -> None:
-    """Prepare a new process: its share of the cores, and JAX as it is set in the first one."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def _set_up(num_threads: int, settings: Mapping[str, Any], until: Connection) -> None:
+    """Prepare a new process: its end, its share of the cores, and JAX as in the first one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the first one
+    threading.Thread(target=_end_with_parent, args=[until], daemon=True).start()
     for name, value in settings.items():
         jax.config.update(name, value)
     # Read when JAX first computes something, which in a new process is later than this.
@@ -206,7 +215,7 @@ def _set_up(num_threads: int, settings: Mapping[str, Any]) -> None:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
-def _end_with_parent() -> None:
-    """End this process with the one that started it, which may have been killed."""
-    multiprocessing.parent_process().join()
+def _end_with_parent(until: Connection) -> None:
+    """End this process with the one that started it, which may have been killed, or earlier."""
+    wait([until, multiprocessing.parent_process().sentinel])
     os._exit(1)
