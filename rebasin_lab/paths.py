@@ -9,6 +9,7 @@ since a lock that the operating system holds for a process ends with it, on ever
 import contextlib
 import datetime
 import errno
+import glob
 import os
 import re
 import secrets
@@ -282,7 +283,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path.parent)
+        sweep(path.parent, seconds=3600.0)  # no process takes so long
         with temporary.open("xb") as file:  # "x": a name that is taken is an error
             file.write(content)
             file.flush()
@@ -360,12 +361,17 @@ def _reason(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else str(error)
 
 
-def _sweep(folder: Path) -> None:
-    """Remove temporary files that a killed process left here more than an hour ago."""
-    for leftover in folder.glob(".*.tmp"):
+def sweep(folder: Path, *, start: str = "", seconds: float = 0.0) -> None:
+    """Remove temporary files that killed processes left in a folder.
+
+    Args:
+        folder: the folder; those below it are left as they are.
+        start: of the names of the files that were to be written; a lock keeps others from writing
+            these, unless `seconds` does.
+        seconds: that they have lain there at least.
+    """
+    for leftover in folder.glob(f".{glob.escape(start)}*.tmp"):
         with contextlib.suppress(OSError):
-            if (
-                _TEMPORARY.fullmatch(leftover.name)
-                and time.time() - leftover.lstat().st_mtime > 3600
-            ):
+            age = time.time() - leftover.lstat().st_mtime
+            if _TEMPORARY.fullmatch(leftover.name) and age >= seconds:
                 leftover.unlink()

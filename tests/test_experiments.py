@@ -213,6 +213,18 @@ def test_what_a_process_left_that_was_killed_at_its_end_is_removed_unless_one_tr
     assert not partial.exists()
 
 
+def test_what_a_killed_process_was_writing_of_a_network_goes_when_it_is_trained(store):
+    final = experiments.path_of(EXPERIMENT, store=store)
+    mine = store / f".{final.stem}.partial.safetensors.{'0' * 16}.tmp"
+    other = store / f".{'0' * 24}.partial.safetensors.{'0' * 16}.tmp"
+    store.mkdir(exist_ok=True)
+    mine.touch()
+    other.touch()
+    experiments.trained(EXPERIMENT, store=store, style="silent")
+    assert not mine.exists()
+    assert other.exists(), "another process may be writing it"
+
+
 def test_a_store_that_can_only_be_read_is_read(store, monkeypatch):
     first = trained(store)
     monkeypatch.setattr(paths, "locked", lambda *_, **__: pytest.fail("locked"))

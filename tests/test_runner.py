@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import datetime
+import errno
 import io
 import json
 import logging
@@ -23,7 +24,7 @@ from jupyter_client.channels import AsyncZMQSocketChannel
 from nbformat.v4 import new_code_cell, new_notebook
 
 import rebasin_lab as rl
-from rebasin_lab import claims, execution, experiments, lab, paths, runner, runs
+from rebasin_lab import claims, execution, experiments, lab, paths, report, runner, runs
 from rebasin_lab.execution import kernels, status
 from rebasin_lab.runner import resuming
 
@@ -439,6 +440,132 @@ def test_an_interrupted_run_keeps_the_scoreboard_of_what_had_ended(sequence, exe
     assert "reproduced" in {row["status"] for row in board["claims"]}
     report = (paths.runs_dir() / "quick" / "report.html").read_text()
     assert "1 of 3 notebooks" in report
+
+
+def test_what_a_killed_run_was_writing_is_gone_after_the_next(sequence, executed):
+    sequence(n00_a=["pass"])
+    reproduce()
+    run = paths.runs_dir() / "quick"
+    left = [run, run / "claims", run / "figures" / "00_a"]
+    left = [folder / f".some.json.{'0' * 16}.tmp" for folder in left]
+    others = [run / ".mine.tmp", paths.runs_dir() / f".other.holder.{'0' * 16}.tmp"]
+    for path in (*left, *others):
+        path.touch()
+    reproduce()
+    assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in others)
+
+
+def _fails_to_write(monkeypatch, name, number):
+    """Has each writing of a file of this name fail as a full disk does, or a broken one."""
+    sync = os.fsync
+
+    def fsync(file):
+        if f"/.{name}." in os.readlink(f"/proc/self/fd/{file}"):
+            raise OSError(number, os.strerror(number))
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+NO_DISK = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EFBIG]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="knows files by /proc")
+@pytest.mark.parametrize("number", NO_DISK)
+@pytest.mark.parametrize(
+    "name", ["scoreboard.json", "report.html", "00_a.ipynb", "quick.holder", ".quick.holder"]
+)
+def test_what_cannot_be_written_is_said_and_nothing_is_half_written(
+    sequence, executed, monkeypatch, name, number
+):
+    sequence(n00_a=["pass"])
+    _fails_to_write(monkeypatch, name, number)
+    try:
+        status, text = reproduce()
+    except OSError as error:
+        status, text = 1, str(error)
+    if name == "quick.holder":  # there is no such file
+        assert status == 0
+    else:
+        assert status == 1
+        assert f"/{name}': {os.strerror(number)}" in text
+    assert not [path for path in paths.runs_dir().rglob("*.tmp")]
+    for path in paths.runs_dir().rglob("*.json"):
+        json.loads(path.read_text())
+    monkeypatch.undo()
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="knows files by /proc")
+@pytest.mark.parametrize("name", ["report.html", "00_a.ipynb"])
+def test_an_error_while_writing_does_not_hide_the_first_one(sequence, executed, monkeypatch, name):
+    sequence(n00_a=["no good"])
+    _fails_to_write(monkeypatch, name, errno.ENOSPC)
+    if name == "report.html":
+        monkeypatch.setattr(report, "write_report", _second_time(report.write_report))
+    status, text = reproduce()
+    assert status == 1
+    assert "FAILED: 00_a: In [1]: ValueError: no good" in text
+    assert ("There is no report: " in text) == (name == "report.html")
+
+
+def test_an_interrupt_counts_though_no_report_can_be_written(sequence, executed, monkeypatch):
+    sequence(n00_a=["interrupt"])
+    monkeypatch.setattr(report, "write_report", _second_time(_no_space))
+    out = io.StringIO()
+    with pytest.raises(KeyboardInterrupt):
+        runner.reproduce(runner.plan_run(), out=out)
+    assert "There is no report: [Errno 28] No space" in out.getvalue()
+
+
+def _no_space(*_):
+    raise OSError(errno.ENOSPC, "No space")
+
+
+def _second_time(fn):
+    """A function that does nothing when it is first called."""
+    calls = []
+
+    def call(*arguments):
+        calls.append(arguments)
+        return fn(*arguments) if len(calls) > 1 else None
+
+    return call
+
+
+SMALL_DISK = """
+import pathlib, resource, sys
+from rebasin_lab import cli, paths
+folder = pathlib.Path(sys.argv[1])
+paths.notebooks_dir = lambda: folder / "notebooks"
+paths.runs_dir = lambda: folder / "runs"
+paths.figures_dir = lambda: folder / "figures"
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
+cli.main(["reproduce", "--run", "small"])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("most", "cell", "named"),
+    [
+        (60_000, "print('x' * 200_000)", "00_a.ipynb"),
+        (60_000, "import sys; [print('x' * 3000, flush=True) for _ in range(40)]", "00_a."),
+        (30_000, "pass", "scoreboard.json"),
+    ],
+)
+def test_a_disk_that_fills_up_is_a_paragraph(sequence, tmp_path, most, cell, named):
+    sequence(n00_a=[cell])
+    program = [sys.executable, "-c", SMALL_DISK, tmp_path, str(most)]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    said = done.stdout + done.stderr
+    assert "Traceback" not in said
+    assert re.search(rf"{re.escape(named)}.*File too large", said), said
+    run = tmp_path / "runs" / "small"
+    assert not [*run.rglob("*.tmp")]
+    for path in (*run.glob("*.ipynb"), *run.glob("*.json")):
+        json.loads(path.read_text())
 
 
 def test_a_scoreboard_of_an_earlier_run_is_gone_when_the_first_notebook_starts(sequence, executed):

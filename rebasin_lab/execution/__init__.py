@@ -25,6 +25,7 @@ import nbformat
 import papermill
 from jupyter_client.manager import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
+from papermill.iorw import LocalHandler, papermill_io
 
 from rebasin_lab import paths, texts
 from rebasin_lab.execution.kernels import Kernels
@@ -114,7 +115,7 @@ def execute(
     logger = logging.getLogger("papermill")
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    log = logging.FileHandler(output.with_suffix(".log"), mode="w", encoding="utf-8")
+    log = _LogFile(output.with_suffix(".log"), mode="w", encoding="utf-8")
     log.setFormatter(_PlainFormatter())
     started, start = datetime.datetime.now(datetime.UTC), time.perf_counter()
     for handler in (log, status):
@@ -135,6 +136,8 @@ def execute(
         for handler in (log, status):
             logger.removeHandler(handler)
             handler.close()
+    if log.error is not None:
+        error = error or f"Could not write to '{log.baseFilename}': {log.error.strerror}"
     seconds = time.perf_counter() - start
     return NotebookOutcome(notebook.stem, seconds, texts.plain(error), output, parameters, started)
 
@@ -192,6 +195,7 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
     if (notebook := notebook_there(path)) is None:
         return
     notebook.metadata[METADATA_KEY] = record
+    notebook.metadata.get("papermill", {})["output_path"] = str(path)
     notebook.metadata.kernelspec = _KERNELSPEC  # papermill leaves the name the source came with
     paths.write_atomically(path, (nbformat.writes(notebook) + "\n").encode())
 
@@ -216,6 +220,39 @@ def swallowed_errors(path: Path) -> list[str]:
     ]
 
 
+class _LogFile(logging.FileHandler):
+    """A file that says by its attribute `error` that it could not be written, on a full disk."""
+
+    error: OSError | None = None
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, D102
+        error = sys.exception()
+        if isinstance(error, OSError):
+            self.error = error
+        else:
+            super().handleError(record)
+
+    def close(self) -> None:  # noqa: D102
+        try:
+            super().close()
+        except OSError as error:
+            self.error = error
+
+
+class _Atomically(LocalHandler):
+    """What papermill writes by, after each cell: an executed notebook is never half a file."""
+
+    def write(self, content: str, path: str) -> None:
+        paths.write_atomically(Path(path.removeprefix(_SCHEME)), content.encode())
+
+    def pretty_path(self, path: str) -> str:
+        return path.removeprefix(_SCHEME)
+
+
+_SCHEME = "atomically://"
+papermill_io.register(_SCHEME, _Atomically())
+
+
 class _PlainFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return texts.plain(super().format(record), most=texts.MOST_LOGGED)
@@ -232,7 +269,7 @@ def _run(
     try:
         papermill.execute_notebook(
             _literal(notebook),
-            _literal(output),
+            _SCHEME + _literal(output),
             parameters=dict(parameters),
             kernel_name="python3",
             km=kernel,

@@ -6,6 +6,7 @@ that finds everything stored. `Kernels` starts one while another is at work.
 
 import asyncio
 import contextlib
+import os
 import queue
 import threading
 import time
@@ -126,8 +127,15 @@ class Kernels:
             run_sync(manager.start_kernel)(
                 extra_arguments=_ARGUMENTS, cwd=str(self._folder), env=endings.marked(mark)
             )
-        except BaseException:  # an interrupt: nobody else knows of this kernel
+        except BaseException as error:  # an interrupt: nothing else knows of this kernel
             self._shut_down(manager)
+            if isinstance(error, OSError):
+                reason = os.strerror(error.errno) if error.errno else str(error)
+                raise OSError(
+                    error.errno,
+                    f"Could not start a kernel, with its files in '{self._environment.folder}': "
+                    f"{reason}",
+                ) from error
             raise
         return manager
 

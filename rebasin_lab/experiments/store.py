@@ -112,6 +112,7 @@ def trained(
         _remove_partial(final)
         return found
     with paths.locked(final, f"training {experiment.title}"):
+        paths.sweep(final.parent, start=f"{final.stem}.")
         # Another process may have trained it in the meantime.
         then = "The network is trained again."
         if found := _restored(experiment, model, config, final, then=then):

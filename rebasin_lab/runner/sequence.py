@@ -72,6 +72,8 @@ def _held(plan: Plan) -> Iterator[None]:
                 raise paths.LockedError(
                     f"{error} Or give this run folders of its own: --run NAME, without --figures."
                 ) from error
+        for folder in {leftover.parent for leftover in plan.run_dir.rglob(".*.tmp")}:
+            paths.sweep(folder)
         yield
 
 
@@ -100,8 +102,10 @@ def _reproduce(plan: Plan, *, keep_going: bool, anew: bool, out: io.TextIOBase) 
                 _write_scoreboard(plan, outcomes, started)
                 if outcome.error and not keep_going:
                     break
-    finally:
-        report.write_report(plan.run_dir)
+    except BaseException:  # a report of what had ended; if there can be none, the error counts
+        _say_if_any(_write_report(plan), out)
+        raise
+    unwritten = _write_report(plan)
     chosen = {notebook.stem for notebook in plan.notebooks}
     found = _results(plan, outcomes)
     results = [r for r in found if r.claim.notebook in chosen or r.measured]
@@ -111,7 +115,23 @@ def _reproduce(plan: Plan, *, keep_going: bool, anew: bool, out: io.TextIOBase) 
     if failed:
         _say("\n" + "\n".join(map(_failure, failed)), out)
         _say("What else ran is kept; trained networks are in the store.", out)
-    return 1 if failed else 0
+    _say_if_any(unwritten, out)
+    return 1 if failed or unwritten else 0
+
+
+def _write_report(plan: Plan) -> str:
+    """Write the report; the answer says why there is none, or is empty."""
+    try:
+        report.write_report(plan.run_dir)
+    except (OSError, ValueError) as error:
+        return f"There is no report: {error}"
+    return ""
+
+
+def _say_if_any(text: str, out: io.TextIOBase) -> None:
+    if text:
+        with contextlib.suppress(OSError):  # of a reader who has gone
+            _say(f"\n{text}", out)
 
 
 def _kept(
@@ -165,8 +185,11 @@ def _execute(
             for path, _ in sorted(drawn, key=lambda item: (item[1], item[0]))
         ],
     }
-    execution.write_record(outcome.output, record)
-    return outcome._replace(record=record)
+    try:
+        execution.write_record(outcome.output, record)
+    except OSError as error:  # its own error, if there is one, came first
+        outcome = outcome._replace(error=outcome.error or str(error))
+    return outcome._replace(record=record | {"error": outcome.error})
 
 
 def _figure_files(plan: Plan, notebook: Path) -> dict[Path, tuple[int, int]]:
