@@ -80,11 +80,12 @@ def write_report(run_dir: Path) -> Path:
     board = paths.read_json(source, finite=False)
     try:
         page = render_report(board, _read_figures(run_dir, board))
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        reason = texts.in_a_line(f"{type(error).__name__}: {error}", 500)
         raise ValueError(
             f"Expected '{source}' to be a scoreboard as this version of the lab writes it; there "
-            f"is no making a report of it ({type(error).__name__}: {error}). Run the notebooks "
-            "again: what has not changed is kept."
+            f"is no making a report of it ({reason}). Run the notebooks again: what has not "
+            "changed is kept."
         ) from error
     paths.write_atomically(path, page.encode())
     return path
@@ -126,6 +127,9 @@ def _read_figures(run_dir: Path, board: Board) -> list[ReportedFigure]:
     for notebook in board["notebooks"]:
         folder = run_dir / board["figures_dir"] / notebook["notebook"]
         for name, digest in notebook["figures"]:
+            for part in (notebook["notebook"], name):
+                if Path(part).name != part:
+                    raise ValueError(f"Expected the name of a file; got {part!r}, a path")
             path = folder / f"{name}.json"
             if file_digest(path) == digest and (found := _read_figure(path)):
                 figures.append(ReportedFigure(notebook["notebook"], name, *found))
@@ -361,7 +365,7 @@ def _link_to_notebook(notebook: str, *, known: bool = True) -> str:
 
 
 def _link(file: str, text: str) -> str:
-    return f'<a href="{quote(file)}">{_text(text)}</a>'
+    return f'<a href="{quote(file, safe="")}">{_text(text)}</a>'  # a file beside the report
 
 
 def _minute(timestamp: str) -> str:

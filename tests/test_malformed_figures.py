@@ -355,3 +355,46 @@ def test_what_is_changed_is_all_that_is_wrong(tmp_path):
         path = tmp_path / f"{number}.json"
         path.write_text(text_of(base))
         assert figures.read_figure(path) == GOOD | base
+
+
+# Scoreboards
+
+ODD = [None, True, -1, 0.5, "", "x", "../../x", "//x.example", [], [[]], ["x"], {}, {"x": 1}, 1e300]
+
+
+def altered_boards():
+    whole = scoreboard("digest")
+    notebook = whole["notebooks"][0]
+    for name in whole:
+        yield from (whole | {name: odd} for odd in [*ODD, float("inf"), float("nan")])
+        yield {key: value for key, value in whole.items() if key != name}
+    for name in notebook:
+        for odd in [*ODD, float("inf"), [["../../x", "digest"]], [["x", 3]], [["x"]], [[[], {}]]]:
+            yield whole | {"notebooks": [notebook | {name: odd}]}
+        yield whole | {"notebooks": [{key: notebook[key] for key in notebook if key != name}]}
+
+
+def words_of(act):
+    """What a call refuses with; nothing if it does not."""
+    try:
+        act()
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def test_scoreboards_of_any_kind_are_reported_or_refused_in_words(tmp_path, monkeypatch):
+    monkeypatch.setenv("REBASIN_RUNS", str(tmp_path))
+    monkeypatch.setattr(paths, "figures_dir", lambda: tmp_path / "published")
+    monkeypatch.setattr(publishing, "notebook_sequence", lambda: [Path("00_test.ipynb")])
+    path = tmp_path / "quick" / report.SCOREBOARD_NAME
+    path.parent.mkdir()
+    for board in altered_boards():
+        path.write_text(json.dumps(board))
+        for act in (lambda: report.write_report(path.parent), lambda: publishing.publish("quick")):
+            said = words_of(act)
+            assert not said or (said.startswith("Expected ") and len(said) < 1_500), board
+            if (path.parent / report.REPORT_NAME).exists():
+                page = (path.parent / report.REPORT_NAME).read_text()
+                assert not re.search(r'href="(/|\.\.|[a-z]+:)', page), board
+    assert not (tmp_path / "published").exists()

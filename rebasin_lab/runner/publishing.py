@@ -69,7 +69,8 @@ def _drawn(run_dir: Path, board: Any) -> tuple[str, dict[str, bytes]]:
         contents = {}
         for name in wanted:
             folder = run_dir / board["figures_dir"] / name
-            for figure, digest in ended[name]["figures"]:
+            for entry in ended[name]["figures"]:
+                figure, digest = entry[0], entry[1]
                 path = folder / f"{paths.checked_name(figure, 'the name of a figure')}.json"
                 if report.file_digest(path) != digest:
                     raise ValueError(
@@ -80,7 +81,7 @@ def _drawn(run_dir: Path, board: Any) -> tuple[str, dict[str, bytes]]:
                 for ending in _PICTURES:
                     content = paths.read_bytes(path.with_suffix(ending), bounded_json.MOST_BYTES)
                     contents[f"{name}/{figure}{ending}"] = content
-    except (KeyError, TypeError) as error:
+    except (LookupError, TypeError, AttributeError) as error:
         raise ValueError(
             f"Expected the scoreboard of a run in '{run_dir}'; it cannot be read as one "
             f"({type(error).__name__}: {error}). Run 'rebasin-lab reproduce' again."
