@@ -14,7 +14,7 @@ from flax import nnx, serialization
 from flax.core import freeze
 
 import rebasin_lab as rl
-from rebasin_lab import collapse, matching, pytrees, symmetry
+from rebasin_lab import checkpoints, collapse, matching, pytrees, symmetry
 from rebasin_lab.matching import baselines, conditioning
 from tensors import Tensor
 
@@ -323,6 +323,27 @@ def test_weights_that_are_not_finite_are_named_where_a_matcher_is_called(value, 
     broken["layers"][1]["kernel"][2, 3] = value
     with pytest.raises(ValueError, match="params_b 'layers/1/kernel' holds 1 NaN or infinite"):
         matching.weight_matching(SPEC, draw(0), broken, normalize=normalize)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_saved_loads_in_its_containers(kind, tmp_path):
+    params = KINDS[kind](draw(0))
+    checkpoints.save(tmp_path / "net", params, {})
+    loaded, _ = checkpoints.load(tmp_path / "net", like=params)
+    assert jax.tree.structure(loaded) == jax.tree.structure(params)
+    plain, _ = checkpoints.load(tmp_path / "net")
+    for got in (loaded, plain):
+        jax.tree.map(np.testing.assert_array_equal, by_path(got), by_path(draw(0)))
+
+
+@pytest.mark.parametrize("kind", NO_NUMBERS)
+def test_what_is_no_number_is_not_saved_but_for_types_of_numpy(kind, tmp_path):
+    _, params, _ = with_extra(NO_NUMBERS[kind])
+    if kind in ("texts", "dates", "long doubles"):  # which a file holds bit by bit
+        checkpoints.save(tmp_path / "net", params, {})
+    else:
+        with pytest.raises(ValueError, match="every leaf to be an array of numbers.* 'extra'"):
+            checkpoints.save(tmp_path / "net", params, {})
 
 
 def test_a_spec_without_flax_variables_says_what_to_do():

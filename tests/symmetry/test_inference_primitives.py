@@ -208,6 +208,18 @@ NETWORKS: dict[str, Network] = {
     "partition of positions": Network(
         sequence(lambda h: jnp.argpartition(h, 3, axis=0).astype(h.dtype)), HIDDEN, [6], SEQUENCE
     ),
+    "a gradient of a sort of positions": Network(
+        sequence(lambda h: jax.grad(lambda h: jnp.sum(jnp.sort(h, 0) ** 3))(h)),
+        HIDDEN,
+        [6],
+        SEQUENCE,
+    ),
+    "a histogram of each unit": Network(
+        sequence(lambda h: jax.vmap(lambda u: jnp.histogram(u, 4, (-1, 1))[0], 1, 1)(h) * 1.0),
+        HIDDEN,
+        [6],
+        SEQUENCE,
+    ),
     "partition of units": Network(
         between(lambda h: jnp.argpartition(h, 3, axis=1).astype(h.dtype)), HIDDEN, []
     ),
