@@ -810,6 +810,14 @@ def test_bytes_of_all_arrays_count_where_all_are_kept(monkeypatch):
     assert size() == 1
 
 
+@pytest.mark.parametrize("wrong", [(np.nan, 1.0), (1.0, np.nan), (np.inf, -np.inf)])
+def test_a_mean_that_is_nan_is_refused(wrong):
+    networks = [{"v": np.zeros(2), "w": np.array([1.0, value])} for value in wrong]
+    with pytest.raises(ValueError, match="mean of the networks, 'w'.* 1 NaN"):
+        rl.average(networks)
+    rl.average([networks[0], {"v": np.ones(2), "w": np.ones(2)}], weights=[0, 1])
+
+
 # -- figures -------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import PyTree
 
-from rebasin_lab import pytrees
+from rebasin_lab import evaluation, pytrees
 
 # A network by path, or a sum of networks; NumPy makes scalars of sums of leaves without axes.
 Arrays = Mapping[str, np.ndarray | np.generic]
@@ -25,7 +25,7 @@ def average(networks: Sequence[PyTree], weights: Sequence[float] | None = None) 
 
     Raises:
         ValueError: for no models, models of different architectures, or weights that are not one
-            finite number for each with a sum above 0.
+            finite number for each with a sum above 0; for a mean that holds NaN.
     """
     networks = aligned_networks(networks)
     weights = [1.0] * len(networks) if weights is None else [float(weight) for weight in weights]
@@ -35,7 +35,10 @@ def average(networks: Sequence[PyTree], weights: Sequence[float] | None = None) 
         )
     if not math.fsum(weights) > 0:
         raise ValueError(f"Expected weights with a sum above 0; got {weights}.")
-    return replaced(networks[0], mean_of(map(pytrees.flatten, networks), weights))
+    with np.errstate(invalid="ignore"):  # infinity - infinity, which is told of next
+        mean = replaced(networks[0], mean_of(map(pytrees.flatten, networks), weights))
+    evaluation.check_parameters(mean, "the mean of the networks,")
+    return mean
 
 
 def aligned_networks(networks: Sequence[PyTree]) -> list[PyTree]:
