@@ -245,6 +245,7 @@ def test_the_lab_leaves_no_server_and_no_terminal_of_it(tmp_path, monkeypatch, n
 def test_no_jupyterlab_is_left(tmp_path, number):
     (tmp_path / "rebasin-lab").write_text("from rebasin_lab.cli import main; main()")
     command = [sys.executable, tmp_path / "rebasin-lab", "lab", "--no-browser", "--port=0"]
+    command.append("--allow-root")  # CI may be
     opened = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
