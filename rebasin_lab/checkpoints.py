@@ -14,6 +14,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -48,6 +49,8 @@ _STORED = _PLAIN | {
 MOST_HEADER_BYTES = 16_000_000  # names, shapes and metadata; 100,000 leaves take 10 MB
 MOST_BYTES = 16_000_000_000  # of arrays, if nothing else says; the paper's widest ResNet has 1 GB
 MOST_UNASKED_BYTES = 100_000_000  # of another model's arrays, to say how it differs
+
+_TYPE = re.compile(r"[<>|=][A-Za-z][0-9]+(\[\w+\])?")  # as `numpy.dtype.str` has it
 
 # Whatever may come of a header that is none, or of types that are none.
 _MALFORMED = (AttributeError, LookupError, OverflowError, TypeError, ValueError)
@@ -283,6 +286,8 @@ def _type_name(dtype: np.dtype) -> str:
 
 def _type(name: str) -> np.dtype:
     own = getattr(ml_dtypes, name, None)
+    if not isinstance(own, type) and not _TYPE.fullmatch(name):  # NumPy would evaluate "f4,(2,)f8"
+        raise ValueError(f"an array is of type {name!r}, it says")
     return np.dtype(own if isinstance(own, type) else name)
 
 

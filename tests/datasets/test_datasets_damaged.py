@@ -30,7 +30,7 @@ RNG = np.random.default_rng(0)
 NUM_TRAIN, NUM_TEST = 4, 2
 BOMB = 40_000_000  # bytes of zeros, a thousandth of that when compressed; MOST_MEMORY is less
 MOST_MEMORY = 20_000_000
-MOST_SECONDS = 10
+MOST_SECONDS = 30
 
 
 # --- whole files, to be changed -----------------------------------------------------------------
