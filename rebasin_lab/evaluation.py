@@ -168,8 +168,9 @@ def batch_size_for(
         params: the parameters.
         images: all of them.
         most: images at a time, `BATCH_SIZE` by default.
-        num_kept: of networks of which every array is kept, as for a gradient. Without, only the
-            largest array of a forward pass has to stay below `BATCH_BYTES`.
+        num_kept: how many times what products and convolutions return is kept: twice for the
+            activations of two networks, or for a gradient. Without, only the largest array of a
+            forward pass has to stay below `BATCH_BYTES`.
     """
     size = min(BATCH_SIZE if most is None else most, len(images))
     _, largest, total = _forward_pass(apply_fn, params, images, size)
@@ -566,7 +567,7 @@ def _dtype(array: Any) -> Any:
 def _forward_pass(
     apply_fn: Callable, params: PyTree, images: Array | np.ndarray, size: int
 ) -> tuple[PyTree, int, int]:
-    """Of one batch: shapes and types of outputs, bytes of the largest array, and of all."""
+    """Of one batch: shapes and types of outputs, bytes of the largest array, and of products."""
     leaves, structure = jax.tree.flatten(params)
     shapes = tuple(jax.ShapeDtypeStruct(np.shape(leaf), _dtype(leaf)) for leaf in leaves)
     batch = jax.ShapeDtypeStruct((size, *images.shape[1:]), _dtype(images))
@@ -585,7 +586,10 @@ def _traced(
 
 
 def _bytes(jaxpr: Any) -> tuple[int, int]:
-    """Bytes of the largest array that is computed, in loops and calls, too; and of all together."""
+    """Bytes of the largest array that is computed, and of all that products return together.
+
+    Those in loops and calls count, too. Most else is fused with what comes before or after.
+    """
     largest = total = 0
     for equation in jaxpr.eqns:
         computed = [
@@ -595,7 +599,8 @@ def _bytes(jaxpr: Any) -> tuple[int, int]:
         ]
         inside = [_bytes(inner) for inner in _jaxprs_in(equation)]
         largest = max([largest, *computed, *(one for one, _ in inside)])
-        total += max(sum(computed), sum(all_inside for _, all_inside in inside))
+        is_product = equation.primitive.name in ("dot_general", "conv_general_dilated")
+        total += sum(computed) if is_product else sum(of_products for _, of_products in inside)
     return largest, total
 
 

@@ -797,15 +797,15 @@ def test_fewer_images_at_a_time_give_the_same_numbers(entry, monkeypatch):
     np.testing.assert_allclose(parts, whole, rtol=1e-5)
 
 
-def test_bytes_of_all_arrays_count_where_all_are_kept(monkeypatch):
+def test_bytes_of_all_products_count_where_they_are_kept(monkeypatch):
     size = functools.partial(evaluation.batch_size_for, hidden, PARAMS[0], IMAGES)
     # Of an image there are 6 numbers, as many of their ReLU, and 5 outputs.
     assert size() == 60
     monkeypatch.setattr(evaluation, "BATCH_BYTES", 4 * 6 * 30)
     assert size() == 30
     assert size(most=10) == 10
-    assert size(num_kept=1) < 15
-    assert size(num_kept=2) == pytest.approx(size(num_kept=1) / 2, abs=1)
+    assert size(num_kept=1) == 6 * 30 // (6 + 5)  # the ReLU is part of a product
+    assert size(num_kept=2) == 6 * 30 // (2 * (6 + 5))
     monkeypatch.setattr(evaluation, "BATCH_BYTES", 1)
     assert size() == 1
 

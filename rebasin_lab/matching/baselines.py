@@ -240,7 +240,7 @@ def train_loss_gradient(
         loss_fn=loss_fn,
         name="the train split of data",
     )
-    size = evaluation.batch_size_for(apply_fn, params, images, most=batch_size, num_kept=1)
+    size = evaluation.batch_size_for(apply_fn, params, images, most=batch_size, num_kept=2)
     of_all = evaluation.total_weight(apply_fn, params, images, labels, loss_fn=loss_fn)
     total = jax.tree.map(lambda leaf: np.zeros(leaf.shape), params)
     for first in range(0, len(images), size):
