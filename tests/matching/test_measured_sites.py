@@ -329,6 +329,33 @@ def test_outputs_that_are_zero_at_first_are_measured_elsewhere():
         matched(network, "activation", spec_of(network, **network.wrong), params, params_b)
 
 
+def all_on_the_host(p, x):
+    def mlp(a, b, o, x):
+        return np.tanh(np.tanh(x @ a) @ b) @ o
+
+    shape = jax.ShapeDtypeStruct((len(x), 3), x.dtype)
+    return jax.pure_callback(mlp, shape, p["a"], p["b"], p["o"], x)
+
+
+def all_in_a_loop(p, x):
+    def body(carry):
+        return jnp.tanh(jnp.tanh(x @ p["a"]) @ p["b"]) @ p["o"], carry[1] + 1
+
+    return lax.while_loop(
+        lambda c: c[1] < x[0, 0] ** 0, body, (jnp.zeros((len(x), 3), x.dtype), 0)
+    )[0]
+
+
+@pytest.mark.parametrize("apply_fn", [all_on_the_host, all_in_a_loop])
+def test_where_nothing_shows_weights_are_matched_and_activations_say_so(apply_fn):
+    network = NETWORKS["a callback"]._replace(apply_fn=apply_fn)
+    spec, params_a = spec_of(network), drawn(network, 0)
+    params_b, planted = plant(spec, params_a, seed=3)
+    assert_same_permutation(matched(network, "combined", spec, params_a, params_b), planted)
+    with pytest.raises(ValueError, match="of \\['P', 'Q'\\] are read by no .* 'combined'"):
+        matched(network, "activation", spec, params_a, params_b)
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_is_measured_by_its_own_rounding(dtype):
     network = NETWORKS["a callback"]
