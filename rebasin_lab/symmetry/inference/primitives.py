@@ -168,7 +168,9 @@ def slice_(reading: Interpreter, equation: Any, values: list[Value]) -> list[Val
     params = equation.params
     ndim = len(equation.invars[0].aval.shape)
     strides = params["strides"] or (1,) * ndim
-    windows = list(zip(params["start_indices"], params["limit_indices"], strides, strict=True))
+    bounds = zip(params["start_indices"], params["limit_indices"], strides, strict=True)
+    # Transposed by JAX, a slice has integers of NumPy.
+    windows = [(int(start), int(end), int(stride)) for start, end, stride in bounds]
     return [layout.sliced(reading, values[0], windows)]
 
 
