@@ -100,7 +100,10 @@ def save_figure(
     }
     path = directory / f"{name}.json"
     text = _as_json(record)
-    pictures = _pictures(bounded_json.parsed(text))  # what cannot be drawn leaves no file behind
+    try:
+        pictures = _pictures(bounded_json.parsed(text))  # what cannot be drawn leaves no file
+    except ValueError as error:
+        raise ValueError(f"The figure '{name}' cannot be drawn. {error}") from error
     paths.write_atomically(path, text.encode())
     _write_pictures(path, pictures)
     return path

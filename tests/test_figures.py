@@ -1,5 +1,6 @@
 """Figures: the numbers are kept, and the same numbers give the same bytes."""
 
+import copy
 import importlib.metadata
 import io
 import json
@@ -396,6 +397,46 @@ def pixels(png):
 
 def test_every_plot_has_a_small_record():
     assert NUMBERS.keys() == plots.PLOTS.keys()
+
+
+def places(value, where=()):
+    """Where in numbers there is a value, the whole among them."""
+    yield where
+    if isinstance(value, dict | list):
+        for step, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from places(inner, (*where, step))
+
+
+def altered(numbers, where, odd):
+    if not where:
+        return odd
+    numbers = copy.deepcopy(numbers)
+    inner = numbers
+    for step in where[:-1]:
+        inner = inner[step]
+    inner[where[-1]] = odd
+    return numbers
+
+
+ODD = [None, True, -1, 1e300, "x", [], [None], {"x": 1}]
+
+
+@pytest.mark.parametrize("plot", NUMBERS)
+def test_plot_takes_numbers_that_are_odd_or_refuses_them_in_words(plot):
+    numbers = json.loads(json.dumps(NUMBERS[plot]))
+    assert plots.checked(plot, numbers).keys() <= numbers.keys()
+    num_refused = 0
+    everywhere = list(places(numbers))
+    for where in everywhere[:: len(everywhere) // 10 + 1]:
+        for odd in ODD:
+            try:
+                found = plots.checked(plot, altered(numbers, where, odd))
+            except ValueError as error:
+                words, num_refused = str(error), num_refused + 1
+            else:
+                words = f"Expected {json.dumps(found, allow_nan=False)}"
+            assert words.startswith("Expected ")
+    assert num_refused > 10
 
 
 @pytest.mark.filterwarnings("error")
