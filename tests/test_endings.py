@@ -1,5 +1,7 @@
 """Runs that are ended from outside: real processes, and what is left of them."""
 
+import contextlib
+import json
 import os
 import pathlib
 import re
@@ -353,3 +355,61 @@ def test_what_a_run_started_ends_with_it(tmp_path, number, forever):
         assert run.returncode == 128 + number
         assert "Interrupted. What ran is kept" in text
         assert (tmp_path / "runs" / "ended" / "report.html").exists()
+
+
+TRIAL = "from rebasin_lab import cli; cli.main()"
+OPTIONS = ["reproduce", "--only", "00", "--set", "trial=true", "--run", "killed"]
+
+
+def _started(runs):
+    environment = {**os.environ, "REBASIN_RUNS": str(runs)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen([sys.executable, "-c", TRIAL, *OPTIONS], env=environment, **pipes)
+
+
+def _measured(runs):
+    board = json.loads((runs / "killed" / "scoreboard.json").read_text())
+    figures = (runs / "killed" / "figures").rglob("*.json")
+    numbers = {path.name: json.loads(path.read_text())["numbers"] for path in figures}
+    assert [notebook["error"] for notebook in board["notebooks"]] == [""]
+    return [(row["claim"], row["measured"]) for row in board["claims"]], numbers
+
+
+def _processes_of(runs):
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("REBASIN_RUNS") == str(runs):
+                found.append(process)
+    return found
+
+
+def test_a_run_killed_again_and_again_goes_on_to_the_results_of_one_that_was_not(tmp_path):
+    undisturbed = _started(tmp_path / "alone")
+    text, _ = undisturbed.communicate(timeout=300)
+    assert undisturbed.returncode == 0, text
+    expected = _measured(tmp_path / "alone")
+
+    runs = tmp_path / "runs"
+    log = runs / "killed" / "00_quickstart.log"
+    reached = ["Executing notebook with kernel"]
+    reached += [f"Executing Cell {number}---" for number in (4, 6)]
+    for place in ["", *reached]:
+        log.unlink(missing_ok=True)  # of the run before
+        run = _started(runs)
+        if place:
+            _wait_for(lambda place=place: log.exists() and place in log.read_text())
+        if place == reached[-1]:
+            run.send_signal(signal.SIGSTOP)  # that it does not end meanwhile
+            second = _started(runs)
+            assert "killed' is in use by process" in second.communicate(timeout=120)[0]
+            assert second.returncode == 1
+        run.kill()
+        run.communicate(timeout=120)
+        _wait_for(lambda: not _processes_of(runs), seconds=30)
+    last = _started(runs)
+    text, _ = last.communicate(timeout=300)
+    assert last.returncode == 0, text
+    assert _measured(runs) == expected
+    assert not list(runs.rglob("*.tmp"))
+    assert "kept" in _started(runs).communicate(timeout=120)[0]
