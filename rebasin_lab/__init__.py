@@ -7,8 +7,8 @@ The rooms, in reading order: `pytrees`, `datasets`, `models`, `evaluation`, `aug
 `calibration`, `comparison`, `counterexample`, `identity`, `experiments`, `sweeps`, `published`,
 `records`, `exploration`, `claims`, `plots`, `figures`, `figure_export`, `runs`, `widgets`, `lab`,
 `execution`, `report`, `runner`, `gpu_check`, `cli`. Each imports only from those before it, and
-from `texts`, `bounded_json`, `paths`, `progress`, `unheard` and `endings`, which import nothing
-else of the lab.
+from `texts`, `bounded_json`, `paths`, `checks`, `progress`, `unheard` and `endings`, which import
+nothing else of the lab.
 """
 
 from typing import Any

@@ -21,7 +21,7 @@ import scipy.optimize
 import scipy.special
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from rebasin_lab import datasets, evaluation, pytrees
+from rebasin_lab import checks, datasets, evaluation, pytrees
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,6 +77,7 @@ class TemperedLoss(NamedTuple):
     factor: float
 
 
+@checks.arguments
 def predicted_logits(
     apply_fn: Callable, params: PyTree, images: Float[Array | np.ndarray, "n h w c"]
 ) -> Float[np.ndarray, "n classes"]:
@@ -98,11 +99,12 @@ def predicted_logits(
     return np.concatenate([np.asarray(_apply(apply_fn, params, batch)) for batch in batches])
 
 
+@checks.arguments
 def reliability_curve(
     logits: Float[Array | np.ndarray, "n classes"],
     labels: Int[Array | np.ndarray, " m"],
     *,
-    num_bins: int = 15,
+    num_bins: checks.Count = 15,
     of: Literal["all classes", "top class"] = "all classes",
 ) -> Reliability:
     """Predicted probabilities against observed frequencies, in bins of equal width.
@@ -125,17 +127,12 @@ def reliability_curve(
             has no probabilities; for no bins, or another `of`.
     """
     logits, labels = _checked(logits, labels)
-    evaluation.check_integer(num_bins, "num_bins")
-    if num_bins < 1:
-        raise ValueError(f"Expected at least one bin; got num_bins={num_bins}.")
     probabilities, is_true = np.exp(_log_probabilities(logits)), _is_class(logits, labels)
     if of == "top class":
         top = logits.argmax(axis=1)[:, None]
         probabilities, is_true = (
             np.take_along_axis(values, top, axis=1) for values in (probabilities, is_true)
         )
-    elif of != "all classes":
-        raise ValueError(f"Expected of='all classes' or 'top class'; got {of!r}.")
     bins = functools.partial(np.histogram, probabilities, bins=num_bins, range=(0, 1))
     count, edges = bins()
     sums = (bins(weights=weights.astype(float))[0] for weights in (probabilities, is_true))
@@ -145,11 +142,12 @@ def reliability_curve(
     return Reliability(confidence, frequency, count, edges)
 
 
+@checks.arguments
 def expected_calibration_error(
     logits: Float[Array | np.ndarray, "n classes"],
     labels: Int[Array | np.ndarray, " m"],
     *,
-    num_bins: int = 15,
+    num_bins: checks.Count = 15,
 ) -> float:
     """How far confidence and accuracy lie apart, on average over images; in [0, 1].
 
@@ -209,11 +207,12 @@ def brier_score(
     return float((errors**2).sum(axis=1).mean())
 
 
+@checks.arguments
 def summarise_logits(
     logits: Float[Array | np.ndarray, "n classes"],
     labels: Int[Array | np.ndarray, " m"],
     *,
-    num_bins: int = 15,
+    num_bins: checks.Count = 15,
 ) -> CalibrationSummary:
     """All scores of logits that are there already, those of an ensemble for instance.
 
@@ -238,7 +237,7 @@ def tempered_loss(
     logits: Float[Array | np.ndarray, "n classes"],
     labels: Int[Array | np.ndarray, " m"],
     *,
-    seed: int = 0,
+    seed: checks.Seed = 0,
 ) -> TemperedLoss:
     """The loss of a network made as sure as it should be, by one factor for all its logits.
 
@@ -292,13 +291,14 @@ def tempered_loss(
     return TemperedLoss(loss, math.sqrt(math.prod(factors)))
 
 
+@checks.arguments
 def calibration_summary(
     apply_fn: Callable,
     params: PyTree,
     images: Float[Array | np.ndarray, "n h w c"],
     labels: Int[Array | np.ndarray, " m"],
     *,
-    num_bins: int = 15,
+    num_bins: checks.Count = 15,
 ) -> CalibrationSummary:
     """All scores of one network.
 

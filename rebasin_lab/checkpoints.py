@@ -25,7 +25,7 @@ import numpy as np
 import safetensors.numpy
 from jaxtyping import PyTree
 
-from rebasin_lab import bounded_json, paths, pytrees, texts
+from rebasin_lab import bounded_json, checks, paths, pytrees, texts
 
 # The one entry of safetensors' string-to-string metadata: "<sha256> <metadata as JSON>" and, where
 # there are any, a line of types as JSON, by leaf. One, since safetensors does not promise an order
@@ -64,6 +64,7 @@ class DamagedCheckpointError(CheckpointError):
     """A checkpoint whose bytes are not those that were written."""
 
 
+@checks.arguments
 def save(path: Path, tree: PyTree, metadata: Mapping[str, Any]) -> None:
     """Write a tree of arrays and JSON metadata, atomically.
 
@@ -95,6 +96,7 @@ def save(path: Path, tree: PyTree, metadata: Mapping[str, Any]) -> None:
     paths.write_atomically(path, content)
 
 
+@checks.arguments
 def load(
     path: Path, *, like: PyTree | None = None, config: Mapping[str, Any] | None = None
 ) -> tuple[PyTree, dict[str, Any]]:
@@ -138,6 +140,7 @@ def load(
     return jax.tree.unflatten(jax.tree.structure(like), [leaves[n] for n in expected]), metadata
 
 
+@checks.arguments
 def peek(path: Path) -> dict[str, Any]:
     """The metadata of a checkpoint, unchecked, without reading its arrays; empty if it has none."""
     try:
@@ -219,6 +222,11 @@ def _leaf(content: np.ndarray, entry: Mapping[str, Any], type_name: str) -> np.n
 
 
 def _num_bytes(leaves: Mapping[str, Any]) -> int:
+    if wrong := [path for path, leaf in leaves.items() if not hasattr(leaf, "dtype")]:
+        raise ValueError(
+            "Expected like to be a tree of arrays, or of their shapes; got a leaf "
+            f"'{wrong[0]}' that is {checks.shortened(leaves[wrong[0]])}."
+        )
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves.values())
 
 

@@ -190,7 +190,7 @@ def redraw() -> None:
     "--to",
     "directory",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIRECTORY",
     help="Folder to write to; created if need be.",
 )
 @click.option(
@@ -220,7 +220,7 @@ def redraw() -> None:
     help="Where to write the gallery [default: README.md in --to].",
 )
 def export(
-    directory: Path,
+    directory: str,
     formats: str,
     width: str,
     only: tuple[str, ...],
@@ -230,15 +230,16 @@ def export(
 ) -> None:
     """Write figures for a report: pictures of the right size, captions, snippets, provenance."""
     try:
+        folder = paths.checked_folder(directory, "--to")
         if gallery:
             _refuse_beside_gallery("formats", "width", "only", "source")
-            click.echo(paths.shown(figure_export.write_gallery(directory, page)))
+            click.echo(paths.shown(figure_export.write_gallery(folder, page)))
             return
         if page:
             raise ValueError("Expected --page with --gallery, whose page it is; got it alone.")
         index = figure_export.export_figures(
             figure_export.choose_figures(source or paths.figures_dir(), only),
-            directory,
+            folder,
             formats=figure_export.parse_formats(formats),
             width=width,
             on_figure=_print_figure,

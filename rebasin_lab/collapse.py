@@ -10,12 +10,13 @@ point.
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from rebasin_lab import datasets, evaluation, interpolation, merging, models, pytrees
+from rebasin_lab import checks, datasets, evaluation, interpolation, merging, pytrees
 from rebasin_lab.symmetry import Activations, PermutationSpec, trace_activations
 
 BATCH_SIZE = 500  # images per forward pass at most: all activations are held at once
@@ -46,6 +47,7 @@ class LineWalk:
             return self.spread / ((1 - lambdas) * self.spread[0] + lambdas * self.spread[-1])
 
 
+@checks.arguments
 def unit_spread(
     activations: Activations, params: PyTree, images: Float[Array | np.ndarray, "n h w c"]
 ) -> dict[str, float]:
@@ -84,15 +86,16 @@ def unit_spread(
     }
 
 
+@checks.arguments
 def walk_line(
-    model: models.Model,
+    model: Any,
     spec: PermutationSpec,
     params_a: PyTree,
     params_b: PyTree,
     data: datasets.Dataset,
     *,
     images: Float[Array | np.ndarray, "n h w c"],
-    num_lambdas: int = 25,
+    num_lambdas: checks.Points = 25,
     statistics_from: Float[Array | np.ndarray, "m h w c"] | None = None,
     loss_fn: Callable | None = None,
     on_point: Callable[[], None] | None = None,
@@ -100,7 +103,7 @@ def walk_line(
     """Evaluate the line from A to B, and measure how varied units are along it.
 
     Args:
-        model: the architecture of both.
+        model: the architecture of both, a `Model` or anything else with an `apply`.
         spec: of the model; says where its units are.
         params_a: the model at lambda = 0.
         params_b: the model at lambda = 1; permute it first to walk modulo permutation.
@@ -115,13 +118,19 @@ def walk_line(
     Raises:
         ValueError: as `interpolation_curve` and `unit_spread`.
     """
+    if not callable(getattr(model, "apply", None)):
+        raise ValueError(
+            f"Expected model to have a method apply; got {checks.shortened(model)} in walk_line. "
+            "Take one from build_model."
+        )
     params_a, params_b = pytrees.aligned_to_combine(params_a, params_b)
-    interpolation.check_num_lambdas(num_lambdas)
     splits = evaluation.checked_data(model.apply, params_a, data, loss_fn=loss_fn)
     evaluation.check_parameters(params_b, "params_b")
     images, _ = evaluation.checked_images(
         model.apply, params_a, images, name="images to respond to"
     )
+    if statistics_from is not None:
+        statistics_from = evaluation.checked_array(statistics_from, "statistics_from")
     activations = trace_activations(model.apply, spec, params_a, images[:BATCH_SIZE])
     splits = jax.device_put(splits)
     lambdas, metrics, spreads = np.linspace(0, 1, num_lambdas), [], []

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import PyTree
 
-from rebasin_lab import datasets, evaluation, interpolation, matching, pytrees
+from rebasin_lab import checks, datasets, evaluation, interpolation, matching, pytrees
 from rebasin_lab.symmetry import (
     Permutation,
     PermutationSpec,
@@ -49,6 +49,7 @@ class Comparison:
         return interpolation.loss_barrier(self.curve, split="test")
 
 
+@checks.arguments
 def compare_matchers(
     spec: PermutationSpec,
     params_a: PyTree,
@@ -57,10 +58,10 @@ def compare_matchers(
     apply_fn: Callable,
     data: datasets.Dataset | Iterable[Any],
     methods: Sequence[str] | Mapping[str, Mapping[str, Any]] = ("naive", *matching.MATCHERS),
-    seed: int = 0,
+    seed: checks.Seed = 0,
     found: Mapping[str, matching.MatchingResult] | None = None,
     evaluated_on: datasets.Dataset | None = None,
-    num_lambdas: int = 25,
+    num_lambdas: checks.Points = 25,
     loss_fn: Callable | None = None,
     on_method: Callable[[str], None] | None = None,
 ) -> dict[str, Comparison]:
@@ -94,7 +95,7 @@ def compare_matchers(
     on, name = (data, "data") if evaluated_on is None else (evaluated_on, "evaluated_on")
     evaluation.checked_data(apply_fn, params_a, on, loss_fn=loss_fn, name=name)
     if unknown := [name for name in found if name not in calls]:
-        raise ValueError(f"Expected records of {list(calls)}; got {unknown}.")
+        raise ValueError(f"Expected found to hold records of {list(calls)}; got {unknown}.")
     comparisons = {}
     for name, (method, options) in calls.items():
         result, permutation = found.get(name), identity_permutation(spec, params_b)
@@ -123,8 +124,8 @@ def _calls(
     loss_fn: Callable | None,
 ) -> dict[str, tuple[str, dict[str, Any]]]:
     """Name -> the matcher and its options, all checked."""
-    if isinstance(methods, str):
-        raise ValueError(f"Expected a list of matchers; got {methods!r}. Write [{methods!r}].")
+    if not methods or len(set(methods)) < len(methods):
+        raise ValueError(f"Expected methods to be one or more, each once; got {list(methods)}.")
     if not isinstance(methods, Mapping):
         methods = dict.fromkeys(methods, {})
     calls = {}
@@ -146,6 +147,7 @@ def _calls(
     return calls
 
 
+@checks.arguments
 def comparison_table(compared: Sequence[Mapping[str, Comparison]]) -> str:
     """Several pairs in one text table: means over them, and each train barrier (nats).
 
@@ -158,8 +160,10 @@ def comparison_table(compared: Sequence[Mapping[str, Comparison]]) -> str:
     Raises:
         ValueError: for no pairs, one that is not in a list, or pairs with other names.
     """
-    if isinstance(compared, Mapping) or not compared:
-        raise ValueError("Expected a list of what compare_matchers returned; write [compared].")
+    if not compared:
+        raise ValueError(
+            "Expected compared to be a list of what compare_matchers returned; got none."
+        )
     if wrong := [list(one) for one in compared if one.keys() != compared[0].keys()]:
         raise ValueError(f"Expected the names of the first, {list(compared[0])}; got {wrong[0]}.")
     names = {one.curve.loss_name for each in compared for one in each.values()}

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
-from rebasin_lab import pytrees, symmetry
+from rebasin_lab import checks, pytrees, symmetry
 
 # What f may miss of 0 by rounding in float64 and still say yes; weights and inputs are about 1.
 ROUNDING = 1e-9
@@ -94,6 +94,7 @@ def opposite_tests() -> Pair:
     return _pair(params_a, params_b)
 
 
+@checks.arguments
 def linear_pair(epsilon: float = 0.01) -> Pair:
     """The networks of A.7.2, f(x) = x and f(x) = (1 + epsilon) x for x > 0, without biases.
 
@@ -132,7 +133,8 @@ def name_of(permutation: symmetry.Permutation) -> str:
     raise ValueError(f"Expected a permutation of P_0 and P_1, two units each; got {permutation}.")
 
 
-def grid_points(resolution: int = 400) -> Float[np.ndarray, "n 2"]:
+@checks.arguments
+def grid_points(resolution: checks.Count = 400) -> Float[np.ndarray, "n 2"]:
     """The centres of resolution x resolution cells of the square [-1, 1]^2, row by row of x2.
 
     On the lines of `opposite_tests`, an error measured on them misses the true one by at most
@@ -145,11 +147,15 @@ def grid_points(resolution: int = 400) -> Float[np.ndarray, "n 2"]:
     return np.stack([x1.ravel(), x2.ravel()], axis=-1)
 
 
-def random_points(num_points: int = 1024, *, seed: int = 0) -> Float[np.ndarray, "n 2"]:
+@checks.arguments
+def random_points(
+    num_points: checks.Count = 1024, *, seed: checks.Seed = 0
+) -> Float[np.ndarray, "n 2"]:
     """Points drawn uniformly from the square; the paper's Fig. 7 has 1024."""
     return np.random.default_rng(seed).uniform(-1, 1, (num_points, 2))
 
 
+@checks.arguments
 def true_labels(points: Float[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
     """Whether x1 < 0 and x2 > 0: a quarter of the square."""
     return (points[:, 0] < 0) & (points[:, 1] > 0)
@@ -202,6 +208,7 @@ def squared_change(
     return np.array([((apply_fn(params, points) - start) ** 2).mean() for params in line])
 
 
+@checks.arguments
 def closed_form_error(name: str, lambdas: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """The exact error on the line from A to the permuted B of `opposite_tests`.
 
@@ -229,13 +236,14 @@ def closed_form_error(name: str, lambdas: Float[np.ndarray, " n"]) -> Float[np.n
     return np.where(near > 0, 0.25, 0.0)
 
 
+@checks.arguments
 def train_networks(
-    num_networks: int,
+    num_networks: checks.Count,
     *,
-    seed: int = 0,
-    num_steps: int = 4000,
-    batch_size: int = 64,
-    learning_rate: float = 0.1,
+    seed: checks.Seed = 0,
+    num_steps: checks.Count = 4000,
+    batch_size: checks.Count = 64,
+    learning_rate: checks.Positive = 0.1,
 ) -> list[PyTree]:
     """Networks of the counterexample's shape, trained by SGD on its task from random starts.
 

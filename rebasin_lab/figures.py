@@ -18,7 +18,7 @@ from typing import Any
 import matplotlib.style
 from matplotlib.figure import Figure
 
-from rebasin_lab import bounded_json, datasets, experiments, paths, plots, texts
+from rebasin_lab import bounded_json, checks, datasets, experiments, paths, plots, texts
 from rebasin_lab.plots import shapes
 
 STYLE_FILE = Path(__file__).with_name("lab.mplstyle")
@@ -53,11 +53,13 @@ class Provenance:
     claims: Sequence[str]
 
 
+@checks.arguments
 def describe_dataset(data: datasets.Dataset) -> dict[str, str]:
     """What a figure's file says of its data set."""
     return {"name": data.name, "title": data.title, "digest": data.digest}
 
 
+@checks.arguments
 def save_figure(
     directory: Path,
     name: str,
@@ -89,6 +91,7 @@ def save_figure(
             that are not what it draws.
     """
     paths.checked_name(name, "the name of a figure")
+    plots.checked(plot, numbers)
     record = {
         "plot": plot,
         "size_inches": list(size),
@@ -109,6 +112,7 @@ def save_figure(
     return path
 
 
+@checks.arguments
 def redraw(path: Path) -> None:
     """Draw the SVG and the PNG beside a figure's JSON file, from its numbers.
 
@@ -181,8 +185,10 @@ def _write_pictures(path: Path, pictures: Mapping[str, bytes]) -> None:
         paths.write_atomically(path.with_suffix(f".{kind}"), content)
 
 
+@checks.arguments
 def render(record: Mapping[str, Any], kind: str) -> bytes:
     """The picture of a figure record, as the bytes of an SVG or a PNG file."""
+    checks.choice("kind", kind, ("png", "svg"), "render")
     with drawing():
         return _encoded(draw(record), kind)
 
@@ -195,6 +201,7 @@ def _encoded(fig: Figure, kind: str) -> bytes:
     return buffer.getvalue()
 
 
+@checks.arguments
 def draw(record: Mapping[str, Any]) -> Figure:
     """A figure record as a matplotlib figure, laid out; to be called, and saved, in `drawing()`.
 
@@ -273,6 +280,7 @@ def _as_json(record: Mapping[str, Any]) -> str:
     return "{\n" + ",\n".join([*lines, numbers]) + "\n}\n"
 
 
+@checks.arguments
 def as_html(record: Mapping[str, Any], png: bytes | None = None) -> str:
     """A figure for a notebook: an image with alternative text, and its caption.
 
@@ -291,6 +299,7 @@ def as_html(record: Mapping[str, Any], png: bytes | None = None) -> str:
     )
 
 
+@checks.arguments
 def saved_figures(directory: Path | None = None) -> list[Path]:
     """The JSON files of all figures under a folder, sorted."""
     return sorted((directory or paths.figures_dir()).glob("*/*.json"))

@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import functools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -104,8 +105,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, print the table, write it where asked; 0 if all held that must."""
     parser = argparse.ArgumentParser(prog="rebasin_lab.gpu_check", description=__doc__)
     parser.add_argument("--tiny", action="store_true", help="small sizes, on any backend")
-    parser.add_argument("--out", type=Path, help="folder for gpu_check.md and gpu_check.json")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="limit of all together")
+    parser.add_argument("--out", type=_folder, help="folder for gpu_check.md and gpu_check.json")
+    parser.add_argument("--seconds", type=_seconds, default=SECONDS, help="limit of all together")
     parser.add_argument("--measure", choices=MEASUREMENTS, help=argparse.SUPPRESS)
     parser.add_argument("--multiplier", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -127,6 +128,20 @@ def main(arguments: list[str] | None = None) -> int:
         as_json = json.dumps([dataclasses.asdict(line) for line in lines], indent=1)
         paths.write_atomically(options.out / "gpu_check.json", f"{as_json}\n".encode())
     return 1 if failed else 0
+
+
+def _folder(text: str) -> Path:
+    try:
+        return paths.checked_folder(text, "--out")
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a positive number of seconds; got {text}")
+    return seconds
 
 
 def judged(line: Line) -> Line:

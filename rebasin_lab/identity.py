@@ -25,7 +25,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rebasin_lab import datasets, matching, models
+from rebasin_lab import checks, datasets, matching, models
 from rebasin_lab.symmetry import PermutationSpec
 
 PACKAGE = Path(__file__).parent
@@ -266,9 +266,10 @@ def name_of(value: Callable) -> str:
     code = getattr(inspect.unwrap(value), "__code__", None)
     file = getattr(sys.modules.get(module), "__file__", None)
     if found is not value or (code is not None and code.co_filename != file):
+        got = f"{module}:{name}" if name else checks.shortened(value)
         raise UnknownContentError(
-            f"Expected a function of the lab's modules, whose source is known; got "
-            f"{module}:{name}, which is not, or was put in its place. Call it itself."
+            f"Expected a function of the lab's modules, whose source is known; got {got}, which "
+            "is not, or was put in its place. Call it itself."
         )
     return f"{module}:{name}"
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree, Shaped
 
-from rebasin_lab import datasets, evaluation, pytrees
+from rebasin_lab import checks, datasets, evaluation, pytrees
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,8 +47,8 @@ class InterpolationCurve:
         for field, values in self._arrays().items():
             if np.shape(values) != shape:
                 raise ValueError(
-                    f"Expected a value of {field} for each of {shape[0]} lambdas; got an array of "
-                    f"shape {np.shape(values)}."
+                    f"Expected a value of {field} for each of {shape[0]} lambdas; got "
+                    f"{checks.shortened(values)}."
                 )
 
     def as_numbers(self) -> dict[str, Any]:
@@ -68,13 +68,14 @@ def finite_numbers(values: Float[np.ndarray, "..."]) -> list:
     return np.where(np.isfinite(values), values, None).tolist()
 
 
+@checks.arguments
 def interpolation_curve(
     apply_fn: Callable,
     params_a: PyTree,
     params_b: PyTree,
     data: datasets.Dataset,
     *,
-    num_lambdas: int = 25,
+    num_lambdas: checks.Points = 25,
     loss_fn: Callable | None = None,
     on_point: Callable[[], None] | None = None,
 ) -> InterpolationCurve:
@@ -93,7 +94,6 @@ def interpolation_curve(
         ValueError: for models of different shapes, fewer than two points, and as `evaluate`.
     """
     params_a, params_b = pytrees.aligned_to_combine(params_a, params_b)
-    check_num_lambdas(num_lambdas)
     splits = evaluation.checked_data(apply_fn, params_a, data, loss_fn=loss_fn)
     evaluation.check_parameters(params_b, "params_b")
     splits = jax.device_put(splits)
@@ -105,17 +105,6 @@ def interpolation_curve(
         if on_point is not None:
             on_point()
     return curve_of(lambdas, metrics, loss_fn=loss_fn)
-
-
-def check_num_lambdas(num_lambdas: Any) -> None:
-    """Check that there are so many points on a line.
-
-    Raises:
-        ValueError: for no integer, or fewer than two.
-    """
-    evaluation.check_integer(num_lambdas, "num_lambdas")
-    if num_lambdas < 2:
-        raise ValueError(f"Expected at least the two ends of the line; got {num_lambdas} points.")
 
 
 def measure_splits(
@@ -152,10 +141,11 @@ def _warn_of_overflow(curve: InterpolationCurve, split: str, consequence: str) -
             f"The {split} loss is not finite at {bad.size} of {loss.size} points of the line, at "
             f"lambda {where}{', ...' if bad.size > 5 else ''}{consequence}. "
             f"{evaluation.NAN_ADVICE}",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
+@checks.arguments
 def loss_barrier(
     curve: InterpolationCurve,
     *,
@@ -176,10 +166,6 @@ def loss_barrier(
     Raises:
         ValueError: for another split or baseline, or a curve without its two ends.
     """
-    if split not in ("train", "test"):
-        raise ValueError(f"Expected split 'train' or 'test'; got {split!r}.")
-    if baseline not in ("mean", "chord"):
-        raise ValueError(f"Expected baseline 'mean' or 'chord'; got {baseline!r}.")
     loss, lambdas = getattr(curve, f"{split}_loss"), curve.lambdas
     if lambdas.size < 2 or not (lambdas[0] == 0 and lambdas[-1] == 1):
         raise ValueError(
@@ -215,6 +201,9 @@ class LossContour:
     models: Mapping[str, tuple[float, float]]
     loss_name: str | None = None
 
+    def __post_init__(self):
+        checks.fields(self)
+
     def as_numbers(self) -> dict[str, Any]:
         """The contour as JSON-ready lists, as figures keep it: None for what is not finite.
 
@@ -229,6 +218,7 @@ class LossContour:
         return numbers | ({"loss_name": self.loss_name} if self.loss_name else {})
 
 
+@checks.arguments
 def loss_contour(
     apply_fn: Callable,
     params_a: PyTree,
@@ -237,7 +227,7 @@ def loss_contour(
     images: Shaped[Array | np.ndarray, "n ..."],
     labels: Shaped[Array | np.ndarray, "m ..."],
     *,
-    resolution: int = 25,
+    resolution: checks.Count = 25,
     x_range: tuple[float, float] = (-0.4, 1.4),
     y_range: tuple[float, float] = (-0.45, 1.3),
     loss_fn: Callable | None = None,
@@ -262,7 +252,6 @@ def loss_contour(
         ValueError: if the three models lie on one line, a range is none, or as
             `interpolation_curve`.
     """
-    evaluation.check_count(resolution, "resolution")
     for name, ends in (("x_range", x_range), ("y_range", y_range)):
         if np.shape(ends) != (2,) or not (np.isfinite(ends).all() and ends[0] < ends[1]):
             raise ValueError(
@@ -301,7 +290,7 @@ def loss_contour(
         warnings.warn(
             f"The loss is not finite at {bad} of {loss.size} points of the plane. "
             f"{evaluation.NAN_ADVICE}",
-            stacklevel=2,
+            stacklevel=3,
         )
     models = {"A": (0.0, 0.0), "B": (1.0, 0.0), "C": (c_x, float(c_y))}
     return LossContour(x, y, loss, models, evaluation.loss_name(loss_fn))

@@ -14,7 +14,7 @@ from typing import Literal
 import tqdm
 import tqdm.auto
 
-from rebasin_lab import texts
+from rebasin_lab import checks, texts
 
 Style = Literal["auto", "bar", "lines", "silent"]
 
@@ -23,8 +23,9 @@ SECONDS_BETWEEN_LINES = 3.0
 _LINE = re.compile(r".+: \d+/\d+ in [\d:]+, [\d:?]+ left")
 
 
+@checks.arguments
 def progress_bar(
-    total: int, description: str, *, done: int = 0, style: Style = "auto"
+    total: checks.Natural, description: str, *, done: checks.Natural = 0, style: Style = "auto"
 ) -> AbstractContextManager:
     """A tqdm bar (`.update(n)`, `.set_postfix_str(text)`) that suits where it is shown.
 

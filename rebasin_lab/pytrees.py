@@ -15,15 +15,18 @@ leave them alone; gradients are refused. Complex numbers are averaged and measur
 real ones, but not matched.
 """
 
+import contextlib
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
+
+from rebasin_lab import checks, texts
 
 _WHOLE_NUMBER = re.compile("0|[1-9][0-9]{0,17}")
 
@@ -34,7 +37,12 @@ def flatten(tree: PyTree) -> dict[str, Any]:
     Raises:
         ValueError: if two leaves share a path, as in `{"a/b": x, "a": {"b": y}}`.
     """
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    try:
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+    except ValueError as error:  # JAX sorts the keys of a dict
+        raise ValueError(
+            f"Expected keys of each dict that can be sorted, all texts or all numbers: {error}"
+        ) from error
     flat = {name: _as_array(name, leaf) for name, leaf in ((path_string(p), x) for p, x in leaves)}
     if len(flat) != len(leaves):
         paths = [path_string(path) for path, _ in leaves]
@@ -43,6 +51,7 @@ def flatten(tree: PyTree) -> dict[str, Any]:
     return flat
 
 
+@checks.arguments
 def unflatten(flat: Mapping[str, Any]) -> dict:
     """Nested dicts from "/"-separated paths; keys that are all whole numbers become integers.
 
@@ -72,6 +81,7 @@ def _with_integers(node: Any) -> Any:
     return {int(k) if are_numbers else k: _with_integers(sub) for k, sub in node.items()}
 
 
+@checks.arguments
 def map_with_path(fn: Callable[[str, Any], Any], tree: PyTree) -> PyTree:
     """Apply `fn(path, leaf)` to every leaf, as `as_arrays` has it, keeping the structure."""
 
@@ -124,6 +134,40 @@ def _as_array(path: str, leaf: Any) -> Any:
         raise ValueError(
             f"Expected tensors that NumPy can hold; '{path}' is a {type(leaf).__name__} of "
             f"{dtype}: {error} Make it a dense tensor of floats with values first."
+        ) from error
+
+
+@contextlib.contextmanager
+def calling(params: PyTree, inputs: Sequence[Any]) -> Iterator[None]:
+    """While the caller's function is called: whatever it raises becomes advice, with its cause.
+
+    Args:
+        params: what it is called with, arrays or shapes.
+        inputs: all else, likewise.
+
+    Raises:
+        ValueError: in place of what it raises, naming the parameters and inputs it was given.
+    """
+    try:
+        yield
+    except Exception as error:  # of any kind, since anything may stand in the function
+        leaves = jax.tree_util.tree_leaves_with_path(params)
+        first = ""
+        if leaves:
+            path, leaf = leaves[0]
+            first = f" (the first is '{path_string(path)}', shape {np.shape(leaf)})"
+        listed = [
+            f"{leaf.dtype}{list(leaf.shape)}" if hasattr(leaf, "dtype") else checks.shortened(leaf)
+            for leaf in jax.tree.leaves(inputs)
+        ]
+        said = texts.in_a_line(" ".join(str(error).split()), 200)
+        raise ValueError(
+            "Expected a function that can be called, and traced, as apply_fn(params, *inputs); it "
+            f"raised {type(error).__name__}: {said.rstrip('.?')}. It was called with {len(leaves)} "
+            f"parameters{first} and inputs {', '.join(listed) or 'none'}. Check that the "
+            "parameters belong to this function, that the inputs have the shapes (batch axis "
+            "included) it takes, and that no Python `if` depends on a value; options such as "
+            "train=False go into a closure."
         ) from error
 
 
@@ -231,7 +275,9 @@ def lerp(lam: Any, params_a: PyTree, params_b: PyTree) -> PyTree:
     if not isinstance(lam, jax.core.Tracer) and not (
         np.ndim(lam) == 0 and np.asarray(lam).dtype.kind in "fiub" and np.isfinite(lam)
     ):
-        raise ValueError(f"Expected lam to be a finite number, 0 for A and 1 for B; got {lam!r}.")
+        raise ValueError(
+            f"Expected lam to be a finite number, 0 for A and 1 for B; got {checks.shortened(lam)}."
+        )
     params_a, params_b = aligned_to_combine(params_a, params_b)
     return jax.tree.map(lambda a, b: _lerp(lam, a, b), params_a, params_b)
 

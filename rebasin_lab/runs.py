@@ -20,6 +20,7 @@ from IPython.display import HTML, display
 
 from rebasin_lab import (
     bounded_json,
+    checks,
     claims,
     datasets,
     experiments,
@@ -67,7 +68,8 @@ class Run:
     networks: dict[int, experiments.Trained] = dataclasses.field(default_factory=dict)
     results: dict[str, claims.ClaimResult] = dataclasses.field(default_factory=dict)
 
-    def trained(self, seed: int) -> experiments.Trained:
+    @checks.arguments
+    def trained(self, seed: checks.Seed) -> experiments.Trained:
         """The profile's network with this seed: restored if stored, else trained."""
         experiment = self.profile.experiment(seed=seed)
         self.networks[seed] = experiments.trained(
@@ -75,7 +77,8 @@ class Run:
         )
         return self.networks[seed]
 
-    def trained_all(self, seeds: Sequence[int]) -> dict[int, experiments.Trained]:
+    @checks.arguments
+    def trained_all(self, seeds: Sequence[checks.Seed]) -> dict[int, experiments.Trained]:
         """The profile's networks with these seeds, those that are not stored yet trained first."""
         if self.num_jobs == 1:  # here, with the data that is loaded already
             return {seed: self.trained(seed) for seed in seeds}
@@ -84,16 +87,19 @@ class Run:
         self.networks.update(found)
         return found
 
+    @checks.arguments
     def experiment(self, wanted: experiments.Experiment) -> experiments.Experiment:
         """An experiment of the notebook's own, cut down if this is a trial."""
         return experiments.trial_experiment(wanted) if self.trial else wanted
 
+    @checks.arguments
     def family(
         self, wanted: experiments.ConvolutionalFamily | None
     ) -> experiments.ConvolutionalFamily | None:
         """A family of convolutional networks, likewise; None stays None."""
         return experiments.trial_family(wanted) if self.trial and wanted else wanted
 
+    @checks.arguments
     def train_all(self, wanted: Sequence[experiments.Experiment]) -> list[experiments.Trained]:
         """The networks of many experiments, those that are not stored yet trained first."""
         return sweeps.train_all(wanted, num_jobs=self.num_jobs, style=self.progress_style)
@@ -103,6 +109,7 @@ class Run:
         """How to show progress here."""
         return "auto" if self.interactive else "lines"
 
+    @checks.arguments
     def figure(
         self,
         name: str,
@@ -111,7 +118,7 @@ class Run:
         numbers: Mapping[str, Any],
         caption: str,
         alt: str,
-        seeds: Sequence[int] = (),
+        seeds: Sequence[checks.Seed] = (),
         claim_ids: Sequence[str] = (),
         size: tuple[float, float] = (8.0, 3.4),
         family: experiments.ConvolutionalFamily | experiments.Experiment | None = None,
@@ -134,6 +141,8 @@ class Run:
             data: their data set.
             trained: the networks themselves.
         """
+        for claim_id in claim_ids:
+            checks.choice("claims in claim_ids", claim_id, sorted(claims.CLAIMS), "figure")
         profile, source = self.profile, family or self.profile
         data = data or self.data
         trained = trained or [self.networks[seed] for seed in seeds]
@@ -162,7 +171,8 @@ class Run:
         png = path.with_suffix(".png").read_bytes()
         display(HTML(figures.as_html(figures.read_figure(path), png)))
 
-    def check(self, claim_id: str, measured: float | Iterable[float]) -> claims.ClaimResult:
+    @checks.arguments
+    def check(self, claim_id: str, measured: Any) -> claims.ClaimResult:
         """Hold measured numbers against a claim of the paper, and keep the result."""
         result = claims.measure(claim_id, self.profile.name, measured, changed=self.changed)
         if result.claim.notebook != self.notebook:
@@ -199,6 +209,7 @@ class Run:
         display(HTML(_claims_table(results, title)))
 
 
+@checks.arguments
 def open_run(
     notebook: str,
     *,
@@ -273,7 +284,7 @@ def _parsed(settings: str) -> dict[str, Any]:
     if not isinstance(parsed, dict):
         raise ValueError(
             "Expected settings to be a JSON object of fields of the profile, such as "
-            f"'{{\"num_lambdas\": 25}}'; got {experiments.shortened(settings)}."
+            f"'{{\"num_lambdas\": 25}}'; got {checks.shortened(settings)}."
         )
     return parsed
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import jax
 
-from rebasin_lab import experiments, identity, paths, progress
+from rebasin_lab import checks, experiments, identity, paths, progress
 from rebasin_lab.experiments import Experiment, Trained
 
 SECONDS_BETWEEN_LOOKS = 2.0  # at how far the trainings have come
@@ -31,6 +31,7 @@ class SweepError(RuntimeError):
     """Some networks of a sweep could not be trained; the others are in the store."""
 
 
+@checks.arguments
 def train_all(
     wanted: Sequence[Experiment],
     *,
@@ -68,8 +69,7 @@ def train_all(
 
 def check_num_jobs(num_jobs: int) -> None:
     """Raises a ValueError unless so many processes make sense here."""
-    if isinstance(num_jobs, bool) or not isinstance(num_jobs, int):
-        raise ValueError(f"Expected num_jobs to be an int; got {num_jobs!r}.")
+    checks.argument("num_jobs", num_jobs, int, "this process")
     if num_jobs < 1:
         raise ValueError(f"Expected at least 1 job; got {num_jobs}.")
     cores = os.cpu_count() or 1
@@ -80,6 +80,7 @@ def check_num_jobs(num_jobs: int) -> None:
         )
 
 
+@checks.arguments
 def missing_from(wanted: Iterable[Experiment], *, store: Path | None = None) -> list[Experiment]:
     """Those experiments, each once, whose networks are not stored yet."""
     return [each for each in dict.fromkeys(wanted) if not experiments.is_stored(each, store=store)]

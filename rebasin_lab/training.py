@@ -24,7 +24,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Int, Key, PyTree
 
-from rebasin_lab import augmentation, datasets, evaluation, models, pytrees
+from rebasin_lab import augmentation, checks, datasets, evaluation, models, pytrees
 
 # Of what BatchNorm has gathered, so much is kept at every step; the rest is the batch's. Flax's
 # usual 0.99 needs longer than a short training lasts.
@@ -42,26 +42,22 @@ class TrainConfig:
     """How to train. The defaults are the paper's MLP on MNIST (Ainsworth et al. 2022, A.3)."""
 
     optimizer: str = "adam"  # or "adamw" or "sgd"
-    learning_rate: float = 1e-3  # the peak, where there is a schedule
+    learning_rate: checks.Positive = 1e-3  # the peak, where there is a schedule
     schedule: str = "constant"  # or "warmup_cosine"
     # Of warmup_cosine: linear from 1e-6 to the peak, then cosine to 0; at most half of all steps.
-    warmup_steps: int = 0
-    momentum: float = 0.9  # of sgd
-    weight_decay: float = 0.0  # sgd: L2 added to the gradient, as in the paper; adamw: decoupled
-    batch_size: int = 500
-    num_epochs: int = 100
+    warmup_steps: checks.Natural = 0
+    momentum: checks.Fraction = 0.9  # of sgd
+    weight_decay: checks.NotNegative = (
+        0.0  # sgd: L2 added to the gradient, as in the paper; adamw: decoupled
+    )
+    batch_size: checks.Count = 500
+    num_epochs: checks.Count = 100
     augment: bool = False  # the paper's zoom, flip and rotation, see `augmentation`
 
     def __post_init__(self):
-        for name, choices in (
-            ("optimizer", ("adam", "adamw", "sgd")),
-            ("schedule", ("constant", "warmup_cosine")),
-        ):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"Expected {name} among {choices}; got {getattr(self, name)!r}.")
-        for name in ("learning_rate", "batch_size", "num_epochs"):
-            if not getattr(self, name) > 0:  # so that NaN is refused too
-                raise ValueError(f"Expected {name} above 0; got {getattr(self, name)}.")
+        checks.fields(self)
+        checks.choice("optimizer", self.optimizer, ("adam", "adamw", "sgd"), "TrainConfig")
+        checks.choice("schedule", self.schedule, ("constant", "warmup_cosine"), "TrainConfig")
         if self.optimizer == "adam" and self.weight_decay:
             raise ValueError("Expected weight_decay 0 with adam, which has none; use adamw or sgd.")
 
@@ -88,12 +84,13 @@ class TrainingResult(NamedTuple):
     history: dict[str, list[float]]
 
 
+@checks.arguments
 def train(
     model: models.Model,
     data: datasets.Dataset,
     config: TrainConfig,
     *,
-    seed: int,
+    seed: checks.Seed,
     state: TrainState | None = None,
     on_epoch: Callable[[TrainState], None] | None = None,
     loop: Literal["auto", "steps", "scan"] = "auto",
@@ -118,6 +115,11 @@ def train(
         FloatingPointError: if the loss stops being finite.
     """
     steps_per_epoch = _steps_per_epoch(data, config)
+    if model.num_classes != data.num_classes:
+        raise ValueError(
+            f"Expected a model for the {data.num_classes} classes of {data.title}; got one for "
+            f"{model.num_classes}. Build it with dataset=data."
+        )
     epoch_fn = _epoch_fn(model, config, steps_per_epoch, _choose_loop(loop))
     state = state or initial_state(model, data, config, seed=seed)
     splits = evaluation.checked_data(model.apply, state.params, data, advice=CLASSES_ONLY)
@@ -144,7 +146,7 @@ def train(
 
 
 def initial_state(
-    model: models.Model, data: datasets.Dataset, config: TrainConfig, *, seed: int
+    model: models.Model, data: datasets.Dataset, config: TrainConfig, *, seed: checks.Seed
 ) -> TrainState:
     """The state before the first epoch."""
     params = initial_params(model, seed=seed)
@@ -159,7 +161,7 @@ def state_shapes(model: models.Model, data: datasets.Dataset, config: TrainConfi
     return TrainState(model.shapes, opt_state, 0, {field: [] for field in HISTORY_FIELDS})
 
 
-def initial_params(model: models.Model, *, seed: int) -> PyTree:
+def initial_params(model: models.Model, *, seed: checks.Seed) -> PyTree:
     """The parameters a training with this seed starts from."""
     return model.init(_named_key(seed, "init"))
 

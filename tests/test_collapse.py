@@ -135,5 +135,5 @@ def test_no_images_and_a_line_of_one_point_are_refused(trained_pair, tiny_data, 
     model, params, _ = trained_pair
     with pytest.raises(ValueError, match="Expected images to respond to; got none"):
         spread_of(model, params, images[:0])
-    with pytest.raises(ValueError, match="at least the two ends of the line; got 1 points"):
+    with pytest.raises(ValueError, match="num_lambdas to be an int of at least 2; got 1"):
         walked(model, params, params, tiny_data, num_lambdas=1)

@@ -14,7 +14,7 @@ from rebasin_lab import records
 PACKAGE = Path(rl.__file__).parent
 
 # Each imports only those before it, so any room may use it.
-STANDALONE = ("texts", "bounded_json", "paths", "progress", "unheard", "endings")
+STANDALONE = ("texts", "bounded_json", "paths", "checks", "progress", "unheard", "endings")
 
 # In reading order: a room imports rooms above it only. A new module gets a line here.
 ROOMS = (

@@ -101,7 +101,7 @@ def test_average_of_masks_that_differ_is_refused():
     ("weights", "message"),
     [
         ([1.0], r"one finite weight for each of the 2 networks; got \[1.0\]"),
-        ([1.0, np.nan], "one finite weight for each of the 2"),
+        ([1.0, np.nan], r"weights\[1\] to be a number; got nan"),
         ([0.0, 0.0], r"sum above 0; got \[0.0, 0.0\]"),
         ([1.0, -1.0], "sum above 0"),
     ],
@@ -407,8 +407,8 @@ def test_models_that_cannot_be_merged_are_refused_before_any_work(mlp):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"seed": -1}, "seed to be an integer of at least 0; got -1"),
-        ({"max_rounds": 0}, "max_rounds of at least 1; got 0"),
+        ({"seed": -1}, "seed to be an int of at least 0; got -1"),
+        ({"max_rounds": 0}, "max_rounds to be a positive int; got 0"),
     ],
 )
 def test_options_are_checked_before_any_work(mlp, options, message):
@@ -419,13 +419,13 @@ def test_options_are_checked_before_any_work(mlp, options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((0, "nearest", 1, "fast"), r"start among \('grown', 'identity'\); got 'nearest'"),
-        ((0, "grown", 1, "lots"), r"effort among \('fast', .*; got 'lots'"),
+        ({"start": "nearest"}, "start to be 'grown' or 'identity'; got 'nearest'"),
+        ({"effort": "lots"}, "effort to be 'fast' .*; got 'lots'"),
     ],
 )
-def test_words_are_checked_where_types_are_not(options, message):
+def test_words_are_checked_where_types_are_not(mlp, options, message):
     with pytest.raises(ValueError, match=message):
-        line_up._check_options(*options)
+        rl.merge_many(mlp.spec, [mlp.init_numpy(seed) for seed in range(2)], **options)
 
 
 # --- ensemble -----------------------------------------------------------------------------------
@@ -577,8 +577,8 @@ def test_statistics_of_every_layer_of_a_network_are_measured(tiny_data):
 @pytest.mark.parametrize(
     ("num_images", "options", "message"),
     [
-        (5, {"batch_size": 0}, "batch_size of at least 1; got 0"),
-        (5, {"num_batches": 0}, "num_batches of at least 1; got 0"),
+        (5, {"batch_size": 0}, "batch_size to be a positive int; got 0"),
+        (5, {"num_batches": 0}, "num_batches to be a positive int or None; got 0"),
         (0, {}, "images to measure statistics on; got none"),
     ],
 )
@@ -590,7 +590,7 @@ def test_nothing_to_measure_on_is_refused(tiny_data, num_images, options, messag
 
 def test_parameters_of_another_model_are_refused(tiny_data):
     with pytest.raises(ValueError, match="'norm/mean' is missing, 2 in all"):
-        rl.merging.reestimate_statistics(Normalised(), {"w": 1}, tiny_data.test_images)
+        rl.merging.reestimate_statistics(Normalised(), {"w": np.ones(1)}, tiny_data.test_images)
 
 
 @pytest.mark.parametrize("num_networks", [2, 3])

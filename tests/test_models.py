@@ -418,7 +418,7 @@ def test_what_the_lab_passes_itself_is_no_size(tiny_data, name):
 
 @pytest.mark.parametrize("width", [0, -3, 1.5, 2.0, "8", True])
 def test_width_that_is_no_positive_integer_is_refused(tiny_data, width):
-    message = f"width of mlp to be a whole number, at least 1; got {width!r}"
+    message = f"width of mlp to be a positive int; got {width!r}"
     with pytest.raises(ValueError, match=message):
         rl.build_model("mlp", dataset=tiny_data, width=width)
 

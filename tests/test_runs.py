@@ -1,4 +1,3 @@
-import inspect
 import json
 
 import pytest
@@ -124,9 +123,8 @@ def test_interactive_work_leaves_the_tracked_figures_alone(run, monkeypatch):
     ],
 )
 def test_what_cannot_be_opened_is_refused_at_once(options, message):
-    open_run = inspect.unwrap(runs.open_run)  # as readers have it, without checks of types
     with pytest.raises(ValueError, match=message):
-        open_run("04_loss_landscapes", **{"interactive": False} | options)
+        runs.open_run("04_loss_landscapes", **{"interactive": False} | options)
 
 
 @pytest.mark.parametrize("name", ["../04_loss_landscapes", "", "a/b", "/etc/passwd"])

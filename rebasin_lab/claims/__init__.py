@@ -8,7 +8,9 @@ themselves, one module a notebook.
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
+from rebasin_lab import checks
 from rebasin_lab.claims import (
     counterexample,
     failure_modes,
@@ -53,22 +55,32 @@ __all__ = [
 ]
 
 
-def measure(
-    claim_id: str, profile: str, measured: float | Iterable[float], *, changed: bool = False
-) -> ClaimResult:
+@checks.arguments
+def measure(claim_id: str, profile: str, measured: Any, *, changed: bool = False) -> ClaimResult:
     """Hold measured numbers against a claim.
 
     Raises:
         ValueError: for an unknown claim, or no number at all.
     """
-    if claim_id not in CLAIMS:
-        raise ValueError(f"Expected a claim among {sorted(CLAIMS)}; got {claim_id!r}.")
-    values = tuple(float(v) for v in (measured if isinstance(measured, Iterable) else [measured]))
+    checks.choice("a claim", claim_id, sorted(CLAIMS), "measure")
+    checks.choice("a profile", profile, PROFILES, "measure")
+    several = isinstance(measured, Iterable) and not isinstance(measured, str)
+    given = list(measured) if several else [measured]
+    # A diverged run has measured infinity, or NaN.
+    if wrong := [
+        value for value in given if isinstance(value, str) or not hasattr(value, "__float__")
+    ]:
+        raise ValueError(
+            f"Expected what was measured for '{claim_id}' to be numbers; got "
+            f"{checks.shortened(wrong[0])}."
+        )
+    values = tuple(map(float, given))
     if not values:
         raise ValueError(f"Expected at least one measured number for '{claim_id}'; got none.")
     return ClaimResult(CLAIMS[claim_id], profile, values, changed)
 
 
+@checks.arguments
 def scoreboard(
     profile: str, measured: Mapping[str, Iterable[float]], *, changed: Collection[str] = ()
 ) -> list[ClaimResult]:
@@ -79,6 +91,7 @@ def scoreboard(
         measured: numbers by claim.
         changed: ids of claims that were measured with changed settings.
     """
+    checks.choice("a profile", profile, PROFILES, "scoreboard")
     return [
         ClaimResult(claim, profile, tuple(measured.get(claim.id, ())), claim.id in changed)
         for claim in CLAIMS.values()

@@ -13,6 +13,7 @@ import weakref
 import numpy as np
 from jaxtyping import Float32, Int32, Integer, UInt8
 
+from rebasin_lab import checks
 from rebasin_lab.datasets import formats
 
 
@@ -26,10 +27,30 @@ class Dataset:
     train_labels: Int32[np.ndarray, " num_train"]
     test_images: Float32[np.ndarray, "num_test height width channels"]
     test_labels: Int32[np.ndarray, " num_test"]
-    num_classes: int
+    num_classes: checks.Count
     class_names: tuple[str, ...]
     digest: str  # sha256 of both splits as stored, or derived from it by `subset`
     source: str  # the file or package it was read from
+
+    def __post_init__(self):
+        for name in ("name", "title", "digest", "source"):
+            checks.argument(name, getattr(self, name), str, "Dataset")
+        checks.argument("num_classes", self.num_classes, checks.Count, "Dataset")
+        checks.argument("class_names", self.class_names, tuple[str, ...], "Dataset")
+        for split in ("train", "test"):
+            # Of any type and shape: tokens and targets of a regression are measured, too.
+            images, labels = (getattr(self, f"{split}_{what}") for what in ("images", "labels"))
+            for name, array in ((f"{split}_images", images), (f"{split}_labels", labels)):
+                if not getattr(array, "shape", ()):
+                    raise ValueError(
+                        f"Expected {name} of {self.title} to be an array; got "
+                        f"{checks.shortened(array)}."
+                    )
+            if len(images) != len(labels):
+                raise ValueError(
+                    f"Expected one of {split}_labels of {self.title} for each of {len(images)} "
+                    f"images; got {len(labels)}."
+                )
 
     def __repr__(self) -> str:
         """One line, without the arrays."""
@@ -90,6 +111,7 @@ class Dataset:
             ).hexdigest(),
         )
 
+    @checks.arguments
     def shrunk(self, factor: int) -> "Dataset":
         """The same data set with images `factor` times smaller each way: means of square blocks.
 
@@ -113,12 +135,12 @@ class Dataset:
         )
 
 
-def _checked(indices: np.ndarray, num_examples: int, split: str, title: str) -> np.ndarray:
-    indices = np.asarray(indices)
+def _checked(given: np.ndarray, num_examples: int, split: str, title: str) -> np.ndarray:
+    indices = np.asarray(given)
     if indices.ndim != 1 or not indices.size or indices.dtype.kind not in "iu":
         raise ValueError(
             f"Expected indices to be a list of integers, one or more; "
-            f"got {indices.dtype} of shape {indices.shape}."
+            f"got {checks.shortened(given)}."
         )
     if indices.min() < 0 or indices.max() >= num_examples:
         raise ValueError(

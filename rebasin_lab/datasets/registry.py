@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rebasin_lab import checks
 from rebasin_lab.datasets import dataset, embedded, formats, sources
 
 _DIGITS = tuple("0123456789")
@@ -231,6 +232,7 @@ def dataset_names() -> tuple[str, ...]:
     return (*EMBEDDED, *SOURCES)
 
 
+@checks.arguments
 def load_dataset(
     name: str,
     *,

@@ -11,9 +11,16 @@ embedded ones and a packed CIFAR-100) and in order in others. `stratified_parts`
 import numpy as np
 from jaxtyping import Bool, Int, Integer
 
+from rebasin_lab import checks
 
+
+@checks.arguments
 def label_biased_split(
-    labels: Integer[np.ndarray, " num"], num_classes: int, *, seed: int = 123, minority: float = 0.2
+    labels: Integer[np.ndarray, " num"],
+    num_classes: checks.Count,
+    *,
+    seed: checks.Seed = 123,
+    minority: checks.Fraction = 0.2,
 ) -> tuple[Int[np.ndarray, " num_a"], Int[np.ndarray, " num_b"]]:
     """Two disjoint sets of examples that together hold all, each biased to half of the classes.
 
@@ -30,8 +37,7 @@ def label_biased_split(
     Returns:
         Indices of A (lower-half examples first) and of B (upper-half examples first).
     """
-    if not 0 <= minority <= 1:
-        raise ValueError(f"Expected minority, a fraction, to be in [0, 1]; got {minority}.")
+    _check_labels(labels, num_classes)
     order = np.random.default_rng(seed).permutation(len(labels))
     is_low = labels[order] < num_classes / 2
     low, high = order[is_low], order[~is_low]
@@ -84,8 +90,9 @@ def stratified_parts(
     return tuple(np.sort(by_class[part::num_parts]) for part in range(num_parts))
 
 
+@checks.arguments
 def random_halves(
-    num_examples: int, *, seed: int
+    num_examples: checks.Natural, *, seed: checks.Seed
 ) -> tuple[Int[np.ndarray, " half"], Int[np.ndarray, " rest"]]:
     """Two disjoint random halves of the examples; the second has the odd one out.
 
@@ -93,10 +100,16 @@ def random_halves(
     by class, so that classes are about evenly divided and no more. To fit on one part and measure
     on another, use `stratified_parts`.
     """
-    if num_examples < 0:
-        raise ValueError(f"Expected num_examples to be 0 or more; got {num_examples}.")
     order = np.random.default_rng(seed).permutation(num_examples)
     return order[: num_examples // 2], order[num_examples // 2 :]
+
+
+def _check_labels(labels: Integer[np.ndarray, " num"], num_classes: int) -> None:
+    if not labels.size or labels.min() < 0 or labels.max() >= num_classes:
+        got = f"{labels.min()} to {labels.max()}" if labels.size else "none"
+        raise ValueError(
+            f"Expected labels below num_classes, {num_classes}, one or more; got {got}."
+        )
 
 
 def every_fifth_of_each_class(labels: Integer[np.ndarray, " num"]) -> Bool[np.ndarray, " num"]:

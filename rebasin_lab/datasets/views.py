@@ -5,6 +5,7 @@ import functools
 
 import numpy as np
 
+from rebasin_lab import checks
 from rebasin_lab.datasets.dataset import Dataset
 from rebasin_lab.datasets.registry import load_dataset
 from rebasin_lab.datasets.splits import label_biased_split, random_halves
@@ -28,22 +29,15 @@ class View:
             and of the upper classes' that part b has.
     """
 
-    num_train: int = 0
+    num_train: checks.Natural = 0
     part: str = "all"
-    part_seed: int = 0
-    shrink: int = 1
-    minority: float = 0.2  # the paper's
+    part_seed: checks.Seed = 0
+    shrink: checks.Count = 1
+    minority: checks.Minority = 0.2  # the paper's
 
     def __post_init__(self):
-        if self.part not in PARTS:
-            raise ValueError(f"Expected a part among {PARTS}; got {self.part!r}.")
-        if self.num_train < 0 or self.shrink < 1:
-            raise ValueError(
-                f"Expected num_train of at least 0 and shrink of at least 1; got {self.num_train} "
-                f"and {self.shrink}."
-            )
-        if not 0 <= self.minority <= 0.5:
-            raise ValueError(f"Expected minority in [0, 0.5], a fraction; got {self.minority}.")
+        checks.fields(self)
+        checks.choice("part", self.part, PARTS, "View")
 
     def of(self, data: Dataset) -> Dataset:
         """The data set, so cut down; the very same object if nothing is cut."""
@@ -61,6 +55,7 @@ class View:
 
 
 @functools.lru_cache(maxsize=8)  # the networks of one notebook share a few
+@checks.arguments
 def load_view(name: str, view: View) -> Dataset:
     """A view of the data set with this name, see `load_dataset`.
 

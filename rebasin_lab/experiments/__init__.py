@@ -26,8 +26,6 @@ from rebasin_lab.experiments.profiles import (
     check_value,
     get_profile,
     leaves_as_it_is,
-    near_matches,
-    shortened,
     trial_profile,
 )
 from rebasin_lab.experiments.store import (
@@ -66,10 +64,8 @@ __all__ = [
     "grid",
     "is_stored",
     "leaves_as_it_is",
-    "near_matches",
     "package_versions",
     "path_of",
-    "shortened",
     "trained",
     "trial_experiment",
     "trial_family",

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from rebasin_lab import datasets, models, training
+from rebasin_lab import checks, datasets, models, training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,14 +21,18 @@ class Experiment:
     """
 
     dataset: str
-    seed: int
+    seed: checks.Seed
     train: training.TrainConfig
     architecture: str = "mlp"
     options: tuple[tuple[str, int | float], ...] = (("num_hidden_layers", 3), ("width", 512))
     view: datasets.View = datasets.View()
-    snapshot_epochs: tuple[int, ...] = ()
+    snapshot_epochs: tuple[checks.Count, ...] = ()
 
-    def seeded(self, seed: int) -> "Experiment":
+    def __post_init__(self):
+        checks.fields(self)
+        models.check_options(self.architecture, dict(self.options))
+
+    def seeded(self, seed: checks.Seed) -> "Experiment":
         """The same with another seed."""
         return dataclasses.replace(self, seed=seed)
 
@@ -38,6 +42,7 @@ class Experiment:
 
     def seeing(self, **fields: Any) -> "Experiment":
         """The same with other fields of its view: another part of the data, say."""
+        checks.options(fields, vars(self.view), "fields of a View")
         return dataclasses.replace(self, view=dataclasses.replace(self.view, **fields))
 
     def without_snapshots(self) -> "Experiment":
@@ -46,6 +51,7 @@ class Experiment:
 
     def trained_with(self, **fields: Any) -> "Experiment":
         """The same with other fields of its training; snapshots after its end are left out."""
+        checks.options(fields, vars(self.train), "fields of a TrainConfig")
         train = dataclasses.replace(self.train, **fields)
         kept = tuple(epoch for epoch in self.snapshot_epochs if epoch < train.num_epochs)
         return dataclasses.replace(self, train=train, snapshot_epochs=kept)

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from rebasin_lab import datasets, training
+from rebasin_lab import checks, datasets, training
 from rebasin_lab.experiments.experiment import Experiment
 from rebasin_lab.experiments.profiles import PROFILES, first_images
 
@@ -14,7 +14,7 @@ class ConvolutionalFamily:
 
     dataset: str
     num_images: int  # of the training split, from the first on; 0 is all
-    shrink: int  # images are made so many times smaller each way
+    shrink: checks.Count  # images are made so many times smaller each way
     architecture: str
     widths: tuple[int | float, ...]  # multiples of the published width
     compared_widths: tuple[int | float, ...]  # those at which every matcher is tried
@@ -41,7 +41,7 @@ class ConvolutionalFamily:
         """The images that lines are evaluated on."""
         return first_images(data, self.num_evaluated, self.num_evaluated)
 
-    def experiment(self, *, width: int | float, seed: int) -> Experiment:
+    def experiment(self, *, width: int | float, seed: checks.Seed) -> Experiment:
         """One of its networks."""
         return Experiment(
             dataset=self.dataset,
@@ -191,14 +191,15 @@ BATCH_NORM = {
 }
 
 
+@checks.arguments
 def get_convolutional_family(
     profile: str,
     kind: str = "resnet",
     *,
     dataset: str = "",
-    width: int | float = 0,
-    num_images: int = 0,
-    num_epochs: int = 0,
+    width: checks.NotNegative = 0,
+    num_images: checks.Natural = 0,
+    num_epochs: checks.Natural = 0,
 ) -> ConvolutionalFamily | None:
     """The convolutional networks of a profile; None if it has none.
 
@@ -210,8 +211,10 @@ def get_convolutional_family(
         num_images: to train on.
         num_epochs: to train for.
     """
+    checks.choice("a profile", profile, PROFILES, "get_convolutional_family")
     if profile not in CONVOLUTIONAL:
         return None
+    checks.choice("kind", kind, CONVOLUTIONAL[profile], "get_convolutional_family")
     family, dataset = CONVOLUTIONAL[profile][kind], _other(profile, "dataset", dataset)
     return dataclasses.replace(
         family,
@@ -223,8 +226,13 @@ def get_convolutional_family(
     )
 
 
+@checks.arguments
 def get_split_data(
-    profile: str, *, dataset: str = "", width: int = 0, num_epochs: int = 0
+    profile: str,
+    *,
+    dataset: str = "",
+    width: checks.NotNegative = 0,
+    num_epochs: checks.Natural = 0,
 ) -> Experiment:
     """A profile's network of section 5.4, of which the two parts of the data are views.
 
@@ -234,6 +242,7 @@ def get_split_data(
         width: units per hidden layer, or the multiple of a published width.
         num_epochs: to train for.
     """
+    checks.choice("a profile", profile, SPLIT_DATA, "get_split_data")
     base, dataset = SPLIT_DATA[profile], _other(profile, "dataset", dataset)
     width, num_epochs = _other(profile, "width", width), _other(profile, "num_epochs", num_epochs)
     size = {base.options[-1][0]: width} if width else {}
@@ -246,6 +255,7 @@ def _other(profile: str, field: str, value: Any) -> Any:
     return type(value)() if value == getattr(PROFILES[profile], field) else value
 
 
+@checks.arguments
 def trial_experiment(experiment: Experiment) -> Experiment:
     """An experiment cut down to a few steps on tiny data, its code paths kept."""
     sizes = {
@@ -256,6 +266,7 @@ def trial_experiment(experiment: Experiment) -> Experiment:
     return small.seeing(num_train=200, shrink=1).trained_with(batch_size=50, num_epochs=2)
 
 
+@checks.arguments
 def trial_family(family: ConvolutionalFamily) -> ConvolutionalFamily:
     """A family cut down likewise, to two widths."""
     return dataclasses.replace(

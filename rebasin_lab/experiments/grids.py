@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from rebasin_lab import checks
 from rebasin_lab.experiments.experiment import Experiment
 from rebasin_lab.experiments.families import (
     BATCH_NORM,
@@ -19,6 +20,7 @@ from rebasin_lab.experiments.profiles import Profile
 Parameters = Mapping[str, Any]
 
 
+@checks.arguments
 def grid(
     notebook: str, profile: Profile, parameters: Parameters | None = None
 ) -> tuple[Experiment, ...]:

@@ -1,17 +1,14 @@
 """Profiles: the sizes of everything, from a minute on a laptop to the paper's own on a GPU."""
 
 import dataclasses
-import difflib
 import math
 import numbers
-import reprlib
 import typing
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from rebasin_lab import datasets, training
+from rebasin_lab import checks, datasets, training
 from rebasin_lab.experiments.experiment import Experiment
 
 
@@ -40,6 +37,10 @@ class Profile:
     num_halves: int  # networks of Fig. 13, each on a random half of the images
     num_normed_pairs: int  # pairs of networks with BatchNorm, and with LayerNorm, at most num_pairs
     minorities: tuple[float, ...]  # shares of rare classes to split by, beside section 5.4's
+
+    def __post_init__(self):
+        for field in FIELDS:
+            check_field(field, getattr(self, field))
 
     @property
     def changed(self) -> bool:
@@ -79,6 +80,146 @@ class Profile:
             f"MLP with {self.num_hidden_layers} hidden layers of {self.width} units, "
             f"{self.num_epochs} epochs of Adam, batch {self.batch_size}"
         )
+
+
+# The least value of a number where it is not 1. An odd number of points on a line has a middle.
+_LEAST = {
+    "num_lambdas": 3,
+    "num_coarse_lambdas": 3,
+    "num_coarse_images": 0,
+    "contour_resolution": 2,
+    "num_merged": 2,
+    "num_halves": 2,
+}
+_ODD = ("num_lambdas", "num_coarse_lambdas")
+_MAY_BE_EMPTY = ("snapshot_epochs", "minorities")
+
+FIELDS = {field.name: field.type for field in dataclasses.fields(Profile) if field.name != "name"}
+
+
+@checks.arguments
+def get_profile(name: str, /, **overrides: Any) -> Profile:
+    """A profile with some fields replaced; 0 and "" mean "as the profile has it".
+
+    They mean that wherever they are no value of their own, as 0 is of `num_coarse_images`. Lists
+    are taken for tuples. Who replaces the number of epochs replaces that of the networks of Table
+    3, too, and who lowers the number of pairs that of the normed ones.
+
+    Raises:
+        ValueError: for an unknown profile or field, or a value that a field cannot have.
+    """
+    if not isinstance(name, str) or name not in PROFILES:
+        raise ValueError(
+            f"Expected a profile among {sorted(PROFILES)}; got {checks.shortened(name)}."
+        )
+    if unknown := sorted(set(overrides) - set(FIELDS)):
+        raise ValueError(
+            f"Expected fields of a profile, {sorted(FIELDS)}; got {unknown}"
+            f"{checks.near_matches(unknown[0], FIELDS)}."
+        )
+    profile = PROFILES[name]
+    given = {
+        field: check_field(field, value)
+        for field, value in overrides.items()
+        if not leaves_as_it_is(field, value)
+    }
+    given = {field: value for field, value in given.items() if value != getattr(profile, field)}
+    if "num_epochs" in given:
+        given.setdefault("num_merged_epochs", given["num_epochs"])
+    num_pairs = given.get("num_pairs", profile.num_pairs)
+    if given.get("num_normed_pairs", 0) > num_pairs:
+        raise ValueError(
+            f"Expected num_normed_pairs to be at most num_pairs, {num_pairs}; got "
+            f"{given['num_normed_pairs']}. Raise num_pairs, too."
+        )
+    given.setdefault("num_normed_pairs", min(profile.num_normed_pairs, num_pairs))
+    return dataclasses.replace(profile, **given)
+
+
+def leaves_as_it_is(field: str, value: Any) -> bool:
+    """Whether a value of a profile's field means "as the profile has it"."""
+    if isinstance(value, str):
+        return value == ""
+    is_zero = isinstance(value, numbers.Real) and not isinstance(value, bool) and not value
+    return is_zero and FIELDS[field] in (int, float) and _LEAST.get(field, 1) > 0
+
+
+def check_field(field: str, value: Any) -> Any:
+    """A value for a profile's field, as the type that the field has.
+
+    Raises:
+        ValueError: if the field cannot have it.
+    """
+    kind, (element,) = FIELDS[field], typing.get_args(FIELDS[field])[:1] or (None,)
+    if element is None:
+        return check_value(field, value, kind, least=_LEAST.get(field, 1), odd=field in _ODD)
+    what = "shares in [0, 0.5]" if element is float else "positive ints"
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"Expected {field} to be a list of {what}; got {checks.shortened(value)}.")
+    if not value and field not in _MAY_BE_EMPTY:
+        raise ValueError(f"Expected {field} to be a list of at least one of {what}; got none.")
+    share = element is float
+    items = tuple(
+        check_value(
+            f"every number of {field}",
+            item,
+            element,
+            least=0 if share else 1,
+            most=0.5 if share else checks.MOST,
+        )
+        for item in value
+    )
+    if list(items) != sorted(set(items)):
+        raise ValueError(
+            f"Expected {field} to rise, each number once; got {checks.shortened(value)}."
+        )
+    return items
+
+
+def check_value(
+    name: str,
+    value: Any,
+    kind: type,
+    *,
+    least: int | float = 0,
+    most: int | float = checks.MOST,
+    odd: bool = False,
+) -> Any:
+    """A single value of a type, as that type: bool is no int, and 3.0 is none either.
+
+    Args:
+        name: whose value it is, for an error.
+        value: the value; numbers of NumPy will do.
+        kind: bool, int, float or str.
+        least: of a number; a float must be above it if it is 1, which stands for "positive".
+        most: of a number.
+        odd: whether an int must be odd.
+
+    Raises:
+        ValueError: for another type, or a number out of range.
+    """
+    wanted = {bool: "true or false", str: "a text"}.get(kind, "")
+    if kind is bool:
+        fits = isinstance(value, bool)
+    elif kind is str:
+        fits = isinstance(value, str) and value.isprintable()
+    else:
+        positive = "a positive" if least == 1 else "an odd" if odd else "a"
+        article = "an" if positive == "a" and kind is int else positive
+        wanted = f"{article} {kind.__name__}"
+        if not (least == 1 and most == checks.MOST):
+            wanted += f" from {least:,} to {most:,}"
+        number = numbers.Integral if kind is int else numbers.Real
+        fits = isinstance(value, number) and not isinstance(value, bool) and math.isfinite(value)
+        fits = (
+            fits
+            and value <= most
+            and (value > 0 if kind is float and least == 1 else value >= least)
+        )
+        fits = fits and not (odd and value % 2 == 0)
+    if not fits:
+        raise ValueError(f"Expected {name} to be {wanted}; got {checks.shortened(value)}.")
+    return kind(value)
 
 
 PROFILES = {
@@ -157,158 +298,6 @@ PROFILES = {
 }
 
 
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 80
-
-_MOST = 1_000_000_000  # of any whole number: beyond lies a slip of the finger
-
-# The least value of a number where it is not 1. An odd number of points on a line has a middle.
-_LEAST = {
-    "num_lambdas": 3,
-    "num_coarse_lambdas": 3,
-    "num_coarse_images": 0,
-    "contour_resolution": 2,
-    "num_merged": 2,
-    "num_halves": 2,
-}
-_ODD = ("num_lambdas", "num_coarse_lambdas")
-_MAY_BE_EMPTY = ("snapshot_epochs", "minorities")
-
-FIELDS = {field.name: field.type for field in dataclasses.fields(Profile) if field.name != "name"}
-
-
-def get_profile(name: str, **overrides: Any) -> Profile:
-    """A profile with some fields replaced; 0 and "" mean "as the profile has it".
-
-    They mean that wherever they are no value of their own, as 0 is of `num_coarse_images`. Lists
-    are taken for tuples. Who replaces the number of epochs replaces that of the networks of Table
-    3, too, and who lowers the number of pairs that of the normed ones.
-
-    Raises:
-        ValueError: for an unknown profile or field, or a value that a field cannot have.
-    """
-    if not isinstance(name, str) or name not in PROFILES:
-        raise ValueError(f"Expected a profile among {sorted(PROFILES)}; got {shortened(name)}.")
-    if unknown := sorted(set(overrides) - set(FIELDS)):
-        raise ValueError(
-            f"Expected fields of a profile, {sorted(FIELDS)}; got {unknown}"
-            f"{near_matches(unknown[0], FIELDS)}."
-        )
-    profile = PROFILES[name]
-    given = {
-        field: check_field(field, value)
-        for field, value in overrides.items()
-        if not leaves_as_it_is(field, value)
-    }
-    given = {field: value for field, value in given.items() if value != getattr(profile, field)}
-    if "num_epochs" in given:
-        given.setdefault("num_merged_epochs", given["num_epochs"])
-    num_pairs = given.get("num_pairs", profile.num_pairs)
-    if given.get("num_normed_pairs", 0) > num_pairs:
-        raise ValueError(
-            f"Expected num_normed_pairs to be at most num_pairs, {num_pairs}; got "
-            f"{given['num_normed_pairs']}. Raise num_pairs, too."
-        )
-    given.setdefault("num_normed_pairs", min(profile.num_normed_pairs, num_pairs))
-    return dataclasses.replace(profile, **given)
-
-
-def leaves_as_it_is(field: str, value: Any) -> bool:
-    """Whether a value of a profile's field means "as the profile has it"."""
-    if isinstance(value, str):
-        return value == ""
-    is_zero = isinstance(value, numbers.Real) and not isinstance(value, bool) and not value
-    return is_zero and FIELDS[field] in (int, float) and _LEAST.get(field, 1) > 0
-
-
-def check_field(field: str, value: Any) -> Any:
-    """A value for a profile's field, as the type that the field has.
-
-    Raises:
-        ValueError: if the field cannot have it.
-    """
-    kind, (element,) = FIELDS[field], typing.get_args(FIELDS[field])[:1] or (None,)
-    if element is None:
-        return check_value(field, value, kind, least=_LEAST.get(field, 1), odd=field in _ODD)
-    what = "shares in [0, 0.5]" if element is float else "positive ints"
-    if not isinstance(value, (list, tuple)):
-        raise ValueError(f"Expected {field} to be a list of {what}; got {shortened(value)}.")
-    if not value and field not in _MAY_BE_EMPTY:
-        raise ValueError(f"Expected {field} to be a list of at least one of {what}; got none.")
-    share = element is float
-    items = tuple(
-        check_value(
-            f"every number of {field}",
-            item,
-            element,
-            least=0 if share else 1,
-            most=0.5 if share else _MOST,
-        )
-        for item in value
-    )
-    if list(items) != sorted(set(items)):
-        raise ValueError(f"Expected {field} to rise, each number once; got {shortened(value)}.")
-    return items
-
-
-def check_value(
-    name: str,
-    value: Any,
-    kind: type,
-    *,
-    least: int | float = 0,
-    most: int | float = _MOST,
-    odd: bool = False,
-) -> Any:
-    """A single value of a type, as that type: bool is no int, and 3.0 is none either.
-
-    Args:
-        name: whose value it is, for an error.
-        value: the value; numbers of NumPy will do.
-        kind: bool, int, float or str.
-        least: of a number; a float must be above it if it is 1, which stands for "positive".
-        most: of a number.
-        odd: whether an int must be odd.
-
-    Raises:
-        ValueError: for another type, or a number out of range.
-    """
-    wanted = {bool: "true or false", str: "a text"}.get(kind, "")
-    if kind is bool:
-        fits = isinstance(value, bool)
-    elif kind is str:
-        fits = isinstance(value, str) and value.isprintable()
-    else:
-        positive = "a positive" if least == 1 else "an odd" if odd else "a"
-        article = "an" if positive == "a" and kind is int else positive
-        wanted = f"{article} {kind.__name__}"
-        if not (least == 1 and most == _MOST):
-            wanted += f" from {least:,} to {most:,}"
-        number = numbers.Integral if kind is int else numbers.Real
-        fits = isinstance(value, number) and not isinstance(value, bool) and math.isfinite(value)
-        fits = (
-            fits
-            and value <= most
-            and (value > 0 if kind is float and least == 1 else value >= least)
-        )
-        fits = fits and not (odd and value % 2 == 0)
-    if not fits:
-        raise ValueError(f"Expected {name} to be {wanted}; got {shortened(value)}.")
-    return kind(value)
-
-
-def near_matches(name: str, known: Iterable[str]) -> str:
-    """What may have been meant by a name, as the end of a sentence; "" if nothing is near."""
-    near = difflib.get_close_matches(name, known)
-    return f" (do you mean {' or '.join(near)}?)" if near else ""
-
-
-def shortened(value: Any) -> str:
-    """A value for an error: on one line, and not too long."""
-    text = _SHORT.repr(value)
-    return text if text.isprintable() else ascii(text)
-
-
 def first_images(data: datasets.Dataset, num_train: int, num_test: int = 0) -> datasets.Dataset:
     """The first images of each split, of which there may be fewer; 0 is all."""
     train, test = (
@@ -342,6 +331,7 @@ _TRIAL = {
 }
 
 
+@checks.arguments
 def trial_profile(profile: Profile) -> Profile:
     """A profile cut down to a few steps on tiny data, but for fields that were replaced."""
     own = PROFILES[profile.name]

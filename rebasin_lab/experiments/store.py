@@ -20,7 +20,7 @@ from typing import Any, Literal
 import jax
 from jaxtyping import PyTree
 
-from rebasin_lab import checkpoints, datasets, identity, models, paths, progress, training
+from rebasin_lab import checkpoints, checks, datasets, identity, models, paths, progress, training
 from rebasin_lab.experiments.experiment import Experiment
 
 # The rooms whose code decides the bits of a network; data is known by its content.
@@ -78,6 +78,7 @@ class Trained:
         return jax.device_put(params)
 
 
+@checks.arguments
 def trained(
     experiment: Experiment,
     *,
@@ -176,14 +177,17 @@ def _trained(
     return Trained(model, result.params, result.history, origin, versions, final, experiment)
 
 
+@checks.arguments
 def path_of(
     experiment: Experiment, *, data: datasets.Dataset | None = None, store: Path | None = None
 ) -> Path:
     """The file in which the network of an experiment is kept, whether it is there or not."""
     config = describe(experiment, data or experiment.load_dataset())
-    return (store or paths.checkpoints_dir()) / f"{digest(config)}.safetensors"
+    folder = paths.checkpoints_dir() if store is None else paths.checked_folder(store, "store")
+    return folder / f"{digest(config)}.safetensors"
 
 
+@checks.arguments
 def is_stored(
     experiment: Experiment, *, data: datasets.Dataset | None = None, store: Path | None = None
 ) -> bool:

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from rebasin_lab import datasets, experiments, matching, training
+from rebasin_lab import checks, datasets, experiments, matching, training
 
 EFFORTS = ("low", "usual", "high")
 
@@ -110,46 +110,43 @@ class Choices:
 
     dataset: str = "mnist5k"
     architecture: str = "mlp"
-    width: int | float = 0
-    depth: int = 0
-    num_epochs: int = 0
-    seeds: tuple[int, int] = (0, 1)
+    width: checks.NotNegative = 0
+    depth: checks.Natural = 0
+    num_epochs: checks.Natural = 0
+    seeds: tuple[checks.Seed, checks.Seed] = (0, 1)
     files: tuple[str, ...] = ()
     matchers: tuple[str, ...] = ("weight",)
     effort: str = "usual"
-    num_lambdas: int = 13
+    num_lambdas: checks.Points = 13
 
     def __post_init__(self):
+        checks.fields(self)
         for name, value, known in (
             ("dataset", self.dataset, datasets.dataset_names()),
-            ("architecture", self.architecture, tuple(RECIPES)),
+            ("architecture", self.architecture, RECIPES),
             ("effort", self.effort, EFFORTS),
-            *(("matchers", matcher, tuple(matching.MATCHERS)) for matcher in self.matchers),
+            *(("matchers", matcher, matching.MATCHERS) for matcher in self.matchers),
         ):
-            if value not in known:
-                raise ValueError(f"Expected {name} among {', '.join(known)}; got {value!r}.")
-        if len(set(self.matchers)) < len(self.matchers):
-            raise ValueError(f"Expected each matcher once; got {list(self.matchers)}.")
-        for name in ("width", "depth", "num_epochs"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"Expected {name} of at least 0; got {getattr(self, name)}.")
+            checks.choice(name, value, known, "Choices")
+        if not self.matchers or len(set(self.matchers)) < len(self.matchers):
+            raise ValueError(
+                f"Expected matchers to be one or more, each once; got {list(self.matchers)}."
+            )
         if self.depth and not self.recipe.depth:
             raise ValueError(f"A {self.architecture} has a fixed depth; got depth={self.depth}.")
-        if len(self.seeds) != 2 or min(self.seeds) < 0:
-            raise ValueError(f"Expected two seeds of at least 0; got {self.seeds}.")
         if not self.files and self.seeds[0] == self.seeds[1]:
-            raise ValueError(f"Expected two seeds; with {self.seeds[0]} twice, A and B are one.")
+            raise ValueError(
+                f"Expected two seeds; got {self.seeds}. A and B are one with {self.seeds[0]} twice."
+            )
         if len(self.files) not in (0, 2):
-            raise ValueError(f"Expected two files, one of A and one of B; got {len(self.files)}.")
-        if self.num_lambdas < 2:
-            raise ValueError(f"Expected the two ends of the line; got {self.num_lambdas} points.")
+            raise ValueError(f"Expected two files, one of A and one of B; got {self.files}.")
 
     @property
     def recipe(self) -> Recipe:
         """How its architecture is trained."""
         return RECIPES[self.architecture]
 
-    def experiment(self, seed: int) -> experiments.Experiment:
+    def experiment(self, seed: checks.Seed) -> experiments.Experiment:
         """One of its networks."""
         base = _OF_NOTEBOOKS.get((self.architecture, self.dataset)) or self._by_recipe()
         # A control's 16.0 is the 16 of a stored network.

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from rebasin_lab import (
+    checks,
     comparison,
     datasets,
     evaluation,
@@ -81,8 +82,10 @@ class Exploration:
             for name, one in self.compared.items()
         }
 
+    @checks.arguments
     def merged(self, method: str, lam: float) -> PyTree:
         """The network at lambda on the line from A to B as a method permutes it."""
+        checks.choice("method", method, self.compared, "this exploration")
         return _lerp(np.float32(lam), self.pair.params_a, self.moved[method])
 
     @functools.cached_property
@@ -92,6 +95,7 @@ class Exploration:
         firsts = [np.flatnonzero(labels == label)[:1] for label in range(labels.max() + 1)]
         return np.concatenate(firsts)[:STRIP]
 
+    @checks.arguments
     def walk(self, method: str, lam: float) -> Walk:
         """What the merged network at lambda says, live."""
         images, labels = self._test
@@ -145,6 +149,7 @@ class Exploration:
             if not group.parents and not group.is_fixed
         )
 
+    @checks.arguments
     def unit_matrices(self, method: str, group: str) -> dict[str, Any]:
         """How alike units of A and of B are, before a layer is put in order, and after.
 
@@ -155,6 +160,8 @@ class Exploration:
             "before" are their partners in the order in which B has them, "after" in A's.
             "partners": for each row the column of its partner "before". "num_units" of the group.
         """
+        checks.choice("method", method, self.compared, "this exploration")
+        checks.choice("group", group, self.groups(), "this exploration")
         order = np.asarray(self.compared[method].permutation[group])
         rows_a, rows_b = (
             self._units(params, group) for params in (self.pair.params_a, self.moved[method])
@@ -183,8 +190,10 @@ class Exploration:
         rows = np.concatenate(parts, axis=1)
         return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
+    @checks.arguments
     def layers(self, method: str) -> dict[str, float]:
         """Cosine of each layer's weights in A and in B as permuted, by path."""
+        checks.choice("method", method, self.compared, "this exploration")
         flat_a, flat_b = (
             pytrees.flatten(params) for params in (self.pair.params_a, self.moved[method])
         )
@@ -194,12 +203,14 @@ class Exploration:
             if leaf.ndim > 1
         }
 
+    @checks.arguments
     def contour(self, method: str, *, on_step: OnStep | None = None) -> dict[str, Any]:
         """Test loss on the plane through A, B and permuted B, as the plot "contour" draws it.
 
         Raises:
             ValueError: for a method that leaves B where it is.
         """
+        checks.choice("method", method, self.compared, "this exploration")
         data, total, done = self.pair.data, CONTOUR_RESOLUTION**2, 0
         # A set of one's own may be stored class by class.
         few = datasets.classes_in_turn(data.test_labels)[:CONTOUR_IMAGES]
@@ -226,11 +237,14 @@ class Exploration:
         cap = round(max(1.0, *naive[[0, -1]], min(float(naive.max()), 3.0)), 1)
         return {**plane.as_numbers(), "cap": float(cap)}
 
+    @checks.arguments
     def as_code(self, method: str, lam: float) -> str:
         """A program that computes the lines, and the network at lambda."""
+        checks.choice("method", method, self.compared, "this exploration")
         return code.code_of(self.choices, self.pair.data, self.pair.code, method=method, lam=lam)
 
 
+@checks.arguments
 def explore_pair(
     choices: Choices,
     *,

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from jaxtyping import PyTree
 
-from rebasin_lab import checkpoints, datasets, experiments, models, symmetry, training
+from rebasin_lab import checkpoints, checks, datasets, experiments, models, symmetry, training
 from rebasin_lab.exploration import code
 from rebasin_lab.exploration.choices import RECIPES, Choices
 
@@ -51,6 +51,7 @@ class Pair:
         )
 
 
+@checks.arguments
 def load_pair(
     choices: Choices, *, on_step: OnStep | None = None, store: Path | None = None
 ) -> Pair:

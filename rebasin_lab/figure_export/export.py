@@ -21,7 +21,7 @@ from typing import Any
 
 import matplotlib
 
-from rebasin_lab import bounded_json, figures, paths, texts
+from rebasin_lab import bounded_json, checks, figures, paths, texts
 from rebasin_lab.figure_export import fitting, pictures, snippets
 
 INDEX = "figures.json"
@@ -41,6 +41,7 @@ _FOR_PAGES, _FOR_LATEX = ("svg", "png"), ("pdf", "png")
 _ENDINGS = ("json", *pictures.FORMATS, "md", "myst.md", "tex")
 
 
+@checks.arguments
 def parse_formats(text: str) -> list[str]:
     """Formats from a list such as "svg,pdf", each once.
 
@@ -57,6 +58,7 @@ def parse_formats(text: str) -> list[str]:
     return formats
 
 
+@checks.arguments
 def choose_figures(source: Path, only: Sequence[str] = ()) -> list[Path]:
     """The JSON files of the figures to export.
 
@@ -91,6 +93,7 @@ def choose_figures(source: Path, only: Sequence[str] = ()) -> list[Path]:
     return sorted(chosen) if only else saved
 
 
+@checks.arguments
 def export_figures(
     chosen: Sequence[Path],
     directory: Path,
@@ -131,6 +134,8 @@ def export_figures(
                 f"'{directory}'. Choose another one: these pictures have other sizes."
             )
     directory = paths.checked_output(str(directory), "the place of an export")
+    if not chosen:
+        raise ValueError("Expected chosen to be one figure or more; got none.")
     records = figures.read_figures(chosen)
     _check_writable(directory, chosen)
     index: dict[str, Any] = {

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rebasin_lab import bounded_json, claims, figures, paths
+from rebasin_lab import bounded_json, checks, claims, figures, paths
 from rebasin_lab.figure_export import snippets
 
 Row = Mapping[str, Any]  # of a scoreboard
@@ -31,6 +31,7 @@ COLUMNS = {
 }
 
 
+@checks.arguments
 def write_gallery(directory: Path, page: Path | None = None) -> Path:
     """Write a Markdown page of the figures under a folder: by notebook, with captions and claims.
 

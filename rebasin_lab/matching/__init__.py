@@ -9,10 +9,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 from jaxtyping import PyTree
 
-from rebasin_lab import datasets, evaluation, pytrees
+from rebasin_lab import checks, datasets, evaluation, pytrees
 from rebasin_lab.matching.activation import activation_matching
 from rebasin_lab.matching.assignment import solve_assignment
 from rebasin_lab.matching.baselines import (
@@ -25,7 +24,7 @@ from rebasin_lab.matching.combined import combined_matching
 from rebasin_lab.matching.record import MatchingResult, Start
 from rebasin_lab.matching.straight_through import straight_through_matching
 from rebasin_lab.matching.weight import algorithm_1, weight_matching
-from rebasin_lab.symmetry import PermutationSpec, check_seed
+from rebasin_lab.symmetry import PermutationSpec
 
 __all__ = [
     "MATCHERS",
@@ -66,13 +65,14 @@ NEED_DATA = ("activation", "combined", "straight_through", "steepest_descent")
 NEED_GRADIENTS = ("straight_through", "steepest_descent")
 
 
+@checks.arguments
 def match(
     method: str,
     spec: PermutationSpec,
     params_a: PyTree,
     params_b: PyTree,
     *,
-    seed: int | np.integer = 0,
+    seed: checks.Seed = 0,
     **options: Any,
 ) -> MatchingResult:
     """Find the permutation of B that lines it up with A.
@@ -93,7 +93,6 @@ def match(
             a spec that does not fit, or parameters that are not finite.
     """
     check_options(method, options)
-    check_seed(seed)
     params_a, params_b = pytrees.aligned_to_match(params_a, params_b)
     spec.validate(params_a)
     for name, params in {"params_a": params_a, "params_b": params_b}.items():
@@ -108,8 +107,7 @@ def check_options(method: str, options: Mapping[str, Any]) -> None:
         ValueError: for an unknown method, missing or unknown options, or data and a function of
             the wrong kind.
     """
-    if method not in MATCHERS:
-        raise ValueError(f"Expected a matcher among {list(MATCHERS)}; got {method!r}.")
+    checks.choice("a matcher", method, MATCHERS, "match")
     known = {
         name: parameter
         for name, parameter in inspect.signature(MATCHERS[method]).parameters.items()

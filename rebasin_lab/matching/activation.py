@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from rebasin_lab import datasets, evaluation, pytrees
+from rebasin_lab import checks, datasets, evaluation, pytrees
 from rebasin_lab.matching import assignment, families, statistics
 from rebasin_lab.matching.record import MatchingResult
 from rebasin_lab.matching.search import search
@@ -47,8 +47,8 @@ def unit_similarities(
     data: datasets.Dataset | Iterable[Any],
     similarity: str = "correlation",
     where: str = "read",
-    batch_size: int = 500,
-    num_images: int | None = None,
+    batch_size: checks.Count = 500,
+    num_images: checks.Count | None = None,
     on_batch: Callable[[], None] | None = None,
 ) -> list[UnitSimilarity]:
     """The similarities of the units of two models, from one pass over data.
@@ -100,18 +100,19 @@ def unit_similarities(
     return _averaged(gathered.values(), SIMILARITIES[similarity])
 
 
+@checks.arguments
 def activation_matching(
     spec: PermutationSpec,
     params_a: PyTree,
     params_b: PyTree,
     *,
-    seed: int = 0,
+    seed: checks.Seed = 0,
     apply_fn: Callable,
     data: datasets.Dataset | Iterable[Any],
     similarity: str = "correlation",
     where: str = "read",
-    batch_size: int = 500,
-    num_images: int | None = None,
+    batch_size: checks.Count = 500,
+    num_images: checks.Count | None = None,
     on_batch: Callable[[], None] | None = None,
 ) -> MatchingResult:
     """The permutation of B whose units respond most like A's (section 3.1): an assignment a group.

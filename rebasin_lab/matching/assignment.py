@@ -8,6 +8,8 @@ import numpy as np
 import scipy.optimize
 from jaxtyping import Float, Int
 
+from rebasin_lab import checks
+
 try:
     from lap import lapjvs
 except ImportError:
@@ -33,8 +35,14 @@ def solve_assignment(similarity: Float[np.ndarray, "n n"]) -> Int[np.ndarray, " 
         `permutation` with `permutation[i] = j`: unit j of B goes to slot i.
 
     Raises:
-        ValueError: if an entry is NaN or infinite.
+        ValueError: if it is no square matrix, or an entry is NaN or infinite.
     """
+    shape = getattr(similarity, "shape", ())
+    if len(shape) != 2 or shape[0] != shape[1]:
+        raise ValueError(
+            "Expected similarity to be a square matrix; got "
+            f"{checks.shortened(similarity)} in solve_assignment."
+        )
     if not similarity.size:
         return np.arange(0)
     if not np.isfinite(similarity).all():

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from rebasin_lab import datasets, evaluation, pytrees
+from rebasin_lab import checks, datasets, evaluation, pytrees
 from rebasin_lab.matching import assignment
 from rebasin_lab.matching.record import MatchingResult
 from rebasin_lab.matching.weight import algorithm_1, weight_matching
@@ -31,8 +31,9 @@ from rebasin_lab.symmetry import (
 )
 
 
+@checks.arguments
 def random_matching(
-    spec: PermutationSpec, params_a: PyTree, params_b: PyTree, *, seed: int = 0
+    spec: PermutationSpec, params_a: PyTree, params_b: PyTree, *, seed: checks.Seed = 0
 ) -> MatchingResult:
     """A permutation drawn uniformly from the spec's group, whatever the weights: the control.
 
@@ -61,8 +62,9 @@ def random_matching(
     )
 
 
+@checks.arguments
 def one_sweep_matching(
-    spec: PermutationSpec, params_a: PyTree, params_b: PyTree, *, seed: int = 0
+    spec: PermutationSpec, params_a: PyTree, params_b: PyTree, *, seed: checks.Seed = 0
 ) -> MatchingResult:
     """Algorithm 1 stopped after one sweep: every permutation visited once, in random order.
 
@@ -83,12 +85,13 @@ def one_sweep_matching(
     return algorithm_1(spec, params_a, params_b, seed=seed, max_sweeps=1)
 
 
+@checks.arguments
 def greedy_matching(
     spec: PermutationSpec,
     params_a: PyTree,
     params_b: PyTree,
     *,
-    seed: int = 0,
+    seed: checks.Seed = 0,
     order: Sequence[str] | None = None,
     similarity: Literal["cosine", "inner product"] = "cosine",
 ) -> MatchingResult:
@@ -161,15 +164,16 @@ def greedy_matching(
     )
 
 
+@checks.arguments
 def steepest_descent_matching(
     spec: PermutationSpec,
     params_a: PyTree,
     params_b: PyTree,
     *,
-    seed: int = 0,
+    seed: checks.Seed = 0,
     apply_fn: Callable,
     data: datasets.Dataset,
-    batch_size: int = evaluation.BATCH_SIZE,
+    batch_size: checks.Count = evaluation.BATCH_SIZE,
     loss_fn: Callable | None = None,
 ) -> MatchingResult:
     """The line from A to pi(B) on which the train loss falls most steeply at first.

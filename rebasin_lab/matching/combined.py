@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import PyTree
 
-from rebasin_lab import datasets
+from rebasin_lab import checks, datasets
 from rebasin_lab.matching.activation import unit_similarities
 from rebasin_lab.matching.conditioning import weight_problem
 from rebasin_lab.matching.record import MatchingResult
@@ -24,20 +24,21 @@ from rebasin_lab.matching.similarity import UnitSimilarity, as_arrays, is_one_fa
 from rebasin_lab.symmetry import PermutationSpec
 
 
+@checks.arguments
 def combined_matching(
     spec: PermutationSpec,
     params_a: PyTree,
     params_b: PyTree,
     *,
-    seed: int = 0,
+    seed: checks.Seed = 0,
     apply_fn: Callable,
     data: datasets.Dataset | Iterable[Any],
-    activation_share: float = 0.5,
+    activation_share: checks.Fraction = 0.5,
     effort: Effort = "default",
     ignore: Collection[str] = (),
     where: str = "read",
-    batch_size: int = 500,
-    num_images: int | None = None,
+    batch_size: checks.Count = 500,
+    num_images: checks.Count | None = None,
     on_batch: Callable[[], None] | None = None,
 ) -> MatchingResult:
     """Coordinate ascent on a mix of normalised weights and activations.

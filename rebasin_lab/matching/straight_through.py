@@ -22,7 +22,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PyTree, Shaped
 
-from rebasin_lab import datasets, evaluation, pytrees
+from rebasin_lab import checks, datasets, evaluation, pytrees
 from rebasin_lab.matching.record import MatchingResult
 from rebasin_lab.matching.weight import weight_matching
 from rebasin_lab.symmetry import (
@@ -49,21 +49,22 @@ class StraightThroughState:
     num_changes: int
 
 
+@checks.arguments
 def straight_through_matching(
     spec: PermutationSpec,
     params_a: PyTree,
     params_b: PyTree,
     *,
-    seed: int = 0,
+    seed: checks.Seed = 0,
     apply_fn: Callable,
     data: datasets.Dataset,
-    num_epochs: int = 20,
-    batch_size: int = 1000,
-    learning_rate: float = 1e-2,
-    momentum: float = 0.9,
-    match_every: int = 10,
-    num_eval_images: int = 5000,
-    patience: int = 0,
+    num_epochs: checks.Count = 20,
+    batch_size: checks.Count = 1000,
+    learning_rate: checks.Positive = 1e-2,
+    momentum: checks.Fraction = 0.9,
+    match_every: checks.Count = 10,
+    num_eval_images: checks.Count = 5000,
+    patience: checks.Natural = 0,
     loss_fn: Callable | None = None,
     on_epoch: Callable[[StraightThroughState], None] | None = None,
 ) -> MatchingResult:
@@ -98,19 +99,6 @@ def straight_through_matching(
             images and labels that the loss cannot be measured on, as `evaluate`.
         FloatingPointError: if the free weights stop being finite, or no loss half-way is.
     """
-    for name, count in (
-        ("num_epochs", num_epochs),
-        ("batch_size", batch_size),
-        ("match_every", match_every),
-        ("num_eval_images", num_eval_images),
-    ):
-        evaluation.check_count(count, name)
-    evaluation.check_integer(patience, "patience")
-    if patience < 0 or not learning_rate > 0:
-        raise ValueError(
-            f"Expected patience of at least 0 and a learning rate above 0; got {patience} and "
-            f"{learning_rate}."
-        )
     params_a, params_b = pytrees.aligned_to_match(params_a, params_b)
     pytrees.check_floats(params_a, "params_a")  # and so is B
     examples = evaluation.checked_examples(

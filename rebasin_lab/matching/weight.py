@@ -12,6 +12,7 @@ from typing import Any
 
 from jaxtyping import PyTree
 
+from rebasin_lab import checks
 from rebasin_lab.matching.conditioning import weight_problem
 from rebasin_lab.matching.record import MatchingResult
 from rebasin_lab.matching.search import Effort, search
@@ -22,17 +23,18 @@ from rebasin_lab.symmetry import (
 )
 
 
+@checks.arguments
 def weight_matching(
     spec: PermutationSpec,
     params_a: PyTree,
     params_b: PyTree,
     *,
-    seed: int = 0,
+    seed: checks.Seed = 0,
     effort: Effort = "default",
     normalize: bool = False,
     ignore: Collection[str] = (),
     start: Mapping[str, Any] | None = None,
-    max_sweeps: int = 100,
+    max_sweeps: checks.Count = 100,
     on_sweep: Callable[[float], None] | None = None,
 ) -> MatchingResult:
     """Coordinate ascent on <A, pi(B)>, every parameter with weight one.
@@ -84,14 +86,15 @@ def weight_matching(
     return dataclasses.replace(result, seconds=time.perf_counter() - began)
 
 
+@checks.arguments
 def algorithm_1(
     spec: PermutationSpec,
     params_a: PyTree,
     params_b: PyTree,
     *,
-    seed: int = 0,
+    seed: checks.Seed = 0,
     ignore: Collection[str] = (),
-    max_sweeps: int = 100,
+    max_sweeps: checks.Count = 100,
     on_sweep: Callable[[float], None] | None = None,
 ) -> MatchingResult:
     """Weight matching as in the paper (Algorithm 1): from the identity, in random order.

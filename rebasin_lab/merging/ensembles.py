@@ -3,19 +3,20 @@
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree, Shaped
 
-from rebasin_lab import evaluation
+from rebasin_lab import checks, evaluation
 
 Combination = Literal["log_probabilities", "probabilities", "outputs"]
 OTHER_OUTPUTS = "Write combine='outputs' for the mean of outputs, as of a regression."
 
 
+@checks.arguments
 def ensemble(
     apply_fn: Callable, combine: Combination = "log_probabilities"
 ) -> Callable[[Sequence[PyTree], Array], Array]:
@@ -37,13 +38,12 @@ def ensemble(
             probabilities of outputs that are no logits of two classes or more.
     """
     evaluation.check_function(apply_fn, "apply_fn", ("params", "images"))
-    if combine not in get_args(Combination):
-        raise ValueError(f"Expected combine among {get_args(Combination)}; got {combine!r}.")
     return _ensemble(apply_fn, combine)
 
 
 @functools.lru_cache(maxsize=256)
 def _ensemble(apply_fn: Callable, combine: Combination) -> Callable:
+    @checks.arguments
     def apply_all(
         networks: Sequence[PyTree], images: Shaped[Array | np.ndarray, "batch ..."]
     ) -> PyTree:

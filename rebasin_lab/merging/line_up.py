@@ -7,12 +7,12 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Collection, Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from jaxtyping import PyTree
 
-from rebasin_lab import pytrees
+from rebasin_lab import checks, pytrees
 from rebasin_lab.matching import assignment, weight_matching
 from rebasin_lab.matching.conditioning import ignored_leaves
 from rebasin_lab.matching.search import Effort
@@ -21,7 +21,6 @@ from rebasin_lab.symmetry import (
     Permutation,
     PermutationSpec,
     apply_permutation,
-    check_seed,
     compose_permutations,
     identity_permutation,
     invert_permutation,
@@ -58,13 +57,14 @@ class MergeResult:
     seconds: float
 
 
+@checks.arguments
 def merge_many(
     spec: PermutationSpec,
     networks: Sequence[PyTree],
     *,
-    seed: int | np.integer = 0,
+    seed: checks.Seed = 0,
     start: Start = "grown",
-    max_rounds: int = 100,
+    max_rounds: checks.Count = 100,
     effort: Effort = "default",
     ignore: Collection[str] = (),
     on_round: Callable[[float], None] | None = None,
@@ -102,7 +102,6 @@ def merge_many(
             `ignore` says.
     """
     began = time.perf_counter()
-    _check_options(seed, start, max_rounds, effort)
     networks = aligned_networks(networks)
     spec.validate(networks[0])
     for index, params in enumerate(networks):
@@ -275,13 +274,3 @@ class _Lineup:
 
     def _present(self, index: int) -> Arrays:
         return apply_permutation(self.spec, self.orders[index], self.networks[index])
-
-
-def _check_options(seed: int | np.integer, start: str, max_rounds: int, effort: str) -> None:
-    check_seed(seed)
-    if start not in get_args(Start):
-        raise ValueError(f"Expected start among {get_args(Start)}; got {start!r}.")
-    if max_rounds < 1:
-        raise ValueError(f"Expected max_rounds of at least 1; got {max_rounds}.")
-    if effort not in get_args(Effort):
-        raise ValueError(f"Expected effort among {get_args(Effort)}; got {effort!r}.")

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import PyTree
 
-from rebasin_lab import evaluation, pytrees
+from rebasin_lab import checks, evaluation, pytrees
 
 # A network by path, or a sum of networks; NumPy makes scalars of sums of leaves without axes.
 Arrays = Mapping[str, np.ndarray | np.generic]
 
 
+@checks.arguments
 def average(networks: Sequence[PyTree], weights: Sequence[float] | None = None) -> PyTree:
     """The mean of models, parameter by parameter, summed in float64.
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from rebasin_lab import evaluation, pytrees
+from rebasin_lab import checks, evaluation, pytrees
 from rebasin_lab.merging.means import mean_of, replaced
 
 
@@ -23,13 +23,14 @@ class HasStatistics(Protocol):
         """Logits, and the parameters with the statistics of this batch of images in them."""
 
 
+@checks.arguments
 def reestimate_statistics(
     model: HasStatistics,
     params: PyTree,
     images: Float[Array | np.ndarray, "n h w c"],
     *,
-    batch_size: int = 500,
-    num_batches: int | None = None,
+    batch_size: checks.Count = 500,
+    num_batches: checks.Count | None = None,
 ) -> PyTree:
     """A model with its running statistics measured anew; its weights are unchanged.
 
@@ -59,9 +60,6 @@ def reestimate_statistics(
         )
     if not model.statistics_paths:
         return params
-    evaluation.check_count(batch_size, "batch_size")
-    if num_batches is not None:
-        evaluation.check_count(num_batches, "num_batches")
     params = pytrees.as_arrays(params)
     images = evaluation.checked_array(images, "images to measure statistics on")
     if missing := sorted(model.statistics_paths - pytrees.flatten(params).keys()):

@@ -7,6 +7,6 @@ networks each, and `widths` the one rule they share.
 """
 
 from rebasin_lab.models.mlp import MLP
-from rebasin_lab.models.model import ARCHITECTURES, Model, build_model
+from rebasin_lab.models.model import ARCHITECTURES, Model, build_model, check_options
 
-__all__ = ["ARCHITECTURES", "MLP", "Model", "build_model"]
+__all__ = ["ARCHITECTURES", "MLP", "Model", "build_model", "check_options"]

@@ -10,15 +10,16 @@ import dataclasses
 import functools
 import inspect
 import itertools
-import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Key, PyTree
 
-from rebasin_lab import datasets, pytrees
+from rebasin_lab import checks, datasets, pytrees
 from rebasin_lab.models import mlp, resnet, vgg, vit
 
 # Each is made from an image shape, a number of classes and, by keyword, its own sizes. A size is
@@ -54,6 +55,10 @@ class Model:
 
     def init(self, key: Key[Array, ""]) -> PyTree:
         """Fresh parameters as plain nested dicts; the key is consumed."""
+        if not hasattr(key, "dtype"):
+            raise ValueError(
+                f"Expected key to be one of jax.random.key(seed); got {checks.shortened(key)}."
+            )
         _, state = nnx.split(self._build(key))
         return nnx.to_pure_dict(state)
 
@@ -65,7 +70,7 @@ class Model:
         Raises:
             ValueError: if the images do not have the shape this model was built for.
         """
-        self._check_images(images)
+        self._check(params, images)
         return nnx.merge(self._graph, nnx.State(params))(images)
 
     def apply_training(
@@ -84,7 +89,7 @@ class Model:
         Raises:
             ValueError: if the images do not have the shape this model was built for.
         """
-        self._check_images(images)
+        self._check(params, images)
         # JAX arrays, since BatchNorm would write into the caller's NumPy ones.
         state = nnx.State(jax.tree.map(jnp.asarray, params))
         network = nnx.merge(self._training_graph, state)
@@ -109,7 +114,20 @@ class Model:
         """Whether there are any such leaves."""
         return bool(self.statistics_paths)
 
-    def _check_images(self, images: Array) -> None:
+    @functools.cached_property
+    def _leaf_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {path: leaf.shape for path, leaf in pytrees.flatten(self.shapes).items()}
+
+    def _check(self, params: PyTree, images: Array) -> None:
+        found = {path: np.shape(leaf) for path, leaf in pytrees.flatten(params).items()}
+        if found != self._leaf_shapes:
+            path, shape = min(found.items() ^ self._leaf_shapes.items())
+            wanted, got = (shapes.get(path, "no leaf") for shapes in (self._leaf_shapes, found))
+            raise ValueError(
+                f"Expected params of this {self.architecture} to have {wanted} at '{path}'; got "
+                f"{got}. Are they of another network, or inside another dict?"
+            )
+        checks.argument("images", images, Array | np.ndarray, self.architecture)
         if images.shape[1:] != self.image_shape:
             raise ValueError(
                 f"Expected images of shape [batch, {', '.join(map(str, self.image_shape))}] for "
@@ -154,6 +172,7 @@ class _Keys(nnx.Rngs):
         return jax.random.fold_in(self._key, next(self._count))
 
 
+@checks.arguments
 def build_model(architecture: str, *, dataset: datasets.Dataset, **options: Any) -> Model:
     """A model that fits a data set's images and classes.
 
@@ -168,11 +187,7 @@ def build_model(architecture: str, *, dataset: datasets.Dataset, **options: Any)
         ValueError: for an unknown architecture or size, a size that is not positive (or not whole,
             where it must be), sizes that do not go together, or images they do not suit.
     """
-    if architecture not in ARCHITECTURES:
-        raise ValueError(
-            f"Expected an architecture among {sorted(ARCHITECTURES)}; got {architecture!r}."
-        )
-    _check_options(architecture, options)
+    check_options(architecture, options)
     return _model(
         ARCHITECTURES[architecture],
         architecture,
@@ -182,27 +197,20 @@ def build_model(architecture: str, *, dataset: datasets.Dataset, **options: Any)
     )
 
 
-def _check_options(architecture: str, options: dict[str, Any]) -> None:
+def check_options(architecture: str, options: Mapping[str, Any]) -> None:
+    """Check the sizes of an architecture.
+
+    Raises:
+        ValueError: for an unknown architecture or size, or one that is no positive number.
+    """
+    checks.choice("an architecture", architecture, ARCHITECTURES, "build_model")
     parameters = inspect.signature(ARCHITECTURES[architecture].__init__).parameters
     # `rngs` has no default, so what has one is a size.
     sizes = {n: p for n, p in parameters.items() if p.default is not inspect.Parameter.empty}
+    checks.options(options, sizes, f"a size of {architecture}")
     for name, value in options.items():
-        if name not in sizes:
-            raise ValueError(f"Expected a size of {architecture}, {list(sizes)}; got {name!r}.")
-        whole = sizes[name].annotation is int
-        if not _is_positive(value, whole=whole):
-            wanted = "a whole number, at least 1" if whole else "a positive number"
-            raise ValueError(f"Expected {name} of {architecture} to be {wanted}; got {value!r}.")
-
-
-def _is_positive(value: Any, *, whole: bool) -> bool:
-    kinds = int if whole else int | float
-    return (
-        isinstance(value, kinds)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and value > 0
-    )
+        kind = checks.Count if sizes[name].annotation is int else checks.Positive
+        checks.argument(f"{name} of {architecture}", value, kind, "build_model")
 
 
 @functools.lru_cache(maxsize=256)  # one object per architecture, so that compiled code is shared

@@ -18,7 +18,7 @@ from typing import Any
 import papermill
 import yaml
 
-from rebasin_lab import datasets, execution, experiments, figures, paths, sweeps
+from rebasin_lab import checks, datasets, execution, experiments, figures, paths, sweeps
 
 # Set by the runner, not by the user, or through options of their own.
 RESERVED_PARAMETERS = ("profile", "settings", "run_dir", "figures_dir", "interactive", "num_jobs")
@@ -96,6 +96,7 @@ class Plan:
         }
 
 
+@checks.arguments
 def notebook_sequence(only: Sequence[str] = ()) -> list[Path]:
     """The numbered notebooks in order, or those whose names start with one of `only`.
 
@@ -114,12 +115,12 @@ def notebook_sequence(only: Sequence[str] = ()) -> list[Path]:
         if not start or not any(path.stem.startswith(start) for path in every):
             names = ", ".join(path.stem for path in every)
             raise ValueError(
-                f"Expected the start of a notebook's name ({names}); got "
-                f"{experiments.shortened(start)}."
+                f"Expected the start of a notebook's name ({names}); got {checks.shortened(start)}."
             )
     return [path for path in every if not starts or path.stem.startswith(starts)]
 
 
+@checks.arguments
 def plan_run(
     *,
     profile: str = "quick",
@@ -190,7 +191,7 @@ def _check_timeout(timeout: int | float) -> None:
     if not (is_number and 0 < timeout <= _MOST_MINUTES):
         raise ValueError(
             f"Expected timeout to be minutes, above 0 and up to {_MOST_MINUTES:,} (a year); got "
-            f"{experiments.shortened(timeout)}."
+            f"{checks.shortened(timeout)}."
         )
 
 
@@ -205,12 +206,13 @@ def _changed(
     for name, value in parameters.items():
         if name not in own and name not in fields:
             options = {"num_jobs": "--jobs", "profile": "--profile", "figures_dir": "--figures"}
+            options["run_dir"] = "--run"
             advice = f". Use {options[name]} for it" if name in options else ""
-            near = advice or experiments.near_matches(name, {**own, **fields})
+            near = advice or checks.near_matches(name, {**own, **fields})
             raise ValueError(
                 f"Expected a parameter of the chosen notebooks ({', '.join(sorted(own))}) or a "
                 f"field of the profile ({', '.join(sorted(fields))}); got "
-                f"{experiments.shortened(name)}{near}."
+                f"{checks.shortened(name)}{near}."
             )
         if name in experiments.FIELDS:
             # A notebook's cell says of 0 and "" that they are the profile's own.
@@ -239,6 +241,7 @@ def _default_name(profile: str, changed: Mapping[str, Any], only: Sequence[str])
     return f"{name}-partial" if only else name
 
 
+@checks.arguments
 def parse_parameter(text: str) -> tuple[str, Any]:
     """`name=value` with the value read as YAML, so that 3, 1e-3, true and [1, 2] have their types.
 
@@ -247,7 +250,7 @@ def parse_parameter(text: str) -> tuple[str, Any]:
     """
     name, separator, value = text.partition("=")
     if not separator or not name.strip():
-        raise ValueError(f"Expected a parameter as name=value; got {experiments.shortened(text)}.")
+        raise ValueError(f"Expected a parameter as name=value; got {checks.shortened(text)}.")
     name = name.strip()
     if _NO_YAML_1_2.fullmatch(value.strip()):
         return name, value
@@ -256,7 +259,7 @@ def parse_parameter(text: str) -> tuple[str, Any]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
-            f"Expected a value in {experiments.shortened(text)}; it cannot be read: {reason[:200]}."
+            f"Expected a value in {checks.shortened(text)}; it cannot be read: {reason[:200]}."
         ) from error
     # YAML 1.1 takes 1e-3, without a point, for a word.
     if isinstance(parsed, str) and _EXPONENT.fullmatch(parsed):
@@ -264,6 +267,7 @@ def parse_parameter(text: str) -> tuple[str, Any]:
     return name, parsed
 
 
+@checks.arguments
 def parse_parameters(texts: Sequence[str]) -> dict[str, Any]:
     """All of several `name=value`.
 

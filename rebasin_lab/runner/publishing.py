@@ -8,12 +8,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from rebasin_lab import bounded_json, figure_export, figures, paths, report
+from rebasin_lab import bounded_json, checks, figure_export, figures, paths, report
 from rebasin_lab.runner.plan import notebook_sequence
 
 _PICTURES = (".json", ".svg", ".png")
 
 
+@checks.arguments
 def publish(run_name: str) -> tuple[Path, list[Path]]:
     """Copy the figures of a run of all notebooks, as they stand, into `figures/`.
 

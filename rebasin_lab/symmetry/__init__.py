@@ -21,7 +21,6 @@ from rebasin_lab.symmetry.inference import infer_permutation_spec
 from rebasin_lab.symmetry.permutations import (
     Permutation,
     apply_permutation,
-    check_seed,
     checked_permutation,
     compose_permutations,
     identity_permutation,
@@ -45,7 +44,6 @@ __all__ = [
     "Sum",
     "apply_permutation",
     "arrangement_of",
-    "check_seed",
     "checked_permutation",
     "compose_permutations",
     "format_entry",

@@ -27,6 +27,8 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+from rebasin_lab import checks
+
 _WORD = r"[^\s*+()\[\],]+"
 MAX_POSITIONS = 10**6  # in an entry: what is read from a file has a bound
 MAX_DIGITS = 18  # so that a size is an integer of 64 bits
@@ -200,6 +202,7 @@ def _merge_fixed(parts: list[Entry], combine: Callable) -> list[Entry]:
 
 
 @functools.lru_cache(maxsize=4096)
+@checks.arguments
 def parse_entry(text: str) -> Entry:
     """The structure of one axis entry, in normal form.
 
@@ -275,10 +278,11 @@ class _Reader:
 
     def error(self, expected: str) -> ValueError:
         if self.next is None:
-            return ValueError(f"Expected {expected} at the end of {self.text!r}.")
+            return ValueError(f"Expected {expected} at the end of {checks.shortened(self.text)}.")
         column = self.tokens[self.at].start()
         return ValueError(
-            f"Expected {expected} at character {column} of {self.text!r}; got {self.next!r}. "
+            f"Expected {expected} at character {column} of {checks.shortened(self.text)}; got "
+            f"{checks.shortened(self.next)}. "
             "An entry is like 'P_0', '16*P_0', 'P_0+P_1' or 'P_2[P_1]'."
         )
 
@@ -387,6 +391,8 @@ def total_size(entry: Entry, sizes: Mapping[str, int]) -> int:
         case Fixed():
             return entry.size
         case Group():
+            if entry.key not in sizes:
+                raise ValueError(f"Expected sizes of all groups; that of '{entry.key}' is missing.")
             return sizes[entry.key]
         case Product():
             return math.prod(total_size(factor, sizes) for factor in entry.factors)

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from jaxtyping import PyTree
 
+from rebasin_lab import checks
 from rebasin_lab.symmetry.spec import PermutationSpec
 
 # Output widths of the layers Table 1 counts. VGG16 there has the original 4096-wide classifier.
@@ -29,6 +30,7 @@ def log10_factorial(n: int) -> float:
     return math.lgamma(n + 1) / math.log(10)
 
 
+@checks.arguments
 def log10_num_symmetries(spec: PermutationSpec, params: PyTree) -> float:
     """The base-10 logarithm of the number of permutations that keep the function."""
     return math.fsum(
@@ -36,6 +38,7 @@ def log10_num_symmetries(spec: PermutationSpec, params: PyTree) -> float:
     )
 
 
+@checks.arguments
 def log10_by_paper(widths: Iterable[int]) -> int:
     """Table 1's own arithmetic: the sum over layers of floor(log10(n!))."""
     return sum(math.floor(log10_factorial(width)) for width in widths)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, PyTree
 
-from rebasin_lab import pytrees
+from rebasin_lab import checks, pytrees
 from rebasin_lab.symmetry import axes, indexing
 from rebasin_lab.symmetry.spec import PermutationSpec
 
@@ -25,6 +25,7 @@ from rebasin_lab.symmetry.spec import PermutationSpec
 Permutation = Mapping[str, Int[np.ndarray, "..."]]
 
 
+@checks.arguments
 def identity_permutation(spec: PermutationSpec, params: PyTree) -> dict[str, np.ndarray]:
     """The permutation that leaves every unit where it is."""
     return {
@@ -33,15 +34,15 @@ def identity_permutation(spec: PermutationSpec, params: PyTree) -> dict[str, np.
     }
 
 
+@checks.arguments
 def random_permutation(
-    spec: PermutationSpec, params: PyTree, *, seed: int
+    spec: PermutationSpec, params: PyTree, *, seed: checks.Seed
 ) -> dict[str, np.ndarray]:
     """A permutation drawn uniformly from the symmetry group of the spec.
 
     Raises:
         ValueError: if spec and params disagree, or the seed is no integer of at least 0.
     """
-    check_seed(seed)
     rng = np.random.default_rng(seed)
     return {
         name: rng.permuted(indices, axis=-1) if indices.ndim > 1 else rng.permutation(indices.size)
@@ -49,16 +50,7 @@ def random_permutation(
     }
 
 
-def check_seed(seed: Any) -> None:
-    """Check that a seed fixes what is drawn.
-
-    Raises:
-        ValueError: if it is no integer of at least 0.
-    """
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise ValueError(f"Expected seed to be an integer of at least 0; got {seed!r}.")
-
-
+@checks.arguments
 def apply_permutation(spec: PermutationSpec, permutation: Permutation, params: PyTree) -> PyTree:
     """The network with its hidden units reordered; it computes the same function.
 
@@ -91,6 +83,11 @@ def permute_axes(leaf: Any, names: Sequence[str | None], permutation: Permutatio
         names: one plain name or None per axis; for expressions of names use `apply_permutation`.
         permutation: name -> index array.
     """
+    if len(names) != leaf.ndim or not permutation.keys() >= {*names} - {None}:
+        raise ValueError(
+            f"Expected one name for each of {leaf.ndim} axes, None or one of {list(permutation)}; "
+            f"got {checks.shortened(names)}."
+        )
     for axis, name in enumerate(names):
         if name is not None:
             leaf = leaf.take(permutation[name], axis=axis)
@@ -113,6 +110,7 @@ def _permute_entries(
     return leaf
 
 
+@checks.arguments
 def invert_permutation(permutation: Permutation) -> dict[str, np.ndarray]:
     """The permutation that undoes this one.
 
@@ -128,6 +126,7 @@ def invert_permutation(permutation: Permutation) -> dict[str, np.ndarray]:
     return {name: inverse[name] for name in permutation}
 
 
+@checks.arguments
 def compose_permutations(second: Permutation, first: Permutation) -> dict[str, np.ndarray]:
     """The permutation with `apply(result, p) == apply(second, apply(first, p))`.
 
@@ -242,7 +241,7 @@ def _as_indices(name: str, indices: Any) -> np.ndarray:
     if array.dtype.kind not in "iu" and array.size:
         raise ValueError(
             f"Expected '{name}' to be an array of integers, for each slot the unit that goes "
-            f"there; got {array.dtype} of shape {array.shape}."
+            f"there; got {checks.shortened(indices)}."
         )
     return array.astype(np.int64, copy=False)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from jaxtyping import PyTree
 
-from rebasin_lab import pytrees, texts
+from rebasin_lab import checks, pytrees, texts
 from rebasin_lab.symmetry import axes, display, indexing, rewriting, spec_json
 from rebasin_lab.symmetry.sizes import solve_sizes
 
@@ -54,6 +54,9 @@ class PermutationSpec:
     assumptions: tuple[str, ...] = ()
 
     def __post_init__(self):
+        checks.argument("axes", self.axes, Mapping[str, Any], "PermutationSpec")
+        for name in ("group_sizes", "explanations"):
+            checks.argument(name, getattr(self, name), Mapping[str, Any], "PermutationSpec")
         entries = {path: _parsed(path, names) for path, names in self.axes.items()}
         object.__setattr__(self, "axes", _names(entries))
         indexing.check_groups(self.groups)
@@ -61,6 +64,9 @@ class PermutationSpec:
             indexing.check_parents(path, leaf)
         sizes = _checked_sizes(self.group_sizes, self.groups)
         object.__setattr__(self, "group_sizes", sizes)
+        checks.argument(
+            "explanations", self.explanations, Mapping[str, tuple[str, ...]], "PermutationSpec"
+        )
         explanations = {path: tuple(lines) for path, lines in self.explanations.items()}
         _check_explanations(explanations, self.axes)
         object.__setattr__(self, "explanations", explanations)
@@ -174,6 +180,7 @@ class PermutationSpec:
         new = rewriting.canonical_names(self.groups)
         return self._rewritten(rewriting.replace_groups(self.entries, new), new)
 
+    @checks.arguments
     def same_as(self, other: "PermutationSpec") -> bool:
         """Whether the two specs name the same symmetries, up to names and the order of leaves.
 
@@ -222,6 +229,7 @@ class PermutationSpec:
         }
         return type(self)(_names(entries), sizes, assumptions=self.assumptions)
 
+    @checks.arguments
     def explain(self, path: str, axis: int) -> str:
         """A sentence on what moves this axis, or why nothing does.
 
@@ -233,7 +241,7 @@ class PermutationSpec:
         if axis not in range(len(self.axes[path])):
             raise ValueError(
                 f"Expected an axis of '{path}' among {list(range(len(self.axes[path])))}; "
-                f"got {axis}."
+                f"got {axis!r}."
             )
         told = self.explanations.get(path)
         return (told and told[axis]) or display.sentence(
@@ -247,6 +255,7 @@ class PermutationSpec:
         )
 
     @classmethod
+    @checks.arguments
     def from_json(cls, text: str) -> "PermutationSpec":
         """The spec that `to_json` wrote.
 
@@ -280,6 +289,7 @@ def _parsed(path: str, names: Sequence[str | None]) -> axes.Entries:
             f"Expected a tuple with one entry per axis of '{path}'; got the text {names!r}. "
             f"Write ({names!r},)."
         )
+    checks.argument(f"the entries of '{path}'", names, Sequence[Any], "PermutationSpec")
     if len(names) > MAX_AXES:
         raise ValueError(
             f"Expected at most {MAX_AXES} entries, one per axis of '{path}'; got {len(names):,}."
@@ -332,7 +342,8 @@ def _check_explanations(
             )
 
 
-def mlp_permutation_spec(num_hidden_layers: int) -> PermutationSpec:
+@checks.arguments
+def mlp_permutation_spec(num_hidden_layers: checks.Natural) -> PermutationSpec:
     """The spec of the lab's MLP: one permutation per hidden layer (Ainsworth et al., section 2).
 
     Flax kernels are [in, out], the transpose of the paper's matrices.

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from rebasin_lab import bounded_json
+from rebasin_lab import bounded_json, checks
 
 FORMAT = "rebasin_lab.PermutationSpec"
 VERSION = 1
@@ -44,9 +44,10 @@ def decode(text: str) -> dict[str, Any]:
     try:
         record = bounded_json.parsed(text)
     except ValueError as error:
-        raise ValueError(f"Expected a permutation spec as JSON; it cannot be read: {error}.") from (
-            error
-        )
+        raise ValueError(
+            f"Expected a permutation spec as JSON, such as to_json writes; got "
+            f"{checks.shortened(text)}, which cannot be read: {error}."
+        ) from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise ValueError(f"Expected an object with 'format': '{FORMAT}'; got {text[:60]!r}.")
     version = record.get("version")

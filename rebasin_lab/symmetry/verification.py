@@ -13,7 +13,7 @@ import numpy as np
 from jax.extend import core
 from jaxtyping import PyTree
 
-from rebasin_lab import pytrees
+from rebasin_lab import checks, pytrees
 from rebasin_lab.symmetry.permutations import apply_permutation, random_permutation
 from rebasin_lab.symmetry.spec import PermutationSpec
 
@@ -26,13 +26,14 @@ class CannotTell(ValueError):
 FINER = float(np.finfo(np.float32).eps / np.finfo(np.float64).eps)
 
 
+@checks.arguments
 def verify_equivalence(
     apply_fn: Callable,
     spec: PermutationSpec,
     params: PyTree,
     *inputs: PyTree,
-    num_trials: int = 3,
-    seed: int = 0,
+    num_trials: checks.Count = 3,
+    seed: checks.Seed = 0,
 ) -> float:
     """The largest change of the outputs under random permutations, relative to the largest output.
 
@@ -63,9 +64,7 @@ def verify_equivalence(
     Raises:
         ValueError: if there is no trial, or the outputs cannot tell (all zero, or not finite).
     """
-    if num_trials < 1:
-        raise ValueError(f"Expected at least one trial; got {num_trials}.")
-    return largest_change(apply_fn, spec, params, inputs, range(seed, seed + num_trials))
+    return largest_change(apply_fn, spec, params, inputs, range(int(seed), int(seed) + num_trials))
 
 
 def largest_change(
@@ -79,6 +78,9 @@ def largest_change(
 ) -> float:
     """As `verify_equivalence`, for trials by their seeds; without a shift at `params` alone."""
     params = pytrees.checked_arrays(params)
+    spec.validate(params)
+    with pytrees.calling(params, inputs):
+        jax.eval_shape(apply_fn, _as_shapes(params), *_as_shapes(inputs))
     is_wide = computes_in_float64(apply_fn, params, inputs)
     jitted = jax.jit(apply_fn)
     worst = 0.0

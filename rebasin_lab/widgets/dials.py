@@ -10,15 +10,16 @@ that moves finds its picture there.
 
 import contextlib
 import functools
+import inspect
 import itertools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import ipywidgets
 from IPython.display import HTML
 
-from rebasin_lab import figures, texts, unheard
+from rebasin_lab import checks, figures, plots, texts, unheard
 from rebasin_lab.widgets import ahead
 
 MOST_PICTURES = 64  # kept; each is a quarter of a megabyte
@@ -74,8 +75,7 @@ class Dials(ipywidgets.VBox):
         key = ahead.key_of(values)
         with self._drawing:
             if key not in self._pictures:
-                record = self._draw(**values)
-                self._pictures[key] = record, figures.as_html(record)
+                self._pictures[key] = _drawn(self._draw, values)
                 if len(self._pictures) > MOST_PICTURES:
                     del self._pictures[next(iter(self._pictures))]
             return self._pictures[key]
@@ -91,6 +91,7 @@ class Dials(ipywidgets.VBox):
                 self._message.value = f'<p role="alert"><b>{text}</b></p>'
 
 
+@checks.arguments
 def dials(
     draw: Callable[..., Mapping[str, Any]],
     *,
@@ -109,11 +110,27 @@ def dials(
     Raises:
         Exception: whatever the first drawing raises.
     """
+    known = inspect.signature(draw).parameters
+    if not any(one.kind is inspect.Parameter.VAR_KEYWORD for one in known.values()):
+        checks.options(controls, known, "controls that draw takes")
+    for name, control in controls.items():
+        if not isinstance(control.value, Hashable):
+            raise ValueError(
+                f"Expected values of '{name}' that can be hashed; got "
+                f"{checks.shortened(control.value)} in dials."
+            )
     if interactive:
         return Dials(draw, controls)
-    return HTML(figures.as_html(draw(**{name: c.value for name, c in controls.items()})))
+    return HTML(_drawn(draw, {name: control.value for name, control in controls.items()})[1])
 
 
+def _drawn(draw: Callable, values: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+    record = draw(**values)
+    checks.argument("what draw returns", record, Mapping[str, Any], "dials")
+    return record, figures.as_html(record)
+
+
+@checks.arguments
 def picture(
     plot: str,
     numbers: Mapping[str, Any],
@@ -122,7 +139,15 @@ def picture(
     caption: str = "",
     size: tuple[float, float] = (8.0, 3.4),
 ) -> dict[str, Any]:
-    """A figure record that is shown and not saved; see `figures.save_figure` for the fields."""
+    """A figure record that is shown and not saved; see `figures.save_figure` for the fields.
+
+    Raises:
+        ValueError: for an unknown plot, numbers it does not draw, a size that is none, or no `alt`.
+    """
+    if not alt:
+        raise ValueError("Expected alt to say what the picture shows; got an empty text.")
+    plots.checked(plot, numbers)
+    figures.check_size(list(size), "size", {})
     return {
         "plot": plot,
         "numbers": numbers,

@@ -4,6 +4,7 @@ What is stored is shown at once; what is not is trained on another thread, with 
 to stop. Everything computed is kept in `result`, from which `view` draws.
 """
 
+import dataclasses
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import ipywidgets
 from IPython.display import HTML
 from jaxtyping import PyTree
 
-from rebasin_lab import datasets, experiments, exploration, figures, pytrees, texts, unheard
+from rebasin_lab import checks, datasets, experiments, exploration, figures, pytrees, texts, unheard
 from rebasin_lab.exploration import Choices, Exploration, Pair
 from rebasin_lab.widgets import fragments, panels
 from rebasin_lab.widgets.choosing import ChoiceControls
@@ -21,6 +22,7 @@ from rebasin_lab.widgets.view import START, View
 from rebasin_lab.widgets.work import Stopped, Work
 
 
+@checks.arguments
 def explore(
     *,
     params: tuple[PyTree, PyTree] | None = None,
@@ -54,6 +56,8 @@ def explore(
     ]
     if len(given) not in (0, 3):
         raise ValueError(f"Expected params, apply_fn and data together; got {', '.join(given)}.")
+    known = [field.name for field in dataclasses.fields(Choices)]
+    checks.options(choices, known, "choices of explore")
     chosen = Choices(**choices)
     pair = None
     if given:

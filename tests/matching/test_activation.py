@@ -429,7 +429,7 @@ REFUSED = {
     ),
     "images of another network": (
         {"data": [np.ones((4, 9, 9, 1), np.float32)]},
-        r"can be traced as apply_fn.* \[batch, 8, 8, 1\]",
+        r"can be called, and traced, as apply_fn.* \[batch, 8, 8, 1\]",
     ),
 }
 

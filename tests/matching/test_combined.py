@@ -76,7 +76,7 @@ def test_planted_permutation_is_recovered(architecture, options, share):
 @pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
 def test_share_outside_of_its_range_is_refused(mlp, tiny_data, share):
     params = mlp.init_numpy(0)
-    with pytest.raises(ValueError, match=r"activation_share in \[0, 1\]; got (-0.1|1.1|nan)"):
+    with pytest.raises(ValueError, match=r"_share to be a number from 0 to 1; got (-0.1|1.1|nan)"):
         rl.match(
             "combined",
             mlp.spec,

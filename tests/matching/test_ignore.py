@@ -103,19 +103,19 @@ def test_every_entry_ignores_the_same(entry, tiny_data):
 @entries
 def test_every_entry_refuses_the_same(entry, tiny_data, without_type_checks):
     bad = {
-        "a list of paths; got 'bn1'. Write": "bn1",
-        "a list of paths; got None": None,
-        "a list of paths; got 5": 5,
-        "a list of paths; got <gen": (name for name in ["bn1"]),
+        "to be a list, each item a text; got 'bn1'": "bn1",
+        "to be a list, each item a text; got None": None,
+        "to be a list, each item a text; got 5": 5,
+        "to be a list, each item a text; got a generator": (name for name in ["bn1"]),
         "hold paths of leaves; got ''": [""],
         "hold paths of leaves; got '/'": ["/"],
         "hold paths of leaves; got '.'": ["."],
-        "hold paths of leaves; got 3": [3],
-        "hold paths of leaves; got None": [None],
-        "hold paths of leaves; got b'bn1'": [b"bn1"],
+        ".0. to be a text; got 3": [3],
+        ".0. to be a text; got None": [None],
+        ".0. to be a text; got b'bn1'": [b"bn1"],
         "'bn2' is none. Did you mean 'bn1'": ["bn2"],
         "'P' moves only net.a": ["net.a", "bn", "o"],
     }
     for message, ignore in bad.items():
-        with pytest.raises(ValueError, match=f"Expected ignore to .*{message}"):
+        with pytest.raises(ValueError, match=f"Expected ignore.*{message}"):
             entry(ignore, tiny_data)

@@ -149,12 +149,12 @@ def test_step_is_compiled_once_for_all_runs(trained_pair, tiny_data):
 
 
 REFUSED = {
-    "num_epochs": (0, "num_epochs of at least 1; got 0"),
-    "batch_size": (0, "batch_size of at least 1; got 0"),
-    "match_every": (0, "match_every of at least 1; got 0"),
-    "num_eval_images": (0, "num_eval_images of at least 1; got 0"),
-    "patience": (-1, "patience of at least 0 .* got -1"),
-    "learning_rate": (0.0, "a learning rate above 0; got .* 0.0"),
+    "num_epochs": (0, "num_epochs to be a positive int; got 0"),
+    "batch_size": (0, "batch_size to be a positive int; got 0"),
+    "match_every": (0, "match_every to be a positive int; got 0"),
+    "num_eval_images": (0, "num_eval_images to be a positive int; got 0"),
+    "patience": (-1, "patience to be an int of at least 0; got -1"),
+    "learning_rate": (0.0, "learning_rate to be a positive number; got 0.0"),
 }
 
 

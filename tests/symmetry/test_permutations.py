@@ -319,5 +319,5 @@ def test_lists_and_other_integers_are_permutations(without_type_checks, kind):
 
 @pytest.mark.parametrize("seed", [-1, 1.0, "0", None, True, np.random.default_rng(0)])
 def test_seed_that_fixes_nothing_is_refused(without_type_checks, mlp, seed):
-    with pytest.raises(ValueError, match="seed to be an integer of at least 0"):
+    with pytest.raises(ValueError, match="seed to be an int of at least 0"):
         rl.random_permutation(mlp.spec, mlp.init_numpy(0), seed=seed)

@@ -48,7 +48,7 @@ def test_a_spec_wrong_about_a_zero_bias_is_noticed(mlp, tiny_data):
     [
         (lambda out: out * np.nan, {}, "finite and not all zero"),
         (lambda out: out * 0, {}, "finite and not all zero"),
-        (lambda out: out, {"num_trials": 0}, "at least one trial; got 0"),
+        (lambda out: out, {"num_trials": 0}, "num_trials to be a positive int; got 0"),
     ],
 )
 def test_a_check_that_cannot_tell_is_refused(outputs, options, message):

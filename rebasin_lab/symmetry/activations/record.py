@@ -13,7 +13,7 @@ from typing import Any
 import jax
 from jaxtyping import Array, PyTree
 
-from rebasin_lab import pytrees
+from rebasin_lab import checks, pytrees
 from rebasin_lab.symmetry import pieces
 from rebasin_lab.symmetry.activations import measured, replay, sites
 from rebasin_lab.symmetry.activations.naming import Unproven
@@ -92,6 +92,7 @@ class Activations:
         return self._plans[shapes]
 
 
+@checks.arguments
 def trace_activations(
     apply_fn: Callable,
     spec: PermutationSpec,

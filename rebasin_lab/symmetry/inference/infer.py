@@ -15,7 +15,7 @@ import numpy as np
 from jax.extend import core
 from jaxtyping import PyTree
 
-from rebasin_lab import pytrees
+from rebasin_lab import checks, pytrees
 from rebasin_lab.symmetry import axes
 from rebasin_lab.symmetry.inference import (
     algebra,
@@ -39,6 +39,7 @@ MAX_NAMED = 4  # primitives in one warning
 MAX_READINGS = 5  # each takes apart what the one before found sliced; real networks need one or two
 
 
+@checks.arguments
 def infer_permutation_spec(
     apply_fn: Callable, params: PyTree, *example_inputs: Any, assume_no_ties: bool = False
 ) -> PermutationSpec:
@@ -80,7 +81,7 @@ def infer_permutation_spec(
         without = _read_to_the_end(closed, leaves, assume_no_ties, lenient=True)
         lost = _num_lost(reading.atoms, parameters, *without)
         if lost:
-            warnings.warn(_opaque_text(reading, lost), stacklevel=2)
+            warnings.warn(_opaque_text(reading, lost), stacklevel=3)
     return _Result(reading, parameters).spec()
 
 
@@ -91,32 +92,12 @@ def trace(apply_fn: Callable, params: PyTree, example_inputs: Sequence[Any]) -> 
         ValueError: if it cannot be traced with these arguments.
     """
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)
-    try:
+    with pytrees.calling(params, example_inputs):
         return jax.make_jaxpr(apply_fn)(shapes, *example_inputs)
-    # Whatever the caller's function raises: the advice is the same, and the cause is kept.
-    except Exception as error:
-        inputs = jax.tree.leaves(example_inputs)
-        listed = ", ".join(f"{i.dtype}{list(i.shape)}" for i in inputs if _is_array(i))
-        leaves = pytrees.flatten(params)
-        first = next(iter(leaves.items()), None)
-        raise ValueError(
-            f"Expected a function that can be traced as apply_fn(params, *inputs); it raised "
-            f"{type(error).__name__}: {_first_lines(error)}\n"
-            f"It was called with {len(leaves)} parameters"
-            + (f" (the first is '{first[0]}', shape {tuple(first[1].shape)})" if first else "")
-            + f" and inputs {listed or 'none'}. Check that the parameters belong to this function, "
-            "that the example has the shape (batch axis included) the function takes, and that no "
-            "Python `if` depends on a value; options such as train=False go into a closure."
-        ) from error
 
 
 def _is_array(value: Any) -> bool:
     return hasattr(value, "dtype") and hasattr(value, "shape")
-
-
-def _first_lines(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:3])
 
 
 def _read_to_the_end(
