@@ -51,13 +51,13 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("hint", "values"), FITS, ids=str)
+@pytest.mark.parametrize(("hint", "values"), FITS, ids=[str(hint) for hint, _ in FITS])
 def test_what_fits_passes(hint, values):
     for value in values:
         checks.argument("x", value, hint, "f")
 
 
-@pytest.mark.parametrize(("hint", "value", "message"), REFUSED, ids=str)
+@pytest.mark.parametrize(("hint", "value", "message"), REFUSED, ids=[m for *_, m in REFUSED])
 def test_what_does_not_fit_is_named(hint, value, message):
     with pytest.raises(ValueError, match=message):
         checks.argument("x", value, hint, "f")

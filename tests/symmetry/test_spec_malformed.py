@@ -126,7 +126,9 @@ def test_what_is_no_spec_is_one_clear_error(kind):
     assert len(message) < 1000
 
 
-@pytest.mark.parametrize("value", [None, 3, b"{}", WHOLE, [], object()], ids=str)
+@pytest.mark.parametrize(
+    "value", [None, 3, b"{}", WHOLE, [], object()], ids=lambda value: type(value).__name__
+)
 def test_what_is_no_text_is_one_clear_error(value, without_type_checks):
     with pytest.raises(ValueError, match="Expected a permutation spec as JSON text; got"):
         rl.PermutationSpec.from_json(value)
