@@ -213,7 +213,7 @@ def test_every_choice_can_be_built(architecture, dataset, tiny_data):
         ({"matchers": ("weigth",)}, "Expected matchers among .*'weight', .* got 'weigth'"),
         ({"matchers": ("weight", "weight")}, "matchers to be one or more, each once"),
         ({"effort": "most"}, "Expected effort among .*'low', 'usual', 'high'.*; got 'most'"),
-        ({"seeds": (3, 3)}, "A and B are one with 3 twice"),
+        ({"seeds": (3, 3)}, "with 3 twice, A and B are one"),
         ({"seeds": (0, -1)}, "seeds to be two ints of at least 0; got .0, -1"),
         ({"width": -1}, "width to be a number of at least 0; got -1"),
         ({"architecture": "vgg16", "depth": 3}, "fixed depth; got depth=3"),

@@ -136,7 +136,8 @@ class Choices:
             raise ValueError(f"A {self.architecture} has a fixed depth; got depth={self.depth}.")
         if not self.files and self.seeds[0] == self.seeds[1]:
             raise ValueError(
-                f"Expected two seeds; got {self.seeds}. A and B are one with {self.seeds[0]} twice."
+                f"Expected two seeds; got {self.seeds}: "
+                f"with {self.seeds[0]} twice, A and B are one."
             )
         if len(self.files) not in (0, 2):
             raise ValueError(f"Expected two files, one of A and one of B; got {self.files}.")
