@@ -62,6 +62,7 @@ NotNegative = Annotated[int | float, Range(0, MOST)]
 _SOURCES = {
     "Dataset": "load_dataset",
     "Exploration": "explore_pair",
+    "HasStatistics": "build_model, or write a class with both around a function",
     "InterpolationCurve": "interpolation_curve",
     "MatchingResult": "match",
     "Model": "build_model",
@@ -307,6 +308,7 @@ _WORDS = {
     dict: "a dict",
     Path: "a pathlib.Path",
 }
+_PROTOCOLS = {"HasStatistics": "a model with statistics_paths and apply_training"}
 
 
 def _is_array(hint: Any) -> bool:
@@ -351,6 +353,8 @@ def _described(hint: Any) -> str:
     if origin is collections.abc.Callable or hint is collections.abc.Callable:
         return "a function"
     name = getattr(hint, "__name__", "")
+    if name in _PROTOCOLS:
+        return _PROTOCOLS[name]
     if name == "PyTree" or isinstance(hint, typing.TypeVar):
         return "a tree of arrays"
     return f"{'an' if name[:1] in 'AEIOU' else 'a'} {name}"

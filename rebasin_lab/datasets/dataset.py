@@ -46,10 +46,11 @@ class Dataset:
                         f"Expected {name} of {self.title} to be an array; got "
                         f"{checks.shortened(array)}."
                     )
-            if len(images) != len(labels):
+            num_images, num_labels = images.shape[0], labels.shape[0]
+            if num_images != num_labels:
                 raise ValueError(
-                    f"Expected one of {split}_labels of {self.title} for each of {len(images)} "
-                    f"images; got {len(labels)}."
+                    f"Expected one of {split}_labels of {self.title} for each of {num_images} "
+                    f"images; got {num_labels}."
                 )
 
     def __repr__(self) -> str:

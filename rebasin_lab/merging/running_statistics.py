@@ -53,11 +53,6 @@ def reestimate_statistics(
     Raises:
         ValueError: for no images, sizes below 1, or parameters without the model's statistics.
     """
-    if not isinstance(model, HasStatistics):
-        raise ValueError(
-            "Expected a model with statistics_paths and apply_training, such as build_model makes; "
-            f"got {type(model).__name__}. Write a class with these two around a function."
-        )
     if not model.statistics_paths:
         return params
     params = pytrees.as_arrays(params)

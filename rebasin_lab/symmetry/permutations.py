@@ -110,7 +110,6 @@ def _permute_entries(
     return leaf
 
 
-@checks.arguments
 def invert_permutation(permutation: Permutation) -> dict[str, np.ndarray]:
     """The permutation that undoes this one.
 
@@ -126,7 +125,6 @@ def invert_permutation(permutation: Permutation) -> dict[str, np.ndarray]:
     return {name: inverse[name] for name in permutation}
 
 
-@checks.arguments
 def compose_permutations(second: Permutation, first: Permutation) -> dict[str, np.ndarray]:
     """The permutation with `apply(result, p) == apply(second, apply(first, p))`.
 

@@ -255,7 +255,6 @@ class PermutationSpec:
         )
 
     @classmethod
-    @checks.arguments
     def from_json(cls, text: str) -> "PermutationSpec":
         """The spec that `to_json` wrote.
 
