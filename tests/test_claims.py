@@ -148,3 +148,10 @@ def test_what_nothing_here_can_test_says_why():
     assert result.status == "not testable here"
     assert "OT-Fusion" in result.tolerance
     assert claims.tally([result.status, result.status]) == "2 not testable here"
+
+
+def test_a_network_that_diverged_is_on_the_scoreboard_as_nan(without_type_checks):
+    claim = next(iter(claims.CLAIMS))
+    row = claims.scoreboard("paper", {claim: [NAN, 0.1]})[0]
+    assert "nan" in row.measured_text
+    assert row.status != "reproduced"

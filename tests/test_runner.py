@@ -182,12 +182,13 @@ def test_an_error_swallowed_by_a_widget_fails_the_run(sequence):
 
 DIALS = """
 import ipywidgets
-from rebasin_lab import widgets
+from rebasin_lab import figures, widgets
 def draw(level):
     if level > 1:
         raise ValueError(f"no figure of level {level}")
-    return widgets.picture("lines", {}, alt="A.", size=(1, 1))
-widgets.dials.__globals__["figures"].as_html = lambda record: "<p>drawn</p>"
+    bars = {"title": "loss", "values": {"A": [level]}, "lower_is_better": True}
+    return widgets.picture("merged_bars", {"groups": [bars]}, alt="A.", size=(3, 3))
+figures.as_html = lambda record: "<p>drawn</p>"
 slider = ipywidgets.IntSlider(value=0, max=3)
 panel = widgets.dials(draw, level=slider)
 """

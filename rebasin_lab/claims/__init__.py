@@ -82,13 +82,13 @@ def measure(claim_id: str, profile: str, measured: Any, *, changed: bool = False
 
 @checks.arguments
 def scoreboard(
-    profile: str, measured: Mapping[str, Iterable[float]], *, changed: Collection[str] = ()
+    profile: str, measured: Mapping[str, Iterable[Any]], *, changed: Collection[str] = ()
 ) -> list[ClaimResult]:
     """All claims, in order, with what was measured for them.
 
     Args:
         profile: of the run.
-        measured: numbers by claim.
+        measured: numbers by claim; NaN where a network diverged.
         changed: ids of claims that were measured with changed settings.
     """
     checks.choice("a profile", profile, PROFILES, "scoreboard")
