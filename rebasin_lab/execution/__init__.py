@@ -27,7 +27,7 @@ from jupyter_client.manager import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import LocalHandler, papermill_io
 
-from rebasin_lab import paths, texts
+from rebasin_lab import endings, paths, texts
 from rebasin_lab.execution.kernels import Kernels
 from rebasin_lab.execution.reading import notebook_there, read_notebook
 from rebasin_lab.execution.status import Place, StatusLine
@@ -178,14 +178,22 @@ def devices_now() -> list[str]:
     program = (
         "import jax, json; print(json.dumps([f'{d} ({d.device_kind})' for d in jax.devices()]))"
     )
-    with KernelEnvironment(), contextlib.suppress(subprocess.SubprocessError):
+    mark = endings.new_mark()
+    with (
+        endings.Reaper() as reaper,
+        KernelEnvironment(reaper),
+        contextlib.suppress(subprocess.SubprocessError),
+    ):
+        reaper.add(mark)
         asked = subprocess.run(
             [sys.executable, "-c", program],
             capture_output=True,
             text=True,
             check=True,
             timeout=SECONDS_TO_START,  # a device may be stuck
+            env=endings.marked(mark),
         )
+        reaper.discard(mark)
         return json.loads(asked.stdout.splitlines()[-1])
     return []
 
