@@ -55,8 +55,7 @@ class PermutationSpec:
 
     def __post_init__(self):
         checks.argument("axes", self.axes, Mapping[str, Any], "PermutationSpec")
-        for name in ("group_sizes", "explanations"):
-            checks.argument(name, getattr(self, name), Mapping[str, Any], "PermutationSpec")
+        checks.argument("group_sizes", self.group_sizes, Mapping[str, Any], "PermutationSpec")
         entries = {path: _parsed(path, names) for path, names in self.axes.items()}
         object.__setattr__(self, "axes", _names(entries))
         indexing.check_groups(self.groups)
