@@ -58,6 +58,7 @@ class PermutationSpec:
         checks.argument("group_sizes", self.group_sizes, Mapping[str, Any], "PermutationSpec")
         entries = {path: _parsed(path, names) for path, names in self.axes.items()}
         object.__setattr__(self, "axes", _names(entries))
+        object.__setattr__(self, "entries", entries)  # in the normal form of these names
         indexing.check_groups(self.groups)
         for path, leaf in entries.items():
             indexing.check_parents(path, leaf)
