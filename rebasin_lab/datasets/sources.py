@@ -81,11 +81,11 @@ def search_folders(source: Source, data_dir: Path | str | None) -> list[Path]:
         source: the data set.
         data_dir: where the user keeps data sets; None for $REBASIN_DATA, if that is set.
     """
-    root = paths.checked_folder(data_dir, "data_dir") if data_dir else paths.data_dir()
+    root = paths.checked_folder(data_dir, "data_dir") if data_dir is not None else paths.data_dir()
     if not root:
         return [user_cache(source.name)]
     if not root.is_dir():
-        setting = "data_dir" if data_dir else "the environment variable REBASIN_DATA"
+        setting = "data_dir" if data_dir is not None else "the environment variable REBASIN_DATA"
         raise FileNotFoundError(
             f"Expected {setting} to name a folder with data sets; there is no folder '{root}'. "
             "Create it, correct it, or leave it out to use the user cache."
