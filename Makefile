@@ -57,7 +57,7 @@ test: lint
 gpu-check:
 	@$(PYTHON) -c 'import rebasin_lab' || \
 	  { echo "$(PYTHON) lacks the package named above, and gpu-check installs none: add it, or put its wheel's contents on PYTHONPATH, or name a Python that has it: make gpu-check PYTHON=..."; exit 1; }
-	@$(PYTHON) -m rebasin_lab.gpu_check $(ARGS)
+	@$(PYTHON) -m rebasin_lab.lab.gpu_check $(ARGS)
 
 lint: $(VENV)/.test
 	@$(BIN)/ruff format --check --quiet .

@@ -2,13 +2,13 @@
 
     import rebasin_lab as rl
 
-The rooms, in reading order: `pytrees`, `datasets`, `models`, `evaluation`, `augmentation`,
-`training`, `checkpoints`, `symmetry`, `matching`, `interpolation`, `merging`, `collapse`,
-`calibration`, `comparison`, `counterexample`, `identity`, `experiments`, `sweeps`, `published`,
-`records`, `exploration`, `claims`, `plots`, `figures`, `figure_export`, `runs`, `widgets`, `lab`,
-`execution`, `report`, `runner`, `gpu_check`, `cli`. Each imports only from those before it, and
-from `texts`, `bounded_json`, `paths`, `checks`, `progress`, `unheard` and `endings`, which import
-nothing else of the lab.
+Three wings; imports go library <- paper <- lab. The library takes networks and gives permutations
+and merged networks: `pytrees`, `datasets`, `models`, `evaluation`, `training`, `symmetry`,
+`matching`, `merging`, `analysis`. `paper` is the reproduction: `identity`, `experiments`, `sweeps`,
+`published`, `records`, `counterexample`, `claims`. `lab` is the tools around notebooks: `unheard`,
+`plots`, `figures`, `figure_export`, `runs`, `exploration`, `widgets`, `jupyter`, `execution`,
+`report`, `runner`, `gpu_check`. Each wing is in reading order. `texts`, `bounded_json`, `paths`,
+`checks`, `progress` and `endings` import nothing else; `cli` is the command.
 """
 
 from typing import Any
@@ -20,8 +20,15 @@ if endings.is_own_program():  # what follows takes seconds, and leaves nothing t
 
 # isort: split
 
-from rebasin_lab.calibration import calibration_summary, reliability_curve
-from rebasin_lab.comparison import Comparison, compare_matchers, comparison_table
+from rebasin_lab.analysis.calibration import calibration_summary, reliability_curve
+from rebasin_lab.analysis.comparison import Comparison, compare_matchers, comparison_table
+from rebasin_lab.analysis.interpolation import (
+    InterpolationCurve,
+    LossContour,
+    interpolation_curve,
+    loss_barrier,
+    loss_contour,
+)
 from rebasin_lab.datasets import (
     Dataset,
     label_biased_split,
@@ -30,20 +37,13 @@ from rebasin_lab.datasets import (
     stratified_parts,
 )
 from rebasin_lab.evaluation import evaluate
-from rebasin_lab.experiments import Experiment, Profile, get_profile, trained
-from rebasin_lab.interpolation import (
-    InterpolationCurve,
-    LossContour,
-    interpolation_curve,
-    loss_barrier,
-    loss_contour,
-)
 from rebasin_lab.matching import MATCHERS, MatchingResult, match
 from rebasin_lab.merging import MergeResult, average, ensemble, merge_many
 from rebasin_lab.models import Model, build_model
+from rebasin_lab.paper.experiments import Experiment, Profile, get_profile, trained
+from rebasin_lab.paper.records import remembered
+from rebasin_lab.paper.sweeps import train_all
 from rebasin_lab.pytrees import distance, lerp
-from rebasin_lab.records import remembered
-from rebasin_lab.sweeps import train_all
 from rebasin_lab.symmetry import (
     PermutationSpec,
     apply_permutation,
@@ -121,7 +121,7 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     try:
-        module = importlib.import_module(f"rebasin_lab.{_LAB_NAMES[name]}")
+        module = importlib.import_module(f"rebasin_lab.lab.{_LAB_NAMES[name]}")
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"rl.{name} is for notebooks and needs the package {error.name}: "

@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from rebasin_lab import endings, experiments, figure_export, figures, paths, texts
+from rebasin_lab import endings, paths, texts
+from rebasin_lab.paper import experiments
 
 
 class _PlainErrors(click.Group):
@@ -141,9 +142,9 @@ def publish(run_name: str) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[OPTION OF JUPYTER LAB]...")
 def open_lab(arguments: tuple[str, ...]) -> None:
     """Open JupyterLab on the notebooks, in this interpreter's own kernel."""
-    lab = _lab_module("lab")
+    jupyter = _lab_module("jupyter")
     try:
-        status = lab.run_lab(arguments)
+        status = jupyter.run_lab(arguments)
     except (ValueError, OSError) as error:  # a folder that is none
         raise click.ClickException(str(error)) from error
     sys.exit(status)
@@ -153,10 +154,10 @@ def _lab_module(name: str) -> types.ModuleType:
     """A module that needs the extra [lab], and takes seconds to import."""
     try:
         with endings.signals_end():
-            return importlib.import_module(f"rebasin_lab.{name}")
+            return importlib.import_module(f"rebasin_lab.lab.{name}")
     except ModuleNotFoundError as error:
         raise click.ClickException(
-            f"{error}. Notebooks need the extra [lab]: in the checkout, "
+            f"{error}. Notebooks and figures need the extra [lab]: in the checkout, "
             "pip install --editable '.[lab]'."
         ) from error
 
@@ -164,6 +165,7 @@ def _lab_module(name: str) -> types.ModuleType:
 @main.command()
 def redraw() -> None:
     """Draw every figure again from the numbers stored beside it."""
+    figures, figure_export = _lab_module("figures"), _lab_module("figure_export")
     try:
         saved = figure_export.choose_figures(paths.figures_dir())
     except (ValueError, OSError) as error:
@@ -196,9 +198,7 @@ def redraw() -> None:
 @click.option(
     "--format",
     "formats",
-    default=",".join(figure_export.FORMATS),
-    show_default=True,
-    help="Pictures to write, with commas between.",
+    help="Pictures to write, with commas between [default: all].",
 )
 @click.option(
     "--width",
@@ -221,7 +221,7 @@ def redraw() -> None:
 )
 def export(
     directory: str,
-    formats: str,
+    formats: str | None,
     width: str,
     only: tuple[str, ...],
     source: Path | None,
@@ -229,6 +229,7 @@ def export(
     page: Path | None,
 ) -> None:
     """Write figures for a report: pictures of the right size, captions, snippets, provenance."""
+    figure_export = _lab_module("figure_export")
     try:
         folder = paths.checked_folder(directory, "--to")
         if gallery:
@@ -240,7 +241,7 @@ def export(
         index = figure_export.export_figures(
             figure_export.choose_figures(source or paths.figures_dir(), only),
             folder,
-            formats=figure_export.parse_formats(formats),
+            **({} if formats is None else {"formats": figure_export.parse_formats(formats)}),
             width=width,
             on_figure=_print_figure,
         )

@@ -7,7 +7,7 @@ import pytest
 import scipy.ndimage
 import scipy.stats
 
-from rebasin_lab import augmentation
+from rebasin_lab.training import augmentation
 
 # Zoom, offset down and right in pixels, flip, angle in radians.
 TRANSFORMS = [

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import rebasin_lab as rl
-from rebasin_lab import calibration, evaluation
+from rebasin_lab import evaluation
+from rebasin_lab.analysis import calibration
 from rebasin_lab.datasets import splits
 
 # Two classes; in thirds, the likelier ones are in the second, third and third bin.

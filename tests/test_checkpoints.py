@@ -13,7 +13,7 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rebasin_lab import checkpoints
+from rebasin_lab.training import checkpoints
 
 TREE = {
     "layers": {0: {"bias": np.arange(3, dtype=np.float32), "kernel": np.eye(3, dtype=np.float32)}},

@@ -26,7 +26,8 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rebasin_lab import checkpoints, pytrees
+from rebasin_lab import pytrees
+from rebasin_lab.training import checkpoints
 from tensors import Tensor
 
 TREE = {"layers": {0: {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}}, "b": np.ones(2)}

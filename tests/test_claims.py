@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rebasin_lab import claims, experiments, paths
+from rebasin_lab import paths
+from rebasin_lab.paper import claims, experiments
 
 NAN = math.nan
 FINITE = st.floats(allow_nan=False)

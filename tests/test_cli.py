@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from rebasin_lab import cli, lab, paths, runner
+from rebasin_lab import cli, paths
+from rebasin_lab.lab import jupyter, runner
 
 
 def invoke(*arguments):
@@ -139,7 +140,7 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch):
 
 def test_options_of_jupyter_lab_are_passed_on(monkeypatch):
     asked = []
-    monkeypatch.setattr(lab, "run_lab", lambda arguments: asked.append(arguments) or 3)
+    monkeypatch.setattr(jupyter, "run_lab", lambda arguments: asked.append(arguments) or 3)
     assert invoke("lab", "--no-browser", "--port=9999").exit_code == 3
     assert asked == [("--no-browser", "--port=9999")]
 

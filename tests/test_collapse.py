@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import rebasin_lab as rl
-from rebasin_lab import collapse, evaluation, merging, pytrees
+from rebasin_lab import evaluation, merging, pytrees
+from rebasin_lab.analysis import collapse
 
 NAMES = ("into layers/1/kernel", "into layers/2/kernel")
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rebasin_lab as rl
-from rebasin_lab import counterexample, pytrees
+from rebasin_lab import pytrees
+from rebasin_lab.paper import counterexample
 
 NAMES = list(counterexample.PERMUTATIONS)
 PAIR = counterexample.opposite_tests()

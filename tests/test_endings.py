@@ -79,7 +79,7 @@ def _catches(pid, number):
 PROGRAMS = {
     "command": ["{folder}/rebasin-lab", "reproduce", "--dry-run"],
     "module": ["-m", "rebasin_lab.cli", "reproduce", "--dry-run"],
-    "gpu_check": ["-m", "rebasin_lab.gpu_check", "--tiny"],
+    "gpu_check": ["-m", "rebasin_lab.lab.gpu_check", "--tiny"],
 }
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
@@ -149,7 +149,7 @@ def test_no_signal_of_another_program_is_touched():
 LATER = """
 import pathlib, sys, time
 from rebasin_lab import cli, datasets
-from rebasin_lab.execution import kernels
+from rebasin_lab.lab.execution import kernels
 place, here = sys.argv[1:]
 def forever(*_, **__):
     pathlib.Path(here).touch()
@@ -262,7 +262,8 @@ def test_no_jupyterlab_is_left(tmp_path, number):
 
 SWEEP = """
 import sys, time
-from rebasin_lab import experiments, sweeps, training
+from rebasin_lab.paper import experiments, sweeps
+from rebasin_lab import training
 if __name__ == "__main__":
     wanted = [
         experiments.Experiment(
@@ -416,7 +417,7 @@ def test_a_run_killed_again_and_again_goes_on_to_the_results_of_one_that_was_not
 
 
 def test_a_question_for_devices_leaves_no_folder_and_no_process(tmp_path):
-    program = "from rebasin_lab import execution; execution.devices_now()"
+    program = "from rebasin_lab.lab import execution; execution.devices_now()"
     folder = tmp_path / "temporary"
     folder.mkdir()
     environment = {**os.environ, "TMPDIR": str(folder)}

@@ -20,11 +20,13 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 import rebasin_lab as rl
-from rebasin_lab import claims, cli, figure_export, figures, paths, plots, runs, texts
-from rebasin_lab.figure_export import export, legibility, snippets
-from rebasin_lab.plots import shapes
+from rebasin_lab import cli, paths, texts
+from rebasin_lab.lab import figure_export, figures, plots, runs
+from rebasin_lab.lab.figure_export import export, legibility, snippets
+from rebasin_lab.lab.plots import shapes
+from rebasin_lab.lab.widgets import fragments
+from rebasin_lab.paper import claims
 from rebasin_lab.symmetry import display
-from rebasin_lab.widgets import fragments
 
 HOSTILE = [
     r"a$\frac$",

@@ -13,9 +13,11 @@ import jax
 import numpy as np
 import pytest
 
-from rebasin_lab import checkpoints, experiments, identity, models, paths, pytrees, training
+from rebasin_lab import models, paths, pytrees, training
 from rebasin_lab.datasets import View, views
-from rebasin_lab.experiments import store as store_
+from rebasin_lab.paper import experiments, identity
+from rebasin_lab.paper.experiments import store as store_
+from rebasin_lab.training import checkpoints
 
 TRAIN = training.TrainConfig(batch_size=100, num_epochs=6)
 EXPERIMENT = experiments.Experiment(
@@ -71,15 +73,15 @@ def name_of(experiment, data):
 
 
 def test_other_training_code_has_another_name_and_other_comments_do_not(tiny_data, monkeypatch):
-    before, name = identity.source_digest(*store_.TRAINING_ROOMS), name_of(EXPERIMENT, tiny_data)
-    for edited in ("training.py", "mlp.py", "pytrees.py"):
+    before, name = identity.source_digest(*store_.TRAINING_MODULES), name_of(EXPERIMENT, tiny_data)
+    for edited in ("training_loop.py", "mlp.py", "pytrees.py"):
         code_of = identity._code_of
         with monkeypatch.context() as patched:
             patched.setattr(identity, "_code_of", lambda p: p.name != edited and code_of(p))  # noqa: B023
-            assert identity.source_digest(*store_.TRAINING_ROOMS) != before
+            assert identity.source_digest(*store_.TRAINING_MODULES) != before
     monkeypatch.setattr(store_, "_CODE", "other")
     assert name_of(EXPERIMENT, tiny_data) != name
-    path = identity.PACKAGE / "training.py"
+    path = identity.PACKAGE / "training/training_loop.py"
     source = path.read_text()
     assert "# Of what BatchNorm" in source
     for commented in (source.replace("# Of what", "# All that"), source.replace("repeatably", "x")):
@@ -266,7 +268,8 @@ def test_a_file_of_another_experiment_is_an_error_and_stays(store):
 PROGRAM = """
 import sys
 from pathlib import Path
-from rebasin_lab import experiments, training
+from rebasin_lab.paper import experiments
+from rebasin_lab import training
 experiment = experiments.Experiment(
     dataset="digits8x8", seed=0, train=training.TrainConfig(batch_size=10, num_epochs=60),
     options=(("num_hidden_layers", 2), ("width", 32)))

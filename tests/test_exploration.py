@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 
 import rebasin_lab as rl
-from rebasin_lab import checkpoints, datasets, experiments, exploration, pytrees
-from rebasin_lab.exploration import Choices, Pair
+from rebasin_lab import datasets, pytrees
+from rebasin_lab.lab import exploration
+from rebasin_lab.lab.exploration import Choices, Pair
+from rebasin_lab.paper import experiments
+from rebasin_lab.training import checkpoints
 
 SMALL = {"dataset": "digits8x8", "width": 16, "depth": 2, "num_epochs": 2}
 

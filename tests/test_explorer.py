@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 import rebasin_lab as rl
-from rebasin_lab import exploration
-from rebasin_lab.widgets import fragments, work
+from rebasin_lab.lab import exploration
+from rebasin_lab.lab.widgets import fragments, work
 
 SMALL = {"dataset": "digits8x8", "width": 16, "depth": 2, "num_epochs": 2}
 PATIENCE = 60.0  # seconds

@@ -19,9 +19,11 @@ from matplotlib.legend import Legend
 from matplotlib.patches import Patch
 from PIL import Image
 
-from rebasin_lab import claims, figure_export, figures, paths, plots
-from rebasin_lab.figure_export import fitting, legibility, pictures, reflow, snippets
-from rebasin_lab.plots import shapes
+from rebasin_lab import paths
+from rebasin_lab.lab import figure_export, figures, plots
+from rebasin_lab.lab.figure_export import fitting, legibility, pictures, reflow, snippets
+from rebasin_lab.lab.plots import shapes
+from rebasin_lab.paper import claims
 
 CURVE = {
     "lambdas": [0.0, 0.5, 1.0],
@@ -439,7 +441,7 @@ def test_only_snippets_that_can_show_a_picture_are_written(tmp_path, formats, sn
 def test_export_again_and_in_another_process_gives_the_same_bytes(tmp_path):
     source = save(tmp_path / "figures", "interpolation")
     program = (
-        "import sys; from pathlib import Path; from rebasin_lab import figure_export; "
+        "import sys; from pathlib import Path; from rebasin_lab.lab import figure_export; "
         "figure_export.export_figures([Path(sys.argv[1])], Path(sys.argv[2]), width='single')"
     )
     for seed in ("1", "2"):

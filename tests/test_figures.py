@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rebasin_lab import claims, experiments, figures, paths, plots
+from rebasin_lab import paths
+from rebasin_lab.lab import figures, plots
+from rebasin_lab.paper import claims, experiments
 
 CURVE = {
     "lambdas": [0.0, 0.5, 1.0],
@@ -545,7 +547,7 @@ def test_redrawing_from_the_numbers_gives_the_same_bytes(tmp_path, plot):
 
 def test_svg_is_the_same_in_another_process():
     program = (
-        "import json, sys; from rebasin_lab import figures; "
+        "import json, sys; from rebasin_lab.lab import figures; "
         "sys.stdout.buffer.write(figures.render(json.load(sys.stdin), 'svg'))"
     )
     drawn = record("contour")

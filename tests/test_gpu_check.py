@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from rebasin_lab import gpu_check
-from rebasin_lab.gpu_check import DETERMINISTIC, TINY, Line
+from rebasin_lab.lab import gpu_check
+from rebasin_lab.lab.gpu_check import DETERMINISTIC, TINY, Line
 
 
 @pytest.mark.slow
@@ -20,7 +20,7 @@ import os, sys
 sys.path.insert(0, {str(tmp_path)!r})
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
 os.environ["JAX_PLATFORMS"] = "cpu"
-from rebasin_lab import gpu_check
+from rebasin_lab.lab import gpu_check
 sys.exit(gpu_check.main(["--tiny", "--out", {str(tmp_path / "out")!r}]))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

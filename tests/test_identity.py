@@ -16,16 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rebasin_lab as rl
-from rebasin_lab import (
-    datasets,
-    evaluation,
-    experiments,
-    identity,
-    matching,
-    models,
-    records,
-    training,
-)
+from rebasin_lab import datasets, evaluation, matching, models
+from rebasin_lab.paper import experiments, identity, records
+from rebasin_lab.training import training_loop
 
 One = collections.namedtuple("One", "x y")
 Two = collections.namedtuple("Two", "x y")
@@ -242,9 +235,9 @@ def test_every_field_of_data_that_is_computed_with_counts(field, tiny_data):
 @pytest.mark.parametrize(
     ("module", "name", "value"),
     [
-        (training, "STATISTICS_MOMENTUM", 0.5),
+        (training_loop, "STATISTICS_MOMENTUM", 0.5),
         (evaluation, "BATCH_SIZE", 7),
-        (training, "HISTORY_FIELDS", ("train_loss",)),
+        (training_loop, "HISTORY_FIELDS", ("train_loss",)),
     ],
 )
 def test_a_constant_that_was_set_to_another_value_is_other_code(

@@ -9,59 +9,42 @@ from pathlib import Path
 import pytest
 
 import rebasin_lab as rl
-from rebasin_lab import records
+from rebasin_lab.paper import records
 
 PACKAGE = Path(rl.__file__).parent
 
-# Each imports only those before it, so any room may use it.
-STANDALONE = ("texts", "bounded_json", "paths", "checks", "progress", "unheard", "endings")
+# Each imports only those before it, and nothing else of ours.
+BASE = ("texts", "bounded_json", "paths", "checks", "progress", "endings")
 
-# In reading order: a room imports rooms above it only. A new module gets a line here.
-ROOMS = (
-    "pytrees",
-    "datasets",
-    "models",
-    "evaluation",
-    "augmentation",
-    "training",
-    "checkpoints",
-    "symmetry",
-    "matching",
-    "interpolation",
-    "merging",
-    "collapse",
-    "calibration",
-    "comparison",
-    "counterexample",
-    "identity",
-    "experiments",
-    "sweeps",
-    "published",
-    "records",
-    "exploration",
-    "claims",
-    "plots",
-    "figures",
-    "figure_export",
-    "runs",
-    "widgets",
-    "lab",
-    "execution",
-    "report",
-    "runner",
-    "gpu_check",
+# In reading order: a module imports those above it only. A new one gets a word here.
+WINGS = {
+    "": "pytrees datasets models evaluation training symmetry matching merging analysis".split(),
+    "paper": "identity experiments sweeps published records counterexample claims".split(),
+    "lab": """unheard plots figures figure_export runs exploration widgets jupyter execution report
+        runner gpu_check""".split(),
+}
+ORDER = (
+    *BASE,
+    *(f"{wing}.{name}".strip(".") for wing, names in WINGS.items() for name in names),
     "cli",
 )
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
-def room_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def place_of(name: str) -> str:
+    """`paper.claims` of `rebasin_lab.paper.claims.claim:Claim`; empty for the package itself."""
+    parts = name.split(".")[1:]
+    return ".".join(parts[: 2 if parts and parts[0] in WINGS else 1])
 
 
-def imported_rooms(source: str) -> set[str]:
-    """Rooms that a module imports anywhere, inside functions too."""
+def module_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def imported_places(source: str) -> set[str]:
+    """What a module imports of ours anywhere, inside functions too."""
     names = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -69,8 +52,7 @@ def imported_rooms(source: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"relative import in line {node.lineno}: write the full name"
             names += [f"{node.module}.{alias.name}" for alias in node.names]
-    parts = [name.split(".") for name in names]
-    return {part[1] if part[1:] else "" for part in parts if part[0] == "rebasin_lab"}
+    return {place_of(name) for name in names if name.split(".")[0] == "rebasin_lab"}
 
 
 def test_parser_sees_every_kind_of_import():
@@ -78,37 +60,44 @@ def test_parser_sees_every_kind_of_import():
 import rebasin_lab.cli
 from rebasin_lab import paths, models as m
 from rebasin_lab.datasets.dataset import Dataset
+from rebasin_lab.lab import runs
 def late():
     import rebasin_lab
     import numpy.rebasin_lab
 """
-    assert imported_rooms(source) == {"cli", "paths", "models", "datasets", ""}
+    assert imported_places(source) == {"cli", "paths", "models", "datasets", "", "lab.runs"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_point_to_earlier_rooms_only(path):
-    room = room_of(path)
-    imported = imported_rooms(path.read_text()) - {room}
-    if room in STANDALONE:
-        assert imported <= {*STANDALONE[: STANDALONE.index(room)]}
+def test_imports_point_to_earlier_modules_only(path):
+    place = place_of(module_of(path))
+    if place in WINGS:  # the `__init__` of a wing
+        assert imported_places(path.read_text()) == set()
         return
-    assert room in ROOMS, f"give the new room '{room}' its place in ROOMS (and in HOUSE.md)"
-    allowed = {*STANDALONE, *ROOMS[: ROOMS.index(room)]}
-    assert imported <= allowed, f"'{room}' imports {sorted(imported - allowed)}, which come later"
+    assert place in ORDER, f"give the new module '{place}' its place in WINGS"
+    later = imported_places(path.read_text()) - {place, *ORDER[: ORDER.index(place)]}
+    assert not later, f"'{place}' imports {sorted(later)}, which come later"
+    if place in BASE:
+        assert imported_places(path.read_text()) <= {*BASE}
 
 
-def test_records_depend_on_the_rooms_above_them():
-    place = ROOMS.index("records")
-    assert records._LATER_ROOMS == ROOMS[place + 1 :]
+def test_every_module_of_the_table_exists():
+    assert {place_of(module_of(path)) for path in MODULES} == {*ORDER, "paper", "lab"}
 
 
-def test_every_room_of_the_table_exists():
-    assert {room_of(path) for path in MODULES} == {*STANDALONE, *ROOMS}
+def test_results_of_the_cache_know_all_code_that_they_can_call():
+    later = {each.removesuffix(".py").replace("/", ".") for each in records._LATER}
+    place = ORDER.index("paper.records")
+    assert {each for each in ORDER[place + 1 :] if each not in later and each[:4] != "lab."} == {
+        "paper.counterexample"  # whose functions are cached, too
+    }
+    assert not {each for each in ORDER[:place] if each in later}
 
 
 def test_reading_order_in_the_docstring_is_the_table():
-    order = re.search(r"reading order:(.*?)\.\s", rl.__doc__, re.DOTALL).group(1)
-    assert tuple(re.findall(r"`(\w+)`", order)) == ROOMS
+    wings = re.search(r"Three wings;.*", rl.__doc__, re.DOTALL).group()
+    named = [name for name in re.findall(r"`(\w+)`", wings) if name not in ("paper", "lab")]
+    assert named == [*(name for names in WINGS.values() for name in names), *BASE, "cli"]
 
 
 def test_no_module_defers_its_annotations():
@@ -140,7 +129,7 @@ def test_unknown_name_is_an_attribute_error():
 
 def test_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ipywidgets", None)
-    for name in [name for name in sys.modules if name.startswith("rebasin_lab.widgets")]:
+    for name in [name for name in sys.modules if name.startswith("rebasin_lab.lab.widgets")]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(
         ModuleNotFoundError, match=r"rl.explore .* ipywidgets: install the extra \[lab"
@@ -155,11 +144,11 @@ def refuse(*arguments, **options):
     raise RuntimeError("network touched at import")
 socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
 # Flax imports IPython where there is one; blocked, the lab must do without.
-lab_extra = ["IPython", "ipywidgets", "papermill", "nbformat", "mlxtend", "pooch"]
+lab_extra = "IPython ipywidgets matplotlib papermill nbformat mlxtend pooch".split()
 sys.modules |= dict.fromkeys(lab_extra)
 import rebasin_lab
 assert not any(map(sys.modules.get, lab_extra))
-assert "matplotlib" not in sys.modules
+import rebasin_lab.cli
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -168,7 +157,8 @@ assert "matplotlib" not in sys.modules
 def test_whoever_opens_jupyterlab_does_not_wait_for_what_runs_notebooks():
     program = """
 import sys
-from rebasin_lab import cli, lab
+from rebasin_lab import cli
+from rebasin_lab.lab import jupyter
 print([name for name in ("nbformat", "papermill", "jsonschema") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

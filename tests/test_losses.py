@@ -13,15 +13,9 @@ import optax
 import pytest
 
 import rebasin_lab as rl
-from rebasin_lab import (
-    calibration,
-    collapse,
-    evaluation,
-    exploration,
-    figures,
-    matching,
-    merging,
-)
+from rebasin_lab import evaluation, matching, merging
+from rebasin_lab.analysis import calibration, collapse
+from rebasin_lab.lab import exploration, figures
 from rebasin_lab.matching import baselines
 from tensors import Tensor
 

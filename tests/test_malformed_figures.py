@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from rebasin_lab import cli, figures, paths, report
-from rebasin_lab.runner import publishing
+from rebasin_lab import cli, paths
+from rebasin_lab.lab import figures, report
+from rebasin_lab.lab.runner import publishing
 
 CURVE = {
     "lambdas": [0.0, 0.5, 1.0],

@@ -23,27 +23,11 @@ import pytest
 from click.testing import CliRunner
 
 import rebasin_lab as rl
-from rebasin_lab import (
-    checkpoints,
-    claims,
-    cli,
-    collapse,
-    counterexample,
-    datasets,
-    experiments,
-    exploration,
-    figure_export,
-    figures,
-    gpu_check,
-    matching,
-    merging,
-    paths,
-    progress,
-    pytrees,
-    runner,
-    sweeps,
-    symmetry,
-)
+from rebasin_lab import cli, datasets, matching, merging, paths, progress, pytrees, symmetry
+from rebasin_lab.analysis import collapse
+from rebasin_lab.lab import exploration, figure_export, figures, gpu_check, runner
+from rebasin_lab.paper import claims, counterexample, experiments, sweeps
+from rebasin_lab.training import checkpoints
 
 SECONDS = 20  # of a row; most take a hundredth of one
 NAN, INF, HUGE = float("nan"), float("inf"), 10**30

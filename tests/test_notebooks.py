@@ -9,7 +9,9 @@ import nbformat
 import papermill
 import pytest
 
-from rebasin_lab import claims, experiments, figures, paths, runner
+from rebasin_lab import paths
+from rebasin_lab.lab import figures, runner
+from rebasin_lab.paper import claims, experiments
 
 NOTEBOOKS = runner.notebook_sequence()
 LAB = paths.notebooks_dir() / "lab.ipynb"  # the explorer; not part of the sequence

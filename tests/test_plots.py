@@ -14,15 +14,16 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 import rebasin_lab as rl
-from rebasin_lab import counterexample as toys
-from rebasin_lab import plots, pytrees
-from rebasin_lab.plots import (
+from rebasin_lab import pytrees
+from rebasin_lab.lab import plots
+from rebasin_lab.lab.plots import (
     calibration,
     counterexample,
     matching,
     symmetry_group,
     symmetry_rows,
 )
+from rebasin_lab.paper import counterexample as toys
 
 IMAGES = jax.ShapeDtypeStruct((2, 16, 16, 3), jnp.float32)
 

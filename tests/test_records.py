@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 import rebasin_lab as rl
-from rebasin_lab import checkpoints, interpolation, matching, paths, pytrees, records
+from rebasin_lab import matching, paths, pytrees
+from rebasin_lab.analysis import interpolation
+from rebasin_lab.paper import records
+from rebasin_lab.training import checkpoints
 
 SPEC = rl.mlp_permutation_spec(2)
 
@@ -249,7 +252,7 @@ def test_what_cannot_be_told_apart_is_refused(trained_pair, tiny_data):
 
 
 def test_a_record_names_nothing_but_the_labs_records(tmp_path):
-    for name in ("pathlib:Path", "rebasin_lab.checkpoints:save"):
+    for name in ("pathlib:Path", "rebasin_lab.training.checkpoints:save"):
         with pytest.raises(checkpoints.CheckpointError, match="record of the lab"):
             records._decoded({"record": name, "fields": {"mapping": []}}, {})
 

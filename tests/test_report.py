@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from rebasin_lab import claims, report
+from rebasin_lab.lab import report
+from rebasin_lab.paper import claims
 
 VOID = {"meta", "img", "br"}
 NASTY = """<script>alert("1")</script> & 'quotes' <b>"""

@@ -24,9 +24,11 @@ from jupyter_client.channels import AsyncZMQSocketChannel
 from nbformat.v4 import new_code_cell, new_notebook
 
 import rebasin_lab as rl
-from rebasin_lab import claims, execution, experiments, lab, paths, report, runner, runs
-from rebasin_lab.execution import kernels, status
-from rebasin_lab.runner import resuming
+from rebasin_lab import paths
+from rebasin_lab.lab import execution, jupyter, report, runner, runs
+from rebasin_lab.lab.execution import kernels, status
+from rebasin_lab.lab.runner import resuming
+from rebasin_lab.paper import claims, experiments
 
 ROOT = Path(__file__).parents[1]
 
@@ -182,7 +184,7 @@ def test_an_error_swallowed_by_a_widget_fails_the_run(sequence):
 
 DIALS = """
 import ipywidgets
-from rebasin_lab import figures, widgets
+from rebasin_lab.lab import figures, widgets
 def draw(level):
     if level > 1:
         raise ValueError(f"no figure of level {level}")
@@ -194,8 +196,8 @@ panel = widgets.dials(draw, level=slider)
 """
 
 LATEST = """
-from rebasin_lab import unheard
-from rebasin_lab.widgets.work import Latest
+from rebasin_lab.lab import unheard
+from rebasin_lab.lab.widgets.work import Latest
 def answer(request):
     time.sleep(0.5)
     raise ValueError("no answer")
@@ -623,7 +625,7 @@ def _edit_tf32(monkeypatch, run, sequence):
 
 def _edit_data(monkeypatch, run, sequence):
     describe = lambda data: {"name": "mnist5k", "title": "Others", "digest": "0" * 64}  # noqa: E731
-    monkeypatch.setattr("rebasin_lab.figures.describe_dataset", describe)
+    monkeypatch.setattr("rebasin_lab.lab.figures.describe_dataset", describe)
 
 
 def _edit_copy(monkeypatch, run, sequence):
@@ -899,7 +901,8 @@ time.sleep(60)
     sequence(n00_a=[sleep], n01_b=["pass"])
     program = f"""
 from pathlib import Path
-from rebasin_lab import paths, runner
+from rebasin_lab import paths
+from rebasin_lab.lab import runner
 paths.notebooks_dir = lambda: Path({str(paths.notebooks_dir())!r})
 paths.figures_dir = lambda: Path({str(paths.figures_dir())!r})
 runner.reproduce(runner.plan_run(), keep_going=True)
@@ -989,16 +992,16 @@ def test_compiled_code_is_kept_where_the_user_says_or_under_runs(
     sequence(n00_a=["import jax", "jax.jit(lambda x: x + 1)(1.0)"])
     status, text = reproduce()
     assert status == 0, text
-    folder = tmp_path / "mine" if own else lab._compiled_dir()
+    folder = tmp_path / "mine" if own else jupyter._compiled_dir()
     assert own or folder.stat().st_mode & 0o777 == 0o700
     assert [path.name for path in folder.iterdir() if path.name.startswith("jit__lambda")]
     assert paths.compiled_dir().exists() != own
     assert "kept" in reproduce(anew=False)[1], "where it is kept decides no outcome"
 
 
-@pytest.mark.parametrize("name", lab._MEMORY)
+@pytest.mark.parametrize("name", jupyter._MEMORY)
 def test_what_the_user_says_of_a_gpus_memory_stands(monkeypatch, name):
-    for each in lab._MEMORY:
+    for each in jupyter._MEMORY:
         monkeypatch.delenv(each, raising=False)
     preallocate = "XLA_PYTHON_CLIENT_PREALLOCATE"
     for options, expected in (
@@ -1006,12 +1009,12 @@ def test_what_the_user_says_of_a_gpus_memory_stands(monkeypatch, name):
         ({"shares_device": True}, "false"),
         ({"somebody_watches": True}, "false"),
     ):
-        with lab.KernelEnvironment(**options):
+        with jupyter.KernelEnvironment(**options):
             assert os.environ.get(preallocate) == expected
         assert preallocate not in os.environ
     monkeypatch.setenv(name, "0.5")
-    with lab.KernelEnvironment(somebody_watches=True):
-        assert {n: os.environ[n] for n in lab._MEMORY if n in os.environ} == {name: "0.5"}
+    with jupyter.KernelEnvironment(somebody_watches=True):
+        assert {n: os.environ[n] for n in jupyter._MEMORY if n in os.environ} == {name: "0.5"}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@ import json
 
 import pytest
 
-from rebasin_lab import experiments, figures, paths, runs
+from rebasin_lab import paths
+from rebasin_lab.lab import figures, runs
+from rebasin_lab.paper import experiments
 
 
 @pytest.fixture

@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 import rebasin_lab as rl
-from rebasin_lab import checkpoints, experiments, records, training
+from rebasin_lab import training
+from rebasin_lab.paper import experiments, records
+from rebasin_lab.training import checkpoints
 
 EXPERIMENT = experiments.Experiment(
     dataset="tiny",

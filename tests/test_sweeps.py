@@ -10,8 +10,9 @@ import jax
 import numpy as np
 import pytest
 
-from rebasin_lab import experiments, progress, sweeps, training
+from rebasin_lab import progress, training
 from rebasin_lab.datasets import View
+from rebasin_lab.paper import experiments, sweeps
 
 TRAIN = training.TrainConfig(batch_size=50, num_epochs=2)
 SMALL = experiments.Experiment(

@@ -6,8 +6,9 @@ import signal
 
 import pytest
 
-from rebasin_lab import experiments, sweeps, training
+from rebasin_lab import training
 from rebasin_lab.datasets import View
+from rebasin_lab.paper import experiments, sweeps
 
 distributed = pytest.importorskip("distributed")
 

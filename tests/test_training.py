@@ -8,8 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from rebasin_lab import augmentation, evaluation, models, pytrees, training
-from rebasin_lab.training import TrainConfig
+from rebasin_lab import evaluation, models, pytrees, training
+from rebasin_lab.training import TrainConfig, augmentation, training_loop
 
 CONFIG = TrainConfig(batch_size=20, num_epochs=3)
 AUGMENTED = dataclasses.replace(CONFIG, augment=True)
@@ -103,10 +103,10 @@ def test_augmentation_is_that_of_the_seed_the_epoch_and_the_step(model, tiny_dat
     # A single step, so that its loss is that of the initial parameters.
     config = dataclasses.replace(AUGMENTED, batch_size=200, num_epochs=1)
     loss = training.train(model, tiny_data, config, seed=4).history["train_loss"][0]
-    key = training._named_key(4, "augment")
+    key = training_loop._named_key(4, "augment")
     for count in (0, 0):  # the first epoch's first step
         key = jax.random.fold_in(key, count)
-    order = training._epoch_order(training._named_key(4, "shuffle"), 0, 200, 200)[0]
+    order = training_loop._epoch_order(training_loop._named_key(4, "shuffle"), 0, 200, 200)[0]
     images = augmentation.augment(key, jnp.asarray(tiny_data.train_images[order]))
     logits = model.apply(training.initial_params(model, seed=4), images)
     # Compiled apart: float32 rounding.
@@ -116,7 +116,7 @@ def test_augmentation_is_that_of_the_seed_the_epoch_and_the_step(model, tiny_dat
 
 def test_every_step_of_every_epoch_augments_by_a_key_of_its_own():
     key = jax.random.key(0)
-    keys = [jax.random.key_data(training._step_keys(key, epoch, 5)) for epoch in range(3)]
+    keys = [jax.random.key_data(training_loop._step_keys(key, epoch, 5)) for epoch in range(3)]
     assert len(np.unique(np.concatenate(keys), axis=0)) == 15
 
 
@@ -173,7 +173,7 @@ def test_shapes_of_a_state_are_those_of_the_first(optimizer, tiny_data):
 def test_resnet50_can_take_a_step(tiny_data):
     model = models.build_model("resnet50", dataset=tiny_data, width_multiplier=1 / 8)
     state = training.state_shapes(model, tiny_data, CONFIG)
-    epoch_fn = training._epoch_fn(model, CONFIG, 10, "scan")
+    epoch_fn = training_loop._epoch_fn(model, CONFIG, 10, "scan")
     images, labels = tiny_data.train_images, tiny_data.train_labels
     order = np.zeros((10, 20), np.int32)
     params, opt_state, _ = jax.eval_shape(
@@ -184,13 +184,13 @@ def test_resnet50_can_take_a_step(tiny_data):
 
 def test_every_epoch_sees_every_image_once_in_a_new_order():
     key = jax.random.key(0)
-    orders = [training._epoch_order(key, epoch, 60, 20) for epoch in range(3)]
+    orders = [training_loop._epoch_order(key, epoch, 60, 20) for epoch in range(3)]
     assert all(sorted(order.ravel()) == list(range(60)) for order in orders)
     assert not np.array_equal(orders[0], orders[1])
 
 
 def test_an_incomplete_batch_is_left_out():
-    order = training._epoch_order(jax.random.key(0), 0, 65, 20)
+    order = training_loop._epoch_order(jax.random.key(0), 0, 65, 20)
     assert order.shape == (3, 20)
     assert len(set(order.ravel())) == 60
 

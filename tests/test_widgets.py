@@ -8,8 +8,8 @@ import ipywidgets
 import pytest
 
 import rebasin_lab as rl
-from rebasin_lab import figures
-from rebasin_lab.widgets import ahead
+from rebasin_lab.lab import figures
+from rebasin_lab.lab.widgets import ahead
 
 
 @pytest.fixture
@@ -280,7 +280,7 @@ def test_error_ahead_is_told_to_whoever_turns_the_dial_there(idle_kernel):
 
 @pytest.mark.usefixtures("quick_pictures")
 def test_of_many_pictures_the_oldest_go(monkeypatch):
-    monkeypatch.setattr(sys.modules["rebasin_lab.widgets.dials"], "MOST_PICTURES", 3)
+    monkeypatch.setattr(sys.modules["rebasin_lab.lab.widgets.dials"], "MOST_PICTURES", 3)
     calls = []
     dial = slider(0)
     rl.dials(lambda x: calls.append(x) or {}, x=dial)

@@ -15,7 +15,9 @@ import optax
 import pytest
 
 import rebasin_lab as rl
-from rebasin_lab import checkpoints, evaluation, runner, training
+from rebasin_lab import evaluation, training
+from rebasin_lab.lab import runner
+from rebasin_lab.training import checkpoints, training_loop
 
 FULL = bool(os.environ.get("REBASIN_DATA"))
 CONFIG = rl.TrainConfig(batch_size=500 if FULL else 100, num_epochs=1)
@@ -79,8 +81,10 @@ def test_epoch_bare(benchmark, model, data):
 @pytest.mark.benchmark(group="one epoch of the 3x512 MLP")
 def test_epoch_of_train(benchmark, model, data, loop):
     """The same epoch as the library runs it: the ratio to the bare one is what we promise."""
-    order = training._epoch_order(jax.random.key(0), 0, len(data.train_images), CONFIG.batch_size)
-    epoch_fn = training._epoch_fn(model, CONFIG, len(order), loop)
+    order = training_loop._epoch_order(
+        jax.random.key(0), 0, len(data.train_images), CONFIG.batch_size
+    )
+    epoch_fn = training_loop._epoch_fn(model, CONFIG, len(order), loop)
     state = training.initial_state(model, data, CONFIG, seed=0)
     images, labels = jax.device_put((data.train_images, data.train_labels))
 

@@ -172,7 +172,7 @@ def _cut_down(notebook):
 
 os.environ["XLA_FLAGS"] = "{TRIAL_FLAGS}"
 
-from rebasin_lab.widgets import ahead
+from rebasin_lab.lab.widgets import ahead
 
 ahead.SECONDS_OF_QUIET = 3600"""
     for cell in notebook.cells:

@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 import rebasin_lab as rl
 from browser.lab_page import PATIENCE, SIZES, record
-from rebasin_lab import exploration
+from rebasin_lab.lab import exploration
 
 SMALL = {"dataset": "digits8x8", "width": 16, "depth": 2, "num_epochs": 2}
 

@@ -9,7 +9,8 @@ import pytest
 
 import rebasin_lab as rl
 from browser.lab_page import AS_THEY_ARE, SIZES, THEMES, TRIAL_FLAGS
-from rebasin_lab import counterexample, experiments, runner
+from rebasin_lab.lab import runner
+from rebasin_lab.paper import counterexample, experiments
 
 # Notebooks without a dial: their lesson is a map to read.
 STILL = ("04_loss_landscapes",)

@@ -10,8 +10,9 @@ import pytest
 
 import rebasin_lab as rl
 from oracles import assert_same_permutation
-from rebasin_lab import counterexample, evaluation, pytrees
+from rebasin_lab import evaluation, pytrees
 from rebasin_lab.matching import baselines
+from rebasin_lab.paper import counterexample
 
 ORDERS = [np.array(order) for order in itertools.permutations(range(4))]
 

@@ -16,7 +16,8 @@ from flax.core import freeze
 
 import rebasin_lab as rl
 from oracles import assert_same_permutation, objective, plant
-from rebasin_lab import collapse, matching, pytrees, symmetry
+from rebasin_lab import matching, pytrees, symmetry
+from rebasin_lab.analysis import collapse
 from rebasin_lab.matching import products, straight_through_matching
 from tensors import Tensor
 

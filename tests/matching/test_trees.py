@@ -14,8 +14,10 @@ from flax import nnx, serialization
 from flax.core import freeze
 
 import rebasin_lab as rl
-from rebasin_lab import checkpoints, collapse, matching, pytrees, symmetry
+from rebasin_lab import matching, pytrees, symmetry
+from rebasin_lab.analysis import collapse
 from rebasin_lab.matching import baselines, conditioning
+from rebasin_lab.training import checkpoints
 from tensors import Tensor
 
 SPEC = rl.mlp_permutation_spec(2)

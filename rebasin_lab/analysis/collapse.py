@@ -1,0 +1,162 @@
+"""Variance collapse: how varied the responses of units are between two networks.
+
+What units respond to in the mean of two networks is less varied than in each of them, the more so
+the less alike the units are that were averaged, and layer by layer that adds up (Ainsworth et al.
+2022, A.4; Jordan et al. 2023). `unit_spread` measures it in one network, `walk_line` on the whole
+line, with the running statistics of BatchNorm averaged like weights or measured anew at every
+point.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from rebasin_lab import checks, datasets, evaluation, merging, pytrees
+from rebasin_lab.analysis import interpolation
+from rebasin_lab.symmetry import Activations, PermutationSpec, trace_activations
+
+BATCH_SIZE = 500  # images per forward pass at most: all activations are held at once
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LineWalk:
+    """The line from A to B, with what the units of every layer do along it.
+
+    Attributes:
+        curve: its loss and accuracy.
+        layers: what each layer reads, by the names `trace_activations` gives, in computing order.
+        spread: its standard deviation, see `unit_spread`.
+    """
+
+    curve: interpolation.InterpolationCurve
+    layers: tuple[str, ...]
+    spread: Float[np.ndarray, "lambdas layers"]
+
+    @property
+    def relative_spread(self) -> Float[np.ndarray, "lambdas layers"]:
+        """The spread, divided by what a straight line between the two ends promises.
+
+        A layer without any spread at both ends gives NaN.
+        """
+        lambdas = self.curve.lambdas[:, None]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return self.spread / ((1 - lambdas) * self.spread[0] + lambdas * self.spread[-1])
+
+
+@checks.arguments
+def unit_spread(
+    activations: Activations, params: PyTree, images: Float[Array | np.ndarray, "n h w c"]
+) -> dict[str, float]:
+    """How varied the responses of units are: the root of their mean variance, for each activation.
+
+    The variance is that of one unit over images, and over pixels where it has any; the mean is
+    taken over units.
+
+    Args:
+        activations: where units show, see `trace_activations`.
+        params: of the function that was traced.
+        images: to respond to.
+
+    Raises:
+        ValueError: for no images, or parameters that do not fit.
+    """
+    params = pytrees.checked_arrays(params)
+    images, _ = evaluation.checked_images(
+        activations.apply_fn, params, images, name="images to respond to"
+    )
+    size = evaluation.batch_size_for(
+        activations.apply_fn, params, images, most=BATCH_SIZE, num_kept=1
+    )
+    means, squares = {}, {}
+    for start in range(0, len(images), size):
+        batch = images[start : start + size]
+        share = len(batch) / len(images)
+        for name, (mean, variance) in _moments(activations, params, batch).items():
+            mean, variance = (np.asarray(moment, np.float64) for moment in (mean, variance))
+            means[name] = means.get(name, 0.0) + share * mean
+            squares[name] = squares.get(name, 0.0) + share * (variance + mean**2)
+    # Rounding can leave a hair less than nothing of a unit that never varies.
+    return {
+        name: float(np.sqrt(np.maximum(squares[name] - means[name] ** 2, 0.0).mean()))
+        for name in activations.axes
+    }
+
+
+@checks.arguments
+def walk_line(
+    model: Any,
+    spec: PermutationSpec,
+    params_a: PyTree,
+    params_b: PyTree,
+    data: datasets.Dataset,
+    *,
+    images: Float[Array | np.ndarray, "n h w c"],
+    num_lambdas: checks.Points = 25,
+    statistics_from: Float[Array | np.ndarray, "m h w c"] | None = None,
+    loss_fn: Callable | None = None,
+    on_point: Callable[[], None] | None = None,
+) -> LineWalk:
+    """Evaluate the line from A to B, and measure how varied units are along it.
+
+    Args:
+        model: the architecture of both, a `Model` or anything else with an `apply`.
+        spec: of the model; says where its units are.
+        params_a: the model at lambda = 0.
+        params_b: the model at lambda = 1; permute it first to walk modulo permutation.
+        data: the images that loss and accuracy are evaluated on.
+        images: those that units respond to.
+        num_lambdas: equally spaced points, both ends included.
+        statistics_from: images on which running statistics are measured anew at every point, see
+            `reestimate_statistics`; without them they are averaged like weights.
+        loss_fn: another loss than cross-entropy in nats, see `evaluation`.
+        on_point: called after each point, for progress.
+
+    Raises:
+        ValueError: as `interpolation_curve` and `unit_spread`.
+    """
+    if not callable(getattr(model, "apply", None)):
+        raise ValueError(
+            f"Expected model to have a method apply; got {checks.shortened(model)} in walk_line. "
+            "Take one from build_model."
+        )
+    params_a, params_b = pytrees.aligned_to_combine(params_a, params_b)
+    splits = evaluation.checked_data(model.apply, params_a, data, loss_fn=loss_fn)
+    evaluation.check_parameters(params_b, "params_b")
+    images, _ = evaluation.checked_images(
+        model.apply, params_a, images, name="images to respond to"
+    )
+    if statistics_from is not None:
+        statistics_from = evaluation.checked_array(statistics_from, "statistics_from")
+    activations = trace_activations(model.apply, spec, params_a, images[:BATCH_SIZE])
+    splits = jax.device_put(splits)
+    lambdas, metrics, spreads = np.linspace(0, 1, num_lambdas), [], []
+    for lam in lambdas:
+        params = pytrees.lerp(float(lam), params_a, params_b)
+        if statistics_from is not None:
+            params = merging.reestimate_statistics(model, params, statistics_from)
+        metrics.append(interpolation.measure_splits(model.apply, params, splits, loss_fn=loss_fn))
+        spreads.append(unit_spread(activations, params, images))
+        if on_point is not None:
+            on_point()
+    curve = interpolation.curve_of(lambdas, metrics, loss_fn=loss_fn)
+    layers = tuple(activations.axes)
+    spread = np.array([[of_point[layer] for layer in layers] for of_point in spreads])
+    return LineWalk(curve, layers, spread)
+
+
+@functools.partial(jax.jit, static_argnames="activations")
+def _moments(
+    activations: Activations, params: PyTree, images: Array
+) -> dict[str, tuple[Array, Array]]:
+    """Mean and variance of every unit on a batch."""
+    found = activations.compute(params, images)
+    summed = {
+        name: tuple(axis for axis, unit in enumerate(units) if unit is None)
+        for name, units in activations.axes.items()
+    }
+    return {name: (x.mean(summed[name]), x.var(summed[name])) for name, x in found.items()}

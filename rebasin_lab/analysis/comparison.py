@@ -1,0 +1,209 @@
+"""Matchers side by side on one pair of networks: how near each brings B, and what the line is like.
+
+A higher inner product, a lower distance and a lower barrier are not the same thing, so all three
+are kept.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import PyTree
+
+from rebasin_lab import checks, datasets, evaluation, matching, pytrees
+from rebasin_lab.analysis import interpolation
+from rebasin_lab.symmetry import (
+    Permutation,
+    PermutationSpec,
+    apply_permutation,
+    identity_permutation,
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Comparison:
+    """One matcher's answer for one pair.
+
+    Attributes:
+        permutation: of B.
+        curve: the line from A to B so permuted.
+        inner_product: <A, pi(B)>, over all parameters.
+        distance: ||A - pi(B)||, likewise.
+        result: the matcher's record; None for "naive".
+    """
+
+    permutation: Permutation
+    curve: interpolation.InterpolationCurve
+    inner_product: float
+    distance: float
+    result: matching.MatchingResult | None
+
+    @property
+    def train_barrier(self) -> float:
+        """The loss barrier of the line on training images, in the unit of the curve's loss."""
+        return interpolation.loss_barrier(self.curve, split="train")
+
+    @property
+    def test_barrier(self) -> float:
+        """The loss barrier of the line on test images, likewise."""
+        return interpolation.loss_barrier(self.curve, split="test")
+
+
+@checks.arguments
+def compare_matchers(
+    spec: PermutationSpec,
+    params_a: PyTree,
+    params_b: PyTree,
+    *,
+    apply_fn: Callable,
+    data: datasets.Dataset | Iterable[Any],
+    methods: Sequence[str] | Mapping[str, Mapping[str, Any]] = ("naive", *matching.MATCHERS),
+    seed: checks.Seed = 0,
+    found: Mapping[str, matching.MatchingResult] | None = None,
+    evaluated_on: datasets.Dataset | None = None,
+    num_lambdas: checks.Points = 25,
+    loss_fn: Callable | None = None,
+    on_method: Callable[[str], None] | None = None,
+) -> dict[str, Comparison]:
+    """Match a pair by several methods, and evaluate the line from A to each permuted B.
+
+    Args:
+        spec: which axes each permutation moves.
+        params_a: the reference.
+        params_b: the model to move.
+        apply_fn: `apply_fn(params, images) -> logits`, pure.
+        data: what matchers that look at data are given.
+        methods: names in `MATCHERS`, or "naive", which leaves B as it is; or a mapping from them to
+            further options. One of two variants of a matcher goes by a name of its own, with
+            {"method": ...} among its options.
+        seed: of every matcher.
+        found: records that are there already, by name: these are not matched again.
+        evaluated_on: the data set of the lines, `data` by default; needed where `data` are batches
+            of your own, which have no labels.
+        num_lambdas: points on each line, ends included.
+        loss_fn: of the lines and of matchers that look at a loss: another one than cross-entropy
+            in nats, see `evaluation`.
+        on_method: called with each method's name when it is done, for progress.
+
+    Raises:
+        ValueError: as `match` and `interpolation_curve`; before any work, if it is about names,
+            options and the data of the lines.
+    """
+    params_a, params_b = pytrees.aligned(params_a, params_b)
+    found = found or {}
+    calls = _calls(methods, {"apply_fn": apply_fn, "data": data}, loss_fn)
+    on, name = (data, "data") if evaluated_on is None else (evaluated_on, "evaluated_on")
+    evaluation.checked_data(apply_fn, params_a, on, loss_fn=loss_fn, name=name)
+    if unknown := [name for name in found if name not in calls]:
+        raise ValueError(f"Expected found to hold records of {list(calls)}; got {unknown}.")
+    comparisons = {}
+    for name, (method, options) in calls.items():
+        result, permutation = found.get(name), identity_permutation(spec, params_b)
+        if method != "naive" and result is None:
+            result = matching.match(method, spec, params_a, params_b, **({"seed": seed} | options))
+        if result is not None:
+            permutation = result.permutation
+        moved = apply_permutation(spec, permutation, params_b)
+        comparisons[name] = Comparison(
+            permutation=permutation,
+            curve=interpolation.interpolation_curve(
+                apply_fn, params_a, moved, on, num_lambdas=num_lambdas, loss_fn=loss_fn
+            ),
+            inner_product=pytrees.inner_product(params_a, moved),
+            distance=pytrees.distance(params_a, moved),
+            result=result,
+        )
+        if on_method is not None:
+            on_method(name)
+    return comparisons
+
+
+def _calls(
+    methods: Sequence[str] | Mapping[str, Mapping[str, Any]],
+    with_data: Mapping[str, Any],
+    loss_fn: Callable | None,
+) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Name -> the matcher and its options, all checked."""
+    if not methods or len(set(methods)) < len(methods):
+        raise ValueError(f"Expected methods to be one or more, each once; got {list(methods)}.")
+    if not isinstance(methods, Mapping):
+        methods = dict.fromkeys(methods, {})
+    calls = {}
+    for name, given in methods.items():
+        options = {"method": name} | given
+        method = options.pop("method")
+        if method in matching.NEED_DATA:
+            options = {**with_data, **options}
+        if method in matching.NEED_GRADIENTS and loss_fn is not None:
+            options = {"loss_fn": loss_fn, **options}
+        if method != "naive":
+            checked = {option: value for option, value in options.items() if option != "seed"}
+            matching.check_options(method, checked)
+        elif options:
+            raise ValueError(
+                f"Expected no options for 'naive', which moves nothing; got {options}."
+            )
+        calls[name] = method, options
+    return calls
+
+
+@checks.arguments
+def comparison_table(compared: Sequence[Mapping[str, Comparison]]) -> str:
+    """Several pairs in one text table: means over them, and each train barrier (nats).
+
+    The test accuracy is that half-way, "-" if the lines have no point there, or no accuracy. A loss
+    of another name than cross-entropy is named.
+
+    Args:
+        compared: for each pair what `compare_matchers` returned; the same names for each.
+
+    Raises:
+        ValueError: for no pairs, one that is not in a list, or pairs with other names.
+    """
+    if not compared:
+        raise ValueError(
+            "Expected compared to be a list of what compare_matchers returned; got none."
+        )
+    if wrong := [list(one) for one in compared if one.keys() != compared[0].keys()]:
+        raise ValueError(f"Expected the names of the first, {list(compared[0])}; got {wrong[0]}.")
+    names = {one.curve.loss_name for each in compared for one in each.values()}
+    if len(names) > 1:
+        raise ValueError(f"Expected lines of one loss; got {sorted(names)}.")
+    barrier = " ".join(["train barrier", *filter(None, names)])
+    columns = ("seconds", "<A,π(B)>", "distance", "half-way accuracy", barrier, "of each")
+    rows = [["", *columns]]
+    for name in compared[0]:
+        of = [one[name] for one in compared]
+        seconds = [one.result.seconds for one in of if one.result]
+        barriers = [one.train_barrier for one in of]
+        halfway = np.concatenate(
+            [one.curve.test_accuracy[np.isclose(one.curve.lambdas, 0.5)] for one in of]
+        )
+        rows.append(
+            [
+                name,
+                f"{np.mean(seconds):.2f}" if seconds else "-",
+                f"{np.mean([one.inner_product for one in of]):.1f}",
+                f"{np.mean([one.distance for one in of]):.2f}",
+                _percentage(halfway),
+                f"{np.mean(barriers):.4f}",
+                " ".join(f"{barrier:.4f}" for barrier in barriers),
+            ]
+        )
+    ends = np.array([one[name].curve.test_accuracy[[0, -1]] for one in compared for name in one])
+    rows.append(["the ends", "", "", "", _percentage(ends), "", ""])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i in (0, len(row) - 1) else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _percentage(accuracies: np.ndarray) -> str:
+    """Their mean; "-" where there is none."""
+    mean = np.mean(accuracies) if accuracies.size else np.nan
+    return "-" if np.isnan(mean) else f"{100 * mean:.1f} %"

@@ -1,0 +1,195 @@
+"""Kernels to execute notebooks in: this interpreter's own, the next one made ready ahead of time.
+
+A kernel takes seconds to start and to import the library, which is most of what a notebook takes
+that finds everything stored. `Kernels` starts one while another is at work.
+"""
+
+import asyncio
+import contextlib
+import os
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.asynchronous import AsyncKernelClient
+from jupyter_client.channels import AsyncZMQSocketChannel
+from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.utils import run_sync
+from traitlets import Type, Unicode
+
+from rebasin_lab import endings
+from rebasin_lab.lab.jupyter import KernelEnvironment
+
+SECONDS_BETWEEN_LOOKS = 1.0  # for a kernel's reply
+
+_ARGUMENTS = [
+    "--IPKernelApp.log_level=40",  # errors; not its warnings
+    "--HistoryManager.hist_file=:memory:",
+    # Leaves no name behind; if it fails, so does the notebook's own import, where it is seen.
+    "--IPKernelApp.exec_lines=__import__('rebasin_lab.lab.unheard').lab.unheard.listen();",
+]
+
+
+class Kernels:
+    """Kernels for notebooks of one folder, one at a time; a context that none of them outlives.
+
+    Args:
+        folder: their working directory.
+        shares_device: whether they start processes that compute, too.
+    """
+
+    def __init__(self, folder: Path, *, shares_device: bool = False):
+        self._folder = folder
+        self._reaper = endings.Reaper()
+        self._environment = KernelEnvironment(self._reaper, shares_device=shares_device)
+        self._taken: _PatientKernelManager | None = None
+        self._ready: _PatientKernelManager | None = None
+        self._ready_for = ""
+
+    def __enter__(self) -> "Kernels":
+        with contextlib.ExitStack() as entered:
+            entered.enter_context(self._reaper)
+            entered.enter_context(self._environment)
+            self._entered = entered.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.give_back()
+            if self._ready is not None:
+                self._shut_down(self._ready)
+        finally:
+            self._entered.close()
+
+    def take(self, code: str, *, prepare_next: bool = False) -> AsyncKernelManager:
+        """A kernel that nobody has used: the prepared one, if it imported this code and lives.
+
+        Args:
+            code: a digest of what kernels import.
+            prepare_next: start the next one, too, and do not wait for it.
+        """
+        self.give_back()
+        ready, self._ready = self._ready, None
+        if ready is not None and (self._ready_for != code or not run_sync(ready.is_alive)()):
+            self._shut_down(ready)
+            ready = None
+        self._taken = ready or self._started()
+        if prepare_next:
+            self._prepare(code)
+        return self._taken
+
+    def give_back(self) -> None:
+        """End the kernel that was taken, if there is one."""
+        if self._taken is not None:
+            self._shut_down(self._taken)
+            self._taken = None
+
+    @contextlib.contextmanager
+    def limited(self, seconds: float) -> Iterator[threading.Event]:
+        """Kill the kernel that was taken, with all it started, after so many seconds.
+
+        Not by an exception: the thread that waits for the kernel may be busy with what it prints.
+        It finds the kernel dead. Gives an event that says whether it came to this.
+        """
+        reached, mark = threading.Event(), self._taken.mark
+
+        def end() -> None:
+            reached.set()
+            endings.kill(mark)
+
+        timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield reached
+        finally:
+            timer.cancel()
+
+    def _prepare(self, code: str) -> None:
+        try:
+            self._ready, self._ready_for = self._started(), code
+        except (RuntimeError, OSError):  # as `take` will find and say, if it lasts
+            self._ready = None
+
+    def _started(self) -> "_PatientKernelManager":
+        # Not whatever kernel the author's machine had.
+        mark = endings.new_mark()
+        manager = _PatientKernelManager(
+            kernel_name="python3",
+            mark=mark,
+            connection_file=str(self._environment.folder / f"kernel-{mark}.json"),
+        )
+        self._reaper.add(mark)
+        try:
+            run_sync(manager.start_kernel)(
+                extra_arguments=_ARGUMENTS, cwd=str(self._folder), env=endings.marked(mark)
+            )
+        except BaseException as error:  # an interrupt: nothing else knows of this kernel
+            self._shut_down(manager)
+            if isinstance(error, OSError):
+                reason = os.strerror(error.errno) if error.errno else str(error)
+                raise OSError(
+                    error.errno,
+                    f"Could not start a kernel, with its files in '{self._environment.folder}': "
+                    f"{reason}",
+                ) from error
+            raise
+        return manager
+
+    def _shut_down(self, manager: "_PatientKernelManager") -> None:
+        endings.kill(manager.mark)  # first, while it shows what it started
+        self._reaper.discard(manager.mark)
+        try:
+            run_sync(_end)(manager)
+        finally:
+            if manager.own_client is not None:
+                manager.own_client.stop_channels()
+
+
+class _PatientChannel(AsyncZMQSocketChannel):
+    """A channel that looks for messages again and again, instead of waiting to be told of one.
+
+    While a notebook's client waits for a kernel's reply it may send a message for an output widget.
+    jupyter_client sends past the event loop, and a reply that comes at that moment is noticed by
+    nobody: measured, one in thirty notebooks with such a widget then waits for ever.
+    """
+
+    async def get_msg(self, timeout: float | None = None) -> dict[str, Any]:
+        """The next message; `queue.Empty` if there is none for so many seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = SECONDS_BETWEEN_LOOKS if deadline is None else deadline - time.monotonic()
+            try:
+                return await super().get_msg(max(0.0, min(left, SECONDS_BETWEEN_LOOKS)))
+            except queue.Empty:
+                if left <= SECONDS_BETWEEN_LOOKS and deadline is not None:
+                    raise
+
+
+class _PatientClient(AsyncKernelClient):
+    shell_channel_class = Type(_PatientChannel)
+
+
+class _PatientKernelManager(AsyncKernelManager):
+    """A manager that knows its client: nobody else closes one whose kernel it did not start."""
+
+    client_factory = Type(_PatientClient)
+    own_client: AsyncKernelClient | None = None
+    mark = Unicode()  # that the kernel is started under
+
+    def client(self, **options: Any) -> AsyncKernelClient:
+        """The client that a notebook is executed by."""
+        self.own_client = super().client(**options)
+        return self.own_client
+
+
+async def _end(manager: _PatientKernelManager) -> None:
+    # What an interrupt left of a notebook would find its kernel gone, and complain to nobody.
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    await manager.shutdown_kernel(now=True)

@@ -1,0 +1,180 @@
+"""What is explored: two networks, the matchers, and how hard these try."""
+
+import dataclasses
+from typing import Any
+
+from rebasin_lab import checks, datasets, matching, training
+from rebasin_lab.paper import experiments
+
+EFFORTS = ("low", "usual", "high")
+
+# Of a matcher at an effort other than the usual: options that are not its defaults.
+_EFFORT_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "low": {
+        "weight": {"effort": "fast"},
+        "activation": {"num_images": 500},
+        "combined": {"effort": "fast", "num_images": 500},
+        "straight_through": {"num_epochs": 4},
+    },
+    "usual": {},
+    "high": {
+        "weight": {"effort": "thorough"},
+        "combined": {"effort": "thorough"},
+        "straight_through": {"num_epochs": 60},
+    },
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How an architecture is trained here.
+
+    Attributes:
+        train: how; where images are many, in batches five times as large.
+        options: its sizes, unless others are chosen.
+        width: which of them is its width.
+        depth: which is its depth; "" if that is fixed.
+        view: the part of a data set that a CPU can train it on.
+    """
+
+    train: training.TrainConfig
+    options: tuple[tuple[str, int | float], ...]
+    width: str
+    depth: str = ""
+    view: datasets.View = datasets.View()
+
+
+# A convolution takes a CPU long: fewer images, of half the size each way.
+_FEWER = datasets.View(num_train=20_000, shrink=2)
+RECIPES = {
+    "mlp": Recipe(
+        training.TrainConfig(batch_size=100, num_epochs=30),
+        (("num_hidden_layers", 3), ("width", 512)),
+        width="width",
+        depth="num_hidden_layers",
+    ),
+    "resnet8": Recipe(
+        training.TrainConfig(learning_rate=3e-3, batch_size=100, num_epochs=5),
+        (("width_multiplier", 1),),
+        width="width_multiplier",
+        view=_FEWER,
+    ),
+    "vgg16": Recipe(
+        training.TrainConfig(learning_rate=3e-4, batch_size=100, num_epochs=5),
+        (("width_multiplier", 1 / 8),),
+        width="width_multiplier",
+        view=_FEWER,
+    ),
+    "vit": Recipe(
+        training.TrainConfig(batch_size=100, num_epochs=10),
+        (("width", 64), ("num_blocks", 2)),
+        width="width",
+        depth="num_blocks",
+        view=dataclasses.replace(_FEWER, shrink=1),
+    ),
+}
+_SMALL_SETS = ("mnist5k", "digits8x8")
+
+
+def _of_notebooks() -> dict[tuple[str, str], experiments.Experiment]:
+    """Networks that the notebooks train: who has run them finds these stored."""
+    profiles = experiments.PROFILES
+    found = [profiles[name].experiment(seed=0) for name in ("quick", "laptop")]
+    found.append(experiments.CIFAR_MLP["laptop"])
+    for family in experiments.CONVOLUTIONAL["laptop"].values():
+        found.append(family.experiment(width=family.widths[-2], seed=0))
+    return {(one.architecture, one.dataset): one.without_snapshots() for one in found}
+
+
+_OF_NOTEBOOKS = _of_notebooks()
+
+
+@dataclasses.dataclass(frozen=True)
+class Choices:
+    """What an exploration is about; 0 or "" means "as the architecture's recipe has it".
+
+    Attributes:
+        dataset: a name `load_dataset` knows.
+        architecture: one of `RECIPES`.
+        width: units per layer, or the multiple of the published width.
+        depth: hidden layers of an MLP, blocks of a ViT.
+        num_epochs: to train for.
+        seeds: of networks A and B.
+        files: two checkpoints of the lab, to look at in place of all of the above but `dataset`.
+        matchers: names in `MATCHERS`, in the order in which they are shown.
+        effort: how hard they try.
+        num_lambdas: points on each line, ends included.
+
+    Raises:
+        ValueError: for names and sizes that do not exist.
+    """
+
+    dataset: str = "mnist5k"
+    architecture: str = "mlp"
+    width: checks.NotNegative = 0
+    depth: checks.Natural = 0
+    num_epochs: checks.Natural = 0
+    seeds: tuple[checks.Seed, checks.Seed] = (0, 1)
+    files: tuple[str, ...] = ()
+    matchers: tuple[str, ...] = ("weight",)
+    effort: str = "usual"
+    num_lambdas: checks.Points = 13
+
+    def __post_init__(self):
+        checks.fields(self)
+        for name, value, known in (
+            ("dataset", self.dataset, datasets.dataset_names()),
+            ("architecture", self.architecture, RECIPES),
+            ("effort", self.effort, EFFORTS),
+            *(("matchers", matcher, matching.MATCHERS) for matcher in self.matchers),
+        ):
+            checks.choice(name, value, known, "Choices")
+        if not self.matchers or len(set(self.matchers)) < len(self.matchers):
+            raise ValueError(
+                f"Expected matchers to be one or more, each once; got {list(self.matchers)}."
+            )
+        if self.depth and not self.recipe.depth:
+            raise ValueError(f"A {self.architecture} has a fixed depth; got depth={self.depth}.")
+        if not self.files and self.seeds[0] == self.seeds[1]:
+            raise ValueError(
+                f"Expected two seeds; got {self.seeds}: "
+                f"with {self.seeds[0]} twice, A and B are one."
+            )
+        if len(self.files) not in (0, 2):
+            raise ValueError(f"Expected two files, one of A and one of B; got {self.files}.")
+
+    @property
+    def recipe(self) -> Recipe:
+        """How its architecture is trained."""
+        return RECIPES[self.architecture]
+
+    def experiment(self, seed: checks.Seed) -> experiments.Experiment:
+        """One of its networks."""
+        base = _OF_NOTEBOOKS.get((self.architecture, self.dataset)) or self._by_recipe()
+        # A control's 16.0 is the 16 of a stored network.
+        width = int(self.width) if float(self.width).is_integer() else self.width
+        wanted = {self.recipe.width: width, self.recipe.depth: self.depth}
+        base = base.sized(**{name: size for name, size in wanted.items() if size})
+        return base.trained_with(num_epochs=self.num_epochs or base.train.num_epochs).seeded(seed)
+
+    def _by_recipe(self) -> experiments.Experiment:
+        train, view = self.recipe.train, self.recipe.view
+        if self.dataset not in _SMALL_SETS:
+            train = dataclasses.replace(train, batch_size=5 * train.batch_size)
+        if self.dataset == "digits8x8":  # small as it is
+            view = dataclasses.replace(view, shrink=1)
+        return experiments.Experiment(
+            dataset=self.dataset,
+            seed=0,
+            train=train,
+            architecture=self.architecture,
+            options=self.recipe.options,
+            view=view,
+        )
+
+    def options_of(self, matcher: str, data: datasets.Dataset) -> dict[str, Any]:
+        """What the effort asks of a matcher, as far as there are images."""
+        options = dict(_EFFORT_OPTIONS[self.effort].get(matcher, {}))
+        if "num_images" in options:
+            options["num_images"] = min(options["num_images"], len(data.train_labels))
+        return options

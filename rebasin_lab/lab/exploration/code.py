@@ -1,0 +1,125 @@
+"""An exploration as the calls of the library that compute the same, to copy and go on from."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from rebasin_lab import datasets
+from rebasin_lab.lab.exploration.choices import Choices
+from rebasin_lab.paper import experiments
+
+# Where somebody handed in networks, no code can say how they came about.
+GIVEN = """\
+import rebasin_lab as rl
+
+# params_a, params_b, apply_fn and data are your own."""
+
+_SEEDS = """\
+import rebasin_lab as rl
+{imports}
+train = rl.TrainConfig({train})
+wanted = [
+    rl.Experiment(
+        dataset={dataset!r},
+        seed=seed,
+        train=train,
+        architecture={architecture!r},
+        options={options!r},{view}
+    )
+    for seed in {seeds!r}
+]
+data = wanted[0].load_dataset()
+apply_fn = wanted[0].build_model(data).apply
+params_a, params_b = (network.params for network in rl.train_all(wanted))"""
+
+_FILES = """\
+from pathlib import Path
+
+import rebasin_lab as rl
+from rebasin_lab.training import checkpoints
+from rebasin_lab import datasets
+
+data = datasets.load_view({dataset!r}, {view})
+model = rl.build_model({architecture!r}, dataset=data, **{options!r})
+apply_fn = model.apply
+files = {files!r}
+params_a, params_b = (checkpoints.load(Path(file), like=model.shapes)[0] for file in files)"""
+
+_THE_REST = """\
+spec = rl.infer_permutation_spec(apply_fn, params_a, data.test_images[:1])
+compared = rl.compare_matchers(
+    spec,
+    params_a,
+    params_b,
+    apply_fn=apply_fn,
+    data=data,
+    methods={methods!r},
+    num_lambdas={num_lambdas},
+)
+print(rl.comparison_table([compared]))
+
+lam = {lam!r}
+aligned = rl.apply_permutation(spec, compared[{method!r}].permutation, params_b)
+merged = rl.lerp(lam, params_a, aligned)
+print(rl.evaluate(apply_fn, merged, data.test_images, data.test_labels))
+"""
+
+
+def code_of(
+    choices: Choices, data: datasets.Dataset, networks: str, *, method: str, lam: float
+) -> str:
+    """A program that compares the matchers, and evaluates one merged network.
+
+    Args:
+        choices: what was chosen.
+        data: what matchers look at.
+        networks: lines that define `params_a`, `params_b`, `apply_fn` and `data`.
+        method: the matcher to merge by, or "naive".
+        lam: where on the line.
+    """
+    methods = {name: choices.options_of(name, data) for name in ("naive", *choices.matchers)}
+    rest = _THE_REST.format(
+        methods=methods, num_lambdas=choices.num_lambdas, lam=lam, method=method
+    )
+    return f"{networks}\n{rest}"
+
+
+def networks_of_seeds(one: experiments.Experiment, seeds: Sequence[int]) -> str:
+    """The lines that train two networks, or restore them."""
+    view = _view(one.view)
+    return _SEEDS.format(
+        imports="from rebasin_lab import datasets\n" if view else "",
+        train=", ".join(f"{name}={value!r}" for name, value in _changed(one.train).items()),
+        dataset=one.dataset,
+        architecture=one.architecture,
+        options=one.options,
+        view=f"\n        view={view}," if view else "",
+        seeds=tuple(seeds),
+    )
+
+
+def networks_of_files(files: Sequence[str], config: dict[str, Any], view: datasets.View) -> str:
+    """The lines that read two checkpoints, of which `config` is what they say of themselves."""
+    return _FILES.format(
+        dataset=config["dataset"],
+        view=_view(view) or "datasets.View()",
+        architecture=config["architecture"],
+        options=config["options"],
+        files=tuple(files),
+    )
+
+
+def _view(view: datasets.View) -> str:
+    """A call that makes it; empty for the data set as it is."""
+    fields = ", ".join(f"{name}={value!r}" for name, value in _changed(view).items())
+    return f"datasets.View({fields})" if fields else ""
+
+
+def _changed(record: Any) -> dict[str, Any]:
+    """Those fields of a dataclass that are not its defaults."""
+    values = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+    return {
+        field.name: values[field.name]
+        for field in dataclasses.fields(record)
+        if values[field.name] != field.default
+    }

@@ -1,0 +1,156 @@
+"""The two networks of an exploration: from the store, from files, or trained now."""
+
+import dataclasses
+import functools
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+from jaxtyping import PyTree
+
+from rebasin_lab import checks, datasets, models, symmetry, training
+from rebasin_lab.lab.exploration import code
+from rebasin_lab.lab.exploration.choices import RECIPES, Choices
+from rebasin_lab.paper import experiments
+from rebasin_lab.training import checkpoints
+
+# Called as work goes on, with what is done, how much of it, and of how much; what it raises ends
+# the work, of which everything that is finished is kept.
+OnStep = Callable[[str, int, int], None]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pair:
+    """Two networks of one architecture.
+
+    Attributes:
+        title: what they are, in a phrase.
+        data: what they are evaluated on, and matchers look at.
+        apply_fn: `apply_fn(params, images) -> logits`, pure.
+        params_a: the reference.
+        params_b: the network that is moved.
+        code: lines that define the four above.
+        origins: of A and of B: "trained", "resumed", "restored", "file" or "given".
+        versions: of the packages they were trained with, as far as that is known.
+    """
+
+    title: str
+    data: datasets.Dataset
+    apply_fn: Callable
+    params_a: PyTree
+    params_b: PyTree
+    code: str = code.GIVEN
+    origins: tuple[str, str] = ("given", "given")
+    versions: tuple[dict[str, str], ...] = ()
+
+    @functools.cached_property
+    def spec(self) -> symmetry.PermutationSpec:
+        """Its symmetries, inferred."""
+        return symmetry.infer_permutation_spec(
+            self.apply_fn, self.params_a, self.data.test_images[:1]
+        )
+
+
+@checks.arguments
+def load_pair(
+    choices: Choices, *, on_step: OnStep | None = None, store: Path | None = None
+) -> Pair:
+    """The networks that were chosen, trained and stored if they are not yet there.
+
+    Args:
+        choices: which.
+        on_step: called after every epoch; if it raises, the training is kept and goes on from
+            there next time.
+        store: the folder of checkpoints.
+
+    Raises:
+        FileNotFoundError: for a data set or a checkpoint that is not there.
+        CheckpointError: for one that is damaged, or not of the lab, or of another network.
+        ValueError: for two files of different networks.
+    """
+    if choices.files:
+        return _from_files(choices)
+    report = on_step or (lambda what, done, total: None)
+    data = choices.experiment(seed=0).load_dataset()
+    networks = []
+    for name, seed in zip("AB", choices.seeds, strict=True):
+        wanted = choices.experiment(seed)
+        total = wanted.train.num_epochs
+
+        def on_epoch(
+            state: training.TrainState, what: str = f"training network {name}, seed {seed}"
+        ) -> None:
+            report(what, state.epoch, total)  # noqa: B023 (called before the loop goes on)
+
+        networks.append(
+            experiments.trained(wanted, data=data, store=store, style="silent", on_epoch=on_epoch)
+        )
+    one, other = networks
+    return Pair(
+        title=f"{data.title}: {one.experiment.networks}, seeds {choices.seeds[0]} and "
+        f"{choices.seeds[1]}",
+        data=data,
+        apply_fn=one.model.apply,
+        params_a=one.params,
+        params_b=other.params,
+        code=code.networks_of_seeds(one.experiment, choices.seeds),
+        origins=(one.origin, other.origin),
+        versions=(one.versions, other.versions),
+    )
+
+
+def _from_files(choices: Choices) -> Pair:
+    paths = [Path(name).expanduser() for name in choices.files]
+    loaded = [checkpoints.load(path) for path in paths]
+    configs = [_config(path, metadata) for path, (_, metadata) in zip(paths, loaded, strict=True)]
+    for field in ("dataset", "architecture", "options"):
+        if configs[0][field] != configs[1][field]:
+            raise ValueError(
+                f"Expected two checkpoints of one architecture and data set; got {field} "
+                f"{configs[0][field]!r} in '{paths[0]}' and {configs[1][field]!r} in '{paths[1]}'."
+            )
+    view, data = _data_of(configs[0])
+    model = models.build_model(configs[0]["architecture"], dataset=data, **configs[0]["options"])
+    params = [jax.device_put(checkpoints.load(path, like=model.shapes)[0]) for path in paths]
+    return Pair(
+        title=f"{data.title}: {model.architecture}, '{paths[0].name}' and '{paths[1].name}'",
+        data=data,
+        apply_fn=model.apply,
+        params_a=params[0],
+        params_b=params[1],
+        code=code.networks_of_files([str(path) for path in paths], configs[0], view),
+        origins=("file", "file"),
+        versions=tuple(metadata.get("versions", {}) for _, metadata in loaded),
+    )
+
+
+def _config(path: Path, metadata: dict[str, Any]) -> dict[str, Any]:
+    config = metadata.get("config", {})
+    if missing := [name for name in ("dataset", "architecture", "options") if name not in config]:
+        raise checkpoints.CheckpointError(
+            f"Expected a network in '{path}', with a config that names its {', '.join(missing)}; "
+            "there is none. Hand in networks of your own as rl.explore(params=(a, b), "
+            "apply_fn=..., data=...)."
+        )
+    return config
+
+
+def _data_of(config: dict[str, Any]) -> tuple[datasets.View, datasets.Dataset]:
+    """The data a network was trained on, if it is one of the views used here; else all of it.
+
+    A checkpoint holds the digest of its data, not the recipe of the view.
+    """
+    seen = [datasets.View(), *dict.fromkeys(recipe.view for recipe in RECIPES.values())]
+    seen += [family.view for family in experiments.CONVOLUTIONAL["laptop"].values()]
+    for view in dict.fromkeys(seen):
+        data = datasets.load_view(config["dataset"], view)
+        if data.content_digest() == config.get("data_digest"):
+            return view, data
+    warnings.warn(
+        f"The network of a file saw a part of {config['dataset']}, or a version of it, that is not "
+        "known here: it is looked at with all of it.",
+        stacklevel=4,
+    )
+    return datasets.View(), datasets.load_view(config["dataset"], datasets.View())

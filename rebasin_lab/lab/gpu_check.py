@@ -1,0 +1,522 @@
+"""`make gpu-check`: measures on a GPU, in minutes, what a CPU cannot tell, and prints a table.
+
+Equality of permuted networks and the same bits from the same training are facts on a CPU; on a GPU
+they depend on the precision of products and on XLA's flags, and speed and memory are of interest.
+It needs the library alone and makes its own data. Each measurement is a process of its own with a
+time limit, so that one that fails or runs out of memory leaves the others as they are. What must
+hold is fixed in `BOUNDS`. `--tiny` runs the same measurements in seconds, on a CPU too.
+"""
+
+import argparse
+import dataclasses
+import functools
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import PyTree
+
+from rebasin_lab import (
+    datasets,
+    endings,
+    evaluation,
+    matching,
+    models,
+    paths,
+    pytrees,
+    symmetry,
+    training,
+)
+from rebasin_lab.datasets import dataset, formats
+
+SECONDS = 470  # of all measurements together
+PRECISIONS = ("default", "highest")
+DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+
+# What must hold: (start of the line's name, end of it, largest number, or the truth). Other lines
+# are only shown.
+BOUNDS: tuple[tuple[str, str, float | bool], ...] = (
+    ("the GPU is used", "", True),
+    # float32 sums in another order, about 1e-6; the bound of the claim functional-equivalence.
+    ("change of logits", "highest", 1e-5),
+    # Averages of float32 products about their means, beside float64.
+    ("error of correlations", "", 1e-5),
+    ("same bits from a second training", DETERMINISTIC, True),
+    ("same bits after resuming", DETERMINISTIC, True),
+    # The same arithmetic compiled apart, over a few steps; deeper networks part faster.
+    ("distance of scan and steps, part of the way, MLP", f"highest, {DETERMINISTIC}", 1e-3),
+    ("units matched otherwise than planted", "", 0),
+    # On a CPU, and on some GPUs, the memory is not told: no number, no bound.
+    ("peak of memory", "", 0.9),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """How large the measured networks are."""
+
+    mlp_width: int
+    vit_width: int
+    vit_blocks: int
+    resnet: str
+    resnet_multiplier: float  # of the networks whose equality is measured
+    trained_multiplier: float  # of the ResNet whose bits are compared; 0 for the MLP's alone
+    timed_multipliers: tuple[float, ...]
+    num_images: int  # evaluated at once
+    num_steps: int  # timed
+    batch_size: int
+    pixels: int
+
+
+FULL = Sizes(512, 192, 12, "resnet20", 1.0, 1 / 2, (4.0, 32.0), 10_000, 10, 100, 32)
+TINY = Sizes(32, 16, 2, "resnet8", 1.0, 0.0, (1 / 8,), 40, 2, 10, 8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """One line of the table.
+
+    Attributes:
+        name: what was measured.
+        value: a number, a truth or a text; None where it is not told here.
+        unit: of a number.
+        held: whether it is within its bound; None without a bound.
+        error: why there is no value.
+    """
+
+    name: str
+    value: int | float | bool | str | None = None
+    unit: str = ""
+    held: bool | None = None
+    error: str = ""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print the table, write it where asked; 0 if all held that must."""
+    parser = argparse.ArgumentParser(prog="rebasin_lab.lab.gpu_check", description=__doc__)
+    parser.add_argument("--tiny", action="store_true", help="small sizes, on any backend")
+    parser.add_argument("--out", type=_folder, help="folder for gpu_check.md and gpu_check.json")
+    parser.add_argument("--seconds", type=_seconds, default=SECONDS, help="limit of all together")
+    parser.add_argument("--measure", choices=MEASUREMENTS, help=argparse.SUPPRESS)
+    parser.add_argument("--multiplier", type=float, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.measure:
+        endings.end_with_parent()
+        _measure(options.measure, TINY if options.tiny else FULL, options.multiplier)
+        return 0
+    lines = []
+    for line in _all_lines(options.tiny, options.seconds):
+        lines.append(line)
+        print(_row(line), flush=True) if len(lines) > 1 else print(f"{_HEAD}\n{_row(line)}")
+    failed = [line.name for line in lines if line.held is False]
+    verdict = f"{len(failed)} did not hold: {'; '.join(failed)}" if failed else "All held that must"
+    print(f"\n{verdict}.")
+    if options.out is not None:
+        table = "\n".join([_HEAD, *map(_row, lines)])
+        text = f"{table}\n\n{verdict}.\n"
+        paths.write_atomically(options.out / "gpu_check.md", text.encode())
+        as_json = json.dumps([dataclasses.asdict(line) for line in lines], indent=1)
+        paths.write_atomically(options.out / "gpu_check.json", f"{as_json}\n".encode())
+    return 1 if failed else 0
+
+
+def _folder(text: str) -> Path:
+    try:
+        return paths.checked_folder(text, "--out")
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a positive number of seconds; got {text}")
+    return seconds
+
+
+def judged(line: Line) -> Line:
+    """The line with its bound's verdict; a line that has failed did not hold."""
+    if line.error:
+        return dataclasses.replace(line, held=False)
+    for start, end, limit in BOUNDS:
+        if line.name.startswith(start) and line.name.endswith(end) and line.value is not None:
+            within = line.value is True if limit is True else bool(line.value <= limit)
+            return dataclasses.replace(line, held=within)  # NaN is within no bound
+    return line
+
+
+def _all_lines(tiny: bool, seconds: int | float) -> Iterator[Line]:
+    """The lines of all measurements, each when it is there."""
+    end = time.monotonic() + seconds
+    sizes = TINY if tiny else FULL
+    plan: list[tuple[str, float, float | None, str]] = [  # name, limit, multiplier, XLA's flags
+        ("machine", 60, None, ""),
+        ("equivalence", 100, None, ""),
+        ("statistics", 60, None, ""),
+        ("matching", 60, None, ""),
+        *([] if tiny else [("bits", 90, None, "")]),
+        ("bits", 90, None, DETERMINISTIC),
+        ("max_pool", 60, None, DETERMINISTIC),
+        ("mlp_speed", 60, None, ""),
+        *(("resnet_speed", 120, multiplier, "") for multiplier in sizes.timed_multipliers),
+        *(("memory", 90, multiplier, "") for multiplier in sizes.timed_multipliers),
+    ]
+    for name, limit, multiplier, flags in plan:
+        label = " ".join(filter(None, [name, multiplier and f"{multiplier:g}x", flags]))
+        left = min(limit, end - time.monotonic())
+        lines = _in_process(name, label, tiny, multiplier, flags, left)
+        yield from lines
+        if name == "machine" and any(line.held is False for line in lines):
+            return  # full sizes would take a CPU hours
+
+
+def _in_process(
+    name: str, label: str, tiny: bool, multiplier: float | None, flags: str, seconds: int | float
+) -> list[Line]:
+    """The lines of one measurement in a process of its own; its failure is a line too."""
+    if seconds <= 1:
+        return [Line(label, held=False, error="no time was left")]
+    command = [sys.executable, "-m", "rebasin_lab.lab.gpu_check", "--measure", name]
+    command += ["--tiny"] if tiny else []
+    command += ["--multiplier", str(multiplier)] if multiplier else []
+    given = " ".join(filter(None, [os.environ.get("XLA_FLAGS"), flags]))
+    environment = {**os.environ, "XLA_FLAGS": given, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    try:
+        with endings.lifeline() as alive:
+            done = subprocess.run(
+                command,
+                env=environment,
+                stdin=alive,
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+            )
+    except subprocess.TimeoutExpired as error:
+        output, why = error.stdout or b"", f"not done within {seconds:.0f} s"
+        output = output.decode() if isinstance(output, bytes) else output
+    else:
+        output = done.stdout
+        why = _last_line(done.stderr, done.returncode) if done.returncode else ""
+    found = [json.loads(text) for text in output.splitlines() if text.startswith('{"name"')]
+    lines = [Line(**fields) for fields in found]
+    if flags:
+        lines = [dataclasses.replace(line, name=f"{line.name}, {flags}") for line in lines]
+    if why:
+        lines.append(Line(label, error=why))
+    return [judged(line) for line in lines]
+
+
+def _last_line(stderr: str, returncode: int) -> str:
+    """The error that ended a process."""
+    texts = [text for text in stderr.splitlines() if text.strip() and not text.startswith("-----")]
+    errors = [text for text in texts if "Error" in text or "EXHAUSTED" in text]
+    return " ".join(f"exit status {returncode}: {(errors or texts or ['no message'])[-1]}".split())
+
+
+_HEAD = "| measured | value | must hold |\n| --- | --- | --- |"
+
+
+def _row(line: Line) -> str:
+    value = f"{line.value:.3g}" if isinstance(line.value, float) else str(line.value)
+    shown = f"{value} {line.unit}".strip() if line.value is not None else "not told here"
+    shown = (f"failed: {line.error}" if line.error else shown).replace("|", "/")
+    held = {True: "held", False: "**did not hold**", None: ""}[line.held]
+    return f"| {line.name} | {shown} | {held} |"
+
+
+# Measurements, each in a process of its own.
+
+
+def _measure(name: str, sizes: Sizes, multiplier: float | None) -> None:
+    """Print the lines of one measurement as JSON, each when it is there."""
+    arguments = () if multiplier is None else (multiplier,)
+    for line in MEASUREMENTS[name](sizes, *arguments):
+        print(json.dumps(dataclasses.asdict(line)), flush=True)
+
+
+def _machine(sizes: Sizes) -> Iterator[Line]:
+    device = jax.devices()[0]
+    yield Line("backend", jax.default_backend())
+    yield Line("device", device.device_kind)
+    for package in ("jax", "jaxlib", "flax", "optax", "numpy"):
+        module = __import__(package)
+        yield Line(package, str(module.__version__))
+    yield Line("precision of products", str(jax.config.jax_default_matmul_precision or "default"))
+    for variable in ("XLA_FLAGS", "NVIDIA_TF32_OVERRIDE", "JAX_PLATFORMS"):
+        yield Line(variable, os.environ.get(variable) or "not set")
+    if sizes is FULL:
+        on_gpu = jax.default_backend() == "gpu"
+        error = "" if on_gpu else f"got the backend {jax.default_backend()}; there, add --tiny"
+        yield Line("the GPU is used", on_gpu, error=error)
+
+
+def _equivalence(sizes: Sizes) -> Iterator[Line]:
+    """By the most that logits change, relative to the largest, if all units are shuffled."""
+    for title, model, data in _networks(sizes):
+        params = training.initial_params(model, seed=0)
+        images = jnp.asarray(data.test_images)
+        spec = symmetry.infer_permutation_spec(model.apply, params, images)
+        shuffled = symmetry.apply_permutation(
+            spec, symmetry.random_permutation(spec, params, seed=1), params
+        )
+        for precision in PRECISIONS:
+            with jax.default_matmul_precision(precision):
+                apply_fn = jax.jit(model.apply)
+                before, after = (np.asarray(apply_fn(each, images)) for each in (params, shuffled))
+            change = float(np.abs(after - before).max() / np.abs(before).max())
+            yield Line(f"change of logits, permuted {title}, {precision}", change)
+        # However the process is set: it asks for the precision itself.
+        change = symmetry.verify_equivalence(model.apply, spec, params, images, num_trials=1)
+        yield Line(f"change of logits, verify_equivalence of {title}, highest", change)
+
+
+def _networks(sizes: Sizes) -> Iterator[tuple[str, models.Model, datasets.Dataset]]:
+    small, large = _data(sizes.pixels, 1, 100, 100), _data(sizes.pixels, 3, 100, 100)
+    width = sizes.mlp_width
+    mlp = models.build_model("mlp", dataset=small, width=width, num_hidden_layers=3)
+    yield f"MLP 3 x {width}", mlp, small
+    multiplier = sizes.resnet_multiplier
+    yield f"{sizes.resnet} {multiplier:g}x", _resnet(sizes.resnet, multiplier, large), large
+    vit = models.build_model(
+        "vit",
+        dataset=large,
+        width=sizes.vit_width,
+        num_heads=4,
+        num_blocks=sizes.vit_blocks,
+        patch_size=4,
+    )
+    yield f"ViT of {sizes.vit_blocks} blocks", vit, large
+
+
+def _statistics(sizes: Sizes) -> Iterator[Line]:
+    """Correlations of two networks' units by one pass on the device, beside float64 in NumPy."""
+    width, num_inputs = sizes.mlp_width, 64
+    spec = symmetry.PermutationSpec({"in": (None, "P"), "out": ("P", None)})
+    rng = np.random.default_rng(0)
+    inputs = rng.standard_normal((2_000, num_inputs)).astype(np.float32)
+    params_a, params_b = (
+        {
+            # Every unit reads two inputs with weights that every precision holds exactly.
+            "in": np.eye(num_inputs, dtype=np.float32)[rng.integers(0, num_inputs, width)].T,
+            "out": np.ones((width, 1), np.float32),
+        }
+        for _ in range(2)
+    )
+
+    def apply_fn(params: PyTree, x: jax.Array) -> jax.Array:
+        hidden = jnp.matmul(x, params["in"], precision=jax.lax.Precision.HIGHEST)
+        return hidden @ params["out"]
+
+    expected = np.corrcoef(
+        *(inputs.astype(np.float64) @ params["in"] for params in (params_a, params_b)),
+        rowvar=False,
+    )[:width, width:]
+    for precision in PRECISIONS:
+        with jax.default_matmul_precision(precision):
+            found = matching.statistics.gather_statistics(
+                symmetry.activations.trace_activations(apply_fn, spec, params_a, inputs[:2]),
+                params_a,
+                params_b,
+                [inputs[:1_500], inputs[1_500:]],
+            )
+            [statistics] = found.values()
+        error = float(np.abs(statistics.correlation() - expected).max())
+        yield Line(f"error of correlations, {precision}", error)
+
+
+def _matching(sizes: Sizes) -> Iterator[Line]:
+    """A planted permutation is found by weight matching, in so many seconds."""
+    for title, model, data in list(_networks(sizes))[:2]:
+        params = training.initial_params(model, seed=0)
+        spec = symmetry.infer_permutation_spec(model.apply, params, jnp.asarray(data.test_images))
+        planted = symmetry.random_permutation(spec, params, seed=1)
+        moved = symmetry.apply_permutation(spec, planted, params)
+        start = time.perf_counter()
+        found = matching.match("weight", spec, params, moved, seed=0).permutation
+        seconds = time.perf_counter() - start
+        yield Line(f"weight matching of {title}", seconds, "s")
+        if title.startswith("MLP"):  # ascent from nothing need not find it in thin networks
+            expected = symmetry.invert_permutation(planted)
+            wrong = sum(int((found[name] != expected[name]).sum()) for name in expected)
+            yield Line(f"units matched otherwise than planted, {title}", wrong)
+
+
+def _bits(sizes: Sizes) -> Iterator[Line]:
+    """One training and the same again, resumed after an epoch, and by the other kind of loop."""
+    data = _data(sizes.pixels, 3, 20 * sizes.batch_size, 100)
+    multiplier = sizes.trained_multiplier
+    mlp = models.build_model("mlp", dataset=data, width=sizes.mlp_width, num_hidden_layers=3)
+    networks = {"MLP": mlp}
+    if multiplier:
+        networks[f"resnet8 {multiplier:g}x"] = _resnet("resnet8", multiplier, data)
+    config = training.TrainConfig(batch_size=sizes.batch_size, num_epochs=2)
+    for title, model in networks.items():
+        for precision in PRECISIONS:
+            train = functools.partial(training.train, model, data, config, seed=0)
+            with jax.default_matmul_precision(precision):
+                states: list[training.TrainState] = []
+                first = train(on_epoch=states.append).params
+                again = train().params
+                resumed = train(state=states[0]).params
+                stepwise, scanned = (
+                    train(loop=loop).params if loop != _own_loop() else first
+                    for loop in ("steps", "scan")
+                )
+            last = f"{title}, {precision}"
+            yield Line(f"same bits from a second training, {last}", _same_bits(first, again))
+            yield Line(f"same bits after resuming, {last}", _same_bits(first, resumed))
+            yield Line(f"same bits by scan and by steps, {last}", _same_bits(stepwise, scanned))
+            distance = pytrees.distance(stepwise, scanned) / pytrees.distance(
+                first, training.initial_params(model, seed=0)
+            )
+            yield Line(f"distance of scan and steps, part of the way, {last}", float(distance))
+
+
+def _own_loop() -> str:
+    return "steps" if jax.default_backend() == "cpu" else "scan"
+
+
+def _max_pool(sizes: Sizes) -> Iterator[Line]:
+    """Gradients of max-poolings, which some XLA cannot compile with deterministic flags."""
+    images = jnp.asarray(_data(sizes.pixels, 3, 10, sizes.batch_size).test_images)
+    for size in (2, 3):  # VGG16's windows lie side by side, those of ResNet50's stem overlap
+
+        def pooled(images: jax.Array, size: int = size) -> jax.Array:
+            return nnx.max_pool(images, (size, size), strides=(2, 2), padding="SAME").sum()
+
+        gradient = jax.jit(jax.grad(pooled))
+        same = _same_bits(gradient(images), gradient(images))
+        yield Line(f"same bits of a {size} x {size} max-pooling's gradient, taken twice", same)
+
+
+def _mlp_speed(sizes: Sizes) -> Iterator[Line]:
+    data = _data(28, 1, 10 * sizes.batch_size, 10)
+    width = sizes.mlp_width
+    model = models.build_model("mlp", dataset=data, width=width, num_hidden_layers=3)
+    yield from _speed(f"MLP 3 x {width}", model, data, sizes)
+
+
+def _resnet_speed(sizes: Sizes, multiplier: float) -> Iterator[Line]:
+    data = _data(sizes.pixels, 3, 10 * sizes.batch_size, 10)
+    model = _resnet(sizes.resnet, multiplier, data)
+    yield from _speed(f"{sizes.resnet} {multiplier:g}x", model, data, sizes)
+
+
+def _speed(title: str, model: models.Model, data: datasets.Dataset, sizes: Sizes) -> Iterator[Line]:
+    """Milliseconds of a training step within one scan, as `train` runs an epoch on a GPU."""
+    config = training.TrainConfig(optimizer="sgd", batch_size=sizes.batch_size)
+    optimizer = training.make_optimizer(config, sizes.num_steps)
+    step = training.make_step(model.apply, optimizer)
+    images, labels = jax.device_put((data.train_images, data.train_labels))
+    order = np.random.default_rng(0).integers(
+        0, len(images), (sizes.num_steps, sizes.batch_size), np.int32
+    )
+    params = training.initial_params(model, seed=0)
+    carry = (params, optimizer.init(params), (np.float32(0), np.float32(0)))
+    for precision in PRECISIONS:
+        with jax.default_matmul_precision(precision):
+
+            @jax.jit
+            def epoch(carry: Any, images: jax.Array, labels: jax.Array) -> Any:
+                def body(carry: Any, batch: jax.Array) -> tuple[Any, None]:
+                    return step(carry, images, labels, batch), None
+
+                return jax.lax.scan(body, carry, order)[0]
+
+            start = time.perf_counter()
+            jax.block_until_ready(epoch(carry, images, labels))
+            middle = time.perf_counter()
+            jax.block_until_ready(epoch(carry, images, labels))
+            seconds = time.perf_counter() - middle
+        milliseconds = 1000 * seconds / sizes.num_steps
+        name = f"training step of {title}, {sizes.batch_size} images, {precision}"
+        yield Line(name, milliseconds, "ms")
+        yield Line(f"compiling and first run, {title}, {precision}", middle - start, "s")
+
+
+def _memory(sizes: Sizes, multiplier: float) -> Iterator[Line]:
+    """What evaluating many images takes of the device's memory."""
+    data = _data(sizes.pixels, 3, 10, sizes.num_images)
+    model = _resnet(sizes.resnet, multiplier, data)
+    params = jax.device_put(training.initial_params(model, seed=0))
+    images, labels = jax.device_put((data.test_images, data.test_labels))
+    title = f"evaluating {sizes.resnet} {multiplier:g}x on {sizes.num_images} images"
+    before = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    batches = []  # as they are traced
+
+    def apply_fn(params: PyTree, images: jax.Array) -> jax.Array:
+        batches.append(len(images))
+        return model.apply(params, images)
+
+    start = time.perf_counter()
+    evaluation.evaluate(apply_fn, params, images, labels)
+    yield Line(f"{title}, first time", time.perf_counter() - start, "s")
+    yield Line(f"images at once, {title}", max(batches))
+    statistics = jax.devices()[0].memory_stats() or {}
+    peak, limit = (statistics.get(name) for name in ("peak_bytes_in_use", "bytes_limit"))
+    share = peak / limit if peak and limit else None
+    yield Line(f"memory before {title}", before and before / 2**30, "GiB")
+    yield Line(f"memory while {title}", peak and peak / 2**30, "GiB")
+    yield Line(f"peak of memory, part of the limit, {title}", share)
+
+
+def _resnet(name: str, multiplier: float, data: datasets.Dataset) -> models.Model:
+    return models.build_model(name, dataset=data, width_multiplier=multiplier)
+
+
+def _same_bits(left: PyTree, right: PyTree) -> bool:
+    pairs = zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
+@functools.lru_cache
+def _data(pixels: int, channels: int, num_train: int, num_test: int) -> datasets.Dataset:
+    """Ten noisy patterns, in turn."""
+    rng = np.random.default_rng(0)
+    patterns = rng.integers(40, 216, (10, pixels, pixels, channels))
+
+    def split(count: int) -> formats.Split:
+        labels = np.arange(count) % 10
+        noise = rng.integers(-40, 41, (count, pixels, pixels, channels))
+        return formats.Split((patterns[labels] + noise).astype(np.uint8), labels.astype(np.uint8))
+
+    return dataset.from_splits(
+        split(num_train),
+        split(num_test),
+        name="patterns",
+        title="Patterns",
+        class_names=tuple("0123456789"),
+        source="rebasin_lab/lab/gpu_check.py",
+    )
+
+
+MEASUREMENTS: dict[str, Callable[..., Iterator[Line]]] = {
+    "machine": _machine,
+    "equivalence": _equivalence,
+    "statistics": _statistics,
+    "matching": _matching,
+    "bits": _bits,
+    "max_pool": _max_pool,
+    "mlp_speed": _mlp_speed,
+    "resnet_speed": _resnet_speed,
+    "memory": _memory,
+}
+
+if __name__ == "__main__":
+    try:
+        with endings.signals_raise():
+            status = main()
+    except endings.Ended as ended:
+        print("\nInterrupted.", file=sys.stderr)
+        status = 128 + ended.number
+    sys.exit(status)

@@ -1,0 +1,251 @@
+"""Drawing merged networks beside those they came from: how sure they are, and how good.
+
+What a merged network is compared with keeps one colour, marker and line style: the networks it came
+from, their average without matching, their ensemble. A name of its own gets one of those left.
+"""
+
+import itertools
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+
+from rebasin_lab.lab.plots import losses
+from rebasin_lab.lab.plots.legends import legend_below
+from rebasin_lab.lab.plots.results import COLOURS, label_line_ends
+from rebasin_lab.lab.plots.shapes import (
+    MOST_PANELS,
+    alone,
+    array,
+    by_name,
+    fields,
+    flag,
+    holed,
+    letters,
+    list_of,
+    or_none,
+    real,
+    takes,
+    whole,
+)
+
+Look = tuple[str, str, str]  # colour, marker, line style
+
+_NAIVE = (COLOURS["naive"], "x", ":")
+_MERGED = (COLOURS["weight matching"], "^", "-")
+_ALL_DATA = ("#000000", "*", "--")
+LOOKS: dict[str, Look] = {
+    "A": (COLOURS["A"], "o", "-"),
+    "B": (COLOURS["B"], "s", "--"),
+    "single": ("#56B4E9", "o", "--"),
+    "naive": _NAIVE,
+    "naive mean": _NAIVE,
+    "weight matching": _MERGED,
+    "MergeMany": _MERGED,
+    "ensemble": ("#CC79A7", "D", "-."),
+    "all data": _ALL_DATA,
+    "trained on all data": _ALL_DATA,
+}
+SPARE_LOOKS: list[Look] = [
+    ("#E69F00", "v", "-"),
+    ("#0072B2", "P", "-."),
+    ("#D55E00", "p", ":"),
+    ("#000000", "+", "--"),
+]
+LOG_SPAN = 20  # values further apart than this factor need a logarithmic axis
+BINS = {
+    "confidence": list_of(or_none(real()), "bins"),
+    "frequency": list_of(or_none(real()), "bins"),
+    "count": list_of(whole(high=10**12), "bins"),
+}
+
+
+@takes(
+    panels=list_of(
+        alone(
+            fields(
+                title=letters,
+                curves=by_name(alone(fields(**BINS)), names="curves"),
+                ece=by_name(real(), names="curves"),
+            )
+        ),
+        most=MOST_PANELS,
+    )
+)
+def draw_reliability(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """Observed frequency against predicted probability, over the number of predictions in a bin.
+
+    Numbers: `panels`: list of {"title", "curves", "ece"}; `curves`: name ->
+    `Reliability.as_numbers()`, of which bins without predictions are left out; `ece`: name ->
+    expected calibration error, a fraction.
+    """
+    panels = numbers["panels"]
+    looks = looks_of(name for panel in panels for name in panel["curves"])
+    most = max(max(curve["count"]) for panel in panels for curve in panel["curves"].values())
+    subfigures = fig.subfigures(1, len(panels), squeeze=False)[0]
+    for part, panel in zip(subfigures, panels, strict=True):
+        _, count_ax = _draw_reliability_panel(part, panel, looks)
+        count_ax.set_ylim(0.7, 1.5 * most)
+
+
+@takes(
+    lambdas=array("lambdas"),
+    curves=by_name(holed("lambdas")),
+    levels=by_name(real(), least=0),
+    ylabel=letters,
+    limit=or_none(real()),
+)
+def draw_loss_lines_with_levels(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """A metric along the line from A to B, several ways to get there, and levels to compare with.
+
+    Numbers: `lambdas`; `curves`: name -> one value per lambda; `levels`: name -> value, drawn as a
+    dashed line; `ylabel`; `limit`: curves are cut off above this, unless it is None; levels are
+    always shown.
+    """
+    ax = fig.subplots()
+    levels, limit = numbers["levels"], numbers["limit"]
+    for name, look in looks_of(numbers["curves"]).items():
+        colour, marker, style = look
+        values = losses.values_of(numbers["curves"], name)
+        marks = {"marker": marker, "markersize": 4, "linewidth": 1.4}
+        ax.plot(numbers["lambdas"], values, style, color=colour, label=name, **marks)
+    for value in levels.values():
+        ax.axhline(value, color="black", linewidth=1, linestyle=(0, (6, 3)))
+    drawn = (losses.values_of(numbers["curves"], name) for name in numbers["curves"])
+    values = [*levels.values(), *itertools.chain(*drawn)]
+    values = [value for value in values if np.isfinite(value)]
+    lowest = min(values, default=0)
+    highest = max(values, default=0) if limit is None else max([limit, *levels.values()])
+    margin = 0.05 * (highest - lowest) or 0.1  # equal values all through are a line in the middle
+    ax.set_ylim(lowest - margin, highest + margin)
+    _name_levels(fig, ax, levels)
+    label_line_ends(ax)
+    ax.set_ylabel(numbers["ylabel"])
+    legend_below(fig, ax, most_columns=4)
+
+
+@takes(
+    groups=list_of(
+        fields(title=letters, values=by_name(array()), lower_is_better=flag), most=MOST_PANELS
+    )
+)
+def draw_merged_bars(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """What merging gives, metric by metric: a mark for each network, and a bar at their mean.
+
+    Numbers: `groups`: list of {"title", "values", "lower_is_better"}; `values`: method -> one value
+    for each network or pair. The axis is logarithmic where they span more than a factor of 20, for
+    which an error serves better than an accuracy.
+    """
+    groups = numbers["groups"]
+    looks = looks_of(name for group in groups for name in group["values"])
+    axes = fig.subplots(1, len(groups), squeeze=False)[0]
+    for ax, group in zip(axes, groups, strict=True):
+        for column, (name, values) in enumerate(group["values"].items()):
+            colour, marker, _ = looks[name]
+            mean = float(np.mean(values))
+            ax.plot([column - 0.4, column + 0.4], [mean, mean], color="black", linewidth=2)
+            places = column + _spread(len(values))
+            ax.plot(places, values, marker, color=colour, markersize=6, alpha=0.8)
+            above = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+            ax.annotate(f"{mean:.3g}", (column, 1), (0, 2), ha="center", fontsize=8, **above)
+        if _spans_decades(group["values"]):
+            ax.set_yscale("log")
+            ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        names = list(group["values"])
+        ax.set_xticks(range(len(names)), names, rotation=30, ha="right", rotation_mode="anchor")
+        ax.set_xlim(-0.6, len(names) - 0.4)
+        better = "lower" if group["lower_is_better"] else "higher"
+        ax.set_title(f"{group['title']}\n{better} is better; means:", pad=14)
+
+
+def looks_of(names: Iterable[str]) -> dict[str, Look]:
+    """How each name is drawn, in order; those without a look of their own get the spare ones."""
+    spare = itertools.cycle(SPARE_LOOKS)
+    return {name: LOOKS[name] if name in LOOKS else next(spare) for name in dict.fromkeys(names)}
+
+
+def _draw_reliability_panel(
+    part: SubFigure, panel: Mapping[str, Any], looks: Mapping[str, Look]
+) -> tuple[Axes, Axes]:
+    ax, count_ax = part.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    ax.plot([0, 1], [0, 1], color="#999999", linewidth=1, zorder=1)
+    for name, curve in panel["curves"].items():
+        colour, marker, style = looks[name]
+        # None stands for a bin without predictions.
+        confidence, frequency = (
+            np.array(curve[field], float) for field in ("confidence", "frequency")
+        )
+        there = ~np.isnan(confidence)
+        label = f"{name}: {panel['ece'][name]:#.2g}"
+        ax.plot(
+            confidence[there],
+            frequency[there],
+            style,
+            marker=marker,
+            color=colour,
+            markersize=5,
+            linewidth=1.4,
+            clip_on=False,
+            label=label,
+        )
+        edges = np.linspace(0, 1, len(curve["count"]) + 1)
+        line = {"color": colour, "linestyle": style, "linewidth": 1.2}
+        count_ax.stairs(curve["count"], edges, baseline=None, **line)
+    ax.set(title=panel["title"], ylabel="observed frequency", xlim=(0, 1), ylim=(0, 1))
+    count_ax.set(xlabel="predicted probability", ylabel="count", yscale="log")
+    handles, labels = ax.get_legend_handles_labels()
+    # Inches of a column: the line before each label, and its letters at 8 points.
+    column_width = 0.5 + 0.064 * max(map(len, labels))
+    part.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=2 if 2 * column_width < part.bbox.width / part.dpi else 1,
+        title="calibration error (ECE) of the top class",
+        fontsize=8,
+        title_fontsize=8,
+    )
+    return ax, count_ax
+
+
+def _name_levels(fig: Figure, ax: Axes, levels: Mapping[str, float]) -> None:
+    """The name of each level right of its line, moved up where they would touch."""
+    low, high = ax.get_ylim()
+    # A line of 9 points and its spacing, as a fraction of an axis three quarters of the figure.
+    line_height = 13 / (0.75 * 72 * fig.get_figheight())
+    free_from = 0.0
+    for name, value in sorted(levels.items(), key=lambda level: level[1]):
+        text = textwrap.fill(name, 16, break_long_words=False)
+        half = line_height * (text.count("\n") + 1) / 2
+        place = max((value - low) / (high - low), free_from + half)
+        free_from = place + half
+        ax.annotate(
+            text,
+            (1, value),
+            (1.04, place),
+            xycoords=("axes fraction", "data"),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=9,
+            arrowprops={
+                "arrowstyle": "-",
+                "linewidth": 0.8,
+                "shrinkA": 0,
+                "shrinkB": 0,
+                "relpos": (0, 0.5),  # to the middle of the text's left side
+            },
+            annotation_clip=False,
+        )
+
+
+def _spread(num_marks: int) -> np.ndarray:
+    """Places of marks about the middle of a column: a network's is the same in every panel."""
+    return np.linspace(-0.25, 0.25, num_marks) if num_marks > 1 else np.zeros(1)
+
+
+def _spans_decades(values: Mapping[str, Sequence[float]]) -> bool:
+    everything = list(itertools.chain(*values.values()))
+    return min(everything) > 0 and max(everything) > LOG_SPAN * min(everything)

@@ -1,0 +1,305 @@
+"""Drawing the two small pairs of networks of `rebasin_lab.paper.counterexample`.
+
+The square is drawn with x1 to the right and x2 upwards. Four permutations keep one colour and one
+marker each: the identity that of the naive line, "swap both" that of weight matching, which picks
+it. Where a network says yes is stored as text, a line of 0 and 1 for each row of points from below.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from rebasin_lab.lab.plots.legends import legend_below
+from rebasin_lab.lab.plots.results import COLOURS
+from rebasin_lab.lab.plots.shapes import (
+    MOST_PANELS,
+    Met,
+    alone,
+    array,
+    by_name,
+    fields,
+    letters,
+    list_of,
+    one_met,
+    one_of,
+    real,
+    takes,
+    text,
+    whole,
+)
+
+STYLES = {
+    "identity": (COLOURS["naive"], "o"),
+    "swap 1": ("#56B4E9", "s"),
+    "swap 2": ("#E69F00", "D"),
+    "swap both": (COLOURS["weight matching"], "^"),
+}
+METHODS = {
+    "naive": (COLOURS["naive"], "o", ":"),
+    "greedy": ("#CC79A7", "s", "--"),
+    "weight matching": (COLOURS["weight matching"], "^", "-"),
+    "best of four": ("#000000", "x", "-"),
+}
+# No and right, yes and right, yes and wrong, no and wrong: as far apart in grey as in colour.
+OUTCOMES = {
+    "right: no": "#ffffff",
+    "right: yes": "#4292c6",
+    "wrong: yes": "#993404",
+    "wrong: no": "#c4c4c4",
+}
+
+
+def square(value: Any, where: str, met: Met) -> list[str]:
+    """The shape of a square of answers, a line of 0 and 1 for each row of points."""
+    rows = list_of(text(), "height")(value, where, met)
+    for number, content in enumerate(rows):
+        list_of(one_of("0", "1"), "width")(list(content), f"{where}/{number}", met)
+    return rows
+
+
+@takes(
+    points=list_of(array(2), "points"),
+    labels=list_of(whole(0, 1), "points"),
+    columns=list_of(letters, "columns", most=MOST_PANELS),
+    rows=by_name(list_of(alone(array("height", "width")), "columns"), COLOURS),
+)
+def draw_two_tests(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """The task, and what every unit of two networks does on the square.
+
+    Numbers: `points`: [x1, x2] each; `labels`: 0 or 1 each; `columns`: names; `rows`: "A" and "B"
+    -> one 2-d image per column.
+    """
+    left, right = fig.subfigures(1, 2, width_ratios=[1, 2.45])
+    ax = left.subplots()
+    points, labels = np.array(numbers["points"]), np.array(numbers["labels"], bool)
+    for is_yes, marker, colour, name in (
+        (True, "o", "#4292c6", "yes"),
+        (False, "x", "#999999", "no"),
+    ):
+        chosen = points[labels == is_yes]
+        ax.plot(*chosen.T, marker, color=colour, markersize=2.5, markeredgewidth=0.8, label=name)
+    _frame(ax)
+    ax.set(title="The task", xlabel="x1", ylabel="x2", xticks=[-1, 0, 1], yticks=[-1, 0, 1])
+    left.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, markerscale=2)
+    right.suptitle("The output of every unit, over the same square", x=0.04, ha="left", fontsize=10)
+    rows = numbers["rows"]
+    limit = max(np.abs(images).max() for images in rows.values())
+    grid = right.add_gridspec(
+        len(rows) + 1, len(numbers["columns"]), height_ratios=[*(1 for _ in rows), 0.06]
+    )
+    axes = np.array(
+        [
+            [right.add_subplot(grid[row, column]) for column in range(len(numbers["columns"]))]
+            for row in range(len(rows))
+        ]
+    )
+    for row_axes, (name, images) in zip(axes, rows.items(), strict=True):
+        for ax, image in zip(row_axes, images, strict=True):
+            shown = _show(ax, image, cmap="PuOr_r", vmin=-limit, vmax=limit)
+        row_axes[0].set_ylabel(
+            name, rotation=0, ha="right", va="center", color=COLOURS[name], fontweight="bold"
+        )
+    for ax, column in zip(axes[0], numbers["columns"], strict=True):
+        ax.set_title(column, loc="center", fontsize=9)
+    for ax in axes[-1]:
+        ax.set_xlabel("x1", fontsize=9, labelpad=2)
+    for ax in axes[:, -1]:
+        ax.set_ylabel("x2", fontsize=9, labelpad=2)
+        ax.yaxis.set_label_position("right")
+    right.colorbar(
+        shown, cax=right.add_subplot(grid[-1, :]), orientation="horizontal", label="output"
+    )
+
+
+@takes(
+    lambdas=array("lambdas"),
+    measured=by_name(array("lambdas"), STYLES, names="measured"),
+    exact_lambdas=array("exact_lambdas"),
+    exact=by_name(array("exact_lambdas"), STYLES, names="measured"),
+    squared_distances=by_name(real(), STYLES, names="measured"),
+)
+def draw_error_curves(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """The error on the line to each permutation of B: measured points on an exact line.
+
+    Numbers: `lambdas` and `measured`: permutation -> fractions; `exact_lambdas` and `exact`
+    likewise, without the ends, where two of the curves jump; `squared_distances`: permutation ->
+    ||A - pi(B)||^2.
+    """
+    axes = fig.subplots(1, len(numbers["measured"]), sharey=True)
+    for ax, (name, measured) in zip(axes, numbers["measured"].items(), strict=True):
+        colour, marker = STYLES[name]
+        ax.axhline(0.25, color="#999999", linewidth=1, linestyle=":")
+        ax.plot(numbers["exact_lambdas"], numbers["exact"][name], color=colour, linewidth=1.2)
+        ax.plot(
+            numbers["lambdas"],
+            measured,
+            marker,
+            color=colour,
+            markersize=5,
+            markerfacecolor="white",
+            clip_on=False,
+            zorder=3,
+        )
+        ax.set_title(f"{name}\n‖A - π(B)‖² = {numbers['squared_distances'][name]:.0f}")
+        _label_line_ends(ax)
+    axes[0].set(ylabel="error (fraction of the square)", ylim=(0, 0.29))
+
+
+@takes(
+    lambdas=list_of(real(), "lambdas", most=MOST_PANELS),
+    truth=square,
+    panels=by_name(list_of(fields(yes=square, error=real()), "lambdas"), STYLES),
+)
+def draw_decision_regions(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """Where the network says yes, along the line to each permutation of B, under its exact error.
+
+    Numbers: `lambdas`; `truth`: where yes is right; `panels`: permutation -> for every lambda
+    {"yes", "error"}.
+    """
+    panels = numbers["panels"]
+    axes = fig.subplots(len(panels), len(numbers["lambdas"]), squeeze=False)
+    for row_axes, (name, row) in zip(axes, panels.items(), strict=True):
+        for ax, panel in zip(row_axes, row, strict=True):
+            _draw_outcomes(ax, numbers["truth"], panel["yes"])
+            ax.set_title(f"{panel['error']:.2f}", loc="center", fontsize=8, pad=2)
+        row_axes[0].set_ylabel(
+            name, rotation=0, ha="right", va="center", color=STYLES[name][0], fontweight="bold"
+        )
+    for ax, lam in zip(axes[-1], numbers["lambdas"], strict=True):
+        ax.set_xlabel(f"λ = {lam:.2g}")
+    title = "x1 to the right, x2 upwards; above each square its exact error"
+    fig.suptitle(title, x=0.01, ha="left", fontsize=10)
+    _outcome_legend(fig)
+
+
+@takes(
+    lambdas=array("lambdas"),
+    curves=by_name(array("lambdas"), STYLES, names="curves"),
+    ends=by_name(array(2), STYLES, names="curves"),
+    permutation=one_met("curves"),
+    lam=real(),
+    error=real(),
+    truth=square,
+    yes=square,
+)
+def draw_decision_walk(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """One network on one of the lines: its error among all errors, and where it says yes.
+
+    Numbers: `lambdas` and `curves`: permutation -> exact errors without the ends, where two of the
+    curves jump; `ends`: permutation -> errors of A and B themselves; `permutation`, `lam` and
+    `error`: the network shown; `truth` and `yes`: as in `draw_decision_regions`.
+    """
+    ax, region_ax = fig.subplots(1, 2, width_ratios=[1.5, 1])
+    chosen, lam = numbers["permutation"], numbers["lam"]
+    for name, errors in numbers["curves"].items():
+        if name != chosen:
+            ax.plot(numbers["lambdas"], errors, color="#cccccc", linewidth=1.2)
+    colour, marker = STYLES[chosen]
+    ax.plot(numbers["lambdas"], numbers["curves"][chosen], color=colour)
+    at_ends = {"markersize": 5, "markerfacecolor": "white", "clip_on": False, "zorder": 3}
+    ax.plot([0, 1], numbers["ends"][chosen], marker, color=colour, linestyle="none", **at_ends)
+    ax.plot(lam, numbers["error"], marker, color=colour, markersize=10, clip_on=False)
+    _label_line_ends(ax)
+    ax.set(title=f"{chosen}, λ = {lam:.2f}: error {numbers['error']:.3f}")
+    ax.set(ylabel="error (fraction of the square)", ylim=(0, 0.29))
+    _draw_outcomes(region_ax, numbers["truth"], numbers["yes"])
+    region_ax.set(title="where it says yes", xlabel="x1", ylabel="x2")
+    _outcome_legend(fig)
+
+
+@takes(lambdas=array("lambdas"), slopes=by_name(array("lambdas"), METHODS))
+def draw_slopes(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """The slope of linear networks on the line from A to pi(B), by who found pi.
+
+    Numbers: `lambdas`; `slopes`: method -> one slope per lambda.
+    """
+    ax = fig.subplots()
+    for method, slopes in numbers["slopes"].items():
+        colour, marker, style = METHODS[method]
+        ax.plot(numbers["lambdas"], slopes, style, marker=marker, color=colour, label=method)
+    _label_line_ends(ax)
+    ax.set(title="The function between two linear networks", ylabel="slope of f")
+    ax.set_ylim(bottom=0)
+    ax.legend(loc="lower right")
+
+
+@takes(barriers=by_name(array(least=0), METHODS))
+def draw_sorted_barriers(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """The barriers of many pairs of networks, sorted, by who found the permutation.
+
+    Numbers: `barriers`: method -> one barrier per pair, fractions.
+    """
+    ax = fig.subplots()
+    for method, barriers in numbers["barriers"].items():
+        colour, marker, style = METHODS[method]
+        ax.plot(
+            np.arange(1, len(barriers) + 1),
+            np.sort(barriers),
+            style,
+            marker=marker,
+            color=colour,
+            label=method,
+            linewidth=1,
+            markersize=5 if marker == "x" else 9,
+            markerfacecolor="none",
+        )
+    ax.set(
+        title="Barriers of trained pairs",
+        xlabel="pairs, sorted by barrier",
+        ylabel="error barrier (fraction)",
+    )
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    legend_below(fig, ax, most_columns=3)
+
+
+def _show(ax: Axes, image: Any, **options: Any) -> Any:
+    """An image of the square, its first row at the bottom."""
+    _frame(ax)
+    return ax.imshow(
+        image, origin="lower", extent=(-1, 1, -1, 1), interpolation="nearest", **options
+    )
+
+
+def _frame(ax: Axes) -> None:
+    ax.grid(visible=False)
+    ax.set(xlim=(-1, 1), ylim=(-1, 1), xticks=[], yticks=[], aspect="equal")
+    ax.spines[:].set_visible(True)
+    ax.spines[:].set(color="#999999", linewidth=0.8)
+
+
+def _draw_outcomes(ax: Axes, truth: Sequence[str], yes: Sequence[str]) -> None:
+    """The square in four colours, by what the network says and what is right."""
+    right, said = (np.array([list(row) for row in rows]) == "1" for rows in (truth, yes))
+    outcome = np.select([right & said, ~right & said, right & ~said], [1, 2, 3])
+    _show(ax, outcome, cmap=ListedColormap(list(OUTCOMES.values())), vmin=0, vmax=3)
+    ax.add_patch(Rectangle((-1, 0), 1, 1, fill=False, edgecolor="black", linewidth=1.2))
+
+
+def _outcome_legend(fig: Figure) -> None:
+    handles = [
+        Patch(facecolor=colour, edgecolor="#999999", label=name)
+        for name, colour in OUTCOMES.items()
+    ]
+    # Not another box among boxes: it is drawn over them.
+    label = "outlined: where yes is right"
+    outline = Line2D(
+        [], [], linestyle="none", marker="s", markersize=10, color="black", label=label
+    )
+    outline.set(markerfacecolor="none", markeredgewidth=1.2)
+    fig.legend(handles=[*handles, outline], loc="outside lower center", ncols=5)
+
+
+def _label_line_ends(ax: Axes) -> None:
+    """As elsewhere, but within the panel: several stand side by side."""
+    ax.set_xticks([0, 0.5, 1], ["Model A", "", "Model B"])
+    ax.set_xlim(-0.02, 1.02)
+    first, _, last = ax.get_xticklabels()
+    first.set_ha("left")
+    last.set_ha("right")

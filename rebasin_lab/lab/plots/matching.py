@@ -1,0 +1,353 @@
+"""Drawing what matchers see, how they climb, and what their answers are worth.
+
+Every matcher keeps one colour and one marker. Weight matching in all its forms is green, an open
+marker for less than the whole of it; what only serves as a control has no colour of its own.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from rebasin_lab.lab.plots import losses
+from rebasin_lab.lab.plots.legends import labelled_once, legend_below
+from rebasin_lab.lab.plots.results import COLOURS, label_line_ends
+from rebasin_lab.lab.plots.shapes import (
+    LOSS,
+    MOST_NAMES,
+    MOST_PANELS,
+    alone,
+    array,
+    by_name,
+    fields,
+    holed,
+    letters,
+    list_of,
+    one_of,
+    place_in,
+    real,
+    takes,
+    whole,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """How a method is drawn."""
+
+    label: str
+    colour: str
+    marker: str
+    is_open: bool = False
+
+    @property
+    def face(self) -> str:
+        """What its markers are filled with."""
+        return "none" if self.is_open else self.colour
+
+
+LOOKS = {
+    "weight": Look("weight matching", COLOURS["weight matching"], "^"),
+    "activation": Look("activation matching", "#56B4E9", "*"),
+    "straight_through": Look("straight-through", "#E69F00", "p"),
+    "combined": Look("weights and activations", "#000000", "D"),
+    "algorithm_1": Look("Algorithm 1", COLOURS["weight matching"], "^", is_open=True),
+    "one_sweep": Look("one sweep of it", COLOURS["weight matching"], "v", is_open=True),
+    "normalized": Look("weights, normalised", COLOURS["weight matching"], "<"),
+    "greedy": Look("greedy", "#CC79A7", "s"),
+    "steepest_descent": Look("steepest descent", "#000000", "x"),
+    "random": Look("random", COLOURS["naive"], "o", is_open=True),
+    "naive": Look("naive", COLOURS["naive"], "o"),
+}
+CHANGE = COLOURS["weight matching"]  # what a visit is about to change
+# Marks stay legible on dark cells.
+HALO = [patheffects.withStroke(linewidth=3, foreground="white")]
+
+
+@takes(
+    columns=list_of(letters, "columns", most=MOST_PANELS),
+    rows=list_of(
+        alone(fields(name=letters, images=list_of(array("height", "width"), "columns"))),
+        most=MOST_PANELS,
+    ),
+)
+def draw_similarity_views(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """How alike some units of A and of B look to several methods, at several stages.
+
+    Numbers: `columns`: stages; `rows`: list of {"name", "images"}, one matrix per stage, rows of
+    which are units of A.
+    """
+    axes = fig.subplots(len(numbers["rows"]), len(numbers["columns"]), squeeze=False)
+    for row_axes, row in zip(axes, numbers["rows"], strict=True):
+        limit = np.percentile(np.abs(row["images"]), 99)  # else one entry can outshine all others
+        for ax, image in zip(row_axes, row["images"], strict=True):
+            shown = show_matrix(ax, image, limit)
+        row_axes[0].set_ylabel("units of A")
+        fig.colorbar(shown, ax=row_axes, label=row["name"], extend="both")
+    for ax, name in zip(axes[0], numbers["columns"], strict=True):
+        ax.set_title(name)
+    for ax in axes[-1]:
+        ax.set_xlabel("units of B")
+
+
+@takes(
+    layers=list_of(
+        alone(fields(name=letters, matrix=array("units", "units"), limit=real(0))),
+        "layers",
+        most=MOST_PANELS,
+    ),
+    visited=place_in("layers"),
+    best=list_of(whole(), "best"),
+    gain=real(),
+    objective=array("objective"),
+    visit=place_in("objective"),
+)
+def draw_ascent_visit(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """One visit of Algorithm 1: the similarities of all layers, and the best pairing of one.
+
+    Numbers: `layers`: list of {"name", "matrix", "limit"}, rows are units of A and columns those of
+    B in their present order; `visited`: which of them; `best`: for each row its column; `gain`;
+    `visit`: how many came before; `objective`: before the first visit and after each of all.
+    """
+    layers, visited, objective = numbers["layers"], numbers["visited"], numbers["objective"]
+    *axes, curve_ax = fig.subplots(1, len(layers) + 1, width_ratios=[*[1] * len(layers), 1.25])
+    slots = np.arange(len(numbers["best"]))
+    for index, (ax, layer) in enumerate(zip(axes, layers, strict=True)):
+        is_visited = index == visited
+        show_matrix(ax, layer["matrix"], layer["limit"])
+        marks = {"markerfacecolor": "none", "path_effects": HALO}
+        ax.plot(slots, slots, "o", color="black", markersize=5, label="paired now", **marks)
+        if is_visited:
+            best = {"color": CHANGE, "markersize": 11, "markeredgewidth": 1.8}
+            ax.plot(numbers["best"], slots, "s", label="best pairing", **best, **marks)
+            ax.spines[:].set(color="black", linewidth=2)
+        text = f"{layer['name']}\n{'visited' if is_visited else ''}"
+        ax.set_title(text, fontweight="bold" if is_visited else "normal")
+        ax.set_xlabel("units of B")
+    axes[0].set_ylabel("units of A")
+    visit = numbers["visit"]
+    curve_ax.plot(objective, color="#bbbbbb", linewidth=1)
+    curve_ax.plot(objective[: visit + 1], color="black")
+    step = slice(visit, visit + 2)
+    curve_ax.plot(range(len(objective))[step], objective[step], color=CHANGE, linewidth=3)
+    curve_ax.plot(visit, objective[visit], "o", color="black")
+    curve_ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    curve_ax.set(title=f"inner product\nthis visit: +{numbers['gain']:.3f}", xlabel="visits")
+    legend_below(fig, axes[visited], most_columns=2)
+
+
+@takes(
+    searches=list_of(
+        alone(
+            fields(
+                method=one_of(*LOOKS),
+                visits=list_of(whole(), "visits"),
+                objective=array("visits"),
+            )
+        ),
+        most=MOST_NAMES,
+    ),
+    in_place=by_name(list_of(whole()), LOOKS),
+    chance=real(),
+)
+def draw_ascents(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """The objective of several searches, visit by visit, and how many units never moved.
+
+    Numbers: `searches`: list of {"method", "visits", "objective"}; `in_place`: method -> a number
+    of units per search; `chance`: how many are to be expected of a random permutation.
+    """
+    ax, place_ax = fig.subplots(1, 2, width_ratios=[1.7, 1])
+    for search in numbers["searches"]:
+        look = LOOKS[search["method"]]
+        is_whole = not look.is_open
+        ax.plot(
+            search["visits"],
+            search["objective"],
+            "-" if is_whole else "--",
+            marker=look.marker,
+            markersize=6 if is_whole else 3,
+            markerfacecolor=look.face,
+            color=look.colour,
+            linewidth=2 if is_whole else 0.8,
+            zorder=3 if is_whole else 2,
+            label=look.label,
+        )
+    highest = max(max(search["objective"]) for search in numbers["searches"])
+    lowest = min(search["objective"][0] for search in numbers["searches"])
+    # The first sweep is the bulk of the climb; what tells searches apart is its last fifth.
+    if highest > lowest:
+        ax.set_ylim(highest - 0.2 * (highest - lowest), highest + 0.01 * (highest - lowest))
+    ax.set(title="The last fifth of the climb", xlabel="visits of a layer")
+    ax.set_ylabel("inner product ⟨A, π(B)⟩")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(*labelled_once(ax), loc="lower right")
+    rows = np.arange(len(numbers["in_place"]))[::-1]
+    for row, (method, counts) in zip(rows, numbers["in_place"].items(), strict=True):
+        look = LOOKS[method]
+        marks = {"color": look.colour, "markerfacecolor": look.face, "clip_on": False}
+        place_ax.plot(counts, [row] * len(counts), look.marker, markersize=8, **marks)
+    place_ax.axvline(numbers["chance"], color="#999999", linestyle=":", linewidth=1)
+    place_ax.set_yticks(rows, [LOOKS[method].label for method in numbers["in_place"]])
+    place_ax.set(ylim=(-0.6, rows[0] + 0.6), xlabel="units (dotted: chance)")
+    place_ax.set_xlim(left=0)
+    place_ax.set_title("Units left in their slots")
+
+
+@takes(loss=holed("loss"))
+def draw_halfway(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """The lowest loss half-way that the straight-through estimator has met, epoch by epoch.
+
+    Numbers: `loss`: of weight matching, then of the best so far after every epoch, in nats unless
+    there is a `loss_name`; None where no loss was finite.
+    """
+    ax = fig.subplots()
+    loss, look = losses.values_of(numbers, "loss"), LOOKS["straight_through"]
+    start = LOOKS["weight"]
+    ax.plot(loss, color=look.colour, drawstyle="steps-post", label=look.label)
+    ax.axhline(loss[0], color=start.colour, linestyle="--", linewidth=1)
+    ax.plot(0, loss[0], start.marker, color=start.colour, markersize=9, label=start.label)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    label = losses.label_of("best train loss so far", numbers)
+    ax.set(title="Half-way between A and π(B)", xlabel="epochs", ylabel=label)
+    if not np.nanmin(loss, initial=0) < 0:
+        ax.set_ylim(0, 1.15 * np.nanmax(loss, initial=0) or 1.0)
+    ax.legend(loc="lower left")
+
+
+@takes(
+    curves=by_name(
+        alone(
+            fields(
+                lambdas=array("lambdas"),
+                train_loss=holed("lambdas"),
+                test_loss=holed("lambdas"),
+                **LOSS,
+            )
+        ),
+        LOOKS,
+    )
+)
+def draw_method_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """The loss on the line from A to pi(B), for each method's pi, as far as matched lines go.
+
+    Numbers: `curves`: method -> one `InterpolationCurve.as_numbers()`; one of "naive" leaves the
+    panel at its top.
+    """
+    axes = fig.subplots(1, 2)
+    for ax, split in zip(axes, ("train", "test"), strict=True):
+        losses_in_view, lowest = [], np.inf
+        for method, curve in numbers["curves"].items():
+            look, values = LOOKS[method], losses.values_of(curve, f"{split}_loss")
+            ax.plot(
+                curve["lambdas"],
+                values,
+                marker=look.marker,
+                markersize=6,
+                markerfacecolor=look.face,
+                color=look.colour,
+                linewidth=1.2,
+                label=look.label,
+            )
+            # Without any matched line, the naive one fills the panel.
+            finite = values[np.isfinite(values)].tolist()
+            lowest = min([lowest, *finite])
+            if method != "naive" or len(numbers["curves"]) == 1:
+                losses_in_view += finite
+        if losses_in_view:
+            margin = 0.15 * (max(losses_in_view) - lowest)
+            bottom = lowest - margin
+            ax.set_ylim(bottom if lowest < 0 else max(0, bottom), max(losses_in_view) + margin)
+        label_line_ends(ax)
+        ax.set_title(f"{split.capitalize()} loss")
+    axes[0].set_ylabel(losses.loss_label(*numbers["curves"].values()))
+    legend_below(fig, axes[0], most_columns=4)
+
+
+@takes(
+    methods=by_name(alone(fields(cosines=array("pairs"), barriers=array("pairs"))), LOOKS),
+    naive=array(),
+)
+def draw_matchers(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """Barriers of all matchers, against the cosine between A and pi(B).
+
+    Numbers: `methods`: method -> {"cosines", "barriers"}, one per pair; `naive`: naive barriers, in
+    nats like all of them, unless there is a `loss_name`.
+    """
+    ax = fig.subplots()
+    for method, values in numbers["methods"].items():
+        look = LOOKS[method]
+        ax.plot(
+            values["cosines"],
+            values["barriers"],
+            look.marker,
+            color=look.colour,
+            markerfacecolor=look.face,
+            markersize=10 if look.marker == "*" else 7,
+            label=look.label,
+        )
+    naive = np.mean(numbers["naive"])
+    ax.axhline(naive, color=LOOKS["naive"].colour, linestyle=":", linewidth=1)
+    ax.annotate(
+        "naive, mean",
+        (0.5, naive),
+        (0, -3),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        ha="center",
+        va="top",
+        fontsize=8,
+    )
+    ax.set(
+        title="Nearer, and lower?",
+        xlabel="cosine between A and π(B)",
+        ylabel=losses.label_of("train loss barrier", numbers),
+        yscale="log",
+    )
+    legend_below(fig, ax, most_columns=3)
+
+
+@takes(
+    widths=list_of(real(), "widths", most=MOST_PANELS),
+    barriers=by_name(list_of(array(), "widths"), LOOKS),
+)
+def draw_matchers_by_width(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """Barriers of all matchers on networks of several widths: a row each, a panel for each width.
+
+    Numbers: `widths`; `barriers`: method -> one list for each width, of train barriers in nats,
+    unless there is a `loss_name`, one for each pair.
+    """
+    methods = list(numbers["barriers"])
+    axes = fig.subplots(1, len(numbers["widths"]), sharex=True, sharey=True, squeeze=False)[0]
+    for index, (ax, width) in enumerate(zip(axes, numbers["widths"], strict=True)):
+        for row, method in enumerate(methods):
+            look, values = LOOKS[method], numbers["barriers"][method][index]
+            ax.plot(
+                values,
+                [row] * len(values),
+                look.marker,
+                color=look.colour,
+                markerfacecolor=look.face,
+                markersize=9 if look.marker == "*" else 6,
+                alpha=0.8,
+            )
+            ax.plot([np.mean(values)] * 2, [row - 0.35, row + 0.35], color=look.colour, linewidth=2)
+        ax.set(title=f"width {width}", xlabel=losses.label_of("train loss barrier", numbers))
+        ax.set_xscale("log", nonpositive="clip")  # what makes it worse, does so by far
+        ax.grid(axis="x", alpha=0.3)
+    axes[0].set_yticks(range(len(methods)), [LOOKS[method].label for method in methods])
+    axes[0].invert_yaxis()
+
+
+def show_matrix(ax: Axes, matrix: Any, limit: float) -> Any:
+    """A matrix in colours symmetric about zero, without ticks."""
+    ax.grid(visible=False)
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(True)
+    ax.spines[:].set(color="#999999", linewidth=0.8)
+    # An image of zeros would have no scale.
+    return ax.imshow(matrix, cmap="PuOr_r", vmin=-limit or -1, vmax=limit or 1)

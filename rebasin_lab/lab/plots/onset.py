@@ -1,0 +1,245 @@
+"""Drawing how barriers change: with the epochs of training, and with the width of the networks.
+
+Methods look as they do where matchers are compared. One thin line or small marker is one pair of
+networks, a thick line their mean; train is solid, test dashed. Barriers have a logarithmic axis,
+which ends at `FLOOR`: what lies below is drawn there.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from rebasin_lab.lab.plots import losses
+from rebasin_lab.lab.plots.legends import legend_below
+from rebasin_lab.lab.plots.matching import LOOKS, Look
+from rebasin_lab.lab.plots.results import CURVES
+from rebasin_lab.lab.plots.shapes import (
+    MOST_NAMES,
+    MOST_PANELS,
+    array,
+    by_name,
+    fields,
+    letters,
+    list_of,
+    or_none,
+    real,
+    takes,
+    whole,
+)
+
+METHODS = {
+    **{name: LOOKS[name] for name in ("naive", "random", "weight", "activation")},
+    "late": Look("permutation of the end", "#CC79A7", "D"),
+    "changes": Look("changes alone", "#E69F00", "s"),
+}
+STYLES = {"train": "-", "test": "--"}
+# Where there is one split only, styles tell methods apart.
+STROKES = {"late": "-.", "activation": "--", "changes": ":", "random": ":"}
+FLOOR = 1e-3  # nats
+LONG = 3  # handles in which a dashed line can be told from a solid one
+TICKS = (0, 1, 2, 5, 10, 20, 50, 100)  # epochs
+
+
+@takes(
+    epochs=list_of(whole(), "epochs"),
+    barriers=by_name(by_name(list_of(array("epochs")), STYLES, names="splits"), METHODS),
+    lines=list_of(
+        fields(title=letters, curves=by_name(CURVES, METHODS)), least=0, most=MOST_PANELS
+    ),
+    marked=or_none(real()),
+)
+def draw_onset(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """Barriers of pairs of networks by their epoch, and the lines at some epochs.
+
+    Numbers: `epochs`; `barriers`: method -> split -> for each pair one barrier an epoch, in nats,
+    unless there is a `loss_name`;
+    `lines`: list of {"title", "curves"}, the latter method -> `InterpolationCurve.as_numbers()` of
+    each pair, drawn for the splits of `barriers`; `marked`: an epoch to mark, or None.
+    """
+    lines, epochs = numbers["lines"], np.asarray(numbers["epochs"])
+    ratios = [1.6, *[1] * len(lines)]
+    ax, *line_axes = fig.subplots(1, len(ratios), width_ratios=ratios, squeeze=False)[0]
+    # On the axis of epochs, but not on the way: before training there is nothing to lose.
+    trained = epochs >= 1
+    for method, by_split in numbers["barriers"].items():
+        look = METHODS[method]
+        for split, barriers in by_split.items():
+            style = STYLES[split] if len(by_split) > 1 else STROKES.get(method, "-")
+            heights = np.maximum(barriers, FLOOR)
+            for height in heights if len(heights) > 1 else ():
+                thin = {"color": look.colour, "linewidth": 0.6, "alpha": 0.5}
+                ax.plot(epochs[trained], height[trained], style, **thin)
+            mean = heights.mean(axis=0)
+            label = f"{look.label}, {split}" if len(by_split) > 1 else look.label
+            marks = {"color": look.colour, "marker": look.marker, "markersize": 5}
+            ax.plot(epochs[trained], mean[trained], style, label=label, **marks)
+            ax.plot(epochs[~trained], mean[~trained], linestyle="none", **marks)
+    if numbers["marked"] is not None:
+        ax.axvline(numbers["marked"], color="black", linewidth=1, linestyle=":")
+    _label_epochs(ax, epochs)
+    splits = next(iter(numbers["barriers"].values()))
+    what = "loss" if len(splits) > 1 else f"{next(iter(splits))} loss"
+    label = losses.label_of(f"{what} barrier", numbers)
+    ax.set(title="Barrier by epoch", ylabel=label, yscale="log")
+    for line_ax, panel in zip(line_axes, lines, strict=True):
+        for method, curves in panel["curves"].items():
+            for split in splits:
+                style = STYLES[split] if len(splits) > 1 else STROKES.get(method, "-")
+                _draw_lines(line_ax, method, curves, f"{split}_loss", style=style)
+        of_panel = itertools.chain(*panel["curves"].values())
+        line_ax.set(title=panel["title"], ylabel=losses.loss_label(*of_panel))
+        losses.start_at_zero(line_ax)
+    legend_below(fig, ax, handlelength=LONG)
+
+
+@takes(curves=by_name(CURVES, METHODS), chance=real())
+def draw_untrained_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """Test loss and accuracy on the line between networks that were not trained yet.
+
+    Numbers: `curves`: method -> `InterpolationCurve.as_numbers()` of each pair; `chance`: the
+    accuracy of guessing.
+    """
+    loss_ax, accuracy_ax = fig.subplots(1, 2)
+    for method, curves in numbers["curves"].items():
+        style = STROKES.get(method, "-")
+        _draw_lines(loss_ax, method, curves, "test_loss", style=style)
+        _draw_lines(accuracy_ax, method, curves, "test_accuracy", style=style, scale=100)
+    accuracy_ax.axhline(100 * numbers["chance"], color="#999999", linestyle=":", linewidth=1)
+    label = losses.loss_label(*itertools.chain(*numbers["curves"].values()))
+    loss_ax.set(title="Test loss before any training", ylabel=label)
+    accuracy_ax.set(title="Test accuracy (dotted: chance)", ylabel="accuracy (%)")
+    accuracy_ax.set_ylim(bottom=0)
+    legend_below(fig, loss_ax, handlelength=LONG)
+
+
+@takes(
+    epochs=list_of(whole(), "epochs"),
+    shares=by_name(list_of(array("epochs"))),
+    chance=real(),
+    cosines=by_name(list_of(array("epochs")), METHODS),
+)
+def draw_partners(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """How many units have the partner that the end of training gives them, and how near B comes.
+
+    Numbers: `epochs`; `shares`: layer -> for each pair one fraction an epoch; `chance`: the
+    fraction to be expected of a random order; `cosines`: method -> for each pair the cosine between
+    A and pi(B), an epoch each.
+    """
+    share_ax, cosine_ax = fig.subplots(1, 2)
+    shades, epochs = ("#56B4E9", "#0072B2", "#000000"), numbers["epochs"]
+    for index, (layer, shares) in enumerate(numbers["shares"].items()):
+        marks = {"color": shades[index % 3], "marker": "osX"[index % 3], "markersize": 5}
+        share_ax.plot(epochs, 100 * np.mean(shares, axis=0), label=layer, **marks)
+    share_ax.axhline(100 * numbers["chance"], color="#999999", linestyle=":", linewidth=1)
+    share_ax.set(title="Units that have met their last partner", ylabel="units (%; dotted: chance)")
+    for method, cosines in numbers["cosines"].items():
+        look = METHODS[method]
+        marks = {"color": look.colour, "marker": look.marker, "markersize": 5}
+        cosine_ax.plot(epochs, np.mean(cosines, axis=0), label=look.label, **marks)
+    cosine_ax.set(title="How near B comes", ylabel="cosine between A and π(B)")
+    cosine_ax.set_ylim(bottom=0)
+    for ax in (share_ax, cosine_ax):
+        _label_epochs(ax, epochs)
+        ax.legend(loc="lower right" if ax is cosine_ax else "upper left")
+
+
+@takes(
+    widths=list_of(real(2.0**-30), "widths", most=MOST_NAMES),
+    names=list_of(letters, "widths"),
+    xlabel=letters,
+    barriers=by_name(list_of(array(least=0), "widths"), METHODS),
+    accuracies=list_of(array(least=0), "widths"),
+)
+def draw_widths(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """Train barriers by width, the share of them that matching leaves, and what networks are worth.
+
+    Numbers: `widths`; `names`: of these; `xlabel`; `barriers`: method -> for each width one train
+    barrier a pair, in nats; an empty list is a width at which a method was not tried; `accuracies`:
+    for each width the test accuracy of every network.
+    """
+    ax, share_ax, accuracy_ax = fig.subplots(1, 3, width_ratios=[1.3, 1, 1])
+    widths, barriers = numbers["widths"], numbers["barriers"]
+    for method, by_width in barriers.items():
+        _draw_by_width(ax, METHODS[method], widths, [np.maximum(b, FLOOR) for b in by_width])
+        if method not in ("naive", "random"):
+            before = zip(by_width, barriers["naive"], strict=True)
+            with np.errstate(divide="ignore", invalid="ignore"):  # nothing to take away: no share
+                shares = [100 * np.maximum(np.divide(*both), FLOOR) for both in before]
+            _draw_by_width(share_ax, METHODS[method], widths, shares)
+    percent = [100 * np.asarray(accuracies) for accuracies in numbers["accuracies"]]
+    _draw_by_width(accuracy_ax, Look("networks", "#0072B2", "s"), widths, percent)
+    label = losses.label_of("train loss barrier", numbers)
+    ax.set(title="Barrier by width", ylabel=label, yscale="log")
+    share_ax.set(title="Matched / naive", ylabel="barrier that is left (%)", yscale="log")
+    _label_plainly(share_ax)
+    accuracy_ax.set(title="The networks themselves", ylabel="test accuracy (%)")
+    for each in (ax, share_ax, accuracy_ax):
+        each.set_xscale("log", base=2)
+        each.set_xticks(widths, numbers["names"])
+        each.xaxis.set_minor_locator(NullLocator())
+        each.set_xlabel(numbers["xlabel"])
+    legend_below(fig, ax, handlelength=LONG)
+
+
+def _draw_by_width(
+    ax: Axes,
+    look: Look,
+    widths: Sequence[float | int],
+    values: Sequence[Sequence[float] | np.ndarray],
+) -> None:
+    """A marker for every value, and a line through the means."""
+    there = [(width, found) for width, found in zip(widths, values, strict=True) if len(found)]
+    marks = {"color": look.colour, "markerfacecolor": look.face}
+    # An open marker shows around one that lies in the same place.
+    marks["markersize"] = 9 if look.is_open else 5
+    for width, found in there:
+        ax.plot([width] * len(found), found, look.marker, alpha=0.7, **marks)
+    means = [np.mean(found) for _, found in there]
+    ax.plot([width for width, _ in there], means, color=look.colour)
+    # Only for the legend: what marks a pair, and the line if there is one.
+    style = look.marker + ("-" if len(there) > 1 else "")
+    ax.plot([], [], style, label=look.label, **marks)
+
+
+def _label_plainly(ax: Axes) -> None:
+    """Numbers that can be read, on a short logarithmic axis."""
+    low, high = ax.get_ylim()
+    ticks = [tick * 10.0**power for power in range(-3, 4) for tick in (1, 2, 5)]
+    ticks = [tick for tick in ticks if low <= tick <= high]
+    ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.yaxis.set_minor_locator(NullLocator())
+
+
+def _draw_lines(
+    ax: Axes,
+    method: str,
+    curves: Sequence[Mapping[str, Any]],
+    field: str,
+    *,
+    style: str = "-",
+    scale: float | int = 1,
+) -> None:
+    look, lambdas = METHODS[method], curves[0]["lambdas"]
+    values = scale * np.array([losses.values_of(curve, field) for curve in curves])
+    for line in values if len(values) > 1 else ():
+        ax.plot(lambdas, line, style, color=look.colour, linewidth=0.6, alpha=0.5)
+    marks = {"marker": look.marker, "markersize": 4, "markerfacecolor": look.face}
+    ax.plot(lambdas, values.mean(axis=0), style, color=look.colour, label=look.label, **marks)
+    ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["A", "", "0.5", "", "B"])
+    ax.set_xlim(-0.04, 1.04)
+
+
+def _label_epochs(ax: Axes, epochs: Sequence[int] | np.ndarray) -> None:
+    """A logarithmic axis, with room for epoch 0 if it is there."""
+    first, last = min(epochs), max(epochs)
+    ax.set_xscale("symlog", linthresh=1, linscale=0.4)
+    ticks = [tick for tick in TICKS if first <= tick and 1.4 * tick <= last]
+    ax.set_xticks([*ticks, last], [str(tick) for tick in (*ticks, last)])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlim(first - 0.2, 1.15 * last)
+    ax.set_xlabel("epoch")

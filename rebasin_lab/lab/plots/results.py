@@ -1,0 +1,383 @@
+"""Drawing results: curves, barriers, planes, counts, histories and weights.
+
+A, B, naive and permuted keep one colour everywhere, and a line style or marker besides.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from rebasin_lab.lab.plots import losses
+from rebasin_lab.lab.plots.legends import legend_below
+from rebasin_lab.lab.plots.shapes import (
+    LOSS,
+    MOST_NAMES,
+    MOST_PANELS,
+    alone,
+    array,
+    by_name,
+    fields,
+    flag,
+    holed,
+    letters,
+    list_of,
+    one_of,
+    optional,
+    pixels,
+    real,
+    takes,
+    tuple_of,
+    whole,
+)
+
+COLOURS = {
+    "A": "#0072B2",
+    "B": "#D55E00",
+    "naive": "#5A5A5A",
+    "weight matching": "#009E73",
+}
+MARKERS = {"A": "o", "B": "s"}
+PUBLISHED = {
+    "naive": (COLOURS["naive"], ":", "o"),
+    "weight matching": (COLOURS["weight matching"], "-", "^"),
+    "OT-Fusion": ("#CC79A7", "--", "s"),
+}
+NUM_LEVELS = 21  # colours of another loss
+CONTOUR_STEP = 0.05  # nats between two colours of a loss contour, unless that makes more
+MOST_LEVELS = 400  # than these
+METRICS = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
+BAR_COLOURS = {"paper": "#56B4E9", "exact": "#009E73", "other": "#999999"}
+# Of several lines over the same lambdas, an `InterpolationCurve.as_numbers()` each.
+CURVE = {"lambdas": array("lambdas"), **dict.fromkeys(METRICS, holed("lambdas")), **LOSS}
+CURVES = alone(list_of(fields(**CURVE), most=MOST_NAMES))
+
+
+@takes(curves=by_name(CURVES, COLOURS))
+def draw_interpolation(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """Loss and accuracy on the line from A to B, one thin line per pair and their mean.
+
+    Numbers: `curves`: method -> list of `InterpolationCurve.as_numbers()`, one per pair. Without
+    any accuracy there is one panel.
+    """
+    all_curves = list(itertools.chain(*numbers["curves"].values()))
+    fields = ("train_accuracy", "test_accuracy")
+    num_panels = 1 + any(losses.has_values(all_curves, field) for field in fields)
+    axes = fig.subplots(1, num_panels, squeeze=False)[0]
+    loss_ax = axes[0]
+    for metric, ax, scale in zip(("loss", "accuracy"), axes, (1.0, 100.0), strict=False):
+        for method, curves in numbers["curves"].items():
+            for split, style in (("train", "-"), ("test", "--")):
+                field = f"{split}_{metric}"
+                _mean_and_pairs(ax, curves, field, scale, style, method, f"{method}, {split}")
+        label_line_ends(ax)
+    loss_ax.set(
+        title="Loss on the line between two networks", ylabel=losses.loss_label(*all_curves)
+    )
+    for ax in axes[1:]:
+        ax.set(title="Accuracy on the same line", ylabel="accuracy (%)")
+    legend_below(fig, loss_ax)
+
+
+@takes(
+    lambdas=array("lambdas"),
+    panels=by_name(by_name(array("lambdas"), PUBLISHED), most=MOST_PANELS),
+)
+def draw_published(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """Curves of several methods, one panel a metric, as somebody else published them.
+
+    Numbers: `lambdas`; `panels`: metric ("loss", else an accuracy in %) -> method -> values.
+    """
+    panels = numbers["panels"]
+    for ax, (metric, curves) in zip(fig.subplots(1, len(panels)), panels.items(), strict=True):
+        for method, values in curves.items():
+            colour, style, marker = PUBLISHED[method]
+            ax.plot(numbers["lambdas"], values, style, color=colour, marker=marker, ms=4)
+        label_line_ends(ax)
+        is_loss = metric == "loss"
+        ax.set(
+            title="Loss" if is_loss else f"{metric.capitalize()} accuracy",
+            ylabel="cross-entropy (nats)" if is_loss else "accuracy (%)",
+        )
+    handles = [
+        Line2D([], [], color=colour, linestyle=style, marker=marker, ms=4, label=method)
+        for method, (colour, style, marker) in PUBLISHED.items()
+    ]
+    fig.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+
+
+@takes(
+    pairs=list_of(letters, "pairs", most=MOST_NAMES),
+    naive=array("pairs"),
+    permuted=array("pairs"),
+    floor=real(1e-30),
+)
+def draw_barriers(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """The train-loss barrier of every pair before and after matching, on a logarithmic axis.
+
+    Numbers: `pairs`: names; `naive` and `permuted`: one barrier per pair, in nats unless there is a
+    `loss_name`; `floor`: the value below which a barrier is drawn at the floor.
+    """
+    ax = fig.subplots()
+    positions = np.arange(len(numbers["pairs"]))
+    floor = numbers["floor"]
+    for method, key, marker in (("naive", "naive", "o"), ("weight matching", "permuted", "^")):
+        heights = np.maximum(numbers[key], floor)
+        ax.plot(positions, heights, marker, color=COLOURS[method], label=method, markersize=9)
+    for position, before, after in zip(
+        positions, numbers["naive"], numbers["permuted"], strict=True
+    ):
+        ax.annotate(
+            "",
+            (position, max(after, floor) * 1.3),
+            (position, before / 1.2),
+            arrowprops={"arrowstyle": "->", "color": "#999999"},
+        )
+    ax.set_yscale("log")
+    ax.set_xticks(positions, numbers["pairs"])
+    ax.margins(x=0.3)
+    label = losses.label_of("train loss barrier", numbers)
+    ax.set(title="Barrier before and after matching", ylabel=label)
+    legend_below(fig, ax)
+
+
+@takes(
+    x=array("x", least=2),
+    y=array("y", least=2),
+    loss=holed("y", "x"),
+    models=fields(A=array(2), B=array(2), C=array(2)),
+    cap=real(),
+)
+def draw_contour(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """The test loss on the plane through A, B and pi(B).
+
+    Numbers: `LossContour.as_numbers()` and `cap`, the loss at which colours stop. Colours are steps
+    of 0.05 nats from 0; those of another loss span what there is below the cap.
+    """
+    ax = fig.subplots()
+    cap = numbers["cap"]
+    loss = np.minimum(losses.values_of(numbers, "loss"), cap)
+    lowest = np.nanmin(loss, initial=cap)
+    if cap >= CONTOUR_STEP and lowest >= 0 and not numbers.get("loss_name"):
+        step = max(CONTOUR_STEP, cap / MOST_LEVELS)
+        levels = np.arange(0, cap + step / 2, step)
+    else:  # of a scale that is not known
+        bottom = lowest if lowest < cap else cap - 1
+        levels = np.linspace(bottom, cap, NUM_LEVELS)
+    filled = ax.contourf(numbers["x"], numbers["y"], loss, levels, cmap="viridis_r")
+    ax.contour(numbers["x"], numbers["y"], loss, levels, colors="white", linewidths=0.3)
+    points = numbers["models"]
+    for name, target, method in (("B", "A", "naive"), ("C", "A", "weight matching")):
+        xs, ys = zip(points[target], points[name], strict=True)
+        ax.plot(xs, ys, "--" if method == "naive" else "-", color="black", label=method)
+    for name, label in (("A", "A"), ("B", "B"), ("C", "π(B)")):
+        ax.plot(*points[name], "o", color="white", markeredgecolor="black", markersize=8)
+        ax.annotate(
+            label,
+            points[name],
+            (0, 9),
+            textcoords="offset points",
+            ha="center",
+            fontweight="bold",
+            bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.8},
+        )
+    ax.grid(visible=False)
+    ax.set_aspect("equal")
+    ax.set(
+        title="Test loss on the plane through A, B and π(B)",
+        xlabel="along B - A (units of ‖B - A‖)",
+        ylabel="across",
+    )
+    ax.legend(loc="lower right", frameon=True)
+    label = f"{losses.loss_label(numbers)}, capped at {numbers['cap']:g}"
+    fig.colorbar(filled, ax=ax, label=label, ticks=levels[::2])
+
+
+@takes(images=list_of(pixels, "images", most=MOST_PANELS), labels=list_of(letters, "images"))
+def draw_samples(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """Images of a data set, each under the name of its class.
+
+    Numbers: `images`: H x W (dark on light) or H x W x 3, from 0 to 1; `labels`: one per image.
+    """
+    axes = fig.subplots(1, len(numbers["images"]), squeeze=False)[0]
+    for ax, image, label in zip(axes, numbers["images"], numbers["labels"], strict=True):
+        ax.imshow(image, cmap="gray_r", vmin=0, vmax=1)  # a colour image has no use for either
+        ax.axis("off")
+        ax.set_title(label, loc="center", fontsize=9)
+
+
+@takes(histories=by_name(alone(fields(**dict.fromkeys(METRICS, array("epochs")))), MARKERS))
+def draw_history(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """Test loss and accuracy of networks A and B while they train.
+
+    Numbers: `histories`: name -> a training history.
+    """
+    loss_ax, accuracy_ax = fig.subplots(1, 2)
+    for metric, ax, scale in (("loss", loss_ax, 1.0), ("accuracy", accuracy_ax, 100.0)):
+        for name, history in numbers["histories"].items():
+            for split, style in (("train", "-"), ("test", "--")):
+                values = scale * np.asarray(history[f"{split}_{metric}"])
+                epochs = np.arange(1, values.size + 1)
+                marks = {
+                    "marker": MARKERS[name],
+                    "markersize": 4,
+                    "markevery": values.size // 8 + 1,
+                }
+                look = {"color": COLOURS[name], **marks}
+                ax.plot(epochs, values, style, label=f"{name}, {split}", **look)
+        ax.set_xlabel("epoch")
+    loss_ax.set(title="Loss while training", ylabel="cross-entropy (nats)", yscale="log")
+    accuracy_ax.set(title="Accuracy while training", ylabel="accuracy (%)")
+    loss_ax.legend()
+
+
+@takes(
+    slots=list_of(whole(), "slots", most=MOST_PANELS),
+    rows=by_name(list_of(alone(array("height", "width")), "slots"), most=MOST_PANELS),
+)
+def draw_units(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """First-layer weights as images: the same slots in A, in B and in the permuted B.
+
+    Numbers: `rows`: row name -> list of 2-d images, one per unit; `slots`: the unit numbers.
+    """
+    rows = numbers["rows"]
+    limit = max(np.abs(images).max() for images in rows.values())
+    axes = fig.subplots(len(rows), len(numbers["slots"]), squeeze=False)
+    for row_axes, (name, images) in zip(axes, rows.items(), strict=True):
+        for ax, image in zip(row_axes, images, strict=True):
+            ax.imshow(image, cmap="RdBu_r", vmin=-limit, vmax=limit)
+            ax.set(xticks=[], yticks=[])
+            ax.grid(visible=False)
+            ax.spines[:].set_visible(False)
+        row_axes[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    for ax, slot in zip(axes[0], numbers["slots"], strict=True):
+        ax.set_title(f"slot {slot}", loc="center", fontsize=8)
+
+
+@takes(bars=list_of(fields(name=letters, log10=real(), kind=one_of(*BAR_COLOURS)), most=MOST_NAMES))
+def draw_symmetry_counts(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """How many permutations keep a network's function, on a doubly logarithmic scale.
+
+    Numbers: `bars`: list of {"name", "log10", "kind"} with kind "paper", "exact" or "other".
+    """
+    ax = fig.subplots()
+    bars = numbers["bars"]
+    positions = np.arange(len(bars))[::-1]
+    ax.barh(
+        positions,
+        [bar["log10"] for bar in bars],
+        color=[BAR_COLOURS[bar["kind"]] for bar in bars],
+        hatch=["//" if bar["kind"] == "paper" else "" for bar in bars],
+        edgecolor="white",
+    )
+    for position, bar in zip(positions, bars, strict=True):
+        ax.annotate(
+            f"$10^{{{round(bar['log10'])}}}$",
+            (bar["log10"], position),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+        )
+    ax.set_yticks(positions, [bar["name"] for bar in bars])
+    ax.set_xscale("log")
+    ax.set_xlim(10, 4e5)
+    ax.grid(visible=False)
+    ax.set(xlabel="digits in the number of symmetries (log scale)")
+
+
+@takes(
+    objectives=by_name(array()),
+    visits_per_sweep=whole(1),
+    first_visit=optional(whole()),
+)
+def draw_objective(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """<A, pi(B)>, visit by visit.
+
+    Numbers: `objectives`: name -> history; `visits_per_sweep`; `first_visit`: where in a history
+    the first sweep begins (0 if it is not there).
+    """
+    ax = fig.subplots()
+    for (name, history), marker in zip(numbers["objectives"].items(), itertools.cycle("osX^Dv")):
+        ax.plot(history, "-", marker=marker, markersize=4, label=name)
+    longest = max(map(len, numbers["objectives"].values()))
+    for sweep in range(numbers.get("first_visit", 0), longest, numbers["visits_per_sweep"]):
+        ax.axvline(sweep, color="#cccccc", linewidth=0.6, zorder=0)
+    ax.set(
+        title="The objective of weight matching",
+        xlabel="visits of a layer (a grey line per sweep)",
+        ylabel="inner product ⟨A, π(B)⟩",
+    )
+    ax.legend()
+
+
+@takes(
+    curves=by_name(
+        alone(fields(lambdas=array("lambdas"), test_loss=holed("lambdas"), **LOSS)), COLOURS
+    ),
+    lam=real(),
+    images=list_of(alone(array("height", "width")), "images", most=MOST_PANELS),
+    answers=by_name(list_of(tuple_of(letters, flag), "images"), COLOURS),
+)
+def draw_line_position(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """Where a merged model stands on the line, and what it answers to some test images.
+
+    Numbers: `curves`: method -> one curve; `lam`; `images`: 2-d images; `answers`: method -> one
+    (class name, right or wrong) per image.
+    """
+    top, bottom = fig.subfigures(2, 1, height_ratios=[1.5, 1])
+    ax = top.subplots()
+    for method, curve in numbers["curves"].items():
+        values = losses.values_of(curve, "test_loss")
+        loss = np.interp(numbers["lam"], curve["lambdas"], values)
+        ax.plot(curve["lambdas"], values, color=COLOURS[method], label=method)
+        ax.plot(numbers["lam"], loss, "o", color=COLOURS[method], markersize=9)
+    label_line_ends(ax)
+    label = losses.label_of("test loss", *numbers["curves"].values())
+    ax.set(title=f"λ = {numbers['lam']:.2f}", ylabel=label)
+    ax.legend(loc="upper right")
+    answers = numbers["answers"]
+    axes = bottom.subplots(1, len(numbers["images"]), squeeze=False)[0]
+    for index, (image_ax, image) in enumerate(zip(axes, numbers["images"], strict=True)):
+        image_ax.imshow(image, cmap="gray_r")
+        image_ax.axis("off")
+        for line, (method, labels) in enumerate(answers.items()):
+            name, right = labels[index]
+            image_ax.text(
+                0.5,
+                -0.25 - 0.32 * line,
+                name if right else f"{name} ✗",
+                color=COLOURS[method],
+                transform=image_ax.transAxes,
+                ha="center",
+                fontweight="normal" if right else "bold",
+            )
+
+
+def _mean_and_pairs(
+    ax: Axes,
+    curves: Sequence[Mapping[str, Any]],
+    field: str,
+    scale: float,
+    style: str,
+    method: str,
+    label: str,
+) -> None:
+    if not losses.has_values(curves, field):
+        return
+    lambdas = curves[0]["lambdas"]
+    values = scale * np.array([losses.values_of(curve, field) for curve in curves])
+    colour = COLOURS[method]
+    if len(curves) > 1:
+        for line in values:
+            ax.plot(lambdas, line, style, color=colour, linewidth=0.6, alpha=0.5)
+    ax.plot(lambdas, values.mean(axis=0), style, color=colour, label=label)
+
+
+def label_line_ends(ax: Axes) -> None:
+    """The axis of lambda, from model A to model B."""
+    ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["Model A", "", "0.5", "", "Model B"])
+    ax.set_xlim(-0.02, 1.02)

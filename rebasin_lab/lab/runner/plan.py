@@ -1,0 +1,285 @@
+"""What a run will do: a request checked as far as it can be without running it.
+
+A parameter no notebook has (papermill only warns of it), an unknown profile, missing data: all of
+that is said before anything runs.
+"""
+
+import ast
+import dataclasses
+import hashlib
+import json
+import numbers
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import papermill
+import yaml
+
+from rebasin_lab import checks, datasets, paths
+from rebasin_lab.lab import execution, figures
+from rebasin_lab.paper import experiments, sweeps
+
+# Set by the runner, not by the user, or through options of their own.
+RESERVED_PARAMETERS = ("profile", "settings", "run_dir", "figures_dir", "interactive", "num_jobs")
+
+_TYPES = {"bool": bool, "int": int, "float": float, "str": str}
+
+# That a notebook may take, by profile, unless told otherwise: several times what the longest one
+# takes on two slow cores (quick: minutes, laptop: an hour), and a week for the paper's sizes, since
+# GPUs differ. What waits for ever is to end; what is slow is not.
+MINUTES = {"quick": 60.0, "laptop": 360.0, "paper": 7 * 24 * 60.0}
+_MOST_MINUTES = 366 * 24 * 60
+
+_EXPONENT = re.compile(r"[-+]?[\d.]+[eE][-+]?\d+")
+_NO_YAML_1_2 = re.compile(r"[-+]?(0\d|\d+:)[\d:._]*")  # octal and base 60, for version 1.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a run will do; made by `plan_run`.
+
+    Attributes:
+        notebooks: in order, each with the names of its parameters.
+        profile: single settings included.
+        parameters: the settings that are not as the profile and the notebooks have them.
+        dataset: name, title and digest of the data.
+        run_dir: where everything goes but figures.
+        figures_dir: where figures go.
+        num_jobs: processes that notebooks may train in; None is as they have it.
+        timeout: minutes that each notebook may take.
+    """
+
+    notebooks: Mapping[Path, frozenset[str]]
+    profile: experiments.Profile
+    parameters: Mapping[str, Any]
+    dataset: Mapping[str, str]
+    run_dir: Path
+    figures_dir: Path
+    num_jobs: int | None = None
+    timeout: float = MINUTES["quick"]
+
+    @property
+    def title(self) -> str:
+        """The run in a line: profile, data, networks, pairs, and what was changed."""
+        changes = "".join(f", {name}={value}" for name, value in self.parameters.items())
+        return (
+            f"{self.profile.name} profile{changes}: {self.dataset['title']}, "
+            f"{self.profile.networks}, {self.profile.num_pairs} pairs"
+        )
+
+    def changes(self, notebook: Path) -> dict[str, Any]:
+        """The changed settings that reach one of the notebooks; its claims are judged without any.
+
+        Of a profile all fields do, where the notebook has the parameter `settings` for them.
+        """
+        known = self.notebooks[notebook]
+        return {
+            name: value
+            for name, value in self.parameters.items()
+            if name in known or (name in experiments.FIELDS and "settings" in known)
+        }
+
+    def parameters_of(self, notebook: Path) -> dict[str, Any]:
+        """What one of the notebooks is run with."""
+        known, changes = self.notebooks[notebook], self.changes(notebook)
+        others = {name: value for name, value in changes.items() if name not in known}
+        jobs = {"num_jobs": self.num_jobs} if self.num_jobs and "num_jobs" in known else {}
+        return {
+            **{name: value for name, value in changes.items() if name in known},
+            **({"settings": json.dumps(others)} if others else {}),
+            **jobs,
+            "profile": self.profile.name,
+            "run_dir": str(self.run_dir),
+            "figures_dir": str(self.figures_dir),
+            "interactive": False,
+        }
+
+
+@checks.arguments
+def notebook_sequence(only: Sequence[str] = ()) -> list[Path]:
+    """The numbered notebooks in order, or those whose names start with one of `only`.
+
+    Raises:
+        ValueError: if one of `only` fits none.
+        FileNotFoundError: if there are no notebooks at all.
+    """
+    every = sorted(paths.notebooks_dir().glob("[0-9][0-9]_*.ipynb"))
+    if not every:
+        raise FileNotFoundError(
+            f"There are no notebooks in '{paths.notebooks_dir()}'. Run this from a checkout of the "
+            "repository (git clone, then make reproduce)."
+        )
+    starts = (only,) if isinstance(only, str) else tuple(only)
+    for start in starts:
+        if not start or not any(path.stem.startswith(start) for path in every):
+            names = ", ".join(path.stem for path in every)
+            raise ValueError(
+                f"Expected the start of a notebook's name ({names}); got {checks.shortened(start)}."
+            )
+    return [path for path in every if not starts or path.stem.startswith(starts)]
+
+
+@checks.arguments
+def plan_run(
+    *,
+    profile: str = "quick",
+    parameters: Mapping[str, Any] | None = None,
+    only: Sequence[str] = (),
+    run_name: str | None = None,
+    figures_dir: str | os.PathLike[str] | None = None,
+    num_jobs: int | None = None,
+    timeout: int | float | None = None,
+) -> Plan:
+    """Check a request as far as it can be checked without running it.
+
+    Args:
+        profile: "quick", "laptop" or "paper".
+        parameters: values for the notebooks' parameters, and for fields of the profile. One that
+            is as the profile or the notebooks have it is no change.
+        only: starts of notebook names; all of them if empty.
+        run_name: the folder under `runs/`, a name as `paths.run_dir` takes it. By default it tells
+            profile and changed settings, so that other settings have another folder, and ends in
+            "-partial" if it is not the whole sequence.
+        figures_dir: where figures go; by default the run's own folder.
+        num_jobs: processes to train in, for notebooks with a parameter `num_jobs`. It changes no
+            result, so it is no changed setting.
+        timeout: minutes that each notebook may take, then it is stopped and has failed; by default
+            as `MINUTES` has it for the profile. It is no changed setting either.
+
+    Raises:
+        ValueError: for an unknown profile, notebook or parameter, a wrong value, name or folder.
+        OSError: if the profile's data set is not to be had.
+    """
+    if num_jobs is not None:
+        sweeps.check_num_jobs(num_jobs)
+    if timeout is not None:
+        _check_timeout(timeout)
+    experiments.get_profile(profile)
+    for path in notebook_sequence(only):
+        execution.read_notebook(path)
+    cells = {path: papermill.inspect_notebook(path) for path in notebook_sequence(only)}
+    changed = _changed(cells, profile, parameters or {})
+    chosen = experiments.get_profile(
+        profile, **{name: value for name, value in changed.items() if name in experiments.FIELDS}
+    )
+    if changed.get("trial"):
+        chosen = experiments.trial_profile(chosen)
+    run_dir = paths.run_dir(_default_name(profile, changed, only) if run_name is None else run_name)
+    data = datasets.load_dataset(chosen.dataset, progress=True)
+    if chosen.batch_size > len(data.train_labels):
+        raise ValueError(
+            f"Expected batch_size to be at most {len(data.train_labels)}, the training images of "
+            f"{data.title}; got {chosen.batch_size}. Lower it."
+        )
+    return Plan(
+        notebooks={path: frozenset(cell) for path, cell in cells.items()},
+        profile=chosen,
+        parameters=changed,
+        dataset=figures.describe_dataset(data),
+        run_dir=run_dir,
+        figures_dir=paths.unlinked(run_dir / "figures")
+        if figures_dir is None
+        else paths.checked_output(figures_dir, "--figures"),
+        num_jobs=num_jobs,
+        timeout=float(MINUTES[profile] if timeout is None else timeout),
+    )
+
+
+def _check_timeout(timeout: int | float) -> None:
+    is_number = isinstance(timeout, numbers.Real) and not isinstance(timeout, bool)
+    if not (is_number and 0 < timeout <= _MOST_MINUTES):
+        raise ValueError(
+            f"Expected timeout to be minutes, above 0 and up to {_MOST_MINUTES:,} (a year); got "
+            f"{checks.shortened(timeout)}."
+        )
+
+
+def _changed(
+    cells: Mapping[Path, Mapping[str, Any]], profile: str, parameters: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Those parameters that are not as they stand, checked, with values of the right type."""
+    found = {name: cell for each in cells.values() for name, cell in each.items()}
+    own = {name: cell for name, cell in found.items() if name not in RESERVED_PARAMETERS}
+    fields = experiments.FIELDS if "settings" in found else {}
+    changed = {}
+    for name, value in parameters.items():
+        if name not in own and name not in fields:
+            options = {"num_jobs": "--jobs", "profile": "--profile", "figures_dir": "--figures"}
+            options["run_dir"] = "--run"
+            advice = f". Use {options[name]} for it" if name in options else ""
+            near = advice or checks.near_matches(name, {**own, **fields})
+            raise ValueError(
+                f"Expected a parameter of the chosen notebooks ({', '.join(sorted(own))}) or a "
+                f"field of the profile ({', '.join(sorted(fields))}); got "
+                f"{checks.shortened(name)}{near}."
+            )
+        if name in experiments.FIELDS:
+            # A notebook's cell says of 0 and "" that they are the profile's own.
+            if name in own and experiments.leaves_as_it_is(name, value):
+                continue
+            as_it_stands = getattr(experiments.PROFILES[profile], name)
+            value = experiments.check_field(name, value)
+        else:
+            as_it_stands = ast.literal_eval(own[name]["default"])
+            kind = _TYPES[own[name]["inferred_type_name"]]
+            least = 1 if kind in (int, float) and as_it_stands > 0 else 0
+            value = experiments.check_value(name, value, kind, least=least)
+        if value != as_it_stands:
+            changed[name] = value
+    return changed
+
+
+def _default_name(profile: str, changed: Mapping[str, Any], only: Sequence[str]) -> str:
+    """A name for the run of these settings: readable, and another one for others."""
+    name = profile
+    if changed:
+        content = json.dumps(changed, sort_keys=True)
+        words = [key if value is True else f"{key}-{value}" for key, value in changed.items()]
+        slug = re.sub("[^A-Za-z0-9]+", "-", "-".join(sorted(words))).strip("-")[:40].strip("-")
+        name += f"-{slug}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+    return f"{name}-partial" if only else name
+
+
+@checks.arguments
+def parse_parameter(text: str) -> tuple[str, Any]:
+    """`name=value` with the value read as YAML, so that 3, 1e-3, true and [1, 2] have their types.
+
+    Raises:
+        ValueError: if there is no `=`, or the value is no YAML.
+    """
+    name, separator, value = text.partition("=")
+    if not separator or not name.strip():
+        raise ValueError(f"Expected a parameter as name=value; got {checks.shortened(text)}.")
+    name = name.strip()
+    if _NO_YAML_1_2.fullmatch(value.strip()):
+        return name, value
+    try:
+        parsed = yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"Expected a value in {checks.shortened(text)}; it cannot be read: {reason[:200]}."
+        ) from error
+    # YAML 1.1 takes 1e-3, without a point, for a word.
+    if isinstance(parsed, str) and _EXPONENT.fullmatch(parsed):
+        parsed = float(parsed)
+    return name, parsed
+
+
+@checks.arguments
+def parse_parameters(texts: Sequence[str]) -> dict[str, Any]:
+    """All of several `name=value`.
+
+    Raises:
+        ValueError: if one cannot be read, or a name is given twice.
+    """
+    parsed: dict[str, Any] = {}
+    for text in texts:
+        name, value = parse_parameter(text)
+        if name in parsed:
+            raise ValueError(f"Expected each parameter once; got {name} twice. Leave one out.")
+        parsed[name] = value
+    return parsed

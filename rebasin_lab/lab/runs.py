@@ -1,0 +1,380 @@
+"""What a notebook's first cell opens: one handle on its profile, networks, figures and claims.
+
+    run = rl.open_run("04_loss_landscapes", profile=profile, run_dir=run_dir, interactive=...)
+
+Headless and in JupyterLab a notebook makes the same calls; only the place of its claims (a run's
+folder) and the look of its progress bars differ.
+"""
+
+import dataclasses
+import json
+import os
+import platform
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from IPython.display import HTML, display
+
+from rebasin_lab import bounded_json, checks, datasets, models, paths, progress, pytrees, texts
+from rebasin_lab.lab import figures
+from rebasin_lab.paper import claims, experiments, sweeps
+
+MOST_CLAIMS_BYTES = 10_000_000
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """A notebook at work; made by `open_run`.
+
+    Attributes:
+        notebook: the notebook's name, without ending.
+        profile: the profile, overrides included.
+        data: the data set of the profile.
+        model: the architecture of the profile.
+        run_dir: where this run keeps its claims.
+        figures_dir: where figures go.
+        interactive: False when nobody watches.
+        changed: whether any setting is not the profile's own: then no claim is judged.
+        trial: whether everything is cut down to a few steps on tiny data.
+        num_jobs: processes that train at once.
+        networks: networks used so far, by seed.
+        results: claims measured so far.
+    """
+
+    notebook: str
+    profile: experiments.Profile
+    data: datasets.Dataset
+    model: models.Model
+    run_dir: Path
+    figures_dir: Path
+    interactive: bool
+    changed: bool = False
+    trial: bool = False
+    num_jobs: int = 1
+    networks: dict[int, experiments.Trained] = dataclasses.field(default_factory=dict)
+    results: dict[str, claims.ClaimResult] = dataclasses.field(default_factory=dict)
+
+    @checks.arguments
+    def trained(self, seed: checks.Seed) -> experiments.Trained:
+        """The profile's network with this seed: restored if stored, else trained."""
+        experiment = self.profile.experiment(seed=seed)
+        self.networks[seed] = experiments.trained(
+            experiment, data=self.data, style=self.progress_style
+        )
+        return self.networks[seed]
+
+    @checks.arguments
+    def trained_all(self, seeds: Sequence[checks.Seed]) -> dict[int, experiments.Trained]:
+        """The profile's networks with these seeds, those that are not stored yet trained first."""
+        if self.num_jobs == 1:  # here, with the data that is loaded already
+            return {seed: self.trained(seed) for seed in seeds}
+        wanted = [self.profile.experiment(seed=seed) for seed in seeds]
+        found = dict(zip(seeds, self.train_all(wanted), strict=True))
+        self.networks.update(found)
+        return found
+
+    @checks.arguments
+    def experiment(self, wanted: experiments.Experiment) -> experiments.Experiment:
+        """An experiment of the notebook's own, cut down if this is a trial."""
+        return experiments.trial_experiment(wanted) if self.trial else wanted
+
+    @checks.arguments
+    def family(
+        self, wanted: experiments.ConvolutionalFamily | None
+    ) -> experiments.ConvolutionalFamily | None:
+        """A family of convolutional networks, likewise; None stays None."""
+        return experiments.trial_family(wanted) if self.trial and wanted else wanted
+
+    @checks.arguments
+    def train_all(self, wanted: Sequence[experiments.Experiment]) -> list[experiments.Trained]:
+        """The networks of many experiments, those that are not stored yet trained first."""
+        return sweeps.train_all(wanted, num_jobs=self.num_jobs, style=self.progress_style)
+
+    @property
+    def progress_style(self) -> progress.Style:
+        """How to show progress here."""
+        return "auto" if self.interactive else "lines"
+
+    @checks.arguments
+    def figure(
+        self,
+        name: str,
+        *,
+        plot: str,
+        numbers: Mapping[str, Any],
+        caption: str,
+        alt: str,
+        seeds: Sequence[checks.Seed] = (),
+        claim_ids: Sequence[str] = (),
+        size: tuple[float, float] = (8.0, 3.4),
+        family: experiments.ConvolutionalFamily | experiments.Experiment | None = None,
+        data: datasets.Dataset | None = None,
+        trained: Sequence[experiments.Trained] = (),
+    ) -> None:
+        """Save a figure with its numbers and show it; the caption gains what was run.
+
+        Args:
+            name: of its files.
+            plot: a name in `figures.PLOTS`.
+            numbers: all that is drawn.
+            caption: what it shows.
+            alt: the same for those who cannot see it.
+            seeds: of the networks in it.
+            claim_ids: claims it belongs to.
+            size: inches.
+            family: what its networks are, if not the profile's MLPs; then `data` and `trained`, in
+                place of the profile's, too.
+            data: their data set.
+            trained: the networks themselves.
+        """
+        for claim_id in claim_ids:
+            checks.choice("claims in claim_ids", claim_id, sorted(claims.CLAIMS), "figure")
+        profile, source = self.profile, family or self.profile
+        data = data or self.data
+        trained = trained or [self.networks[seed] for seed in seeds]
+        ran = f"{profile.name} profile{', changed' if self.changed else ''}"
+        if seeds:
+            ran += f": {data.title}, {source.networks}, seeds {', '.join(map(str, seeds))}"
+        versions = [network.versions for network in trained]
+        path = figures.save_figure(
+            self.figures_dir / self.notebook,
+            name,
+            plot=plot,
+            numbers=numbers,
+            caption=f"{caption} [{ran}]",
+            alt=alt,
+            provenance=figures.Provenance(
+                notebook=self.notebook,
+                profile=profile.name,
+                dataset=figures.describe_dataset(data),
+                seeds=list(seeds),
+                settings=dataclasses.asdict(source),
+                trained_with=[v for i, v in enumerate(versions) if v not in versions[:i]],
+                claims=list(claim_ids),
+            ),
+            size=size,
+        )
+        png = path.with_suffix(".png").read_bytes()
+        display(HTML(figures.as_html(figures.read_figure(path), png)))
+
+    @checks.arguments
+    def check(self, claim_id: str, measured: Any) -> claims.ClaimResult:
+        """Hold measured numbers against a claim of the paper, and keep the result."""
+        result = claims.measure(claim_id, self.profile.name, measured, changed=self.changed)
+        if result.claim.notebook != self.notebook:
+            raise ValueError(
+                f"Expected '{claim_id}' to be tested in {result.claim.notebook}, as claims.py "
+                f"says; got {self.notebook}."
+            )
+        self.results[claim_id] = result
+        numbers = {name: list(result.measured) for name, result in self.results.items()}
+        paths.write_atomically(
+            claims_file(self.run_dir, self.notebook), json.dumps(numbers, indent=1).encode()
+        )
+        return result
+
+    def show_claims(self, measured_on: str = "") -> None:
+        """Show this notebook's claims as a table: what the paper says, what was measured.
+
+        Args:
+            measured_on: what they were measured on; the profile's data and networks by default.
+        """
+        own = [claim for claim in claims.CLAIMS.values() if claim.notebook == self.notebook]
+        missing = [
+            claim.id
+            for claim in own
+            if claim.id not in self.results and self.profile.name in claim.bounds
+        ]
+        assert not missing, missing
+        results = [
+            self.results.get(claim.id, claims.ClaimResult(claim, self.profile.name))
+            for claim in own
+        ]
+        measured_on = measured_on or f"{self.data.title}, {self.profile.networks}"
+        title = f"{self.profile.name} profile: {measured_on}"
+        display(HTML(_claims_table(results, title)))
+
+
+@checks.arguments
+def open_run(
+    notebook: str,
+    *,
+    profile: str = "quick",
+    run_dir: str = "",
+    figures_dir: str = "",
+    interactive: bool = True,
+    changed: bool = False,
+    trial: bool = False,
+    num_jobs: int = 1,
+    settings: str = "",
+    **overrides: Any,
+) -> Run:
+    """Open a notebook's run and say what it runs on.
+
+    Args:
+        notebook: the notebook's name, without ending.
+        profile: "quick", "laptop" or "paper".
+        run_dir: where to keep results; "" is a folder for interactive work.
+        figures_dir: where to keep figures; "" is a folder of the run.
+        interactive: False when run headlessly.
+        changed: whether settings of the notebook's own are not as it has them.
+        trial: cut everything down to a few steps on tiny data, to see that it runs through.
+        num_jobs: processes that train at once; no influence on any number.
+        settings: fields of the profile as a JSON object, such as '{"num_lambdas": 25}'; for runs,
+            since papermill hands over texts and numbers only.
+        **overrides: fields of the profile to replace; 0 and "" leave a field as it is.
+
+    Raises:
+        ValueError: for an unknown profile, field, data set or architecture, a wrong value, or a
+            folder that cannot be one or is for other things; if JAX computes on another platform
+            than the environment asks for.
+        FileNotFoundError: if the profile's data set is not to be had.
+    """
+    check_platform()
+    paths.checked_name(notebook, "the name of a notebook")
+    flags = {"interactive": interactive, "changed": changed, "trial": trial}
+    for name, value in flags.items():
+        experiments.check_value(name, value, bool)
+    sweeps.check_num_jobs(num_jobs)
+    chosen = experiments.get_profile(profile, **_parsed(settings), **overrides)
+    chosen = experiments.trial_profile(chosen) if trial else chosen
+    data = datasets.load_dataset(chosen.dataset)
+    model = chosen.experiment(seed=0).build_model(data)
+    folder = paths.runs_dir() / "interactive"
+    if run_dir:
+        folder = paths.checked_output(run_dir, "run_dir")
+    drawn = folder / "figures"
+    if figures_dir:
+        drawn = paths.checked_output(figures_dir, "figures_dir")
+    run = Run(
+        notebook=notebook,
+        profile=chosen,
+        data=data,
+        model=model,
+        run_dir=folder,
+        figures_dir=drawn,
+        interactive=interactive,
+        changed=changed or chosen.changed,
+        trial=trial,
+        num_jobs=num_jobs,
+    )
+    display(HTML(_banner(run)), metadata={"rebasin_lab": environment()})
+    return run
+
+
+def _parsed(settings: str) -> dict[str, Any]:
+    try:
+        parsed = bounded_json.parsed(settings or "{}", finite=False)
+    except (ValueError, TypeError):
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise ValueError(
+            "Expected settings to be a JSON object of fields of the profile, such as "
+            f"'{{\"num_lambdas\": 25}}'; got {checks.shortened(settings)}."
+        )
+    return parsed
+
+
+def check_platform() -> None:
+    """Check that JAX computes on what the variable `JAX_PLATFORMS` names first, if it is set.
+
+    Raises:
+        ValueError: if not; hours on a CPU must not pass for a GPU's.
+    """
+    asked = os.environ.get("JAX_PLATFORMS", "").split(",")[0].strip().lower()
+    found = jax.default_backend()
+    if asked and {"cuda": "gpu", "rocm": "gpu"}.get(asked, asked) != found:
+        raise ValueError(
+            f"Expected JAX to compute on '{asked}', as JAX_PLATFORMS asks for; this kernel "
+            f"computes on '{found}'. Install JAX for that device, or change JAX_PLATFORMS."
+        )
+
+
+def environment() -> dict[str, Any]:
+    """What this process computes with, JSON-ready: devices, versions, Python, platform."""
+    return {
+        "devices": [f"{device} ({device.device_kind})" for device in jax.devices()],
+        "versions": experiments.package_versions(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+
+
+def claims_file(run_dir: Path, notebook: str) -> Path:
+    """Where a run keeps the numbers measured for a notebook's claims."""
+    return run_dir / "claims" / f"{notebook}.json"
+
+
+def read_claims(run_dir: Path, notebook: str) -> dict[str, list[float]]:
+    """The numbers that a run measured for a notebook's claims, by claim; none if there is no file.
+
+    A file that `Run.check` cannot have written counts as none, with a warning.
+    """
+    path = claims_file(run_dir, notebook)
+    try:
+        found = paths.read_json(path, MOST_CLAIMS_BYTES, finite=False)
+        if not isinstance(found, dict) or not all(map(_are_numbers, found.values())):
+            raise ValueError(f"Expected '{path}' to hold a list of numbers for each claim")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        warnings.warn(f"{error}. Its claims count as not measured.", stacklevel=2)
+        return {}
+    return {claim: list(map(float, values)) for claim, values in found.items()}
+
+
+def _are_numbers(values: Any) -> bool:
+    return (
+        isinstance(values, list)
+        and values != []
+        and all(type(v) is float or (type(v) is int and abs(v) < 2**63) for v in values)
+    )
+
+
+def _banner(run: Run) -> str:
+    profile = run.profile
+    num_parameters = pytrees.num_parameters(run.model.shapes)
+    images = f"{len(run.data.train_images):,} train, {len(run.data.test_images):,} test images"
+    versions = ", ".join(
+        f"{name} {version}" for name, version in experiments.package_versions().items()
+    )
+    rows = {
+        "profile": f"<b>{texts.as_html(profile.name)}</b>",
+        "data": f"{texts.as_html(run.data.title)}: {images}, from {texts.as_html(run.data.source)}",
+        "networks": f"{texts.as_html(profile.networks)}; {num_parameters:,} parameters each",
+        "device": texts.as_html(", ".join(str(device) for device in jax.devices())),
+        "versions": texts.as_html(versions),
+        "figures": texts.as_html(paths.shown(run.figures_dir / run.notebook)),
+    }
+    body = "".join(
+        f'<tr><td style="text-align:left"><i>{name}</i></td>'
+        f'<td style="text-align:left">{value}</td></tr>'
+        for name, value in rows.items()
+    )
+    return f"<table>{body}</table>"
+
+
+def _claims_table(results: Iterable[claims.ClaimResult], title: str) -> str:
+    header = "".join(
+        f'<th style="text-align:left">{name}</th>'
+        for name in ("claim", "section", "paper", "measured", "tolerance", "")
+    )
+    rows = "".join(
+        "<tr>"
+        + "".join(
+            f'<td style="text-align:left">{texts.as_html(value)}</td>'
+            for value in (
+                f"{result.claim.statement} ({result.claim.quantity})",
+                result.claim.section,
+                result.claim.paper,
+                result.measured_text,
+                result.tolerance,
+            )
+        )
+        + f'<td style="text-align:left"><b>{texts.as_html(result.status)}</b></td></tr>'
+        for result in results
+    )
+    return f"<p>{texts.as_html(title)}</p><table><tr>{header}</tr>{rows}</table>"

@@ -1,0 +1,11 @@
+"""Controls for notebooks: everything is drawn once plainly, then again as somebody turns a dial.
+
+`dials` is a figure that follows its dials; `explorer` the panel on two networks, chosen in
+`choosing`, computed in `work`, on another thread, and shown in `view`, which is put together from
+`panels` and `fragments`.
+"""
+
+from rebasin_lab.lab.widgets.dials import Dials, dials, picture
+from rebasin_lab.lab.widgets.explorer import Explorer, explore
+
+__all__ = ["Dials", "Explorer", "dials", "explore", "picture"]

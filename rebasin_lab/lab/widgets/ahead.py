@@ -1,0 +1,161 @@
+"""What somebody is about to ask for: the stops of dials next to where they stand, in quiet moments.
+
+A picture takes matplotlib a few tenths of a second, too long for a dial that is to feel direct. So
+pictures are drawn before they are asked for, but only while the kernel has nothing else to do: a
+notebook that is run from top to bottom takes no longer for it.
+"""
+
+import contextlib
+import functools
+import threading
+import time
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping
+from typing import Any
+
+import ipywidgets
+import numpy as np
+from IPython import get_ipython
+
+from rebasin_lab.lab import unheard
+
+SECONDS_OF_QUIET = 0.5  # after a cell; of many that wait in a row the next one begins sooner
+LONG_PICTURE = 1.0  # seconds; what takes longer would hold up whoever turns a dial meanwhile
+_Pictures = Generator[Callable[[], Any], None, None]
+_DIGITS = 7  # to which a slider in a browser rounds its value
+
+
+class Ahead:
+    """Draws ahead for all panels of a kernel, one picture at a time, while nothing else is to do.
+
+    The panel whose dial moved last comes first. One that draws long pictures goes no further ahead
+    than the first of them, until a dial of it moves again.
+
+    Args:
+        shell: the kernel's; a cell is taken to run already.
+    """
+
+    def __init__(self, shell: Any) -> None:
+        self._changed = threading.Condition()
+        self._waiting: dict[Hashable, _Pictures] = {}  # the newest last
+        self._is_at_work = False
+        self._cell_runs = True
+        self._quiet_from = 0.0
+        self._num_moves = 0
+        shell.events.register("pre_run_cell", lambda *_: self._set_cell(runs=True))
+        shell.events.register("post_run_cell", lambda *_: self._set_cell(runs=False))
+
+    def ask(self, panel: Hashable, pictures: _Pictures) -> None:
+        """Draw these, one after the other, in place of what the same panel asked for before."""
+        with self._changed:
+            self._waiting.pop(panel, None)
+            self._waiting[panel] = pictures
+            if not self._is_at_work:
+                self._is_at_work = True
+                threading.Thread(target=self._run, daemon=True).start()
+
+    @contextlib.contextmanager
+    def give_way(self) -> Iterator[None]:
+        """Begin no picture while the reader waits for one."""
+        with self._changed:
+            self._num_moves += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._num_moves -= 1
+                self._changed.notify_all()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until nothing is left to draw; whether that is so."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._is_at_work, seconds)
+
+    def _set_cell(self, *, runs: bool) -> None:
+        with self._changed:
+            self._cell_runs = runs
+            self._quiet_from = time.monotonic() + SECONDS_OF_QUIET
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while (next_one := self._take()) is not None:
+            pictures, draw = next_one
+            began = time.monotonic()
+            with contextlib.suppress(Exception):  # whoever turns a dial there is told
+                draw()
+            if time.monotonic() - began > LONG_PICTURE:
+                pictures.close()  # of these; the panel may have asked for others meanwhile
+
+    def _take(self) -> tuple[_Pictures, Callable[[], Any]] | None:
+        """The next picture, as soon as it is quiet; None if none is left."""
+        with self._changed:
+            while self._waiting:
+                if self._cell_runs or self._num_moves:
+                    self._changed.wait()
+                elif (left := self._quiet_from - time.monotonic()) > 0:
+                    self._changed.wait(left)
+                else:
+                    panel = next(reversed(self._waiting))
+                    with contextlib.suppress(Exception):  # none is left, or none can be told
+                        return self._waiting[panel], next(self._waiting[panel])
+                    del self._waiting[panel]
+            self._is_at_work = False
+            self._changed.notify_all()
+            return None
+
+
+def of_this_kernel() -> Ahead | None:
+    """What draws ahead in the kernel this runs in; None without a kernel, or without a reader."""
+    shell = get_ipython()
+    no_reader = getattr(shell, "kernel", None) is None or unheard.is_listening()
+    return None if no_reader else _of(shell)
+
+
+_of = functools.cache(Ahead)  # one a process: nobody takes the callbacks away again
+
+
+def key_of(values: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What tells the stops of dials apart: a slider's 0.15 is 0.15000000000000002, too."""
+    return tuple(
+        round(value, _DIGITS) if isinstance(value, float) else value for value in values.values()
+    )
+
+
+def stops(control: ipywidgets.ValueWidget) -> list[Any]:
+    """All values a control can take, in order; only its present one if there is no end to them."""
+    if isinstance(control, ipywidgets.IntSlider):
+        return list(range(control.min, control.max + 1, control.step))
+    if isinstance(control, ipywidgets.FloatSlider):
+        steps = round((control.max - control.min) / control.step)
+        return np.round(control.min + control.step * np.arange(steps + 1), _DIGITS).tolist()
+    if isinstance(control, ipywidgets.Checkbox):
+        return [False, True]
+    if isinstance(control, ipywidgets.Dropdown | ipywidgets.SelectionSlider):
+        options = control.options
+        if isinstance(options, Mapping):
+            return list(options.values())
+        return [one[1] if isinstance(one, tuple) and len(one) == 2 else one for one in options]
+    return [control.value]
+
+
+def nearest_first(
+    controls: Mapping[str, ipywidgets.ValueWidget], values: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """The values of all dials after one of them moved: first by one stop, then by two, and so on.
+
+    Args:
+        controls: the dials.
+        values: where they stand.
+    """
+    others = {name: _others(stops(control), values[name]) for name, control in controls.items()}
+    for rank in range(max(map(len, others.values()), default=0)):
+        for name, found in others.items():
+            if rank < len(found):
+                yield {**values, name: found[rank]}
+
+
+def _others(every: list[Any], value: Any) -> list[Any]:
+    """The other stops, the nearest first."""
+    keys = [key_of({"": one}) for one in every]
+    here = keys.index(key_of({"": value})) if key_of({"": value}) in keys else 0
+    order = sorted(range(len(every)), key=lambda index: abs(index - here))
+    return [every[index] for index in order if keys[index] != key_of({"": value})]

@@ -1,0 +1,175 @@
+"""The explorer's controls of what is explored: data, networks, matchers."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ipywidgets
+
+from rebasin_lab import datasets, matching
+from rebasin_lab.lab import exploration
+from rebasin_lab.lab.exploration import Choices
+from rebasin_lab.lab.widgets import panels
+
+_HOW = ("matchers", "effort")  # the rest is what
+
+
+class ChoiceControls:
+    """The controls that make up a `Choices`; of networks handed in, only how they are matched.
+
+    Args:
+        choices: where they stand at first.
+        is_given: whether the networks were handed in.
+        on_choice: called with what they say, whenever somebody has turned one.
+        on_error: called instead with a ValueError, if that is not to be had.
+    """
+
+    def __init__(
+        self,
+        choices: Choices,
+        *,
+        is_given: bool,
+        on_choice: Callable[[Choices], None],
+        on_error: Callable[[ValueError], None],
+    ):
+        self._first = choices
+        self._on_choice = on_choice
+        self._on_error = on_error
+        self._is_settling = False
+        self._controls = _controls(choices, is_given=is_given)
+        for control in self._controls.values():
+            control.observe(self._on_change, names="value")
+
+    @property
+    def of_networks(self) -> list[ipywidgets.ValueWidget]:
+        """Those of data and networks; none of networks handed in."""
+        return [control for name, control in self._controls.items() if name not in _HOW]
+
+    @property
+    def of_matchers(self) -> list[ipywidgets.ValueWidget]:
+        """Those of matchers."""
+        return [self._controls[name] for name in _HOW]
+
+    def _on_change(self, change: Any) -> None:
+        if self._is_settling:
+            return
+        kinds = [self._controls.get(name) for name in ("architecture", "dataset")]
+        try:
+            if change["owner"] in kinds:
+                self._settle_sizes()
+            choices = _chosen(self._controls, self._first)
+        except ValueError as error:
+            self._on_error(error)
+            return
+        self._on_choice(choices)
+
+    def _settle_sizes(self) -> None:
+        """Sizes and epochs that another architecture, or other data, is usually trained with."""
+        kind = {name: self._controls[name].value for name in ("dataset", "architecture")}
+        usual = Choices(**kind)
+        self._is_settling = True  # what is set below is nobody's choice
+        try:
+            for name, value in _sizes(usual).items():
+                self._controls[name].value = value
+        finally:
+            self._is_settling = False
+        self._controls["depth"].disabled = not usual.recipe.depth
+
+
+def _chosen(controls: Mapping[str, ipywidgets.ValueWidget], first: Choices) -> Choices:
+    """What the controls say.
+
+    Raises:
+        ValueError: if that is not to be had.
+    """
+    said = {name: control.value for name, control in controls.items()}
+    how = {"matchers": tuple(said["matchers"]), "effort": said["effort"]}
+    if "dataset" not in said:  # networks of one's own
+        return dataclasses.replace(first, **how)
+    files = [said[name].strip() for name in ("file_a", "file_b")]
+    if any(files) and not all(files):
+        raise ValueError("Expected two checkpoints, or none: name the other file, too.")
+    recipe = exploration.RECIPES[said["architecture"]]
+    return dataclasses.replace(
+        first,
+        dataset=said["dataset"],
+        architecture=said["architecture"],
+        width=said["width"],
+        depth=said["depth"] if recipe.depth else 0,
+        num_epochs=said["num_epochs"],
+        seeds=(said["seed_a"], said["seed_b"]),
+        files=tuple(files) if all(files) else (),
+        **how,
+    )
+
+
+def _sizes(choices: Choices) -> dict[str, int | float]:
+    """Width, depth (0 if that is fixed) and epochs of its networks."""
+    wanted, recipe = choices.experiment(seed=0), choices.recipe
+    sizes = dict(wanted.options)
+    return {
+        "width": sizes[recipe.width],
+        "depth": sizes.get(recipe.depth, 0),
+        "num_epochs": wanted.train.num_epochs,
+    }
+
+
+def _controls(choices: Choices, *, is_given: bool) -> dict[str, ipywidgets.ValueWidget]:
+    """The controls that make up a `Choices`; of networks handed in, only how they are matched."""
+    short = {"layout": {"width": "128px"}, "style": {"description_width": "56px"}}
+    wide = {"layout": {"width": "210px"}, "style": {"description_width": "80px"}}
+    sizes = _sizes(choices)
+    networks = {
+        "dataset": ipywidgets.Dropdown(
+            options=datasets.dataset_names(), value=choices.dataset, description="data", **wide
+        ),
+        "architecture": ipywidgets.Dropdown(
+            options=list(exploration.RECIPES),
+            value=choices.architecture,
+            description="architecture",
+            **wide,
+        ),
+        "width": ipywidgets.BoundedFloatText(
+            value=sizes["width"], min=0, max=1e5, description="width", **short
+        ),
+        "depth": ipywidgets.BoundedIntText(
+            value=sizes["depth"], min=0, max=100, description="depth", **short
+        ),
+        "num_epochs": ipywidgets.BoundedIntText(
+            value=sizes["num_epochs"], min=1, max=10_000, description="epochs", **short
+        ),
+        "seed_a": ipywidgets.BoundedIntText(
+            value=choices.seeds[0], min=0, max=2**31 - 1, description="seed A", **short
+        ),
+        "seed_b": ipywidgets.BoundedIntText(
+            value=choices.seeds[1], min=0, max=2**31 - 1, description="seed B", **short
+        ),
+        "file_a": ipywidgets.Text(
+            value=choices.files[0] if choices.files else "",
+            placeholder="or a checkpoint",
+            description="file A",
+            continuous_update=False,
+            **wide,
+        ),
+        "file_b": ipywidgets.Text(
+            value=choices.files[1] if choices.files else "",
+            placeholder="or a checkpoint",
+            description="file B",
+            continuous_update=False,
+            **wide,
+        ),
+    }
+    matchers = {
+        "matchers": ipywidgets.SelectMultiple(
+            options=[(panels.label_of(name), name) for name in matching.MATCHERS],
+            value=choices.matchers,
+            rows=4,
+            description="matchers",
+            layout={"width": "270px"},
+            style={"description_width": "80px"},
+        ),
+        "effort": ipywidgets.Dropdown(
+            options=exploration.EFFORTS, value=choices.effort, description="effort", **short
+        ),
+    }
+    return matchers if is_given else networks | matchers

@@ -1,0 +1,158 @@
+"""A figure and the dials it follows: drawn once plainly, then again as they move.
+
+A figure is one `ipywidgets.HTML` holding an image, not an `Output` widget: it swaps without a
+flicker, keeps its alternative text, is saved by a headless run, and can be set from another thread
+(in recent JupyterLab a control's callback may run while a cell is still busy). The first drawing is
+a plain call; later errors appear in the panel, and fail a headless run (`unheard`). Pictures are
+kept, and those next to the present one are drawn while the kernel is idle (`ahead`), so that a dial
+that moves finds its picture there.
+"""
+
+import contextlib
+import functools
+import inspect
+import itertools
+import threading
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+import ipywidgets
+from IPython.display import HTML
+
+from rebasin_lab import checks, texts
+from rebasin_lab.lab import figures, plots, unheard
+from rebasin_lab.lab.widgets import ahead
+
+MOST_PICTURES = 64  # kept; each is a quarter of a megabyte
+
+
+class Dials(ipywidgets.VBox):
+    """A figure and its dials; made by `dials`.
+
+    Attributes:
+        values: the dials' present values.
+        record: the figure record drawn last.
+    """
+
+    def __init__(
+        self,
+        draw: Callable[..., Mapping[str, Any]],
+        controls: Mapping[str, ipywidgets.ValueWidget],
+    ):
+        self._draw = draw
+        self._controls = dict(controls)
+        self._view = ipywidgets.HTML()
+        self._message = ipywidgets.HTML()
+        self._lock = threading.RLock()  # a dial may set another one
+        self._pictures: dict[tuple[Any, ...], tuple[Mapping[str, Any], str]] = {}
+        self._drawing = threading.RLock()
+        self._ahead = ahead.of_this_kernel()
+        self._redraw()
+        for control in self._controls.values():
+            control.style.description_width = "initial"  # a label is never cut short
+            control.observe(self._on_change, names="value")
+        row = ipywidgets.Layout(flex_flow="row wrap")
+        super().__init__(
+            [ipywidgets.HBox(list(controls.values()), layout=row), self._message, self._view]
+        )
+        self.add_class("rl-dials")
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The dials' present values."""
+        return {name: control.value for name, control in self._controls.items()}
+
+    def _redraw(self) -> None:
+        values = self.values
+        with self._ahead.give_way() if self._ahead else contextlib.nullcontext():
+            self.record, self._view.value = self._picture(values)
+        if self._ahead:
+            nearest = ahead.nearest_first(self._controls, values)
+            near = itertools.islice(nearest, MOST_PICTURES // 2)
+            self._ahead.ask(self, (functools.partial(self._picture, each) for each in near))
+
+    def _picture(self, values: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+        """A record and its picture, drawn unless they are kept; of too many the oldest goes."""
+        key = ahead.key_of(values)
+        with self._drawing:
+            if key not in self._pictures:
+                self._pictures[key] = _drawn(self._draw, values)
+                if len(self._pictures) > MOST_PICTURES:
+                    del self._pictures[next(iter(self._pictures))]
+            return self._pictures[key]
+
+    def _on_change(self, _: Any) -> None:
+        with self._lock:
+            try:
+                self._redraw()
+                self._message.value = ""
+            except Exception as error:  # noqa: BLE001 (shown to the reader; nothing else would be)
+                unheard.tell(error)
+                text = texts.as_html(f"{type(error).__name__}: {error}", texts.MOST_CHARACTERS)
+                self._message.value = f'<p role="alert"><b>{text}</b></p>'
+
+
+@checks.arguments
+def dials(
+    draw: Callable[..., Mapping[str, Any]],
+    *,
+    interactive: bool = True,
+    **controls: ipywidgets.ValueWidget,
+) -> Dials | HTML:
+    """A figure that follows its dials.
+
+    Args:
+        draw: called with one keyword per control; returns a figure record (`picture`), which must
+            depend on nothing else: a picture is drawn once, perhaps before anybody asks for it.
+        interactive: False gives the figure at the controls' first values and no dials, for a page
+            nobody can turn them on.
+        **controls: ipywidgets, such as `lam=ipywidgets.FloatSlider(...)`, of hashable values.
+
+    Raises:
+        Exception: whatever the first drawing raises.
+    """
+    known = inspect.signature(draw).parameters
+    if not any(one.kind is inspect.Parameter.VAR_KEYWORD for one in known.values()):
+        checks.options(controls, known, "controls that draw takes")
+    for name, control in controls.items():
+        if not isinstance(control.value, Hashable):
+            raise ValueError(
+                f"Expected values of '{name}' that can be hashed; got "
+                f"{checks.shortened(control.value)} in dials."
+            )
+    if interactive:
+        return Dials(draw, controls)
+    return HTML(_drawn(draw, {name: control.value for name, control in controls.items()})[1])
+
+
+def _drawn(draw: Callable, values: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+    record = draw(**values)
+    checks.argument("what draw returns", record, Mapping[str, Any], "dials")
+    return record, figures.as_html(record)
+
+
+@checks.arguments
+def picture(
+    plot: str,
+    numbers: Mapping[str, Any],
+    *,
+    alt: str,
+    caption: str = "",
+    size: tuple[float, float] = (8.0, 3.4),
+) -> dict[str, Any]:
+    """A figure record that is shown and not saved; see `figures.save_figure` for the fields.
+
+    Raises:
+        ValueError: for an unknown plot, numbers it does not draw, a size that is none, or no `alt`.
+    """
+    if not alt:
+        raise ValueError("Expected alt to say what the picture shows; got an empty text.")
+    plots.checked(plot, numbers)
+    figures.check_size(list(size), "size", {})
+    return {
+        "plot": plot,
+        "numbers": numbers,
+        "alt": alt,
+        "caption": caption,
+        "size_inches": list(size),
+    }

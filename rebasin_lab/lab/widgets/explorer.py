@@ -1,0 +1,273 @@
+"""The explorer: choose two networks and matchers, and walk the line between them.
+
+What is stored is shown at once; what is not is trained on another thread, with progress and a way
+to stop. Everything computed is kept in `result`, from which `view` draws.
+"""
+
+import dataclasses
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+from IPython.display import HTML
+from jaxtyping import PyTree
+
+from rebasin_lab import checks, datasets, pytrees, texts
+from rebasin_lab.lab import exploration, figures, unheard
+from rebasin_lab.lab.exploration import Choices, Exploration, Pair
+from rebasin_lab.lab.widgets import fragments, panels
+from rebasin_lab.lab.widgets.choosing import ChoiceControls
+from rebasin_lab.lab.widgets.view import START, View
+from rebasin_lab.lab.widgets.work import Stopped, Work
+from rebasin_lab.paper import experiments
+
+
+@checks.arguments
+def explore(
+    *,
+    params: tuple[PyTree, PyTree] | None = None,
+    apply_fn: Callable | None = None,
+    data: datasets.Dataset | None = None,
+    interactive: bool = True,
+    **choices: Any,
+) -> "Explorer | HTML":
+    """A panel on two networks: lines between them, merged networks, permutations, landscapes.
+
+    `rl.explore()` opens on the networks of the notebooks. Networks of your own:
+    `rl.explore(params=(a, b), apply_fn=apply_fn, data=data)`.
+
+    Args:
+        params: two trees of parameters of one architecture, to look at in place of the lab's.
+        apply_fn: with them, `apply_fn(params, images) -> logits`, pure.
+        data: and the data set they are evaluated on.
+        interactive: False computes at once, trains what is missing, and gives the pictures without
+            controls, for a page on which nobody can turn them.
+        **choices: fields of `exploration.Choices`, such as `dataset="mnist"`, `width=64`,
+            `seeds=(0, 3)`, `matchers=("weight", "activation")`.
+
+    Raises:
+        ValueError: for choices that do not exist, or some of `params`, `apply_fn`, `data` only.
+        Exception: headless, whatever the computation raises.
+    """
+    given = [
+        name
+        for name, value in (("params", params), ("apply_fn", apply_fn), ("data", data))
+        if value is not None
+    ]
+    if len(given) not in (0, 3):
+        raise ValueError(f"Expected params, apply_fn and data together; got {', '.join(given)}.")
+    known = [field.name for field in dataclasses.fields(Choices)]
+    checks.options(choices, known, "choices of explore")
+    chosen = Choices(**choices)
+    pair = None
+    if given:
+        params_a, params_b = pytrees.aligned_to_combine(*params)
+        pair = Pair(
+            title=f"{data.title}, networks of your own",
+            data=data,
+            apply_fn=apply_fn,
+            params_a=params_a,
+            params_b=params_b,
+        )
+    if interactive:
+        return Explorer(chosen, pair)
+    return HTML(panels.page(exploration.explore_pair(chosen, pair=pair), START))
+
+
+class NotTrainedError(Exception):
+    """Networks that somebody has to ask for, since they take a while."""
+
+
+class Explorer(ipywidgets.VBox):
+    """The panel; made by `explore`.
+
+    Attributes:
+        choices: what is, or is about to be, explored.
+    """
+
+    def __init__(self, choices: Choices, pair: Pair | None = None):
+        self.choices = choices
+        self._pair = pair
+        self._lock = threading.RLock()
+        self._queued: tuple[Choices, bool] | None = None
+        self._work = Work(self._show_step, self._end)
+        self._controls = ChoiceControls(
+            choices,
+            is_given=pair is not None,
+            on_choice=self._on_choice,
+            on_error=self._show_error,
+        )
+        self._view = View(on_landscape=self._begin_landscape, on_error=self._show_error)
+        self._message, self._status = ipywidgets.HTML(), ipywidgets.HTML()
+        self._progress = ipywidgets.IntProgress(layout={"width": "180px", "visibility": "hidden"})
+        compare = ipywidgets.Button(
+            description="Compare",
+            button_style="primary",
+            tooltip="Train what is not stored, match, and walk the lines",
+        )
+        compare.on_click(lambda _: self._begin(self.choices, may_train=True))
+        self._stop_button = ipywidgets.Button(
+            description="Stop", disabled=True, tooltip="Stop after the present epoch; it is kept"
+        )
+        self._stop_button.on_click(lambda _: self.stop())
+        work = [compare, self._stop_button, self._progress, self._status]
+        row = ipywidgets.Layout(flex_flow="row wrap", align_items="flex-end")
+        super().__init__(
+            [
+                ipywidgets.HBox(self._controls.of_networks, layout=row),
+                ipywidgets.HBox([*self._controls.of_matchers, *work], layout=row),
+                self._message,
+                self._view,
+            ]
+        )
+        self.add_class("rl-explorer")
+        self._begin(choices, may_train=False)
+
+    # What a program asks.
+
+    @property
+    def result(self) -> Exploration | None:
+        """What is on view; None before the first."""
+        return self._view.found
+
+    @property
+    def lam(self) -> float:
+        """Where on the line the merged network stands."""
+        return self._view.lam
+
+    @property
+    def method(self) -> str:
+        """What B is permuted by, on that line."""
+        return self._view.method
+
+    def as_code(self) -> str:
+        """A program that computes what is on view.
+
+        Raises:
+            ValueError: before anything is.
+        """
+        return self._view.as_code()
+
+    def save_figure(self, directory: Path | None = None) -> Path:
+        """Save the figure of the lines, with its numbers; the path of its JSON file.
+
+        Args:
+            directory: where to; by default beside the figures of interactive runs.
+
+        Raises:
+            ValueError: before anything is on view.
+        """
+        return self._view.save_figure(directory)
+
+    def wait(self, seconds: float = 600.0) -> bool:
+        """Wait until nothing is at work; whether that is so."""
+        return self._work.wait(seconds) and self._view.wait(seconds)
+
+    def stop(self) -> None:
+        """Stop a training after its present epoch; it is kept, and goes on when asked for again."""
+        self._queued = None
+        self._work.stop()
+
+    # Long work.
+
+    def _on_choice(self, choices: Choices) -> None:
+        self._message.value = ""  # of a choice that was taken back, too
+        if choices != self.choices:
+            self._begin(choices, may_train=False)
+
+    def _begin(self, choices: Choices, *, may_train: bool) -> None:
+        """Explore these, after whatever is at work has stopped."""
+        with self._lock:
+            self.choices = choices
+            self._message.value = ""
+            self._stop_button.disabled = False
+            if self._work.is_busy:
+                self._queued = (choices, may_train)
+                self._work.stop()
+                return
+            self._start(choices, may_train=may_train)
+
+    def _start(self, choices: Choices, *, may_train: bool) -> None:
+        def job(report: exploration.OnStep) -> Exploration:
+            if not (may_train or self._pair or choices.files):
+                _refuse_to_train(choices)
+            return exploration.explore_pair(choices, pair=self._pair, on_step=report)
+
+        self._work.start(job)
+
+    def _end(self, result: Any, error: Exception | None) -> None:
+        with self._lock:
+            if not self._work.is_busy:
+                self._progress.layout.visibility = "hidden"
+                self._stop_button.disabled = True
+            if isinstance(result, Exploration):
+                self._show_result(result)
+            elif isinstance(error, Stopped):
+                self._status.value = fragments.note(
+                    "Stopped. What is trained is kept; Compare goes on from there."
+                )
+            elif isinstance(error, NotTrainedError):
+                self._status.value = fragments.note(str(error))
+            elif error is not None:
+                self._status.value = ""
+                self._show_error(error)
+            queued, self._queued = self._queued, None
+            if queued and not self._work.is_busy:
+                self._start(queued[0], may_train=queued[1])
+
+    def _show_step(self, what: str, done: int, total: int) -> None:
+        self._progress.max, self._progress.value = total, done
+        self._progress.layout.visibility = "visible"
+        self._status.value = fragments.note(f"{what} ({done} of {total})")
+
+    def _show_error(self, error: BaseException) -> None:
+        unheard.tell(error)
+        self._message.value = fragments.error(texts.plain(str(error) or type(error).__name__))
+
+    def _show_result(self, found: Exploration) -> None:
+        origins = " and ".join(dict.fromkeys(found.pair.origins))
+        self._status.value = fragments.note(f"{found.pair.title} ({origins})")
+        try:
+            self._view.show(found)
+        except Exception as error:  # noqa: BLE001 (shown to the reader)
+            self._show_error(error)
+
+    def _begin_landscape(self) -> None:
+        found, method = self.result, self.method
+        if found is None or self._work.is_busy:
+            return
+        if method == "naive":
+            self._view.show_landscape(
+                fragments.note(
+                    "Naively merged, there are A and B alone; choose a matcher to walk with."
+                )
+            )
+            return
+
+        def job(report: exploration.OnStep) -> None:
+            numbers = found.contour(method, on_step=report)
+            self._view.show_landscape(figures.as_html(panels.landscape(found, method, numbers)))
+            self._status.value = ""
+
+        self._stop_button.disabled = False
+        self._work.start(job)
+
+
+def _refuse_to_train(choices: Choices) -> None:
+    """Check that both networks are stored.
+
+    Raises:
+        NotTrainedError: if not, saying which is missing.
+    """
+    wanted = {
+        name: choices.experiment(seed) for name, seed in zip("AB", choices.seeds, strict=True)
+    }
+    missing = [name for name, one in wanted.items() if not experiments.is_stored(one)]
+    if missing:
+        which = " and ".join(f"{name} (seed {wanted[name].seed})" for name in missing)
+        raise NotTrainedError(
+            f"Not trained yet: network {which}. Compare trains for "
+            f"{wanted['A'].train.num_epochs} epochs and keeps the result."
+        )

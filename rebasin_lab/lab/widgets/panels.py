@@ -1,0 +1,172 @@
+"""What the explorer shows of an exploration, as figure records and HTML; nothing here is live."""
+
+import dataclasses
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rebasin_lab.analysis import interpolation
+from rebasin_lab.lab import figures
+from rebasin_lab.lab.exploration import Exploration
+from rebasin_lab.lab.plots.matching import LOOKS
+from rebasin_lab.lab.widgets import fragments
+from rebasin_lab.lab.widgets.dials import picture
+
+
+def label_of(method: str) -> str:
+    """What a method is called on figures."""
+    return LOOKS[method].label
+
+
+def lines(found: Exploration, *, metric: str, splits: Sequence[str]) -> dict[str, Any]:
+    """The figure of all lines from A to B."""
+    barriers = ", ".join(
+        f"{label_of(name)} {one.test_barrier:.3f}" for name, one in found.compared.items()
+    )
+    return picture(
+        "explored_lines",
+        {
+            "curves": {name: one.curve.as_numbers() for name, one in found.compared.items()},
+            "metric": metric,
+            "splits": list(splits),
+        },
+        alt=f"{metric} on the line from A to B ({' and '.join(splits)}); test barriers in nats: "
+        f"{barriers}",
+        caption=f"{found.pair.title}; test barriers: {barriers} nats",
+        size=(6.4, 4.0),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """A picture, and where in it the line from A to B lies.
+
+    Attributes:
+        png: the picture.
+        left: lambda = 0, as a fraction of its width.
+        right: lambda = 1.
+        top: of the panel, as a fraction of its height from above.
+        height: of the panel.
+    """
+
+    png: bytes
+    left: float
+    right: float
+    top: float
+    height: float
+
+
+def with_axes(record: dict[str, Any]) -> Drawn:
+    """Draw a figure of one panel over lambda."""
+    buffer = io.BytesIO()
+    with figures.drawing():
+        fig = figures.draw(record)
+        ax = fig.axes[0]
+        box, (low, high) = ax.get_position(), ax.get_xlim()
+        fig.savefig(buffer, format="png", dpi=figures.PNG_DPI)
+    left, right = (box.x0 + box.width * (lam - low) / (high - low) for lam in (0.0, 1.0))
+    return Drawn(buffer.getvalue(), left, right, 1 - box.y1, box.height)
+
+
+def unit_order(found: Exploration, method: str, group: str) -> dict[str, Any]:
+    """The figure of one layer's permutation, before and after."""
+    numbers = found.unit_matrices(method, group)
+    after = numbers["after"].diagonal().mean()
+    return picture(
+        "unit_order",
+        {
+            name: value.tolist() if isinstance(value, np.ndarray) else value
+            for name, value in numbers.items()
+        },
+        alt=f"Units of {group} in A and in B, paired by {label_of(method)}: scattered in B's own "
+        f"order, on the diagonal in A's; mean cosine of partners {after:.2f}",
+        caption=f"{group}: circles are the pairs that {label_of(method)} made, their mean cosine "
+        f"is {after:.2f}; the layers around it are lined up on both sides",
+        size=(6.4, 3.4),
+    )
+
+
+def search(found: Exploration, method: str) -> dict[str, Any]:
+    """The figure of a matcher's climb, and of the layers it leaves."""
+    result = found.compared[method].result
+    before, after = found.layers("naive"), found.layers(method)
+    writes_visits = method in ("weight", "combined", "algorithm_1", "one_sweep")
+    lowest = min(after, key=after.get)
+    return picture(
+        "search",
+        {
+            "objective": list(result.objective),
+            "quantity": result.quantity,
+            "visits_per_sweep": len(found.groups()) if writes_visits else 0,
+            "layers": {path: [before[path], after[path]] for path in after},
+        },
+        alt=f"{label_of(method)}: {result.quantity} from {result.objective[0]:.4g} to "
+        f"{result.objective[-1]:.4g}; layers nearest and farthest: "
+        f"{max(after, key=after.get)} {max(after.values()):.2f}, {lowest} {after[lowest]:.2f}",
+        caption=f"{label_of(method)}, {result.num_sweeps} sweeps in {result.seconds:.2f} s",
+        size=(7.6, 3.4),
+    )
+
+
+def landscape(found: Exploration, method: str, numbers: dict[str, Any]) -> dict[str, Any]:
+    """The figure of the plane through A, B and permuted B."""
+    return picture(
+        "contour",
+        numbers,
+        alt=f"Test loss on the plane through A, B and B permuted by {label_of(method)}: a ridge "
+        "between A and B, a valley from A to permuted B",
+        caption=f"B permuted by {label_of(method)}",
+        size=(5.6, 4.2),
+    )
+
+
+def walk(found: Exploration, method: str, lam: float) -> str:
+    """The network at lambda: what it is worth, and what it says."""
+    step, data = found.walk(method, lam), found.pair.data
+    names = data.class_names
+    chosen = found.strip
+    facts = (
+        f"λ = {lam:.2f}, {label_of(method)}: test accuracy {100 * step.accuracy:.2f} %, "
+        f"test loss {step.loss:.4f} nats"
+    )
+    shown = fragments.strip(
+        data.test_images[chosen],
+        [names[label] for label in data.test_labels[chosen]],
+        [(names[answer], chance) for answer, chance in step.answers],
+        method=label_of(method),
+    )
+    return fragments.note(facts) + shown + first_layer(found, method, lam)
+
+
+def first_layer(found: Exploration, method: str, lam: float) -> str:
+    """Weights of the first layer at lambda; nothing for a network that has none to look at."""
+    if not found.first_layer:
+        return ""
+    limit = float(np.percentile(np.abs(found.filters("naive", 0.0)), 99))
+    return fragments.filters(found.filters(method, lam), limit)
+
+
+def page(found: Exploration, lam: float) -> str:
+    """All of it without controls."""
+    method = found.methods[-1]
+    records = [lines(found, metric="loss", splits=("train", "test"))]
+    if method != "naive":
+        records += [
+            *(unit_order(found, method, group) for group in found.groups()[:1]),
+            search(found, method),
+            landscape(found, method, found.contour(method)),
+        ]
+    first, *others = [figures.as_html(record) for record in records]
+    return "\n".join([first, walk(found, method, lam), *others])
+
+
+def barriers(found: Exploration) -> dict[str, dict[str, float]]:
+    """Method -> its barriers (nats) on both splits."""
+    return {
+        name: {
+            split: interpolation.loss_barrier(one.curve, split=split) for split in ("train", "test")
+        }
+        for name, one in found.compared.items()
+    }

@@ -1,0 +1,277 @@
+"""What the explorer shows of an exploration: lines, the network on them, order, search, landscape.
+
+Everything is drawn from the exploration on view: a move along the line swaps a style rule and some
+HTML, never a whole figure.
+"""
+
+import dataclasses
+import itertools
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+
+from rebasin_lab import paths
+from rebasin_lab.lab import figures
+from rebasin_lab.lab.exploration import Exploration
+from rebasin_lab.lab.widgets import fragments, panels
+from rebasin_lab.lab.widgets.work import Latest
+from rebasin_lab.paper import experiments
+
+START = 0.5  # of a walk: half-way, where naive merging is worst
+_names = (f"rl-cursor-{number}" for number in itertools.count())
+
+
+class View(ipywidgets.HBox):
+    """Lines from A to B and a walk along them on the left, tabs on the right.
+
+    Args:
+        on_landscape: called when somebody asks for the plane around the networks on view.
+        on_error: called with what went wrong as somebody turned a control.
+
+    Attributes:
+        found: what is on view; None before the first.
+    """
+
+    def __init__(self, *, on_landscape: Callable[[], None], on_error: Callable[[Exception], None]):
+        self.found: Exploration | None = None
+        self._on_error = on_error
+        self._name = next(_names)
+        self._lock = threading.RLock()
+        self._is_settling = False
+        self._axes = (0.0, 1.0)
+        self._walks = Latest(self._show_walk, on_error)
+        self._make_parts()
+        self._landscape_button.on_click(lambda _: on_landscape())
+        for part, name in (
+            (self._lines, "rl-lines"),
+            (self._cursor, "rl-cursor"),
+            (self._walk, "rl-walk"),
+        ):
+            part.add_class(name)
+        super().__init__(self._laid_out(), layout=ipywidgets.Layout(flex_flow="row wrap"))
+
+    @property
+    def lam(self) -> float:
+        """Where on the line the merged network stands."""
+        return self._lam.value
+
+    @property
+    def method(self) -> str:
+        """What B is permuted by, on that line."""
+        return self._method.value
+
+    def show(self, found: Exploration) -> None:
+        """Show another exploration; what was chosen to walk with stays, where it can."""
+        with self._lock:
+            self.found = found
+            methods = [(panels.label_of(name), name) for name in found.methods]
+            self._is_settling = True
+            try:
+                _offer(self._method, methods, default=found.methods[-1])
+                _offer(self._group, [(name, name) for name in found.groups()])
+            finally:
+                self._is_settling = False
+            self._landscape.value = ""
+            self._show_lines()
+            self._show_method()
+
+    def show_landscape(self, shown: str) -> None:
+        """Show this HTML in the tab of the landscape."""
+        self._landscape.value = shown
+
+    def as_code(self) -> str:
+        """A program that computes what is on view.
+
+        Raises:
+            ValueError: before anything is.
+        """
+        return self._need_found().as_code(self.method, round(self.lam, 4))
+
+    def save_figure(self, directory: Path | None = None) -> Path:
+        """Save the figure of the lines, with its numbers; the path of its JSON file.
+
+        Args:
+            directory: where to; by default beside the figures of interactive runs.
+
+        Raises:
+            ValueError: before anything is on view.
+        """
+        found = self._need_found()
+        record = self._lines_record(found)
+        has_seeds = not ({"file", "given"} & {*found.pair.origins})
+        return figures.save_figure(
+            directory or paths.runs_dir() / "interactive" / "figures" / "explorer",
+            "lines-" + experiments.digest({"plot": record["plot"], **record["numbers"]})[:8],
+            plot=record["plot"],
+            numbers=record["numbers"],
+            caption=record["caption"],
+            alt=record["alt"],
+            size=tuple(record["size_inches"]),
+            provenance=figures.Provenance(
+                notebook="explorer",
+                profile="interactive",
+                dataset=figures.describe_dataset(found.pair.data),
+                seeds=list(found.choices.seeds) if has_seeds else [],
+                settings=dataclasses.asdict(found.choices),
+                trained_with=[dict(one) for one in found.pair.versions],
+                claims=[],
+            ),
+        )
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until every step of a walk is drawn; whether that is so."""
+        return self._walks.wait(seconds)
+
+    def _make_parts(self) -> None:
+        self._metric = ipywidgets.ToggleButtons(
+            options=["loss", "accuracy"], description="metric", style={"button_width": "80px"}
+        )
+        self._split = ipywidgets.ToggleButtons(
+            options=["train", "test", "both"],
+            value="both",
+            description="images",
+            style={"button_width": "60px"},
+        )
+        self._method = ipywidgets.Dropdown(options=[("naive", "naive")], description="walk with")
+        self._lam = ipywidgets.FloatSlider(
+            value=START, max=1, step=0.01, description="λ: A to B", layout={"width": "98%"}
+        )
+        self._group = ipywidgets.Dropdown(description="layer")
+        self._lines, self._cursor = ipywidgets.HTML(), ipywidgets.HTML()
+        self._walk = ipywidgets.HTML()
+        self._order, self._search = ipywidgets.HTML(), ipywidgets.HTML()
+        self._landscape = ipywidgets.HTML()
+        self._landscape_button = ipywidgets.Button(
+            description="Draw the plane", tooltip="Loss of a grid of networks: some seconds"
+        )
+        self._code = ipywidgets.Textarea(
+            layout={"width": "98%", "height": "380px"}, description="", placeholder="code"
+        )
+        self._save_button = ipywidgets.Button(
+            description="Save figure", tooltip="SVG, PNG and numbers, under runs/interactive"
+        )
+        self._saved = ipywidgets.HTML()
+        self._tabs = ipywidgets.Tab(
+            children=[
+                ipywidgets.VBox([self._group, self._order]),
+                self._search,
+                ipywidgets.VBox([self._landscape_button, self._landscape]),
+                ipywidgets.VBox([self._code, ipywidgets.HBox([self._save_button, self._saved])]),
+            ],
+            titles=("Order of units", "Search", "Landscape", "Code"),
+        )
+        self._save_button.on_click(lambda _: self._save())
+        self._lam.observe(self._on_lam, names="value")
+        for control, show in (
+            (self._metric, self._show_lines),
+            (self._split, self._show_lines),
+            (self._method, self._show_method),
+            (self._group, self._show_order),
+        ):
+            control.observe(self._guarded(show), names="value")
+        self._tabs.observe(self._guarded(self._show_code), names="selected_index")
+
+    def _laid_out(self) -> list[ipywidgets.Widget]:
+        row = ipywidgets.Layout(flex_flow="row wrap", align_items="flex-end")
+        half = ipywidgets.Layout(flex="1 1 440px", min_width="420px", max_width="680px")
+        left = [
+            ipywidgets.HBox([self._metric, self._split], layout=row),
+            self._lines,
+            self._cursor,
+            self._method,
+            self._lam,
+            self._walk,
+        ]
+        return [ipywidgets.VBox(left, layout=half), ipywidgets.VBox([self._tabs], layout=half)]
+
+    def _guarded(self, show: Callable[[], None]) -> Callable[[Any], None]:
+        """A callback of a control: one at a time, its error in the panel."""
+
+        def on_change(_: Any) -> None:
+            with self._lock:
+                if self.found is None or self._is_settling:
+                    return
+                try:
+                    show()
+                except Exception as error:  # noqa: BLE001 (shown to the reader)
+                    self._on_error(error)
+
+        return on_change
+
+    def _lines_record(self, found: Exploration) -> dict[str, Any]:
+        splits = ("train", "test") if self._split.value == "both" else (self._split.value,)
+        return panels.lines(found, metric=self._metric.value, splits=splits)
+
+    def _show_lines(self) -> None:
+        record = self._lines_record(self._need_found())
+        drawn = panels.with_axes(record)
+        self._axes = drawn.left, drawn.right
+        self._lines.value = fragments.with_cursor(
+            drawn.png,
+            record["alt"],
+            name=self._name,
+            top=drawn.top,
+            height=drawn.height,
+            width=round(100 * record["size_inches"][0]),
+        )
+        self._place_cursor()
+
+    def _place_cursor(self) -> None:
+        left, right = self._axes
+        self._cursor.value = fragments.cursor(self._name, left + self.lam * (right - left))
+
+    def _show_method(self) -> None:
+        self._walks.ask((self._need_found(), self.method, self.lam))
+        self._show_order()
+        self._show_search()
+        self._show_code()
+
+    def _on_lam(self, _: Any) -> None:
+        if self.found is not None:
+            self._place_cursor()
+            self._walks.ask((self.found, self.method, self.lam))
+
+    def _show_walk(self, request: tuple[Exploration, str, float]) -> None:
+        self._walk.value = panels.walk(*request)
+
+    def _show_order(self) -> None:
+        found = self._need_found()
+        if self._group.value:
+            record = panels.unit_order(found, self.method, self._group.value)
+            self._order.value = figures.as_html(record)
+
+    def _show_search(self) -> None:
+        found = self._need_found()
+        self._search.value = (
+            figures.as_html(panels.search(found, self.method))
+            if self.method != "naive"
+            else fragments.note("Naive merging leaves B in its own order: there is no search.")
+        )
+
+    def _show_code(self) -> None:
+        self._code.value = self.as_code()
+
+    def _save(self) -> None:
+        try:
+            self._saved.value = fragments.note(f"saved: {paths.shown(self.save_figure())}")
+        except Exception as error:  # noqa: BLE001 (shown to the reader)
+            self._on_error(error)
+
+    def _need_found(self) -> Exploration:
+        if self.found is None:
+            raise ValueError("Nothing is on view yet: choose networks, then Compare.")
+        return self.found
+
+
+def _offer(
+    control: ipywidgets.Dropdown, options: Sequence[tuple[str, str]], default: str = ""
+) -> None:
+    """Give a control new options; what was chosen stays, if it is among them."""
+    values = [value for _, value in options]
+    chosen = control.value
+    control.options = options
+    if values:
+        control.value = chosen if chosen in values and chosen != "naive" else default or values[0]

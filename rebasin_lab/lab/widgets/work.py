@@ -1,0 +1,151 @@
+"""Long work beside a notebook that stays usable.
+
+A cell that computes blocks every plain button, so work that takes seconds has a thread of its own:
+`Work` for one long job, with progress and a way to stop it, `Latest` for a stream of small requests
+of which only the newest still matters.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from rebasin_lab.lab import unheard
+
+OnStep = Callable[[str, int, int], None]
+
+# Two explorers on one page: their trainings take turns, since each would take all cores.
+_turn = threading.Lock()
+
+
+class Stopped(Exception):  # noqa: N818 (not an error: somebody asked for it)
+    """Raised inside work that was asked to stop."""
+
+
+class Work:
+    """One long job at a time.
+
+    Args:
+        on_step: called from the job's thread with what is done, how much of it, and of how much.
+        on_end: called from there when a job has ended, with its result and the error that ended it,
+            one of which is None. It may start another job.
+    """
+
+    def __init__(self, on_step: OnStep, on_end: Callable[[Any, Exception | None], None]) -> None:
+        self._on_step = on_step
+        self._on_end = on_end
+        self._stop = threading.Event()
+        self._changed = threading.Condition()
+        self._is_busy = False
+        self._num_threads = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a job is at work, or waits for its turn."""
+        return self._is_busy
+
+    def start(self, job: Callable[[OnStep], Any]) -> None:
+        """Run `job(report)` on a thread; `report` raises `Stopped` once `stop` was called.
+
+        Raises:
+            RuntimeError: if a job is at work.
+        """
+        with self._changed:
+            if self._is_busy:
+                raise RuntimeError("One job at a time: stop the one at work, or wait for it.")
+            self._is_busy = True
+            self._num_threads += 1
+            self._stop.clear()
+        unheard.expect(self)
+        threading.Thread(target=self._run, args=(job,), daemon=True).start()
+
+    def stop(self) -> None:
+        """Ask the job to end at its next step; does nothing if there is none."""
+        self._stop.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until no job is left, and the end of each was told; whether that is so."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._num_threads == 0, seconds)
+
+    def _run(self, job: Callable[[OnStep], Any]) -> None:
+        result, ended_by = None, None
+        try:
+            self._wait_for_turn()
+            try:
+                result = job(self._report)
+            finally:
+                _turn.release()
+        except Exception as error:  # noqa: BLE001 (whoever started the job shows it)
+            ended_by = error
+        with self._changed:
+            self._is_busy = False
+        try:
+            self._on_end(result, ended_by)
+        finally:
+            with self._changed:
+                self._num_threads -= 1
+                self._changed.notify_all()
+
+    def _wait_for_turn(self) -> None:
+        while not _turn.acquire(timeout=0.1):
+            self._report("waiting for other work on this page", 0, 1)
+
+    def _report(self, what: str, done: int, total: int) -> None:
+        if self._stop.is_set():
+            raise Stopped
+        self._on_step(what, done, total)
+
+
+class Latest:
+    """The newest of many requests, one at a time, on another thread.
+
+    Args:
+        answer: called with a request; a newer one that comes meanwhile is next, whatever came in
+            between is dropped.
+        on_error: called with what `answer` raises.
+    """
+
+    def __init__(
+        self, answer: Callable[[Any], None], on_error: Callable[[Exception], None]
+    ) -> None:
+        self._answer = answer
+        self._on_error = on_error
+        self._changed = threading.Condition()
+        self._waiting: list[Any] = []  # at most one
+        self._is_busy = False
+
+    def ask(self, request: Any) -> None:
+        """Have this answered, unless a newer request comes before its turn."""
+        with self._changed:
+            self._waiting = [request]
+            unheard.expect(self)
+            if not self._is_busy:
+                self._is_busy = True
+                threading.Thread(target=self._run, daemon=True).start()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until nothing is left to answer; whether that is so."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._is_busy, seconds)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                if not self._waiting:
+                    self._is_busy = False
+                    self._changed.notify_all()
+                    return
+                request = self._waiting.pop()
+            try:
+                self._answer(request)
+            except Exception as error:  # noqa: BLE001 (shown in the panel)
+                self._show(error)
+
+    def _show(self, error: Exception) -> None:
+        try:
+            self._on_error(error)
+        except Exception:  # this thread ends with it; another one answers what is asked next
+            with self._changed:
+                self._is_busy = False
+                self._changed.notify_all()
+            raise

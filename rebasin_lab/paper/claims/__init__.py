@@ -1,0 +1,98 @@
+"""What the paper claims, as things that can fail, and the scoreboard of what was measured.
+
+Every claim says before any run what is measured and which bound must hold, per profile: a bound is
+never adjusted to a result. Where a claim is tested on several pairs of networks, *every* pair must
+hold, or a statistic over all of them. A claim that fails is printed as not reproduced, with its
+numbers. `claim` says what a claim is, `scoreboard` what became of it; the others hold the claims
+themselves, one module a notebook.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from rebasin_lab import checks
+from rebasin_lab.paper.claims import (
+    counterexample,
+    failure_modes,
+    landscapes,
+    matching,
+    merge_many,
+    onset,
+    split_data,
+    symmetries,
+    width,
+)
+from rebasin_lab.paper.claims.claim import PROFILES, Bound, Claim
+from rebasin_lab.paper.claims.scoreboard import STATUSES, ClaimResult, tally
+
+# In the order of the notebooks.
+CLAIMS: dict[str, Claim] = {
+    claim.id: claim
+    for module in (
+        symmetries,
+        matching,
+        counterexample,
+        landscapes,
+        onset,
+        width,
+        split_data,
+        merge_many,
+        failure_modes,
+    )
+    for claim in module.CLAIMS
+}
+
+__all__ = [
+    "CLAIMS",
+    "PROFILES",
+    "STATUSES",
+    "Bound",
+    "Claim",
+    "ClaimResult",
+    "measure",
+    "scoreboard",
+    "tally",
+]
+
+
+@checks.arguments
+def measure(claim_id: str, profile: str, measured: Any, *, changed: bool = False) -> ClaimResult:
+    """Hold measured numbers against a claim.
+
+    Raises:
+        ValueError: for an unknown claim, or no number at all.
+    """
+    checks.choice("a claim", claim_id, sorted(CLAIMS), "measure")
+    checks.choice("a profile", profile, PROFILES, "measure")
+    several = isinstance(measured, Iterable) and not isinstance(measured, str)
+    given = list(measured) if several else [measured]
+    # A diverged run has measured infinity, or NaN.
+    if wrong := [
+        value for value in given if isinstance(value, str) or not hasattr(value, "__float__")
+    ]:
+        raise ValueError(
+            f"Expected what was measured for '{claim_id}' to be numbers; got "
+            f"{checks.shortened(wrong[0])}."
+        )
+    values = tuple(map(float, given))
+    if not values:
+        raise ValueError(f"Expected at least one measured number for '{claim_id}'; got none.")
+    return ClaimResult(CLAIMS[claim_id], profile, values, changed)
+
+
+@checks.arguments
+def scoreboard(
+    profile: str, measured: Mapping[str, Iterable[Any]], *, changed: Collection[str] = ()
+) -> list[ClaimResult]:
+    """All claims, in order, with what was measured for them.
+
+    Args:
+        profile: of the run.
+        measured: numbers by claim; NaN where a network diverged.
+        changed: ids of claims that were measured with changed settings.
+    """
+    checks.choice("a profile", profile, PROFILES, "scoreboard")
+    return [
+        ClaimResult(claim, profile, tuple(measured.get(claim.id, ())), claim.id in changed)
+        for claim in CLAIMS.values()
+    ]

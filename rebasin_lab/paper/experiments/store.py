@@ -1,0 +1,397 @@
+"""Networks that are restored when stored, trained when not.
+
+`trained(experiment)` is the only way notebooks get networks. The store is keyed by a digest of all
+that determines the result: the config, the content of the data, the code that trains, and JAX with
+its settings and device, see `identity`. A training writes its state after every epoch, so that a
+killed one goes on where it was, to the same final bits. It holds a lock, so that two processes do
+not train one network at once. A damaged file is named in a warning and made again.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+from jaxtyping import PyTree
+
+from rebasin_lab import checks, datasets, models, paths, progress, training
+from rebasin_lab.paper import identity
+from rebasin_lab.paper.experiments.experiment import Experiment
+from rebasin_lab.training import checkpoints
+
+# The rooms whose code decides the bits of a network; data is known by its content.
+TRAINING_MODULES = (
+    "pytrees",
+    "models",
+    "evaluation",
+    "training/augmentation",
+    "training/training_loop",
+)
+
+PACKAGES = ("rebasin_lab", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "matplotlib")
+
+
+_CODE = identity.source_digest(*TRAINING_MODULES)  # as loaded: later edits change nothing here
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A network from the store.
+
+    Attributes:
+        model: its architecture.
+        params: its parameters, plain nested dicts.
+        history: per epoch, see `training.TrainingResult`.
+        origin: whether it was "restored" whole, "resumed" in the middle, or "trained".
+        versions: of the packages it was trained with.
+        path: its file.
+        experiment: what it was asked for by.
+    """
+
+    model: models.Model
+    params: PyTree
+    history: dict[str, list[float]]
+    origin: Literal["restored", "resumed", "trained"]
+    versions: dict[str, str]
+    path: Path
+    experiment: Experiment
+
+    def params_after(self, epoch: int) -> PyTree:
+        """Its parameters after so many epochs: 0, one of its snapshots, or the last.
+
+        Raises:
+            ValueError: for an epoch that was not kept.
+            CheckpointError: if its file is not there any more, or damaged, or another's.
+        """
+        experiment = self.experiment
+        if epoch == experiment.train.num_epochs:
+            return self.params
+        if epoch == 0:
+            return training.initial_params(self.model, seed=experiment.seed)
+        if epoch not in experiment.snapshot_epochs:
+            kept = [0, *experiment.snapshot_epochs, experiment.train.num_epochs]
+            raise ValueError(f"Expected an epoch whose parameters are kept, {kept}; got {epoch}.")
+        try:
+            params = _load_snapshot(self.path, epoch, self.params)
+        except (checkpoints.CheckpointError, FileNotFoundError) as error:
+            raise checkpoints.CheckpointError(
+                f"{error} Ask for the network again, with trained(experiment): that makes it anew."
+            ) from error
+        return jax.device_put(params)
+
+
+@checks.arguments
+def trained(
+    experiment: Experiment,
+    *,
+    data: datasets.Dataset | None = None,
+    store: Path | None = None,
+    style: progress.Style = "auto",
+    on_epoch: Callable[[training.TrainState], None] | None = None,
+) -> Trained:
+    """The network of an experiment: from the store if it is there, else trained and stored.
+
+    Args:
+        experiment: what to train.
+        data: its data set, if already loaded.
+        store: the folder of checkpoints.
+        style: how to show progress.
+        on_epoch: called after every epoch, when it is stored; if it raises, the training ends
+            there, and goes on from there when the network is next asked for.
+
+    Raises:
+        CheckpointError: if the file under this experiment's name holds another one.
+        ValueError: for an architecture that is not the lab's, whose code is not known.
+        OSError: if the store cannot be written to and something is to be trained.
+    """
+    data = data or experiment.load_dataset()
+    model = experiment.build_model(data)
+    config = describe(experiment, data)
+    final = path_of(experiment, data=data, store=store)
+    # A store that is only read needs no lock. What is wrong is said below, once.
+    if is_stored(experiment, data=data, store=store) and (
+        found := _restored(experiment, model, config, final)
+    ):
+        _remove_partial(final)
+        return found
+    with paths.locked(final, f"training {experiment.title}"):
+        paths.sweep(final.parent, start=f"{final.stem}.")
+        # Another process may have trained it in the meantime.
+        then = "The network is trained again."
+        if found := _restored(experiment, model, config, final, then=then):
+            _partial_path(final).unlink(missing_ok=True)
+            return found
+        return _trained(experiment, model, data, config, final, style, on_epoch)
+
+
+def _restored(
+    experiment: Experiment,
+    model: models.Model,
+    config: dict[str, Any],
+    final: Path,
+    *,
+    then: str = "",
+) -> Trained | None:
+    """A network with all of its snapshots, if they are there and whole; else None.
+
+    What is damaged is named in a warning that ends with `then`, if there is such.
+    """
+    damaged = checkpoints.DamagedCheckpointError
+    found = _load_unless(damaged, final, model.shapes, config, then=then)
+    if found is None or not _are_whole(experiment.snapshot_epochs, model, final, then):
+        return None
+    params, metadata = found
+    _check_is_of(metadata, final, final)
+    return Trained(
+        model,
+        jax.device_put(params),
+        metadata["history"],
+        "restored",
+        metadata["versions"],
+        final,
+        experiment,
+    )
+
+
+def _trained(
+    experiment: Experiment,
+    model: models.Model,
+    data: datasets.Dataset,
+    config: dict[str, Any],
+    final: Path,
+    style: progress.Style,
+    on_epoch: Callable[[training.TrainState], None] | None,
+) -> Trained:
+    template = training.state_shapes(model, data, experiment.train)
+    partial = _partial_path(final)
+    state = _partial_state(partial, template, config)
+    if state:
+        wanted = [epoch for epoch in experiment.snapshot_epochs if epoch <= state.epoch]
+        # Those that are missing were not wanted when it began.
+        if not _are_whole(wanted, model, final, "The training starts over."):
+            state = None
+    result = _train(experiment, model, data, config, state, final, style, on_epoch)
+    versions = package_versions()
+    metadata = {"config": config, "history": result.history, "versions": versions}
+    checkpoints.save(final, result.params, metadata)
+    partial.unlink(missing_ok=True)
+    origin = "resumed" if state else "trained"
+    return Trained(model, result.params, result.history, origin, versions, final, experiment)
+
+
+@checks.arguments
+def path_of(
+    experiment: Experiment, *, data: datasets.Dataset | None = None, store: Path | None = None
+) -> Path:
+    """The file in which the network of an experiment is kept, whether it is there or not."""
+    config = describe(experiment, data or experiment.load_dataset())
+    folder = paths.checkpoints_dir() if store is None else paths.checked_folder(store, "store")
+    return folder / f"{digest(config)}.safetensors"
+
+
+@checks.arguments
+def is_stored(
+    experiment: Experiment, *, data: datasets.Dataset | None = None, store: Path | None = None
+) -> bool:
+    """Whether an experiment's network is there, with all of its snapshots.
+
+    Their first bytes are looked at; `trained` looks at all.
+    """
+    final = path_of(experiment, data=data, store=store)
+    snapshots = {_snapshot_path(final, epoch): epoch for epoch in experiment.snapshot_epochs}
+    return _is_of(checkpoints.peek(final), final) and all(
+        _is_of(checkpoints.peek(path), final, epoch) for path, epoch in snapshots.items()
+    )
+
+
+def epochs_stored(path: Path) -> int:
+    """How many epochs of the network that is kept at this path are there; others may train it."""
+    match checkpoints.peek(path):
+        case {"history": {"train_loss": [*losses]}}:
+            return len(losses)
+    match checkpoints.peek(_partial_path(path)):
+        case {"epoch": int() as epoch}:
+            return epoch
+    return 0
+
+
+def describe(experiment: Experiment, data: datasets.Dataset) -> dict[str, Any]:
+    """All that determines a network, JSON-ready; the digest of the data says which part it saw.
+
+    Raises:
+        ValueError: for an architecture that is not the lab's, whose code is not known.
+    """
+    try:
+        identity.name_of(models.ARCHITECTURES[experiment.architecture])
+    except identity.UnknownContentError as error:
+        raise ValueError(
+            f"Expected an architecture of the lab's, whose code is known, to keep its network; got "
+            f"'{experiment.architecture}', which was put in its place or is your own. Train it "
+            "with rl.train."
+        ) from error
+    return {
+        "dataset": experiment.dataset,
+        "seed": experiment.seed,
+        "train": dataclasses.asdict(experiment.train),
+        "architecture": experiment.architecture,
+        "options": dict(experiment.options),
+        "data_digest": data.content_digest(),
+        "code": [_CODE, identity.changed_constants(*TRAINING_MODULES)],
+        "environment": identity.computing_environment(),
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that decide a number or a picture, JAX's plugins among them."""
+    plugins = {
+        point.dist.name: point.dist.version
+        for point in importlib.metadata.entry_points(group="jax_plugins")
+        if point.dist
+    }
+    return {name: importlib.metadata.version(name) for name in PACKAGES} | plugins
+
+
+def digest(config: dict[str, Any]) -> str:
+    """The name of a network in the store."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _train(
+    experiment: Experiment,
+    model: models.Model,
+    data: datasets.Dataset,
+    config: dict[str, Any],
+    state: training.TrainState | None,
+    final: Path,
+    style: progress.Style,
+    on_epoch: Callable[[training.TrainState], None] | None,
+) -> training.TrainingResult:
+    total = experiment.train.num_epochs
+    description = f"training {data.title} {model.architecture}, seed {experiment.seed}"
+    done = state.epoch if state else 0
+    with progress.progress_bar(total, description, done=done, style=style) as bar:
+
+        def keep(state: training.TrainState) -> None:
+            if state.epoch in experiment.snapshot_epochs:
+                metadata = {"config": config, "epoch": state.epoch}
+                checkpoints.save(_snapshot_path(final, state.epoch), state.params, metadata)
+            if state.epoch < total:
+                tree = {"params": state.params, "opt_state": state.opt_state}
+                metadata = {"config": config, "history": state.history, "epoch": state.epoch}
+                checkpoints.save(_partial_path(final), tree, metadata)
+            accuracy = f"test accuracy {state.history['test_accuracy'][-1]:.3f}"
+            bar.set_postfix_str(accuracy, refresh=False)
+            bar.update(1)
+            if on_epoch is not None:
+                on_epoch(state)
+
+        return training.train(
+            model, data, experiment.train, seed=experiment.seed, state=state, on_epoch=keep
+        )
+
+
+def _snapshot_path(final: Path, epoch: int) -> Path:
+    return final.with_suffix(f".epoch{epoch}.safetensors")
+
+
+def _is_of(metadata: dict[str, Any], final: Path, epoch: int | None = None) -> bool:
+    """Whether metadata is that of a network, or of its snapshot after an epoch."""
+    config = metadata.get("config")
+    return (
+        isinstance(config, dict) and digest(config) == final.stem and metadata.get("epoch") == epoch
+    )
+
+
+def _load_snapshot(final: Path, epoch: int, like: PyTree) -> PyTree:
+    """The parameters of a network after an epoch.
+
+    Raises:
+        FileNotFoundError: if they are not there.
+        CheckpointError: if they are damaged, or another network's, or of another epoch.
+    """
+    path = _snapshot_path(final, epoch)
+    params, metadata = checkpoints.load(path, like=like)
+    _check_is_of(metadata, path, final, epoch)
+    return params
+
+
+def _check_is_of(
+    metadata: dict[str, Any], path: Path, final: Path, epoch: int | None = None
+) -> None:
+    if not _is_of(metadata, final, epoch):
+        when = "" if epoch is None else f" after epoch {epoch}"
+        raise checkpoints.CheckpointError(
+            f"Expected '{path}' to hold the network '{final.stem}'{when}; it holds another one. "
+            "Move it away."
+        )
+
+
+def _are_whole(epochs: Sequence[int], model: models.Model, final: Path, then: str) -> bool:
+    """Whether these snapshots of a network are there; a damaged one is named in a warning."""
+    for epoch in epochs:
+        try:
+            _load_snapshot(final, epoch, model.shapes)
+        except FileNotFoundError:
+            return False
+        except checkpoints.CheckpointError as error:
+            if then:
+                warnings.warn(f"{error} {then}", stacklevel=4)
+            return False
+    return True
+
+
+def _partial_path(final: Path) -> Path:
+    return final.with_suffix(".partial.safetensors")
+
+
+def _remove_partial(final: Path) -> None:
+    """Remove what a process left that was killed right after its last epoch, if none trains now."""
+    if _partial_path(final).exists():
+        with (
+            contextlib.suppress(OSError, paths.LockedError),
+            paths.locked(final, "tidying", wait=False),
+        ):
+            _partial_path(final).unlink(missing_ok=True)
+
+
+def _partial_state(
+    partial: Path, template: training.TrainState, config: dict[str, Any]
+) -> training.TrainState | None:
+    tree = {"params": template.params, "opt_state": template.opt_state}
+    # Damaged, or left by another version of optax or Flax: an unfinished training is not worth
+    # stopping for.
+    found = _load_unless(
+        checkpoints.CheckpointError, partial, tree, config, then="The training starts over."
+    )
+    if found is None:
+        return None
+    tree, metadata = found
+    tree = jax.device_put(tree)
+    return training.TrainState(
+        tree["params"], tree["opt_state"], metadata["epoch"], metadata["history"]
+    )
+
+
+def _load_unless(
+    forgiven: type[checkpoints.CheckpointError],
+    path: Path,
+    like: PyTree,
+    config: dict[str, Any],
+    *,
+    then: str,
+) -> tuple[PyTree, dict[str, Any]] | None:
+    """What a file holds; None if there is none, or for a forgiven error, of which a text warns."""
+    try:
+        return checkpoints.load(path, like=like, config=config)
+    except FileNotFoundError:
+        return None
+    except forgiven as error:
+        if then:
+            warnings.warn(f"{error} {then}", stacklevel=4)
+        return None

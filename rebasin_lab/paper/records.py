@@ -1,0 +1,190 @@
+"""Results that are there already: what a pure function of the lab returned, kept in the store.
+
+    curve = records.remembered(rl.interpolation_curve, model.apply, params_a, params_b, data)
+
+is `rl.interpolation_curve(model.apply, params_a, params_b, data)`, read back if the same call was
+made before. *The same* is taken strictly: every byte of every parameter and image, all options, the
+source of the library and of the paper, and what computes: packages, device, and JAX's settings, see
+`identity`. So a record is never out of date, and may be deleted at any time.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import importlib
+import inspect
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+from rebasin_lab import paths, texts
+from rebasin_lab.matching import assignment
+from rebasin_lab.paper import experiments, identity
+from rebasin_lab.training import checkpoints
+
+T = TypeVar("T")
+
+# Whatever nothing above it can import: it changes no result.
+_LATER = ("lab", "cli.py", "paper/claims")
+
+
+def remembered(fn: Callable[..., T], /, *args: Any, **options: Any) -> T:
+    """The result of `fn(*args, **options)`, from the store if this call was made before.
+
+    Args:
+        fn: a function of the lab, without side effects that matter.
+        *args: numbers, texts, arrays, trees of these, data sets, specs, functions of the lab's
+            modules, and methods of its models: what has a content, see `identity.described`.
+        **options: likewise; callbacks (`on_...`) do not count, and are not called for a record.
+
+    Returns:
+        The result; arrays are NumPy's. Times in it are those of the call that was made.
+
+    Raises:
+        UnknownContentError: for an argument of another kind, a ValueError.
+        ValueError: for a result of another kind.
+    """
+    call = _call(fn, args, options)
+    path = records_dir() / f"{call}.safetensors"
+    try:
+        return _read(path, call)
+    except FileNotFoundError:
+        pass
+    except checkpoints.CheckpointError as error:
+        warnings.warn(f"{error} It is computed again.", stacklevel=2)
+    result = fn(*args, **options)
+    arrays: dict[str, np.ndarray] = {}
+    try:
+        encoded = _encoded(result, arrays)
+    except RecursionError:
+        raise ValueError(
+            "Expected a result that does not hold itself; got one that does."
+        ) from None
+    metadata = {"config": {"call": call}, "function": identity.name_of(fn), "result": encoded}
+    try:
+        checkpoints.save(path, arrays, metadata)
+    except (OSError, ValueError) as error:  # the result is worth more than its record
+        warnings.warn(f"{error} The result is not kept.", stacklevel=2)
+    return _decoded(json.loads(json.dumps(encoded)), arrays)
+
+
+def _read(path: Path, call: str) -> Any:
+    """The result that a record holds.
+
+    Raises:
+        FileNotFoundError: if there is no such record.
+        CheckpointError: if it is damaged, or another's, or holds no result.
+    """
+    arrays, metadata = checkpoints.load(path, config={"call": call})
+    try:
+        return _decoded(metadata["result"], {str(name): array for name, array in arrays.items()})
+    except (AttributeError, ImportError, LookupError, TypeError, ValueError) as error:
+        reason = texts.in_a_line(f"{type(error).__name__}: {error}", 200)
+        raise checkpoints.CheckpointError(
+            f"The record '{path}' holds no result ({reason})."
+        ) from error
+
+
+def _call(fn: Callable, args: tuple[Any, ...], options: Mapping[str, Any]) -> str:
+    """The name of a call's record; defaults count as if they had been written."""
+    name = identity.name_of(fn)
+    counted = {name: value for name, value in options.items() if not name.startswith("on_")}
+    bound = inspect.signature(fn).bind(*args, **counted)
+    bound.apply_defaults()
+    code = [name, _code_digest(), identity.changed_constants(), identity.computing_environment()]
+    try:
+        content = identity.digest([*code, dict(bound.arguments)])
+    except RecursionError:
+        raise identity.UnknownContentError(
+            "Expected arguments that do not hold themselves; got one that does."
+        ) from None
+    return content[:32]
+
+
+def records_dir() -> Path:
+    """Where records are kept, shared by all runs."""
+    return paths.runs_dir() / "records"
+
+
+@functools.cache
+def _code_digest() -> str:
+    """Of the code as it was when it was loaded: later edits change nothing in this process."""
+    with_what = {**experiments.package_versions(), "assignment": assignment.SOLVER}
+    digest = hashlib.sha256(json.dumps(with_what, sort_keys=True).encode())
+    for path in sorted(identity.PACKAGE.rglob("*.py")):
+        place = path.relative_to(identity.PACKAGE)
+        if not any(place.is_relative_to(later) for later in _LATER):
+            content = path.read_bytes()
+            digest.update(f"{place.as_posix()} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+def _encoded(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """A value as JSON, with its arrays put into `arrays`."""
+    match value:
+        case None | bool() | int() | float() | str():
+            return value
+        case np.generic() if isinstance(value.item(), bool | int | float | str):
+            return value.item()
+        case np.ndarray() | jax.Array() if _has_values(value):
+            name = str(len(arrays))
+            arrays[name] = np.asarray(value)
+            return {"array": name}
+        case tuple() if hasattr(value, "_fields"):
+            return {"record": _class_name(value), "fields": _encoded(value._asdict(), arrays)}
+        case list() | tuple():
+            return {type(value).__name__: [_encoded(item, arrays) for item in value]}
+        case Mapping() if all(isinstance(key, str | int) for key in value):
+            return {"mapping": [[key, _encoded(item, arrays)] for key, item in value.items()]}
+        case _ if dataclasses.is_dataclass(value):
+            fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+            return {"record": _class_name(value), "fields": _encoded(fields, arrays)}
+    raise ValueError(f"Expected a result of arrays, numbers and texts; got {type(value).__name__}.")
+
+
+def _decoded(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    match value:
+        case {"array": name}:
+            return arrays[name]
+        case {"list": items}:
+            return [_decoded(item, arrays) for item in items]
+        case {"tuple": items}:
+            return tuple(_decoded(item, arrays) for item in items)
+        case {"mapping": items}:
+            return {key: _decoded(item, arrays) for key, item in items}
+        case {"record": name, "fields": fields}:
+            return _record_class(name)(**_decoded(fields, arrays))
+        case dict() | list():
+            raise ValueError(f"Expected what stands for a result; got {value!r}.")
+    return value
+
+
+def _has_values(array: np.ndarray | jax.Array) -> bool:
+    """False for what NumPy has no type for, such as keys, and for masks, which it would drop."""
+    is_masked = isinstance(array, np.ma.MaskedArray)
+    return not is_masked and not jax.dtypes.issubdtype(array.dtype, jax.dtypes.extended)
+
+
+def _class_name(value: Any) -> str:
+    return f"{type(value).__module__}:{type(value).__qualname__}"
+
+
+def _record_class(name: str) -> type:
+    """The dataclass or named tuple of the lab with this name: a file names nothing else."""
+    module, _, qualname = name.partition(":")
+    found = None
+    if module.split(".")[0] == "rebasin_lab":
+        found = getattr(importlib.import_module(module), qualname, None)
+    if not (
+        isinstance(found, type) and (dataclasses.is_dataclass(found) or found.__base__ is tuple)
+    ):
+        raise checkpoints.CheckpointError(f"Expected a record of the lab's; it holds a '{name}'.")
+    return found
+
+
+_code_digest()

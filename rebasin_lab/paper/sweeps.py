@@ -1,0 +1,223 @@
+"""Training many networks: a grid of experiments through any executor, one process or a cluster.
+
+`train_all` takes any `concurrent.futures.Executor`. By default that is a pool of spawned processes
+on this machine; `dask.distributed.Client(...).get_executor()` makes the same sweep run on a cluster
+(its workers must see the folder of the store). Networks travel through the store, not through the
+executor: a job is a small recipe, and what it returns is a number.
+"""
+
+import concurrent.futures
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from rebasin_lab import checks, paths, progress
+from rebasin_lab.paper import experiments, identity
+from rebasin_lab.paper.experiments import Experiment, Trained
+
+SECONDS_BETWEEN_LOOKS = 2.0  # at how far the trainings have come
+
+
+class SweepError(RuntimeError):
+    """Some networks of a sweep could not be trained; the others are in the store."""
+
+
+@checks.arguments
+def train_all(
+    wanted: Sequence[Experiment],
+    *,
+    num_jobs: int = 1,
+    executor: Executor | None = None,
+    store: Path | None = None,
+    style: progress.Style = "auto",
+) -> list[Trained]:
+    """The networks of many experiments, those that are not stored yet trained first.
+
+    Args:
+        wanted: what to train; one that is listed twice is trained once.
+        num_jobs: processes to train in, each on its share of the cores. With 1 (and no executor)
+            everything happens here, one network after the other.
+        executor: where to train instead; it is not shut down.
+        store: the folder of checkpoints, which all processes must see.
+        style: how to show progress.
+
+    Returns:
+        One network for each experiment, in order.
+
+    Raises:
+        SweepError: if trainings failed, naming each and why, or were made with other settings of
+            JAX, another device or other versions than this process has. The rest is trained and
+            stored, so the same call goes on from there.
+        ValueError: for less than one job, or more than this machine can be meant for.
+    """
+    check_num_jobs(num_jobs)
+    store = store or paths.checkpoints_dir()
+    missing = missing_from(wanted, store=store)
+    if missing and (executor is not None or num_jobs > 1):
+        _train_elsewhere(missing, num_jobs, executor, store, style)
+    return [experiments.trained(each, store=store, style=style) for each in wanted]
+
+
+def check_num_jobs(num_jobs: int) -> None:
+    """Raises a ValueError unless so many processes make sense here."""
+    checks.argument("num_jobs", num_jobs, int, "this process")
+    if num_jobs < 1:
+        raise ValueError(f"Expected at least 1 job; got {num_jobs}.")
+    cores = os.cpu_count() or 1
+    if num_jobs > 8 * cores:
+        raise ValueError(
+            f"Expected at most {8 * cores} jobs, eight for each of {cores} cores; got {num_jobs}. "
+            "More would wait for each other and fill the memory."
+        )
+
+
+@checks.arguments
+def missing_from(wanted: Iterable[Experiment], *, store: Path | None = None) -> list[Experiment]:
+    """Those experiments, each once, whose networks are not stored yet."""
+    return [each for each in dict.fromkeys(wanted) if not experiments.is_stored(each, store=store)]
+
+
+def _train_elsewhere(
+    missing: Sequence[Experiment],
+    num_jobs: int,
+    executor: Executor | None,
+    store: Path,
+    style: progress.Style,
+) -> None:
+    total = sum(each.train.num_epochs for each in missing)
+    places = [experiments.path_of(each, store=store) for each in missing]
+    description = f"training {len(missing)} networks"
+
+    def epochs() -> int:
+        return sum(map(experiments.epochs_stored, places))
+
+    with progress.progress_bar(total, description, done=epochs(), style=style) as bar:
+
+        def on_look() -> None:
+            num_ended = sum(place.exists() for place in places)
+            bar.set_postfix_str(f"{num_ended} of them ended", refresh=False)
+            bar.update(epochs() - bar.n)
+
+        if executor is not None:
+            failed = _submit(missing, executor, store, on_look)
+        else:
+            failed = _in_own_processes(missing, num_jobs, store, on_look)
+    elsewhere = SweepError(
+        "it was trained with other settings of JAX, or on another device, or by other versions "
+        "than here, and is another network"
+    )
+    for experiment in missing_from(missing, store=store):
+        failed.setdefault(experiment, elsewhere)
+    if failed:
+        reasons = "; ".join(
+            f"{experiment.title} ({type(error).__name__}: {error})"
+            for experiment, error in failed.items()
+        )
+        raise SweepError(
+            f"{len(failed)} of {len(missing)} networks could not be trained: {reasons}. The others "
+            "are stored; the same call trains only what is missing."
+        )
+
+
+def _in_own_processes(missing, num_jobs, store, on_look) -> dict[Experiment, BaseException]:
+    """As `_submit`; what was under way when a process died has a second try, one at a time."""
+    num_threads = max(1, (os.cpu_count() or 1) // num_jobs)
+    context = multiprocessing.get_context("spawn")  # JAX does not survive a fork
+
+    def train(wanted: Sequence[Experiment], size: int) -> dict[Experiment, BaseException]:
+        until, going = context.Pipe(duplex=False)
+        pool = concurrent.futures.ProcessPoolExecutor(
+            min(size, len(wanted)),
+            mp_context=context,
+            initializer=_set_up,
+            initargs=(num_threads, identity.jax_settings(), until),
+        )
+        with until, going, pool:
+            try:
+                return _submit(wanted, pool, store, on_look)
+            except BaseException:  # an interrupt: what has begun ends too, where it is
+                going.close()
+                raise
+
+    failed = train(missing, num_jobs)
+    # One process that dies takes the pool with it, and all that was waiting there.
+    for experiment in [e for e, error in failed.items() if isinstance(error, BrokenProcessPool)]:
+        del failed[experiment]
+        failed |= train([experiment], 1)
+    return failed
+
+
+def _submit(
+    missing: Sequence[Experiment],
+    executor: Executor,
+    store: Path,
+    on_look: Callable[[], None],
+) -> dict[Experiment, BaseException]:
+    """Train everything there; returns what failed, and why.
+
+    Args:
+        missing: what to train.
+        executor: where.
+        store: the folder that networks and their unfinished trainings are written to.
+        on_look: called every few seconds.
+    """
+    failed: dict[Experiment, BaseException] = {}
+    futures: dict[Future, Experiment] = {}
+    for experiment in missing:
+        futures[executor.submit(_job, experiment, str(store))] = experiment
+    waiting = set(futures)
+    try:
+        while waiting:
+            ended, waiting = concurrent.futures.wait(
+                waiting, timeout=SECONDS_BETWEEN_LOOKS, return_when=FIRST_COMPLETED
+            )
+            for future in ended:
+                if error := future.exception():
+                    failed[futures[future]] = error
+            on_look()
+    except BaseException:  # an interrupt: what has not begun must not begin
+        for future in futures:
+            future.cancel()
+        raise
+    return failed
+
+
+def train_here(experiment: Experiment, store: str) -> float:
+    """The job: train one network into the store; returns the seconds it took."""
+    start = time.perf_counter()
+    experiments.trained(experiment, store=Path(store), style="silent")
+    return time.perf_counter() - start
+
+
+_job = train_here  # a test puts one that dies in its place
+
+
+def _set_up(num_threads: int, settings: Mapping[str, Any], until: Connection) -> None:
+    """Prepare a new process: its end, its share of the cores, and JAX as in the first one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the first one
+    threading.Thread(target=_end_with_parent, args=[until], daemon=True).start()
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    # Read when JAX first computes something, which in a new process is later than this.
+    os.environ["OMP_NUM_THREADS"] = str(num_threads)
+    if num_threads == 1:
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
+    # Several processes share a GPU: none may take most of its memory at once.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+
+def _end_with_parent(until: Connection) -> None:
+    """End this process with the one that started it, which may have been killed, or earlier."""
+    wait([until, multiprocessing.parent_process().sentinel])
+    os._exit(1)
