@@ -3,20 +3,21 @@
     import rebasin_lab as rl
 
 Three wings; imports go library <- paper <- lab. The library takes networks and gives permutations
-and merged networks: `pytrees`, `datasets`, `models`, `evaluation`, `training`, `symmetry`,
-`matching`, `merging`, `analysis`. `paper` is the reproduction: `identity`, `experiments`, `sweeps`,
-`published`, `records`, `counterexample`, `claims`. `lab` is the tools around notebooks: `unheard`,
-`plots`, `figures`, `figure_export`, `runs`, `exploration`, `widgets`, `jupyter`, `execution`,
-`report`, `runner`, `gpu_check`. Each wing is in reading order. `texts`, `bounded_json`, `paths`,
-`checks`, `progress` and `endings` import nothing else; `cli` is the command.
+and merged networks: `pytrees`, `datasets`, `models`, `metrics`, `training`, `symmetry`, `matching`,
+`merging`, `analysis`. `paper` is the reproduction: `fingerprints`, `experiments`, `train_many`,
+`imagenet`, `cache`, `counterexample`, `claims`. `lab` is the tools around notebooks:
+`background_errors`, `plots`, `figures`, `figure_export`, `session`, `exploration`, `widgets`,
+`jupyter`, `execution`, `report`, `runner`, `gpu_check`. Each wing is in reading order. `texts`,
+`strict_json`, `paths`, `checks`, `progress` and `processes` import nothing else; `cli` is the
+command.
 """
 
 from typing import Any
 
-from rebasin_lab import endings
+from rebasin_lab import processes
 
-if endings.is_own_program():  # what follows takes seconds, and leaves nothing to tidy up
-    endings.end_at_signals()
+if processes.is_own_program():  # what follows takes seconds, and leaves nothing to tidy up
+    processes.end_at_signals()
 
 # isort: split
 
@@ -36,13 +37,13 @@ from rebasin_lab.datasets import (
     random_halves,
     stratified_parts,
 )
-from rebasin_lab.evaluation import evaluate
 from rebasin_lab.matching import MATCHERS, MatchingResult, match
 from rebasin_lab.merging import MergeResult, average, ensemble, merge_many
+from rebasin_lab.metrics import evaluate
 from rebasin_lab.models import Model, build_model
+from rebasin_lab.paper.cache import remembered
 from rebasin_lab.paper.experiments import Experiment, Profile, get_profile, trained
-from rebasin_lab.paper.records import remembered
-from rebasin_lab.paper.sweeps import train_all
+from rebasin_lab.paper.train_many import train_all
 from rebasin_lab.pytrees import distance, lerp
 from rebasin_lab.symmetry import (
     PermutationSpec,
@@ -59,7 +60,7 @@ from rebasin_lab.symmetry import (
 from rebasin_lab.training import TrainConfig, TrainingResult, train
 
 # Only notebooks need these, and they need the extra [lab]: loaded on first use.
-_LAB_NAMES = {"open_run": "runs", "dials": "widgets", "explore": "widgets", "picture": "widgets"}
+_LAB_NAMES = {"open_run": "session", "dials": "widgets", "explore": "widgets", "picture": "widgets"}
 
 __all__ = [
     "MATCHERS",

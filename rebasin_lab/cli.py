@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from rebasin_lab import endings, paths, texts
+from rebasin_lab import paths, processes, texts
 from rebasin_lab.paper import experiments
 
 
@@ -26,7 +26,7 @@ class _PlainErrors(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with endings.signals_raise(), _plain_errors():
+            with processes.signals_raise(), _plain_errors():
                 return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
             click.echo("\nInterrupted.", err=True)
@@ -153,7 +153,7 @@ def open_lab(arguments: tuple[str, ...]) -> None:
 def _lab_module(name: str) -> types.ModuleType:
     """A module that needs the extra [lab], and takes seconds to import."""
     try:
-        with endings.signals_end():
+        with processes.signals_end():
             return importlib.import_module(f"rebasin_lab.lab.{name}")
     except ModuleNotFoundError as error:
         raise click.ClickException(
@@ -266,10 +266,10 @@ def _refuse_beside_gallery(*names: str) -> None:
 def _print_figure(entry: Mapping[str, Any]) -> None:
     width, height = entry["size_inches"]
     points = " to ".join(f"{size:g}" for size in dict.fromkeys(entry["text_points"]))
-    endings = [path.removeprefix(f"{entry['name']}.") for path in entry["files"]]
+    processes = [path.removeprefix(f"{entry['name']}.") for path in entry["files"]]
     click.echo(
         f"{texts.in_a_line(entry['name'])}: {width:.1f} x {height:.1f} in, text {points} pt, "
-        f"{entry['arrangement']} ({', '.join(endings)})"
+        f"{entry['arrangement']} ({', '.join(processes)})"
     )
     if entry["note"]:
         click.echo(f"  {texts.in_a_line(entry['note'])}")

@@ -23,7 +23,7 @@ from typing import Any
 
 import filelock
 
-from rebasin_lab import bounded_json, texts
+from rebasin_lab import strict_json, texts
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -244,8 +244,8 @@ def _kind(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "a device or socket")
 
 
-def read_json(path: Path, most_bytes: int = bounded_json.MOST_BYTES, *, finite: bool = True) -> Any:
-    """The content of a JSON file that anything may have been written to, see `bounded_json`.
+def read_json(path: Path, most_bytes: int = strict_json.MOST_BYTES, *, finite: bool = True) -> Any:
+    """The content of a JSON file that anything may have been written to, see `strict_json`.
 
     Args:
         path: the file.
@@ -258,7 +258,7 @@ def read_json(path: Path, most_bytes: int = bounded_json.MOST_BYTES, *, finite: 
     """
     content = read_bytes(path, most_bytes)
     try:
-        return bounded_json.parsed(content, most_bytes=most_bytes, finite=finite)
+        return strict_json.parsed(content, most_bytes=most_bytes, finite=finite)
     except ValueError as error:
         raise ValueError(f"Expected '{path}' to hold JSON; it cannot be read: {error}") from error
 

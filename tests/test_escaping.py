@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 import rebasin_lab as rl
 from rebasin_lab import cli, paths, texts
-from rebasin_lab.lab import figure_export, figures, plots, runs
+from rebasin_lab.lab import figure_export, figures, plots, session
 from rebasin_lab.lab.figure_export import export, legibility, snippets
 from rebasin_lab.lab.plots import shapes
 from rebasin_lab.lab.widgets import fragments
@@ -337,7 +337,7 @@ def test_tables_of_claims_and_of_specs_are_text_again(text, monkeypatch):
     monkeypatch.setattr(claims.ClaimResult, "status", text)
     monkeypatch.setattr(claims.ClaimResult, "tolerance", text)
     cells = {"p", "table", "tr", "th", "td", "b"}
-    assert set(Read(runs._claims_table([result], text)).elements) == cells
+    assert set(Read(session._claims_table([result], text)).elements) == cells
     assert set(Read(result._repr_html_()).elements) == {"p", "b"}
     entries = rl.PermutationSpec({text: ("P_0", None)}).entries
     table = display.html_table(entries, {}, {text: 3}, [text])

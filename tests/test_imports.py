@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 
 import rebasin_lab as rl
-from rebasin_lab.paper import records
+from rebasin_lab.paper import cache
 
 PACKAGE = Path(rl.__file__).parent
 
 # Each imports only those before it, and nothing else of ours.
-BASE = ("texts", "bounded_json", "paths", "checks", "progress", "endings")
+BASE = ("texts", "strict_json", "paths", "checks", "progress", "processes")
 
 # In reading order: a module imports those above it only. A new one gets a word here.
 WINGS = {
-    "": "pytrees datasets models evaluation training symmetry matching merging analysis".split(),
-    "paper": "identity experiments sweeps published records counterexample claims".split(),
-    "lab": """unheard plots figures figure_export runs exploration widgets jupyter execution report
-        runner gpu_check""".split(),
+    "": "pytrees datasets models metrics training symmetry matching merging analysis".split(),
+    "paper": "fingerprints experiments train_many imagenet cache counterexample claims".split(),
+    "lab": """background_errors plots figures figure_export session exploration widgets jupyter
+        execution report runner gpu_check""".split(),
 }
 ORDER = (
     *BASE,
@@ -60,12 +60,12 @@ def test_parser_sees_every_kind_of_import():
 import rebasin_lab.cli
 from rebasin_lab import paths, models as m
 from rebasin_lab.datasets.dataset import Dataset
-from rebasin_lab.lab import runs
+from rebasin_lab.lab import session
 def late():
     import rebasin_lab
     import numpy.rebasin_lab
 """
-    assert imported_places(source) == {"cli", "paths", "models", "datasets", "", "lab.runs"}
+    assert imported_places(source) == {"cli", "paths", "models", "datasets", "", "lab.session"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -86,8 +86,8 @@ def test_every_module_of_the_table_exists():
 
 
 def test_results_of_the_cache_know_all_code_that_they_can_call():
-    later = {each.removesuffix(".py").replace("/", ".") for each in records._LATER}
-    place = ORDER.index("paper.records")
+    later = {each.removesuffix(".py").replace("/", ".") for each in cache._LATER}
+    place = ORDER.index("paper.cache")
     assert {each for each in ORDER[place + 1 :] if each not in later and each[:4] != "lab."} == {
         "paper.counterexample"  # whose functions are cached, too
     }

@@ -13,8 +13,8 @@ import optax
 import pytest
 
 import rebasin_lab as rl
-from rebasin_lab import evaluation, matching, merging
-from rebasin_lab.analysis import calibration, collapse
+from rebasin_lab import matching, merging, metrics
+from rebasin_lab.analysis import calibration, variance_collapse
 from rebasin_lab.lab import exploration, figures
 from rebasin_lab.matching import baselines
 from tensors import Tensor
@@ -160,7 +160,7 @@ of_task = pytest.mark.parametrize("one", TASKS.values(), ids=TASKS.keys())
 @of_task
 @pytest.mark.parametrize("batch_size", [7, 5000])
 def test_any_loss_is_numpys(one, batch_size, monkeypatch):
-    monkeypatch.setattr(evaluation, "BATCH_SIZE", batch_size)
+    monkeypatch.setattr(metrics, "BATCH_SIZE", batch_size)
     for params in one.nets:
         measured = rl.evaluate(one.apply_fn, params, *one.test, loss_fn=one.loss_fn)
         assert measured == pytest.approx(one.oracle(params, *one.test), rel=1e-5, nan_ok=True)
@@ -172,7 +172,7 @@ def test_lines_planes_and_walks_have_any_loss(one):
     loss, accuracy = np.array([one.oracle(params, *one.test) for params in one.line]).T
     curves = [
         rl.interpolation_curve(one.apply_fn, *one.nets[:2], one.data, **options),
-        collapse.walk_line(
+        variance_collapse.walk_line(
             one.model, SPEC, *one.nets[:2], one.data, images=one.data.train_images, **options
         ).curve,
     ]
@@ -260,7 +260,7 @@ NAMES = {
 @pytest.mark.parametrize("kind", NAMES)
 def test_a_loss_is_called_by_the_name_of_its_function(kind):
     loss_fn, name = NAMES[kind]
-    assert evaluation.loss_name(loss_fn) == name
+    assert metrics.loss_name(loss_fn) == name
 
 
 def test_a_table_of_lines_with_two_losses_is_refused():
@@ -357,7 +357,7 @@ def compared(apply_fn, nets, images, labels, **options):
 
 def walked(apply_fn, nets, images, labels, **options):
     options = {"num_lambdas": 2} | options
-    walk = collapse.walk_line(
+    walk = variance_collapse.walk_line(
         types.SimpleNamespace(apply=apply_fn),
         SPEC,
         *nets[:2],
@@ -391,7 +391,7 @@ ENTRIES = {
     "combined": by_matcher("combined"),
     "logits": lambda f, nets, x, y: calibration.predicted_logits(f, nets[0], x),
     "spread": lambda f, nets, x, y: [
-        *collapse.unit_spread(activations_of(f, nets), nets[0], x).values()
+        *variance_collapse.unit_spread(activations_of(f, nets), nets[0], x).values()
     ],
     "running statistics": lambda f, nets, x, y, **options: merging.reestimate_statistics(
         Normed(f), {**nets[0], "mean": np.zeros(8, np.float32)}, x, **({"batch_size": 20} | options)
@@ -702,7 +702,7 @@ def test_a_line_that_is_nan_half_way_says_so_and_has_no_barrier():
     with pytest.warns(UserWarning, match=half_way):
         curve = rl.interpolation_curve(divided, *SCALED[:2], data, num_lambdas=3)
     with pytest.warns(UserWarning, match=half_way):
-        walk = collapse.walk_line(
+        walk = variance_collapse.walk_line(
             types.SimpleNamespace(apply=divided),
             SCALED_SPEC,
             *SCALED[:2],
@@ -737,7 +737,7 @@ def test_a_plane_with_holes_says_so():
 
 
 def test_nan_in_one_batch_says_so(monkeypatch):
-    monkeypatch.setattr(evaluation, "BATCH_SIZE", 10)
+    monkeypatch.setattr(metrics, "BATCH_SIZE", 10)
     marked = spoiled(IMAGES, (33, 0), 7)
 
     def fails_at_mark(params, x):
@@ -751,7 +751,7 @@ def test_nan_in_one_batch_says_so(monkeypatch):
 
 
 def test_a_last_batch_of_another_number_of_rows_is_refused(monkeypatch):
-    monkeypatch.setattr(evaluation, "BATCH_SIZE", 50)
+    monkeypatch.setattr(metrics, "BATCH_SIZE", 50)
     cut = lambda params, x: hidden(params, x)[: 1 if len(x) < 50 else 50]  # noqa: E731
     with pytest.raises(ValueError, match=r"each of 10 images; got outputs of shape \(1, 5\)"):
         rl.evaluate(cut, PARAMS[0], IMAGES, LABELS)
@@ -785,22 +785,22 @@ def test_fewer_images_at_a_time_give_the_same_numbers(entry, monkeypatch):
         return np.hstack([np.ravel(x) for x in found]), min(seen)
 
     whole, all_at_once = numbers()
-    monkeypatch.setattr(evaluation, "BATCH_BYTES", 60 * 8 * 4 // 3)
+    monkeypatch.setattr(metrics, "BATCH_BYTES", 60 * 8 * 4 // 3)
     parts, a_part = numbers()
     assert a_part < 25 < all_at_once or entry == "spread"
     np.testing.assert_allclose(parts, whole, rtol=1e-5)
 
 
 def test_bytes_of_all_products_count_where_they_are_kept(monkeypatch):
-    size = functools.partial(evaluation.batch_size_for, hidden, PARAMS[0], IMAGES)
+    size = functools.partial(metrics.batch_size_for, hidden, PARAMS[0], IMAGES)
     # Of an image there are 6 numbers, as many of their ReLU, and 5 outputs.
     assert size() == 60
-    monkeypatch.setattr(evaluation, "BATCH_BYTES", 4 * 6 * 30)
+    monkeypatch.setattr(metrics, "BATCH_BYTES", 4 * 6 * 30)
     assert size() == 30
     assert size(most=10) == 10
     assert size(num_kept=1) == 6 * 30 // (6 + 5)  # the ReLU is part of a product
     assert size(num_kept=2) == 6 * 30 // (2 * (6 + 5))
-    monkeypatch.setattr(evaluation, "BATCH_BYTES", 1)
+    monkeypatch.setattr(metrics, "BATCH_BYTES", 1)
     assert size() == 1
 
 

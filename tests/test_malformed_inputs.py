@@ -24,9 +24,9 @@ from click.testing import CliRunner
 
 import rebasin_lab as rl
 from rebasin_lab import cli, datasets, matching, merging, paths, progress, pytrees, symmetry
-from rebasin_lab.analysis import collapse
+from rebasin_lab.analysis import variance_collapse
 from rebasin_lab.lab import exploration, figure_export, figures, gpu_check, runner
-from rebasin_lab.paper import claims, counterexample, experiments, sweeps
+from rebasin_lab.paper import claims, counterexample, experiments, train_many
 from rebasin_lab.training import checkpoints
 
 SECONDS = 20  # of a row; most take a hundredth of one
@@ -169,7 +169,7 @@ def explore(**options):
 
 
 def walk_line(model=MODEL, spec=SPEC, a=A, b=B, data=DATA, **options):
-    return collapse.walk_line(model, spec, a, b, data, **({"images": IMAGES} | options))
+    return variance_collapse.walk_line(model, spec, a, b, data, **({"images": IMAGES} | options))
 
 
 def contour(a=A, b=B, c=C, images=IMAGES, labels=LABELS, **options):
@@ -1177,7 +1177,7 @@ ROWS = {
         ("an unknown style", lambda: rl.train_all([EXPERIMENT], style=None), ["style", "None"]),
         (
             "missing, of a name",
-            lambda: sweeps.missing_from(["mnist"]),
+            lambda: train_many.missing_from(["mnist"]),
             ["wanted|experiment", "mnist"],
         ),
     ],

@@ -21,7 +21,7 @@ import scipy.optimize
 import scipy.special
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from rebasin_lab import checks, datasets, evaluation, pytrees
+from rebasin_lab import checks, datasets, metrics, pytrees
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -92,9 +92,9 @@ def predicted_logits(
         ValueError: if there are no images, or not a row for each; for NaN in images or parameters.
     """
     params = pytrees.checked_arrays(params)
-    images, outputs = evaluation.checked_images(apply_fn, params, images)
-    evaluation.check_logits(outputs, "Only they have probabilities.")
-    size = evaluation.batch_size_for(apply_fn, params, images)
+    images, outputs = metrics.checked_images(apply_fn, params, images)
+    metrics.check_logits(outputs, "Only they have probabilities.")
+    size = metrics.batch_size_for(apply_fn, params, images)
     batches = [images[start : start + size] for start in range(0, len(images), size)]
     return np.concatenate([np.asarray(_apply(apply_fn, params, batch)) for batch in batches])
 
@@ -337,7 +337,7 @@ def _is_class(
 def _checked(logits: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
     """Both as NumPy arrays, logits in float64, if they go together."""
     logits, labels = (
-        np.asarray(evaluation.as_array(array, name))
+        np.asarray(metrics.as_array(array, name))
         for array, name in ((logits, "logits"), (labels, "labels"))
     )
     if logits.ndim != 2 or labels.ndim != 1 or len(logits) != len(labels) or logits.size == 0:

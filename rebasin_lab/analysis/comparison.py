@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import PyTree
 
-from rebasin_lab import checks, datasets, evaluation, matching, pytrees
+from rebasin_lab import checks, datasets, matching, metrics, pytrees
 from rebasin_lab.analysis import interpolation
 from rebasin_lab.symmetry import (
     Permutation,
@@ -83,7 +83,7 @@ def compare_matchers(
             of your own, which have no labels.
         num_lambdas: points on each line, ends included.
         loss_fn: of the lines and of matchers that look at a loss: another one than cross-entropy
-            in nats, see `evaluation`.
+            in nats, see `metrics`.
         on_method: called with each method's name when it is done, for progress.
 
     Raises:
@@ -94,7 +94,7 @@ def compare_matchers(
     found = found or {}
     calls = _calls(methods, {"apply_fn": apply_fn, "data": data}, loss_fn)
     on, name = (data, "data") if evaluated_on is None else (evaluated_on, "evaluated_on")
-    evaluation.checked_data(apply_fn, params_a, on, loss_fn=loss_fn, name=name)
+    metrics.checked_data(apply_fn, params_a, on, loss_fn=loss_fn, name=name)
     if unknown := [name for name in found if name not in calls]:
         raise ValueError(f"Expected found to hold records of {list(calls)}; got {unknown}.")
     comparisons = {}

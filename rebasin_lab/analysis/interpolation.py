@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree, Shaped
 
-from rebasin_lab import checks, datasets, evaluation, pytrees
+from rebasin_lab import checks, datasets, metrics, pytrees
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -87,24 +87,24 @@ def interpolation_curve(
         params_b: the model at lambda = 1; permute it first to interpolate modulo permutation.
         data: the images to evaluate on.
         num_lambdas: equally spaced points, both ends included (the paper's figures have 25).
-        loss_fn: another loss than cross-entropy in nats, see `evaluation`.
+        loss_fn: another loss than cross-entropy in nats, see `metrics`.
         on_point: called after each point, for progress.
 
     Raises:
         ValueError: for models of different shapes, fewer than two points, and as `evaluate`.
     """
     params_a, params_b = pytrees.aligned_to_combine(params_a, params_b)
-    splits = evaluation.checked_data(apply_fn, params_a, data, loss_fn=loss_fn)
-    evaluation.check_parameters(params_b, "params_b")
+    splits = metrics.checked_data(apply_fn, params_a, data, loss_fn=loss_fn)
+    metrics.check_parameters(params_b, "params_b")
     splits = jax.device_put(splits)
-    lambdas, metrics = np.linspace(0, 1, num_lambdas), []
+    lambdas, measured = np.linspace(0, 1, num_lambdas), []
     for lam in lambdas:
-        metrics.append(
+        measured.append(
             measure_splits(apply_fn, _lerp(lam, params_a, params_b), splits, loss_fn=loss_fn)
         )
         if on_point is not None:
             on_point()
-    return curve_of(lambdas, metrics, loss_fn=loss_fn)
+    return curve_of(lambdas, measured, loss_fn=loss_fn)
 
 
 def measure_splits(
@@ -113,20 +113,20 @@ def measure_splits(
     """Loss and accuracy of one model on both splits, as a curve calls them."""
     measured = {}
     for split, examples in splits.items():
-        loss, accuracy = evaluation.measure(apply_fn, params, *examples, loss_fn=loss_fn)
+        loss, accuracy = metrics.measure(apply_fn, params, *examples, loss_fn=loss_fn)
         measured |= {f"{split}_loss": loss, f"{split}_accuracy": accuracy}
     return measured
 
 
 def curve_of(
     lambdas: Float[np.ndarray, " n"],
-    metrics: Sequence[Mapping[str, float]],
+    measured: Sequence[Mapping[str, float]],
     *,
     loss_fn: Callable | None,
 ) -> InterpolationCurve:
     """A line of what `measure_splits` returned at each lambda; warns of losses not finite."""
-    values = {field: np.array([at[field] for at in metrics]) for field in metrics[0]}
-    curve = InterpolationCurve(lambdas, **values, loss_name=evaluation.loss_name(loss_fn))
+    values = {field: np.array([at[field] for at in measured]) for field in measured[0]}
+    curve = InterpolationCurve(lambdas, **values, loss_name=metrics.loss_name(loss_fn))
     for split in ("train", "test"):
         _warn_of_overflow(curve, split, "")
     return curve
@@ -140,7 +140,7 @@ def _warn_of_overflow(curve: InterpolationCurve, split: str, consequence: str) -
         warnings.warn(
             f"The {split} loss is not finite at {bad.size} of {loss.size} points of the line, at "
             f"lambda {where}{', ...' if bad.size > 5 else ''}{consequence}. "
-            f"{evaluation.NAN_ADVICE}",
+            f"{metrics.NAN_ADVICE}",
             stacklevel=5,
         )
 
@@ -245,7 +245,7 @@ def loss_contour(
         resolution: points along each side.
         x_range: the paper's view, in units of ||B - A||.
         y_range: likewise.
-        loss_fn: another loss than cross-entropy in nats, see `evaluation`.
+        loss_fn: another loss than cross-entropy in nats, see `metrics`.
         on_point: called after each point, for progress.
 
     Raises:
@@ -259,11 +259,9 @@ def loss_contour(
             )
     params_a, params_b = pytrees.aligned_to_combine(params_a, params_b)
     params_c = pytrees.aligned_to_combine(params_a, params_c)[1]
-    images, labels = evaluation.checked_examples(
-        apply_fn, params_a, images, labels, loss_fn=loss_fn
-    )
-    evaluation.check_parameters(params_b, "params_b")
-    evaluation.check_parameters(params_c, "params_c")
+    images, labels = metrics.checked_examples(apply_fn, params_a, images, labels, loss_fn=loss_fn)
+    metrics.check_parameters(params_b, "params_b")
+    metrics.check_parameters(params_c, "params_c")
     origin, wide_b, wide_c = (
         jax.tree.map(pytrees.widened, params) for params in (params_a, params_b, params_c)
     )
@@ -283,17 +281,17 @@ def loss_contour(
     loss = np.empty((resolution, resolution))
     for i, j in np.ndindex(loss.shape):
         params = _plane_point(params_a, to_b, across, np.float32(x[j]), np.float32(y[i]))
-        loss[i, j] = evaluation.measure(apply_fn, params, images, labels, loss_fn=loss_fn).loss
+        loss[i, j] = metrics.measure(apply_fn, params, images, labels, loss_fn=loss_fn).loss
         if on_point is not None:
             on_point()
     if bad := int((~np.isfinite(loss)).sum()):
         warnings.warn(
             f"The loss is not finite at {bad} of {loss.size} points of the plane. "
-            f"{evaluation.NAN_ADVICE}",
+            f"{metrics.NAN_ADVICE}",
             stacklevel=3,
         )
     models = {"A": (0.0, 0.0), "B": (1.0, 0.0), "C": (c_x, float(c_y))}
-    return LossContour(x, y, loss, models, evaluation.loss_name(loss_fn))
+    return LossContour(x, y, loss, models, metrics.loss_name(loss_fn))
 
 
 @jax.jit

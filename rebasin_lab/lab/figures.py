@@ -18,7 +18,7 @@ from typing import Any
 import matplotlib.style
 from matplotlib.figure import Figure
 
-from rebasin_lab import bounded_json, checks, datasets, paths, texts
+from rebasin_lab import checks, datasets, paths, strict_json, texts
 from rebasin_lab.lab import plots
 from rebasin_lab.lab.plots import shapes
 from rebasin_lab.paper import experiments
@@ -106,7 +106,7 @@ def save_figure(
     path = directory / f"{name}.json"
     text = _as_json(record)
     try:
-        pictures = _pictures(bounded_json.parsed(text))  # what cannot be drawn leaves no file
+        pictures = _pictures(strict_json.parsed(text))  # what cannot be drawn leaves no file
     except ValueError as error:
         raise ValueError(f"The figure '{name}' cannot be drawn. {error}") from error
     paths.write_atomically(path, text.encode())

@@ -28,11 +28,11 @@ from jaxtyping import PyTree
 
 from rebasin_lab import (
     datasets,
-    endings,
-    evaluation,
     matching,
+    metrics,
     models,
     paths,
+    processes,
     pytrees,
     symmetry,
     training,
@@ -111,7 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--multiplier", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.measure:
-        endings.end_with_parent()
+        processes.end_with_parent()
         _measure(options.measure, TINY if options.tiny else FULL, options.multiplier)
         return 0
     lines = []
@@ -192,7 +192,7 @@ def _in_process(
     given = " ".join(filter(None, [os.environ.get("XLA_FLAGS"), flags]))
     environment = {**os.environ, "XLA_FLAGS": given, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     try:
-        with endings.lifeline() as alive:
+        with processes.lifeline() as alive:
             done = subprocess.run(
                 command,
                 env=environment,
@@ -459,7 +459,7 @@ def _memory(sizes: Sizes, multiplier: float) -> Iterator[Line]:
         return model.apply(params, images)
 
     start = time.perf_counter()
-    evaluation.evaluate(apply_fn, params, images, labels)
+    metrics.evaluate(apply_fn, params, images, labels)
     yield Line(f"{title}, first time", time.perf_counter() - start, "s")
     yield Line(f"images at once, {title}", max(batches))
     statistics = jax.devices()[0].memory_stats() or {}
@@ -514,9 +514,9 @@ MEASUREMENTS: dict[str, Callable[..., Iterator[Line]]] = {
 
 if __name__ == "__main__":
     try:
-        with endings.signals_raise():
+        with processes.signals_raise():
             status = main()
-    except endings.Ended as ended:
+    except processes.Ended as ended:
         print("\nInterrupted.", file=sys.stderr)
         status = 128 + ended.number
     sys.exit(status)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ipykernel.kernelspec import write_kernel_spec
 
-from rebasin_lab import endings, paths
+from rebasin_lab import paths, processes
 
 
 def run_lab(arguments: Sequence[str] = ()) -> int:
@@ -29,18 +29,20 @@ def run_lab(arguments: Sequence[str] = ()) -> int:
         Its exit status.
     """
     command = [sys.executable, "-m", "jupyterlab", *arguments]
-    mark = endings.new_mark()
-    with endings.Reaper() as reaper, KernelEnvironment(reaper, somebody_watches=True):
+    mark = processes.new_mark()
+    with processes.Reaper() as reaper, KernelEnvironment(reaper, somebody_watches=True):
         reaper.add(mark)
         try:
             # Its root is the folder it is started in, unless it is told another.
-            server = subprocess.Popen(command, cwd=paths.notebooks_dir(), env=endings.marked(mark))
+            server = subprocess.Popen(
+                command, cwd=paths.notebooks_dir(), env=processes.marked(mark)
+            )
             reaper.add(mark, server.pid)
             # Ctrl-C is for the server, which asks whether it is meant; we wait for what it says.
-            with endings.signals_terminate(server) as came:
+            with processes.signals_terminate(server) as came:
                 status = server.wait()
         finally:  # of terminals and kernels, what it could not end
-            endings.kill(mark)
+            processes.kill(mark)
             reaper.discard(mark)
         if came:
             return 128 + came[0]
@@ -94,7 +96,7 @@ class KernelEnvironment:
 
     def __init__(
         self,
-        reaper: endings.Reaper | None = None,
+        reaper: processes.Reaper | None = None,
         *,
         somebody_watches: bool = False,
         shares_device: bool = False,

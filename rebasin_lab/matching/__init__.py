@@ -2,7 +2,8 @@
 
 One file per matcher; `MATCHERS` is the registry that `match` and the tests' laws go through. Below
 them, in reading order: `assignment` and `products`, the two steps all time goes into; `similarity`
-and `families`, what is matched; `ascent`, the loop; `search`, where it starts and when it ends.
+and `nested_groups`, what is matched; `coordinate_ascent`, the loop; `search`, where it starts and
+when it ends.
 """
 
 import inspect
@@ -11,7 +12,7 @@ from typing import Any
 
 from jaxtyping import PyTree
 
-from rebasin_lab import checks, datasets, evaluation, pytrees
+from rebasin_lab import checks, datasets, metrics, pytrees
 from rebasin_lab.matching.activation import activation_matching
 from rebasin_lab.matching.assignment import solve_assignment
 from rebasin_lab.matching.baselines import (
@@ -21,7 +22,7 @@ from rebasin_lab.matching.baselines import (
     steepest_descent_matching,
 )
 from rebasin_lab.matching.combined import combined_matching
-from rebasin_lab.matching.record import MatchingResult, Start
+from rebasin_lab.matching.result import MatchingResult, Start
 from rebasin_lab.matching.straight_through import straight_through_matching
 from rebasin_lab.matching.weight import algorithm_1, weight_matching
 from rebasin_lab.symmetry import PermutationSpec
@@ -125,7 +126,7 @@ def check_options(method: str, options: Mapping[str, Any]) -> None:
             "apply_fn=model.apply, data=data)."
         )
     if method in NEED_DATA:
-        evaluation.check_function(options["apply_fn"], "apply_fn")
+        metrics.check_function(options["apply_fn"], "apply_fn")
     if method in NEED_GRADIENTS and not isinstance(options["data"], datasets.Dataset):
         raise ValueError(
             f"Expected a data set for the matcher '{method}', which needs labels; got "

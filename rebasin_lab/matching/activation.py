@@ -18,9 +18,9 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from rebasin_lab import checks, datasets, evaluation, pytrees
-from rebasin_lab.matching import assignment, families, statistics
-from rebasin_lab.matching.record import MatchingResult
+from rebasin_lab import checks, datasets, metrics, pytrees
+from rebasin_lab.matching import assignment, nested_groups, statistics
+from rebasin_lab.matching.result import MatchingResult
 from rebasin_lab.matching.search import search
 from rebasin_lab.matching.similarity import UnitSimilarity, as_arrays, is_one_family
 from rebasin_lab.symmetry import (
@@ -182,7 +182,10 @@ def _match(
     """The best order of every group or family by itself, and the total after each."""
     pieces_spec, pieces = split_into_pieces(spec, jax.tree.map(np.asarray, params))
     sizes = pieces_spec.all_sizes(pieces)
-    found, nodes = families.find_families(pieces_spec), families.nodes_of_groups(pieces_spec)
+    found, nodes = (
+        nested_groups.find_families(pieces_spec),
+        nested_groups.nodes_of_groups(pieces_spec),
+    )
     permutation = identity_permutation(spec, params)
     history = [float(sum(one.total() for one in similarities))]
     for node in dict.fromkeys(root for roots in nodes.values() for root in roots):
@@ -251,19 +254,19 @@ def _batches(
                 "out batches instead."
             )
         return iter(data)
-    evaluation.check_count(batch_size, "batch_size")
-    images = evaluation.as_array(data.train_images, "images of the train split of data")
+    metrics.check_count(batch_size, "batch_size")
+    images = metrics.as_array(data.train_images, "images of the train split of data")
     if num_images is not None:
-        evaluation.check_integer(num_images, "num_images")
+        metrics.check_integer(num_images, "num_images")
         if not 1 <= num_images <= len(images):
             raise ValueError(
                 f"Expected num_images from 1 to the {len(images)} training images of {data.title}; "
                 f"got {num_images}."
             )
-    images, _ = evaluation.checked_images(
+    images, _ = metrics.checked_images(
         apply_fn, params, images[:num_images], name="images of the train split of data"
     )
-    size = evaluation.batch_size_for(apply_fn, params, images, most=batch_size, num_kept=2)
+    size = metrics.batch_size_for(apply_fn, params, images, most=batch_size, num_kept=2)
     return (images[start : start + size] for start in range(0, len(images), size))
 
 

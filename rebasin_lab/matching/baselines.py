@@ -17,9 +17,9 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from rebasin_lab import checks, datasets, evaluation, pytrees
+from rebasin_lab import checks, datasets, metrics, pytrees
 from rebasin_lab.matching import assignment
-from rebasin_lab.matching.record import MatchingResult
+from rebasin_lab.matching.result import MatchingResult
 from rebasin_lab.matching.weight import algorithm_1, weight_matching
 from rebasin_lab.symmetry import (
     PermutationSpec,
@@ -173,7 +173,7 @@ def steepest_descent_matching(
     seed: checks.Seed = 0,
     apply_fn: Callable,
     data: datasets.Dataset,
-    batch_size: checks.Count = evaluation.BATCH_SIZE,
+    batch_size: checks.Count = metrics.BATCH_SIZE,
     loss_fn: Callable | None = None,
 ) -> MatchingResult:
     """The line from A to pi(B) on which the train loss falls most steeply at first.
@@ -190,7 +190,7 @@ def steepest_descent_matching(
         apply_fn: `apply_fn(params, images) -> logits`, pure.
         data: its whole train split gives the loss, without augmentation.
         batch_size: images per gradient at most, see `train_loss_gradient`.
-        loss_fn: another loss than cross-entropy in nats, see `evaluation`.
+        loss_fn: another loss than cross-entropy in nats, see `metrics`.
 
     Returns:
         As of `weight_matching`, of -g with B: its objective is -<g, pi(B)>, in nats. The slope at A
@@ -214,7 +214,7 @@ def train_loss_gradient(
     params: PyTree,
     data: datasets.Dataset,
     *,
-    batch_size: int = evaluation.BATCH_SIZE,
+    batch_size: int = metrics.BATCH_SIZE,
     loss_fn: Callable | None = None,
 ) -> PyTree:
     """The gradient of the mean loss over the whole train split.
@@ -225,7 +225,7 @@ def train_loss_gradient(
         data: the images, in order; the last batch may be smaller.
         batch_size: images per gradient at most, fewer where their activations would fill the
             memory; it does not change the result beyond rounding.
-        loss_fn: another loss than cross-entropy in nats, see `evaluation`.
+        loss_fn: another loss than cross-entropy in nats, see `metrics`.
 
     Returns:
         A tree like `params`, of float64 NumPy arrays: batches in float32, their sum in float64.
@@ -233,10 +233,10 @@ def train_loss_gradient(
     Raises:
         ValueError: for a batch size below 1, and as `evaluate`.
     """
-    evaluation.check_count(batch_size, "a batch size")
+    metrics.check_count(batch_size, "a batch size")
     params = pytrees.checked_arrays(params, "params")
     pytrees.check_floats(params, "params")
-    images, labels = evaluation.checked_examples(
+    images, labels = metrics.checked_examples(
         apply_fn,
         params,
         data.train_images,
@@ -244,8 +244,8 @@ def train_loss_gradient(
         loss_fn=loss_fn,
         name="the train split of data",
     )
-    size = evaluation.batch_size_for(apply_fn, params, images, most=batch_size, num_kept=2)
-    of_all = evaluation.total_weight(apply_fn, params, images, labels, loss_fn=loss_fn)
+    size = metrics.batch_size_for(apply_fn, params, images, most=batch_size, num_kept=2)
+    of_all = metrics.total_weight(apply_fn, params, images, labels, loss_fn=loss_fn)
     total = jax.tree.map(lambda leaf: np.zeros(leaf.shape), params)
     for first in range(0, len(images), size):
         batch = slice(first, first + size)
@@ -265,8 +265,8 @@ def _batch_gradient(
 
     def mean_and_weight(p: PyTree) -> tuple[Array, Array | int]:
         outputs = apply_fn(p, images)
-        weight = evaluation.weighted_loss(outputs, labels, loss_fn)[1]
-        return evaluation.mean_loss(outputs, labels, loss_fn), weight
+        weight = metrics.weighted_loss(outputs, labels, loss_fn)[1]
+        return metrics.mean_loss(outputs, labels, loss_fn), weight
 
     return jax.grad(mean_and_weight, has_aux=True)(params)
 

@@ -17,8 +17,8 @@ from jaxtyping import PyTree
 
 from rebasin_lab import checks, datasets
 from rebasin_lab.matching.activation import unit_similarities
-from rebasin_lab.matching.conditioning import weight_problem
-from rebasin_lab.matching.record import MatchingResult
+from rebasin_lab.matching.rescaling import weight_problem
+from rebasin_lab.matching.result import MatchingResult
 from rebasin_lab.matching.search import Effort, search
 from rebasin_lab.matching.similarity import UnitSimilarity, as_arrays, is_one_family
 from rebasin_lab.symmetry import PermutationSpec

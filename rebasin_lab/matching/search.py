@@ -1,4 +1,4 @@
-"""Where to set out from, and how long to go on: the search around `ascent`.
+"""Where to set out from, and how long to go on: the search around `coordinate_ascent`.
 
 Coordinate ascent ends in a local optimum, and which one depends on where it starts. Grown outwards
 from what is fixed it starts well; most often one such start beats ten runs of Algorithm 1. More
@@ -15,8 +15,8 @@ from typing import Literal, get_args
 import numpy as np
 
 from rebasin_lab.matching import products
-from rebasin_lab.matching.ascent import Arrays, Ascent, Cost
-from rebasin_lab.matching.record import MatchingResult, Start
+from rebasin_lab.matching.coordinate_ascent import Arrays, Ascent, Cost
+from rebasin_lab.matching.result import MatchingResult, Start
 from rebasin_lab.matching.similarity import UnitSimilarity
 from rebasin_lab.symmetry import Permutation, PermutationSpec
 

@@ -22,8 +22,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PyTree, Shaped
 
-from rebasin_lab import checks, datasets, evaluation, pytrees
-from rebasin_lab.matching.record import MatchingResult
+from rebasin_lab import checks, datasets, metrics, pytrees
+from rebasin_lab.matching.result import MatchingResult
 from rebasin_lab.matching.weight import weight_matching
 from rebasin_lab.symmetry import (
     PermutationSpec,
@@ -85,7 +85,7 @@ def straight_through_matching(
             the paper's is 1.
         num_eval_images: training images, drawn once, on which permutations are compared.
         patience: stop after so many epochs without a better permutation; 0 never does.
-        loss_fn: another loss than cross-entropy in nats, see `evaluation`.
+        loss_fn: another loss than cross-entropy in nats, see `metrics`.
         on_epoch: called after every epoch.
 
     Returns:
@@ -101,7 +101,7 @@ def straight_through_matching(
     """
     params_a, params_b = pytrees.aligned_to_match(params_a, params_b)
     pytrees.check_floats(params_a, "params_a")  # and so is B
-    examples = evaluation.checked_examples(
+    examples = metrics.checked_examples(
         apply_fn,
         params_a,
         data.train_images,
@@ -229,7 +229,7 @@ def _step(
 
     def loss_at(projection: PyTree) -> Float[Array, ""]:
         outputs = apply_fn(_middle(params_a, projection), images[batch])
-        return evaluation.mean_loss(outputs, labels[batch], loss_fn)
+        return metrics.mean_loss(outputs, labels[batch], loss_fn)
 
     updates, opt_state = optimizer.update(jax.grad(loss_at)(permuted_b), opt_state, free)
     return optax.apply_updates(free, updates), opt_state
@@ -245,7 +245,7 @@ def _loss_half_way(
     loss_fn: Callable | None,
 ) -> float:
     middle = _middle(params_a, params_b)
-    loss = evaluation.measure(apply_fn, middle, images, labels, loss_fn=loss_fn).loss
+    loss = metrics.measure(apply_fn, middle, images, labels, loss_fn=loss_fn).loss
     return loss if math.isfinite(loss) else math.inf  # of two, NaN would count as the lower
 
 

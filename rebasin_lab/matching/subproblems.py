@@ -35,7 +35,7 @@ def best_moves(
     sizes: Mapping[str, int],
     submatch: SubMatcher,
 ) -> tuple[dict[str, np.ndarray], float]:
-    """As `families.Family.best_moves` for such a family, all in the names of its own spec."""
+    """As `nested_groups.Family.best_moves` for such a family, all in the names of its own spec."""
     root, outer = family.root, family.held[family.root]
     pair = _Pair(family, arrays_a, sizes)
     moves, gain = family.identity(sizes), 0.0

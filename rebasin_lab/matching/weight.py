@@ -2,7 +2,8 @@
 
 Minimising ||A - pi(B)||^2 is maximising <A, pi(B)>, a sum of bilinear terms that is NP-hard in
 general (Ainsworth et al. 2022, section 3.2, Lemma 1). Algorithm 1 is coordinate ascent from the
-identity; here it starts from what is fixed and grows outwards, see `ascent` and `search`.
+identity; here it starts from what is fixed and grows outwards, see `coordinate_ascent` and
+`search`.
 """
 
 import dataclasses
@@ -13,8 +14,8 @@ from typing import Any
 from jaxtyping import PyTree
 
 from rebasin_lab import checks
-from rebasin_lab.matching.conditioning import weight_problem
-from rebasin_lab.matching.record import MatchingResult
+from rebasin_lab.matching.rescaling import weight_problem
+from rebasin_lab.matching.result import MatchingResult
 from rebasin_lab.matching.search import Effort, search
 from rebasin_lab.symmetry import (
     PermutationSpec,

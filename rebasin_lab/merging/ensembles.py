@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree, Shaped
 
-from rebasin_lab import checks, evaluation
+from rebasin_lab import checks, metrics
 
 Combination = Literal["log_probabilities", "probabilities", "outputs"]
 OTHER_OUTPUTS = "Write combine='outputs' for the mean of outputs, as of a regression."
@@ -37,7 +37,7 @@ def ensemble(
         ValueError: for another combination; the function, if it is given no models, and for
             probabilities of outputs that are no logits of two classes or more.
     """
-    evaluation.check_function(apply_fn, "apply_fn", ("params", "images"))
+    metrics.check_function(apply_fn, "apply_fn", ("params", "images"))
     return _ensemble(apply_fn, combine)
 
 
@@ -52,7 +52,7 @@ def _ensemble(apply_fn: Callable, combine: Combination) -> Callable:
         outputs = [apply_fn(params, images) for params in networks]
         if combine == "outputs":
             return jax.tree.map(lambda *of_each: jnp.stack(of_each).mean(axis=0), *outputs)
-        evaluation.check_logits(outputs[0], OTHER_OUTPUTS)
+        metrics.check_logits(outputs[0], OTHER_OUTPUTS)
         if outputs[0].shape[-1] < 2:
             raise ValueError(
                 f"Expected logits of two classes or more; got outputs of shape {outputs[0].shape}. "

@@ -1,6 +1,6 @@
 """The reproduction: what the paper trains, measures and claims, on the library.
 
-`experiments` says what is trained at each profile and keeps it, `sweeps` trains many, `records`
-keeps results, `identity` tells them apart, `counterexample` and `published` are networks of the
+`experiments` says what is trained at each profile and keeps it, `train_many` trains many, `cache`
+keeps results, `fingerprints` tells them apart, `counterexample` and `imagenet` are networks of the
 paper, `claims` what it claims.
 """

@@ -16,6 +16,7 @@ from rebasin_lab.symmetry.axes import (
     sum_of,
     total_size,
 )
+from rebasin_lab.symmetry.blocks import split_into_pieces
 from rebasin_lab.symmetry.counting import log10_num_symmetries
 from rebasin_lab.symmetry.inference import infer_permutation_spec
 from rebasin_lab.symmetry.permutations import (
@@ -28,7 +29,6 @@ from rebasin_lab.symmetry.permutations import (
     permute_axes,
     random_permutation,
 )
-from rebasin_lab.symmetry.pieces import split_into_pieces
 from rebasin_lab.symmetry.spec import PermutationSpec, mlp_permutation_spec
 from rebasin_lab.symmetry.verification import verify_equivalence
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from rebasin_lab import bounded_json, checks
+from rebasin_lab import checks, strict_json
 
 FORMAT = "rebasin_lab.PermutationSpec"
 VERSION = 1
@@ -42,7 +42,7 @@ def decode(text: str) -> dict[str, Any]:
             "first, with Path(...).read_text()."
         )
     try:
-        record = bounded_json.parsed(text)
+        record = strict_json.parsed(text)
     except ValueError as error:
         raise ValueError(
             f"Expected a permutation spec as JSON, such as to_json writes; got "

@@ -25,7 +25,7 @@ import numpy as np
 import safetensors.numpy
 from jaxtyping import PyTree
 
-from rebasin_lab import bounded_json, checks, paths, pytrees, texts
+from rebasin_lab import checks, paths, pytrees, strict_json, texts
 
 # The one entry of safetensors' string-to-string metadata: "<sha256> <metadata as JSON>" and, where
 # there are any, a line of types as JSON, by leaf. One, since safetensors does not promise an order
@@ -148,7 +148,7 @@ def peek(path: Path) -> dict[str, Any]:
             return {}
         with path.open("rb") as file:
             _, text, _ = _beside(_header(file))
-        found = bounded_json.parsed(text, finite=False)
+        found = strict_json.parsed(text, finite=False)
     except (OSError, *_MALFORMED):  # not there, or not whole
         return {}
     return found if isinstance(found, dict) else {}
@@ -179,7 +179,7 @@ def _read(path: Path, most_bytes: int) -> tuple[dict[str, np.ndarray], Any]:
     leaves = {name: _leaf(content, entry, types.pop(name, "")) for name, entry in entries.items()}
     if types or seal != _digest(leaves, text):
         raise ValueError("its SHA-256 is not the one stored in it")
-    return leaves, bounded_json.parsed(text, finite=False)
+    return leaves, strict_json.parsed(text, finite=False)
 
 
 def _header(file: BinaryIO) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def _header(file: BinaryIO) -> dict[str, Any]:
     text = file.read(num_bytes)
     if len(text) != num_bytes:
         raise ValueError("it ends in its header")
-    return bounded_json.parsed(text)
+    return strict_json.parsed(text)
 
 
 def _beside(table: Mapping[str, Any]) -> tuple[str, str, dict[str, str]]:
@@ -202,7 +202,7 @@ def _beside(table: Mapping[str, Any]) -> tuple[str, str, dict[str, str]]:
             f"or no checkpoint of rebasin_lab: a safetensors file without '{_KEY}' metadata. Read "
             "one of another program with safetensors.numpy.load_file"
         )
-    return seal, text, dict(bounded_json.parsed(types or "{}"))
+    return seal, text, dict(strict_json.parsed(types or "{}"))
 
 
 def _place(entry: Mapping[str, Any]) -> tuple[int, int]:
@@ -274,7 +274,7 @@ def _as_text(metadata: Mapping[str, Any]) -> str:
     """Metadata as JSON that can be read again."""
     try:
         text = json.dumps(metadata)
-        bounded_json.parsed(text, finite=False)
+        strict_json.parsed(text, finite=False)
     except (RecursionError, TypeError, ValueError) as error:
         raise ValueError(
             f"Expected metadata that can be stored as JSON; these cannot: {error}. Make them "

@@ -24,7 +24,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Int, Key, PyTree
 
-from rebasin_lab import checks, datasets, evaluation, models, pytrees
+from rebasin_lab import checks, datasets, metrics, models, pytrees
 from rebasin_lab.training import augmentation
 
 # Of what BatchNorm has gathered, so much is kept at every step; the rest is the batch's. Flax's
@@ -123,7 +123,7 @@ def train(
         )
     epoch_fn = _epoch_fn(model, config, steps_per_epoch, _choose_loop(loop))
     state = state or initial_state(model, data, config, seed=seed)
-    splits = evaluation.checked_data(model.apply, state.params, data, advice=CLASSES_ONLY)
+    splits = metrics.checked_data(model.apply, state.params, data, advice=CLASSES_ONLY)
     images, labels = jax.device_put(splits["train"])
     test_images, test_labels = jax.device_put(splits["test"])
     shuffle_key = _named_key(seed, "shuffle")
@@ -133,12 +133,12 @@ def train(
         if config.augment:
             batches += (_step_keys(augment_key, epoch, steps_per_epoch),)
         params, opt_state, totals = epoch_fn(state.params, state.opt_state, images, labels, batches)
-        test = evaluation.measure(model.apply, params, test_images, test_labels)
-        metrics = (*(float(total) / steps_per_epoch for total in totals), *test)
-        _check_finite_loss(metrics, epoch, config, seed)
+        test = metrics.measure(model.apply, params, test_images, test_labels)
+        measured = (*(float(total) / steps_per_epoch for total in totals), *test)
+        _check_finite_loss(measured, epoch, config, seed)
         history = {
             field: [*state.history[field], value]
-            for field, value in zip(HISTORY_FIELDS, metrics, strict=True)
+            for field, value in zip(HISTORY_FIELDS, measured, strict=True)
         }
         state = TrainState(params, opt_state, epoch + 1, history)
         if on_epoch is not None:
@@ -213,7 +213,7 @@ def make_step(
         applied = apply_fn(params, images)
         logits, of_batch = applied if statistics_paths else (applied, params)
         accuracy = (jnp.argmax(logits, axis=-1) == labels).mean()
-        return evaluation.cross_entropy(logits, labels), (accuracy, of_batch)
+        return metrics.cross_entropy(logits, labels), (accuracy, of_batch)
 
     def step(
         carry: tuple[PyTree, Any, tuple[Array, Array]],
@@ -316,11 +316,11 @@ def _named_key(seed: int, name: str) -> Key[Array, ""]:
 
 
 def _check_finite_loss(
-    metrics: tuple[float, ...], epoch: int, config: TrainConfig, seed: int
+    measured: tuple[float, ...], epoch: int, config: TrainConfig, seed: int
 ) -> None:
-    if not math.isfinite(metrics[0]):
+    if not math.isfinite(measured[0]):
         raise FloatingPointError(
-            f"Training diverged: the train loss is {metrics[0]} after epoch {epoch + 1} of "
+            f"Training diverged: the train loss is {measured[0]} after epoch {epoch + 1} of "
             f"{config.num_epochs} (seed {seed}, {config.optimizer}, learning rate "
             f"{config.learning_rate}). Lower the learning rate."
         )

@@ -15,7 +15,7 @@ import optax
 import pytest
 
 import rebasin_lab as rl
-from rebasin_lab import evaluation, training
+from rebasin_lab import metrics, training
 from rebasin_lab.lab import runner
 from rebasin_lab.training import checkpoints, training_loop
 
@@ -52,7 +52,7 @@ def bare_epoch(model, data):
             for layer in layers[:-1]:
                 hidden = jax.nn.relu(hidden @ layer["kernel"] + layer["bias"][None])
             logits = hidden @ layers[-1]["kernel"] + layers[-1]["bias"][None]
-            return evaluation.cross_entropy(logits, labels[batch])
+            return metrics.cross_entropy(logits, labels[batch])
 
         gradient = jax.grad(loss_fn)(params)
         updates, opt_state = optimizer.update(gradient, opt_state, params)
@@ -198,7 +198,7 @@ def test_checkpoint(benchmark, tmp_path, two_networks, what):
 def test_notebook_run(benchmark, tmp_path, monkeypatch):
     """The first round trains, the second finds everything stored."""
     if benchmark.disabled:
-        pytest.skip("minutes; tests/test_notebooks.py runs the same once")
+        pytest.skip("minutes; tests/lab/test_notebooks.py runs the same once")
     monkeypatch.setenv("REBASIN_RUNS", str(tmp_path / "runs"))
 
     def reproduce():

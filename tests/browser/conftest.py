@@ -172,9 +172,9 @@ def _cut_down(notebook):
 
 os.environ["XLA_FLAGS"] = "{TRIAL_FLAGS}"
 
-from rebasin_lab.lab.widgets import ahead
+from rebasin_lab.lab.widgets import prerendering
 
-ahead.SECONDS_OF_QUIET = 3600"""
+prerendering.SECONDS_OF_QUIET = 3600"""
     for cell in notebook.cells:
         cell.source = cell.source.replace("trial: bool = False", "trial: bool = True")
     notebook.cells.insert(0, nbformat.v4.new_code_cell(first))

@@ -10,7 +10,7 @@ import pytest
 
 import rebasin_lab as rl
 from oracles import assert_same_permutation
-from rebasin_lab import evaluation, pytrees
+from rebasin_lab import metrics, pytrees
 from rebasin_lab.matching import baselines
 from rebasin_lab.paper import counterexample
 
@@ -248,7 +248,7 @@ def test_greedy_refuses_groups_that_vary_with_a_way_out():
 
 def full_gradient(model, params, data):
     def loss(params):
-        return evaluation.cross_entropy(
+        return metrics.cross_entropy(
             model.apply(params, jnp.asarray(data.train_images)), jnp.asarray(data.train_labels)
         )
 
@@ -300,7 +300,7 @@ def test_slope_is_how_the_loss_begins(trained_pair, tiny_data):
     slope = slope_at_a(full_gradient(model, params_a, tiny_data), params_a, end)
     step = 1e-3
     losses = [
-        evaluation.evaluate(
+        metrics.evaluate(
             model.apply,
             rl.lerp(np.float32(lam), params_a, end),
             tiny_data.train_images,

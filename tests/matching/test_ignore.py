@@ -5,7 +5,7 @@ import pytest
 
 import rebasin_lab as rl
 from oracles import assert_same_permutation
-from rebasin_lab.matching.conditioning import ignored_leaves
+from rebasin_lab.matching.rescaling import ignored_leaves
 
 TORCH = "conv1.weight bn1.weight layer1.0.conv1.weight layer1.0.bn1.weight layer1.0.bn2.bias fc.bn"
 LINEN = """params/Dense_0/kernel params/BatchNorm_0/scale params/Block_10/bn1/scale

@@ -17,7 +17,7 @@ from flax.core import freeze
 import rebasin_lab as rl
 from oracles import assert_same_permutation, objective, plant
 from rebasin_lab import matching, pytrees, symmetry
-from rebasin_lab.analysis import collapse
+from rebasin_lab.analysis import variance_collapse
 from rebasin_lab.matching import products, straight_through_matching
 from tensors import Tensor
 
@@ -240,7 +240,7 @@ ALONE = {
     "permuted": lambda a, images, labels: rl.apply_permutation(
         SPEC, rl.random_permutation(SPEC, a, seed=0), a
     ),
-    "spread": lambda a, images, labels: collapse.unit_spread(
+    "spread": lambda a, images, labels: variance_collapse.unit_spread(
         symmetry.trace_activations(apply_fn, SPEC, a, images), a, images
     ),
     "stored": lambda a, images, labels: pytrees.flatten(a),

@@ -6,7 +6,7 @@ import pytest
 
 import rebasin_lab as rl
 from oracles import assert_same_permutation
-from rebasin_lab import evaluation
+from rebasin_lab import metrics
 from rebasin_lab.matching import straight_through_matching
 
 SPEC = rl.mlp_permutation_spec(2)
@@ -30,7 +30,7 @@ def loss_half_way(trained_pair, permutation, images, labels):
     middle = jax.tree.map(
         lambda a, b: 0.5 * a + 0.5 * b, params_a, rl.apply_permutation(SPEC, permutation, params_b)
     )
-    return evaluation.evaluate(model.apply, middle, images, labels).loss
+    return metrics.evaluate(model.apply, middle, images, labels).loss
 
 
 @pytest.mark.parametrize("match_every", [1, 2])
@@ -66,7 +66,7 @@ def test_it_is_algorithm_2_written_out(trained_pair, run, tiny_data):
     def gradient(params, batch_images, batch_labels):
         def loss(params):
             middle = jax.tree.map(lambda a, b: 0.5 * a + 0.5 * b, params_a, params)
-            return evaluation.cross_entropy(model.apply(middle, batch_images), batch_labels)
+            return metrics.cross_entropy(model.apply(middle, batch_images), batch_labels)
 
         return jax.grad(loss)(params)
 

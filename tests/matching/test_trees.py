@@ -15,8 +15,8 @@ from flax.core import freeze
 
 import rebasin_lab as rl
 from rebasin_lab import matching, pytrees, symmetry
-from rebasin_lab.analysis import collapse
-from rebasin_lab.matching import baselines, conditioning
+from rebasin_lab.analysis import variance_collapse
+from rebasin_lab.matching import baselines, rescaling
 from rebasin_lab.training import checkpoints
 from tensors import Tensor
 
@@ -143,7 +143,7 @@ PAIRS = {
         one.matrix
         for one in matching.activation.unit_similarities(spec, a, b, apply_fn=apply_fn, data=data)
     ],
-    "weight problem": lambda spec, a, b, data: conditioning.weight_problem(spec, a, b).lengths,
+    "weight problem": lambda spec, a, b, data: rescaling.weight_problem(spec, a, b).lengths,
 }
 PAIRS |= {
     f"match {method}": lambda spec, a, b, data, method=method: (
@@ -181,7 +181,7 @@ ALONE = {
         x for _, x in sorted(symmetry.split_into_pieces(spec, a)[1].items())
     ],
     "spread": lambda spec, a, data: list(
-        collapse.unit_spread(
+        variance_collapse.unit_spread(
             symmetry.trace_activations(apply_fn, spec, a, data.test_images), a, data.test_images
         ).values()
     ),

@@ -2,8 +2,8 @@
 
 Papermill runs it in this interpreter's own kernel and saves it after every cell. Besides an
 exception in a cell this notices what papermill alone lets pass: an exception swallowed by an output
-widget, by another callback or on another thread (`unheard`), a kernel that died (out of memory,
-killed), a notebook that takes too long, a full disk.
+widget, by another callback or on another thread (`background_errors`), a kernel that died (out of
+memory, killed), a notebook that takes too long, a full disk.
 
 An executed notebook carries a record of its run in its metadata, under `rebasin_lab`. It is written
 when the run has ended: a copy without a record is one that was interrupted.
@@ -27,7 +27,7 @@ from jupyter_client.manager import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import LocalHandler, papermill_io
 
-from rebasin_lab import endings, paths, texts
+from rebasin_lab import paths, processes, texts
 from rebasin_lab.lab.execution.kernels import Kernels
 from rebasin_lab.lab.execution.reading import notebook_there, read_notebook
 from rebasin_lab.lab.execution.status import Place, StatusLine
@@ -178,9 +178,9 @@ def devices_now() -> list[str]:
     program = (
         "import jax, json; print(json.dumps([f'{d} ({d.device_kind})' for d in jax.devices()]))"
     )
-    mark = endings.new_mark()
+    mark = processes.new_mark()
     with (
-        endings.Reaper() as reaper,
+        processes.Reaper() as reaper,
         KernelEnvironment(reaper),
         contextlib.suppress(subprocess.SubprocessError),
     ):
@@ -191,7 +191,7 @@ def devices_now() -> list[str]:
             text=True,
             check=True,
             timeout=SECONDS_TO_START,  # a device may be stuck
-            env=endings.marked(mark),
+            env=processes.marked(mark),
         )
         reaper.discard(mark)
         return json.loads(asked.stdout.splitlines()[-1])

@@ -20,7 +20,7 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
 from traitlets import Type, Unicode
 
-from rebasin_lab import endings
+from rebasin_lab import processes
 from rebasin_lab.lab.jupyter import KernelEnvironment
 
 SECONDS_BETWEEN_LOOKS = 1.0  # for a kernel's reply
@@ -29,7 +29,7 @@ _ARGUMENTS = [
     "--IPKernelApp.log_level=40",  # errors; not its warnings
     "--HistoryManager.hist_file=:memory:",
     # Leaves no name behind; if it fails, so does the notebook's own import, where it is seen.
-    "--IPKernelApp.exec_lines=__import__('rebasin_lab.lab.unheard').lab.unheard.listen();",
+    "--IPKernelApp.exec_lines=__import__('rebasin_lab.lab.background_errors').lab.background_errors.listen();",
 ]
 
 
@@ -43,7 +43,7 @@ class Kernels:
 
     def __init__(self, folder: Path, *, shares_device: bool = False):
         self._folder = folder
-        self._reaper = endings.Reaper()
+        self._reaper = processes.Reaper()
         self._environment = KernelEnvironment(self._reaper, shares_device=shares_device)
         self._taken: _PatientKernelManager | None = None
         self._ready: _PatientKernelManager | None = None
@@ -98,7 +98,7 @@ class Kernels:
 
         def end() -> None:
             reached.set()
-            endings.kill(mark)
+            processes.kill(mark)
 
         timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), end)
         timer.daemon = True
@@ -116,7 +116,7 @@ class Kernels:
 
     def _started(self) -> "_PatientKernelManager":
         # Not whatever kernel the author's machine had.
-        mark = endings.new_mark()
+        mark = processes.new_mark()
         manager = _PatientKernelManager(
             kernel_name="python3",
             mark=mark,
@@ -125,7 +125,7 @@ class Kernels:
         self._reaper.add(mark)
         try:
             run_sync(manager.start_kernel)(
-                extra_arguments=_ARGUMENTS, cwd=str(self._folder), env=endings.marked(mark)
+                extra_arguments=_ARGUMENTS, cwd=str(self._folder), env=processes.marked(mark)
             )
         except BaseException as error:  # an interrupt: nothing else knows of this kernel
             self._shut_down(manager)
@@ -140,7 +140,7 @@ class Kernels:
         return manager
 
     def _shut_down(self, manager: "_PatientKernelManager") -> None:
-        endings.kill(manager.mark)  # first, while it shows what it started
+        processes.kill(manager.mark)  # first, while it shows what it started
         self._reaper.discard(manager.mark)
         try:
             run_sync(_end)(manager)

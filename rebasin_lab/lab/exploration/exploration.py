@@ -10,12 +10,12 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from rebasin_lab import checks, datasets, evaluation, matching, pytrees, symmetry
+from rebasin_lab import checks, datasets, matching, metrics, pytrees, symmetry
 from rebasin_lab.analysis import comparison, interpolation
 from rebasin_lab.lab.exploration import code
 from rebasin_lab.lab.exploration.choices import Choices
 from rebasin_lab.lab.exploration.pair import OnStep, Pair, load_pair
-from rebasin_lab.paper import identity, records
+from rebasin_lab.paper import cache, fingerprints
 
 STRIP = 10  # test images whose answers are shown
 NUM_FILTERS = 16
@@ -91,10 +91,10 @@ class Exploration:
         """What the merged network at lambda says, live."""
         images, labels = self._test
         params = self.merged(method, lam)
-        metrics = evaluation.measure(self.pair.apply_fn, params, images, labels)
+        measured = metrics.measure(self.pair.apply_fn, params, images, labels)
         chances = _probabilities(self.pair.apply_fn, params, self._strip_images)
         answers = tuple((int(row.argmax()), float(row.max())) for row in np.asarray(chances))
-        return Walk(float(metrics.loss), float(metrics.accuracy), answers)
+        return Walk(float(measured.loss), float(measured.accuracy), answers)
 
     @functools.cached_property
     def _test(self) -> tuple[Array, Array]:
@@ -257,7 +257,7 @@ def explore_pair(
     """
     report = on_step or (lambda what, done, total: None)
     pair = pair or load_pair(choices, on_step=report, store=store)
-    evaluation.checked_data(pair.apply_fn, pair.params_a, pair.data, advice=CLASSES_ONLY)
+    metrics.checked_data(pair.apply_fn, pair.params_a, pair.data, advice=CLASSES_ONLY)
     methods = ("naive", *choices.matchers)
     compared = {}
     for index, method in enumerate(methods):
@@ -302,8 +302,8 @@ def _computed(fn: Callable[..., Any], *args: Any, **options: Any) -> Any:
     The source of anybody else's function is not, so that its results cannot be kept.
     """
     try:
-        return records.remembered(fn, *args, **options)
-    except identity.UnknownContentError:
+        return cache.remembered(fn, *args, **options)
+    except fingerprints.UnknownContentError:
         return fn(*args, **options)
 
 

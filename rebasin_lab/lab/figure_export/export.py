@@ -21,7 +21,7 @@ from typing import Any
 
 import matplotlib
 
-from rebasin_lab import bounded_json, checks, paths, texts
+from rebasin_lab import checks, paths, strict_json, texts
 from rebasin_lab.lab import figures
 from rebasin_lab.lab.figure_export import fitting, pictures, snippets
 
@@ -193,7 +193,7 @@ def _export_figure(
     width: str,
 ) -> dict[str, Any]:
     """Write the files of one figure; what the index says of it."""
-    numbers = paths.read_bytes(path, bounded_json.MOST_BYTES)
+    numbers = paths.read_bytes(path, strict_json.MOST_BYTES)
     name = texts.in_a_line(_name(path))
     alt = texts.plain(record["alt"], snippets.MOST_LETTERS)
     place = f"{file_name(path.parent.name)}/{file_name(path.stem)}"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rebasin_lab import bounded_json, checks, paths
+from rebasin_lab import checks, paths, strict_json
 from rebasin_lab.lab import figures
 from rebasin_lab.lab.figure_export import snippets
 from rebasin_lab.paper import claims
@@ -97,7 +97,7 @@ def check_page(page: Path) -> None:
     """
     try:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            head = paths.read_bytes(page, bounded_json.MOST_BYTES)[:2_000]
+            head = paths.read_bytes(page, strict_json.MOST_BYTES)[:2_000]
             if not _HEAD.match(head.decode(errors="replace")):
                 raise ValueError("it begins otherwise")
     except (OSError, ValueError) as error:

@@ -20,7 +20,7 @@ import yaml
 
 from rebasin_lab import checks, datasets, paths
 from rebasin_lab.lab import execution, figures
-from rebasin_lab.paper import experiments, sweeps
+from rebasin_lab.paper import experiments, train_many
 
 # Set by the runner, not by the user, or through options of their own.
 RESERVED_PARAMETERS = ("profile", "settings", "run_dir", "figures_dir", "interactive", "num_jobs")
@@ -154,7 +154,7 @@ def plan_run(
         OSError: if the profile's data set is not to be had.
     """
     if num_jobs is not None:
-        sweeps.check_num_jobs(num_jobs)
+        train_many.check_num_jobs(num_jobs)
     if timeout is not None:
         _check_timeout(timeout)
     experiments.get_profile(profile)

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from rebasin_lab import bounded_json, checks, paths
+from rebasin_lab import checks, paths, strict_json
 from rebasin_lab.lab import figure_export, figures, report
 from rebasin_lab.lab.runner.plan import notebook_sequence
 
@@ -81,7 +81,7 @@ def _drawn(run_dir: Path, board: Any) -> tuple[str, dict[str, bytes]]:
                     )
                 figures.read_figure(path)
                 for ending in _PICTURES:
-                    content = paths.read_bytes(path.with_suffix(ending), bounded_json.MOST_BYTES)
+                    content = paths.read_bytes(path.with_suffix(ending), strict_json.MOST_BYTES)
                     contents[f"{name}/{figure}{ending}"] = content
     except (LookupError, TypeError, AttributeError) as error:
         raise ValueError(

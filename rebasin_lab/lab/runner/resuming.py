@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from rebasin_lab import paths
-from rebasin_lab.lab import execution, report, runs
+from rebasin_lab.lab import execution, report, session
 from rebasin_lab.lab.runner.plan import Plan
 from rebasin_lab.matching import assignment
-from rebasin_lab.paper import experiments, identity
+from rebasin_lab.paper import experiments, fingerprints
 
 _PACKAGE = Path(__file__).parents[2]
 
@@ -41,7 +41,7 @@ def deciding(plan: Plan, notebook: Path) -> dict[str, Any]:
     environment = {
         name: value
         for name, value in sorted(os.environ.items())
-        if (name.startswith("JAX_") and "CACHE" not in name) or name in identity.VARIABLES
+        if (name.startswith("JAX_") and "CACHE" not in name) or name in fingerprints.VARIABLES
     }
     if data_dir := paths.data_dir():
         environment["REBASIN_DATA"] = str(data_dir)
@@ -157,7 +157,7 @@ def _tampered(plan: Plan, notebook: Path, record: Mapping[str, Any]) -> str:
     """What of the files a notebook left is not as it left it."""
     if execution.source_digest(plan.run_dir / notebook.name) != record["source"]:
         return "its executed copy was edited"
-    if report.file_digest(runs.claims_file(plan.run_dir, notebook.stem)) != record["claims"]:
+    if report.file_digest(session.claims_file(plan.run_dir, notebook.stem)) != record["claims"]:
         return "the file of its claims is not as it wrote it"
     for name, digest in record["figures"]:
         path = plan.figures_dir / notebook.stem / f"{name}.json"

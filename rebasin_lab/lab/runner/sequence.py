@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rebasin_lab import paths, texts
-from rebasin_lab.lab import execution, report, runs
+from rebasin_lab.lab import execution, report, session
 from rebasin_lab.lab.runner import resuming
 from rebasin_lab.lab.runner.plan import Plan
 from rebasin_lab.paper import claims, experiments
@@ -155,7 +155,7 @@ def _execute(
     is_last: bool,
 ) -> execution.NotebookOutcome:
     # What an earlier run left under this name must not pass for this one's.
-    paths.remove(runs.claims_file(plan.run_dir, notebook.stem), within=plan.run_dir)
+    paths.remove(session.claims_file(plan.run_dir, notebook.stem), within=plan.run_dir)
     decided_by, figures_before = resuming.deciding(plan, notebook), _figure_files(plan, notebook)
     outcome = execution.execute(
         notebook,
@@ -181,7 +181,7 @@ def _execute(
         "ended": _now(),
         "seconds": round(outcome.seconds, 1),
         "error": outcome.error,
-        "claims": report.file_digest(runs.claims_file(plan.run_dir, notebook.stem)),
+        "claims": report.file_digest(session.claims_file(plan.run_dir, notebook.stem)),
         "figures": [  # in the order drawn; nbformat would sort a mapping
             [path.stem, report.file_digest(path)]
             for path, _ in sorted(drawn, key=lambda item: (item[1], item[0]))
@@ -206,7 +206,7 @@ def _results(plan: Plan, outcomes: Iterable[execution.NotebookOutcome]) -> list[
     changed: set[str] = set()
     by_name = {notebook.stem: notebook for notebook in plan.notebooks}
     for outcome in outcomes:
-        found = runs.read_claims(plan.run_dir, outcome.notebook)
+        found = session.read_claims(plan.run_dir, outcome.notebook)
         measured |= found
         if plan.changes(by_name[outcome.notebook]):
             changed |= found.keys()

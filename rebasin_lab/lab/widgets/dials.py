@@ -3,9 +3,9 @@
 A figure is one `ipywidgets.HTML` holding an image, not an `Output` widget: it swaps without a
 flicker, keeps its alternative text, is saved by a headless run, and can be set from another thread
 (in recent JupyterLab a control's callback may run while a cell is still busy). The first drawing is
-a plain call; later errors appear in the panel, and fail a headless run (`unheard`). Pictures are
-kept, and those next to the present one are drawn while the kernel is idle (`ahead`), so that a dial
-that moves finds its picture there.
+a plain call; later errors appear in the panel, and fail a headless run (`background_errors`).
+Pictures are kept, and those next to the present one are drawn while the kernel is idle
+(`prerendering`), so that a dial that moves finds its picture there.
 """
 
 import contextlib
@@ -20,8 +20,8 @@ import ipywidgets
 from IPython.display import HTML
 
 from rebasin_lab import checks, texts
-from rebasin_lab.lab import figures, plots, unheard
-from rebasin_lab.lab.widgets import ahead
+from rebasin_lab.lab import background_errors, figures, plots
+from rebasin_lab.lab.widgets import prerendering
 
 MOST_PICTURES = 64  # kept; each is a quarter of a megabyte
 
@@ -46,7 +46,7 @@ class Dials(ipywidgets.VBox):
         self._lock = threading.RLock()  # a dial may set another one
         self._pictures: dict[tuple[Any, ...], tuple[Mapping[str, Any], str]] = {}
         self._drawing = threading.RLock()
-        self._ahead = ahead.of_this_kernel()
+        self._ahead = prerendering.of_this_kernel()
         self._redraw()
         for control in self._controls.values():
             control.style.description_width = "initial"  # a label is never cut short
@@ -67,13 +67,13 @@ class Dials(ipywidgets.VBox):
         with self._ahead.give_way() if self._ahead else contextlib.nullcontext():
             self.record, self._view.value = self._picture(values)
         if self._ahead:
-            nearest = ahead.nearest_first(self._controls, values)
+            nearest = prerendering.nearest_first(self._controls, values)
             near = itertools.islice(nearest, MOST_PICTURES // 2)
             self._ahead.ask(self, (functools.partial(self._picture, each) for each in near))
 
     def _picture(self, values: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
         """A record and its picture, drawn unless they are kept; of too many the oldest goes."""
-        key = ahead.key_of(values)
+        key = prerendering.key_of(values)
         with self._drawing:
             if key not in self._pictures:
                 self._pictures[key] = _drawn(self._draw, values)
@@ -87,7 +87,7 @@ class Dials(ipywidgets.VBox):
                 self._redraw()
                 self._message.value = ""
             except Exception as error:  # noqa: BLE001 (shown to the reader; nothing else would be)
-                unheard.tell(error)
+                background_errors.tell(error)
                 text = texts.as_html(f"{type(error).__name__}: {error}", texts.MOST_CHARACTERS)
                 self._message.value = f'<p role="alert"><b>{text}</b></p>'
 

@@ -15,7 +15,7 @@ from IPython.display import HTML
 from jaxtyping import PyTree
 
 from rebasin_lab import checks, datasets, pytrees, texts
-from rebasin_lab.lab import exploration, figures, unheard
+from rebasin_lab.lab import background_errors, exploration, figures
 from rebasin_lab.lab.exploration import Choices, Exploration, Pair
 from rebasin_lab.lab.widgets import fragments, panels
 from rebasin_lab.lab.widgets.choosing import ChoiceControls
@@ -223,7 +223,7 @@ class Explorer(ipywidgets.VBox):
         self._status.value = fragments.note(f"{what} ({done} of {total})")
 
     def _show_error(self, error: BaseException) -> None:
-        unheard.tell(error)
+        background_errors.tell(error)
         self._message.value = fragments.error(texts.plain(str(error) or type(error).__name__))
 
     def _show_result(self, found: Exploration) -> None:

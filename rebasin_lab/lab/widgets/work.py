@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from rebasin_lab.lab import unheard
+from rebasin_lab.lab import background_errors
 
 OnStep = Callable[[str, int, int], None]
 
@@ -55,7 +55,7 @@ class Work:
             self._is_busy = True
             self._num_threads += 1
             self._stop.clear()
-        unheard.expect(self)
+        background_errors.expect(self)
         threading.Thread(target=self._run, args=(job,), daemon=True).start()
 
     def stop(self) -> None:
@@ -118,7 +118,7 @@ class Latest:
         """Have this answered, unless a newer request comes before its turn."""
         with self._changed:
             self._waiting = [request]
-            unheard.expect(self)
+            background_errors.expect(self)
             if not self._is_busy:
                 self._is_busy = True
                 threading.Thread(target=self._run, daemon=True).start()

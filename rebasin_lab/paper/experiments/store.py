@@ -2,8 +2,8 @@
 
 `trained(experiment)` is the only way notebooks get networks. The store is keyed by a digest of all
 that determines the result: the config, the content of the data, the code that trains, and JAX with
-its settings and device, see `identity`. A training writes its state after every epoch, so that a
-killed one goes on where it was, to the same final bits. It holds a lock, so that two processes do
+its settings and device, see `fingerprints`. A training writes its state after every epoch, so that
+a killed one goes on where it was, to the same final bits. It holds a lock, so that two processes do
 not train one network at once. A damaged file is named in a warning and made again.
 """
 
@@ -21,7 +21,7 @@ import jax
 from jaxtyping import PyTree
 
 from rebasin_lab import checks, datasets, models, paths, progress, training
-from rebasin_lab.paper import identity
+from rebasin_lab.paper import fingerprints
 from rebasin_lab.paper.experiments.experiment import Experiment
 from rebasin_lab.training import checkpoints
 
@@ -29,7 +29,7 @@ from rebasin_lab.training import checkpoints
 TRAINING_MODULES = (
     "pytrees",
     "models",
-    "evaluation",
+    "metrics",
     "training/augmentation",
     "training/training_loop",
 )
@@ -37,7 +37,7 @@ TRAINING_MODULES = (
 PACKAGES = ("rebasin_lab", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "matplotlib")
 
 
-_CODE = identity.source_digest(*TRAINING_MODULES)  # as loaded: later edits change nothing here
+_CODE = fingerprints.source_digest(*TRAINING_MODULES)  # as loaded: later edits change nothing here
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,8 +228,8 @@ def describe(experiment: Experiment, data: datasets.Dataset) -> dict[str, Any]:
         ValueError: for an architecture that is not the lab's, whose code is not known.
     """
     try:
-        identity.name_of(models.ARCHITECTURES[experiment.architecture])
-    except identity.UnknownContentError as error:
+        fingerprints.name_of(models.ARCHITECTURES[experiment.architecture])
+    except fingerprints.UnknownContentError as error:
         raise ValueError(
             f"Expected an architecture of the lab's, whose code is known, to keep its network; got "
             f"'{experiment.architecture}', which was put in its place or is your own. Train it "
@@ -242,8 +242,8 @@ def describe(experiment: Experiment, data: datasets.Dataset) -> dict[str, Any]:
         "architecture": experiment.architecture,
         "options": dict(experiment.options),
         "data_digest": data.content_digest(),
-        "code": [_CODE, identity.changed_constants(*TRAINING_MODULES)],
-        "environment": identity.computing_environment(),
+        "code": [_CODE, fingerprints.changed_constants(*TRAINING_MODULES)],
+        "environment": fingerprints.computing_environment(),
     }
 
 

@@ -14,7 +14,7 @@ import jax
 from jaxtyping import Array, PyTree
 
 from rebasin_lab import checks, pytrees
-from rebasin_lab.symmetry import pieces
+from rebasin_lab.symmetry import blocks
 from rebasin_lab.symmetry.activations import measured, replay, sites
 from rebasin_lab.symmetry.activations.naming import Unproven
 from rebasin_lab.symmetry.axes import Entries
@@ -65,7 +65,7 @@ class Activations:
         seen = replay.tapped(plan.closed, jax.tree.leaves((params, *inputs)), taps)
         found = {}
         for number, site in enumerate(plan.sites):
-            cut = pieces.cut(site.entries, seen[number], plan.sizes)
+            cut = blocks.cut(site.entries, seen[number], plan.sizes)
             found |= {site.piece_name(index): cut[index][1] for index in site.pieces}
         return found
 

@@ -16,7 +16,7 @@ from jax.extend import core
 from jaxtyping import PyTree
 
 from rebasin_lab import pytrees
-from rebasin_lab.symmetry import axes, pieces
+from rebasin_lab.symmetry import axes, blocks
 from rebasin_lab.symmetry.activations.naming import Naming
 from rebasin_lab.symmetry.activations.origins import Origin, Origins, Path, find_origins
 from rebasin_lab.symmetry.activations.replay import Tap
@@ -46,7 +46,7 @@ class Site:
     name: str
     tap: Tap
     entries: axes.Entries
-    pieces: Mapping[int, AxisNames]
+    blocks: Mapping[int, AxisNames]
     num_pieces: int
 
     def piece_name(self, number: int) -> str:
@@ -291,9 +291,9 @@ class _Found:
         shape = [axes.total_size(entry, self.sizes) for entry in entries]
         # Cutting only slices and reshapes, so this stand-in takes no memory.
         stand_in = np.broadcast_to(np.float32(0), shape)
-        parts = pieces.cut(entries, stand_in, self.sizes)
+        parts = blocks.cut(entries, stand_in, self.sizes)
         kept = {
-            number: pieces.piece_names(part_entries)
+            number: blocks.piece_names(part_entries)
             for number, (part_entries, part) in enumerate(parts)
             if _shows_units(part_entries, part.shape)
         }

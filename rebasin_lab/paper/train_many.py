@@ -22,7 +22,7 @@ from typing import Any
 import jax
 
 from rebasin_lab import checks, paths, progress
-from rebasin_lab.paper import experiments, identity
+from rebasin_lab.paper import experiments, fingerprints
 from rebasin_lab.paper.experiments import Experiment, Trained
 
 SECONDS_BETWEEN_LOOKS = 2.0  # at how far the trainings have come
@@ -140,7 +140,7 @@ def _in_own_processes(missing, num_jobs, store, on_look) -> dict[Experiment, Bas
             min(size, len(wanted)),
             mp_context=context,
             initializer=_set_up,
-            initargs=(num_threads, identity.jax_settings(), until),
+            initargs=(num_threads, fingerprints.jax_settings(), until),
         )
         with until, going, pool:
             try:

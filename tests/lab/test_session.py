@@ -3,7 +3,7 @@ import json
 import pytest
 
 from rebasin_lab import paths
-from rebasin_lab.lab import figures, runs
+from rebasin_lab.lab import figures, session
 from rebasin_lab.paper import experiments
 
 
@@ -11,9 +11,9 @@ from rebasin_lab.paper import experiments
 def run(monkeypatch, tmp_path, tiny_data):
     """A run of 04 on tiny data, with what it shows kept in `run.shown`."""
     shown = []
-    monkeypatch.setattr(runs, "display", lambda output, **_: shown.append(output.data))
-    monkeypatch.setattr(runs.datasets, "load_dataset", lambda name: tiny_data)
-    opened = runs.open_run(
+    monkeypatch.setattr(session, "display", lambda output, **_: shown.append(output.data))
+    monkeypatch.setattr(session.datasets, "load_dataset", lambda name: tiny_data)
+    opened = session.open_run(
         "04_loss_landscapes",
         run_dir=str(tmp_path / "run"),
         interactive=False,
@@ -31,8 +31,8 @@ def test_opening_says_what_it_runs_on(run):
 
 def test_a_network_is_trained_once_and_remembered(run):
     opened, _ = run
-    opened = runs.dataclasses.replace(
-        opened, profile=runs.dataclasses.replace(opened.profile, batch_size=20)
+    opened = session.dataclasses.replace(
+        opened, profile=session.dataclasses.replace(opened.profile, batch_size=20)
     )
     assert opened.trained(3).origin == "trained"
     assert opened.trained(3).origin == "restored"
@@ -48,10 +48,10 @@ def test_several_networks_are_trained_in_as_many_processes_as_allowed(run, monke
         swept.append((wanted, options))
         return [opened.trained(each.seed) for each in wanted]
 
-    monkeypatch.setattr(runs.sweeps, "train_all", train_all)
+    monkeypatch.setattr(session.train_many, "train_all", train_all)
     assert opened.trained_all([3, 4]).keys() == {3, 4}
     assert not swept
-    found = runs.dataclasses.replace(opened, num_jobs=2).trained_all([4, 3])
+    found = session.dataclasses.replace(opened, num_jobs=2).trained_all([4, 3])
     (wanted, options) = swept.pop()
     assert [each.seed for each in wanted] == [4, 3]
     assert options["num_jobs"] == 2
@@ -64,15 +64,15 @@ def test_a_check_is_kept_for_the_scoreboard(run):
     opened, _ = run
     result = opened.check("fig2-mnist-naive", [0.5, 0.6])
     assert result.status == "not tested: settings changed"
-    stored = json.loads(runs.claims_file(opened.run_dir, opened.notebook).read_text())
+    stored = json.loads(session.claims_file(opened.run_dir, opened.notebook).read_text())
     assert stored == {"fig2-mnist-naive": [0.5, 0.6]}
 
 
 def test_settings_of_the_notebooks_own_leave_claims_unjudged(run):
-    opened = runs.open_run("04_loss_landscapes", interactive=False)
+    opened = session.open_run("04_loss_landscapes", interactive=False)
     assert not opened.changed
     assert opened.check("fig2-mnist-naive", [0.5, 0.6]).status != "not tested: settings changed"
-    opened = runs.open_run("04_loss_landscapes", interactive=False, changed=True)
+    opened = session.open_run("04_loss_landscapes", interactive=False, changed=True)
     assert opened.check("fig2-mnist-naive", [0.5, 0.6]).status == "not tested: settings changed"
 
 
@@ -103,7 +103,7 @@ def test_a_figure_is_saved_and_shown_with_what_was_run(run):
 
 
 def test_interactive_work_leaves_the_tracked_figures_alone(run, monkeypatch):
-    opened = runs.open_run("04_loss_landscapes")
+    opened = session.open_run("04_loss_landscapes")
     assert paths.figures_dir() not in opened.figures_dir.parents
     assert opened.run_dir == paths.runs_dir() / "interactive"
 
@@ -126,21 +126,21 @@ def test_interactive_work_leaves_the_tracked_figures_alone(run, monkeypatch):
 )
 def test_what_cannot_be_opened_is_refused_at_once(options, message):
     with pytest.raises(ValueError, match=message):
-        runs.open_run("04_loss_landscapes", **{"interactive": False} | options)
+        session.open_run("04_loss_landscapes", **{"interactive": False} | options)
 
 
 @pytest.mark.parametrize("name", ["../04_loss_landscapes", "", "a/b", "/etc/passwd"])
 def test_names_of_notebooks_and_figures_are_no_paths(run, name):
     opened, _ = run
     with pytest.raises(ValueError, match="Expected the name of a notebook"):
-        runs.open_run(name, interactive=False)
+        session.open_run(name, interactive=False)
     numbers = {"objectives": {"one": [0.0, 1.0]}, "visits_per_sweep": 1}
     with pytest.raises(ValueError, match="Expected the name of a figure"):
         opened.figure(name, plot="objective", numbers=numbers, caption="C.", alt="A.")
 
 
 def test_settings_as_json_are_fields_of_the_profile(run):
-    opened = runs.open_run(
+    opened = session.open_run(
         "04_loss_landscapes", interactive=False, settings='{"mlp_widths": [8, 16]}'
     )
     assert opened.profile.mlp_widths == (8, 16)

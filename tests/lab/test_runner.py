@@ -25,12 +25,12 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 import rebasin_lab as rl
 from rebasin_lab import paths
-from rebasin_lab.lab import execution, jupyter, report, runner, runs
+from rebasin_lab.lab import execution, jupyter, report, runner, session
 from rebasin_lab.lab.execution import kernels, status
 from rebasin_lab.lab.runner import resuming
 from rebasin_lab.paper import claims, experiments
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 PARAMETERS = """
 profile: str = "quick"  # sizes
@@ -196,7 +196,7 @@ panel = widgets.dials(draw, level=slider)
 """
 
 LATEST = """
-from rebasin_lab.lab import unheard
+from rebasin_lab.lab import background_errors
 from rebasin_lab.lab.widgets.work import Latest
 def answer(request):
     time.sleep(0.5)
@@ -1026,10 +1026,10 @@ def test_a_kernel_on_another_platform_than_asked_for_is_an_error(monkeypatch, as
     monkeypatch.setenv("JAX_PLATFORMS", asked)
     expected = pytest.raises(ValueError, match="this kernel computes on 'cpu'")
     with contextlib.nullcontext() if fits else expected:
-        runs.check_platform()
+        session.check_platform()
     monkeypatch.setattr("jax.default_backend", lambda: "gpu")
     monkeypatch.setenv("JAX_PLATFORMS", "cuda,cpu")
-    runs.check_platform()
+    session.check_platform()
 
 
 def test_importing_the_library_holds_no_device():
@@ -1429,11 +1429,11 @@ ODD_FOLDERS = [
 def test_folders_of_any_name_work(sequence, tmp_path, monkeypatch):
     draw = DRAW.format(notebook="00_first", name="one")
     sequence(n00_first=[MEASURE.format(notebook="00_first", value=3498), draw])
-    runs = tmp_path.joinpath(*ODD_FOLDERS)
-    monkeypatch.setenv("REBASIN_RUNS", f"{runs}/")
+    session = tmp_path.joinpath(*ODD_FOLDERS)
+    monkeypatch.setenv("REBASIN_RUNS", f"{session}/")
     status, text = reproduce()
     assert status == 0, text
-    assert {path.name for path in (runs / "quick").iterdir()} >= {
+    assert {path.name for path in (session / "quick").iterdir()} >= {
         "00_first.ipynb",
         "00_first.log",
         "claims",

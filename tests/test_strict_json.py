@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rebasin_lab import bounded_json, paths
+from rebasin_lab import paths, strict_json
 
 BAD = {
     "empty": (b"", "Expected JSON"),
@@ -48,28 +48,28 @@ BAD = {
 def test_what_is_no_strict_json_is_refused_in_a_line_and_soon(content, message):
     began = time.monotonic()
     with pytest.raises(ValueError, match=message) as caught:
-        bounded_json.parsed(content)
+        strict_json.parsed(content)
     assert time.monotonic() - began < 5
     assert len(str(caught.value)) < 300
     assert str(caught.value).isprintable()
 
 
 def test_too_many_bytes_are_refused():
-    assert bounded_json.parsed(b"[1]", most_bytes=3) == [1]
+    assert strict_json.parsed(b"[1]", most_bytes=3) == [1]
     with pytest.raises(ValueError, match="Expected 2 bytes at most"):
-        bounded_json.parsed(b"[1]", most_bytes=2)
+        strict_json.parsed(b"[1]", most_bytes=2)
 
 
 def test_commas_in_strings_are_no_values():
     text = json.dumps(['\\",[' * 500_000, "[" * 10**6])
-    assert bounded_json.parsed(text) == json.loads(text)
+    assert strict_json.parsed(text) == json.loads(text)
 
 
 @pytest.mark.parametrize("text", ['"\\"' * 10**6, "\\" * 10**6 + '"', '"' + "\\" * 10**6])
 def test_strings_without_an_end_take_no_time(text):
     began = time.monotonic()
     with pytest.raises(ValueError, match="Expected"):
-        bounded_json.parsed("," * 2_000_001 + text + "]")
+        strict_json.parsed("," * 2_000_001 + text + "]")
     assert time.monotonic() - began < 5
 
 
@@ -87,11 +87,11 @@ VALUES = st.recursive(
 @given(VALUES, st.booleans())
 def test_what_python_writes_reads_back(value, ascii_only):
     text = json.dumps(value, ensure_ascii=ascii_only)
-    assert bounded_json.parsed(text) == bounded_json.parsed(text.encode()) == value
+    assert strict_json.parsed(text) == strict_json.parsed(text.encode()) == value
 
 
 def test_numbers_that_are_none_are_taken_where_they_are_asked_for():
-    low, high, nan = bounded_json.parsed("[-Infinity, 1e999, NaN]", finite=False)
+    low, high, nan = strict_json.parsed("[-Infinity, 1e999, NaN]", finite=False)
     assert (low, high) == (-float("inf"), float("inf"))
     assert nan != nan
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import rebasin_lab as rl
-from rebasin_lab import evaluation, merging, pytrees
-from rebasin_lab.analysis import collapse
+from rebasin_lab import merging, metrics, pytrees
+from rebasin_lab.analysis import variance_collapse
 
 NAMES = ("into layers/1/kernel", "into layers/2/kernel")
 
@@ -28,13 +28,13 @@ def spread_of(model, params, images):
     activations = rl.symmetry.trace_activations(
         model.apply, spec_of(model, params), params, example
     )
-    return collapse.unit_spread(activations, params, images)
+    return variance_collapse.unit_spread(activations, params, images)
 
 
 def walked(model, params_a, params_b, data, **options):
     options = {"images": data.train_images, "num_lambdas": 3} | options
     spec = spec_of(model, params_a)
-    return collapse.walk_line(model, spec, params_a, params_b, data, **options)
+    return variance_collapse.walk_line(model, spec, params_a, params_b, data, **options)
 
 
 def by_hand(params, images):
@@ -51,7 +51,7 @@ def by_hand(params, images):
 def test_spread_is_the_root_of_the_mean_variance_of_units(
     trained_pair, images, monkeypatch, batch_size
 ):
-    monkeypatch.setattr(collapse, "BATCH_SIZE", batch_size)
+    monkeypatch.setattr(variance_collapse, "BATCH_SIZE", batch_size)
     model, params, _ = trained_pair
     spread = spread_of(model, params, images)
     assert tuple(spread) == NAMES
@@ -113,7 +113,7 @@ def test_statistics_are_averaged_or_measured_anew_at_every_point(tiny_data, imag
     middle = rl.lerp(0.5, *ends)
     mended = merging.reestimate_statistics(model, middle, images)
     for line, params in ((averaged, middle), (anew, mended)):
-        expected = evaluation.evaluate(
+        expected = metrics.evaluate(
             model.apply, params, tiny_data.test_images, tiny_data.test_labels
         )
         assert line.curve.test_loss[1] == pytest.approx(expected.loss, rel=1e-5)
@@ -125,7 +125,7 @@ def test_statistics_are_averaged_or_measured_anew_at_every_point(tiny_data, imag
 
 def test_a_walk_is_remembered(trained_pair, tiny_data):
     model, *ends = trained_pair
-    call = (collapse.walk_line, model, spec_of(model, ends[0]), *ends, tiny_data)
+    call = (variance_collapse.walk_line, model, spec_of(model, ends[0]), *ends, tiny_data)
     options = {"images": tiny_data.train_images, "num_lambdas": 3}
     first, second = (rl.remembered(*call, **options) for _ in range(2))
     assert np.array_equal(first.spread, second.spread)

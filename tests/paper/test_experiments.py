@@ -15,7 +15,7 @@ import pytest
 
 from rebasin_lab import models, paths, pytrees, training
 from rebasin_lab.datasets import View, views
-from rebasin_lab.paper import experiments, identity
+from rebasin_lab.paper import experiments, fingerprints
 from rebasin_lab.paper.experiments import store as store_
 from rebasin_lab.training import checkpoints
 
@@ -73,22 +73,25 @@ def name_of(experiment, data):
 
 
 def test_other_training_code_has_another_name_and_other_comments_do_not(tiny_data, monkeypatch):
-    before, name = identity.source_digest(*store_.TRAINING_MODULES), name_of(EXPERIMENT, tiny_data)
+    before, name = (
+        fingerprints.source_digest(*store_.TRAINING_MODULES),
+        name_of(EXPERIMENT, tiny_data),
+    )
     for edited in ("training_loop.py", "mlp.py", "pytrees.py"):
-        code_of = identity._code_of
+        code_of = fingerprints._code_of
         with monkeypatch.context() as patched:
-            patched.setattr(identity, "_code_of", lambda p: p.name != edited and code_of(p))  # noqa: B023
-            assert identity.source_digest(*store_.TRAINING_MODULES) != before
+            patched.setattr(fingerprints, "_code_of", lambda p: p.name != edited and code_of(p))  # noqa: B023
+            assert fingerprints.source_digest(*store_.TRAINING_MODULES) != before
     monkeypatch.setattr(store_, "_CODE", "other")
     assert name_of(EXPERIMENT, tiny_data) != name
-    path = identity.PACKAGE / "training/training_loop.py"
+    path = fingerprints.PACKAGE / "training/training_loop.py"
     source = path.read_text()
     assert "# Of what BatchNorm" in source
     for commented in (source.replace("# Of what", "# All that"), source.replace("repeatably", "x")):
         assert commented != source
-        assert identity.code_text(commented) == identity.code_text(source)
+        assert fingerprints.code_text(commented) == fingerprints.code_text(source)
     other = source.replace("STATISTICS_MOMENTUM = 0.9", "STATISTICS_MOMENTUM = 0.99")
-    assert identity.code_text(other) != identity.code_text(source)
+    assert fingerprints.code_text(other) != fingerprints.code_text(source)
 
 
 def test_a_network_is_known_by_the_content_of_its_data(store, tiny_data):

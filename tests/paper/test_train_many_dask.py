@@ -8,7 +8,7 @@ import pytest
 
 from rebasin_lab import training
 from rebasin_lab.datasets import View
-from rebasin_lab.paper import experiments, sweeps
+from rebasin_lab.paper import experiments, train_many
 
 distributed = pytest.importorskip("distributed")
 
@@ -40,18 +40,18 @@ def die_once(experiment, store):
     if experiment.seed == 1 and not os.path.exists(marker):
         open(marker, "w").close()
         os.kill(os.getpid(), signal.SIGKILL)
-    return sweeps.train_here(experiment, store)
+    return train_many.train_here(experiment, store)
 
 
 @pytest.mark.slow
 def test_a_cluster_trains_what_fails_is_named_and_a_killed_worker_is_replaced(
     executor, tmp_path, monkeypatch
 ):
-    with pytest.raises(sweeps.SweepError, match=r"1 of 2 .*FloatingPointError"):
-        sweeps.train_all([DIVERGES, GRID[0]], store=tmp_path, executor=executor, style="silent")
-    assert sweeps.missing_from([GRID[0]], store=tmp_path) == []
-    monkeypatch.setattr(sweeps, "_job", die_once)
-    networks = sweeps.train_all(GRID, store=tmp_path, executor=executor, style="silent")
+    with pytest.raises(train_many.SweepError, match=r"1 of 2 .*FloatingPointError"):
+        train_many.train_all([DIVERGES, GRID[0]], store=tmp_path, executor=executor, style="silent")
+    assert train_many.missing_from([GRID[0]], store=tmp_path) == []
+    monkeypatch.setattr(train_many, "_job", die_once)
+    networks = train_many.train_all(GRID, store=tmp_path, executor=executor, style="silent")
     assert (tmp_path / "died").exists()
     assert [network.experiment for network in networks] == GRID
     assert {network.origin for network in networks} == {"restored"}

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from rebasin_lab import endings
+from rebasin_lab import processes
 
 PARAMETERS = """
 profile: str = "quick"  # sizes
@@ -206,8 +206,8 @@ time.sleep(1000)
 
 LAB = """
 import sys
-from rebasin_lab import cli, endings, paths
-endings.SECONDS_TO_END = 1.0
+from rebasin_lab import cli, processes, paths
+processes.SECONDS_TO_END = 1.0
 folder = sys.argv[1]
 paths.notebooks_dir = lambda: folder
 sys.argv[1:] = ["lab"]
@@ -262,7 +262,7 @@ def test_no_jupyterlab_is_left(tmp_path, number):
 
 SWEEP = """
 import sys, time
-from rebasin_lab.paper import experiments, sweeps
+from rebasin_lab.paper import experiments, train_many
 from rebasin_lab import training
 if __name__ == "__main__":
     wanted = [
@@ -274,7 +274,7 @@ if __name__ == "__main__":
         )
         for seed in range(4)
     ]
-    sweeps.train_all(wanted, num_jobs=2, style="silent")
+    train_many.train_all(wanted, num_jobs=2, style="silent")
 """
 
 
@@ -303,20 +303,20 @@ def test_a_sweep_leaves_no_worker(tmp_path, monkeypatch, number):
 
 
 def test_a_second_signal_ends_an_end_that_hangs(monkeypatch):
-    monkeypatch.setattr(endings, "SECONDS_TO_END", 0.3)
+    monkeypatch.setattr(processes, "SECONDS_TO_END", 0.3)
 
     def hang():
-        with endings.signals_raise():
+        with processes.signals_raise():
             try:
                 os.kill(os.getpid(), signal.SIGTERM)
                 time.sleep(10)
-            except endings.Ended:
+            except processes.Ended:
                 os.kill(os.getpid(), signal.SIGINT)
                 time.sleep(0.5)
                 os.kill(os.getpid(), signal.SIGHUP)
                 time.sleep(10)
 
-    with pytest.raises(endings.Ended, match="SIGHUP"):
+    with pytest.raises(processes.Ended, match="SIGHUP"):
         hang()
 
 

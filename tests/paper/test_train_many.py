@@ -12,7 +12,7 @@ import pytest
 
 from rebasin_lab import progress, training
 from rebasin_lab.datasets import View
-from rebasin_lab.paper import experiments, sweeps
+from rebasin_lab.paper import experiments, train_many
 
 TRAIN = training.TrainConfig(batch_size=50, num_epochs=2)
 SMALL = experiments.Experiment(
@@ -48,28 +48,28 @@ def assert_same_networks(left, right):
 
 
 def test_networks_come_in_the_order_asked_for_and_only_once(tmp_path):
-    networks = sweeps.train_all([GRID[1], GRID[0], GRID[1]], store=tmp_path, style="silent")
+    networks = train_many.train_all([GRID[1], GRID[0], GRID[1]], store=tmp_path, style="silent")
     assert [network.experiment.seed for network in networks] == [1, 0, 1]
     assert len(list(tmp_path.glob("*.safetensors"))) == 2
-    assert sweeps.missing_from(GRID, store=tmp_path) == [GRID[2]]
+    assert train_many.missing_from(GRID, store=tmp_path) == [GRID[2]]
 
 
 def test_an_executor_trains_what_a_loop_trains(tmp_path):
-    here = sweeps.train_all(GRID, store=tmp_path / "a", style="silent")
-    there = sweeps.train_all(GRID, store=tmp_path / "b", executor=Here(), style="silent")
+    here = train_many.train_all(GRID, store=tmp_path / "a", style="silent")
+    there = train_many.train_all(GRID, store=tmp_path / "b", executor=Here(), style="silent")
     assert_same_networks(here, there)
     assert {network.origin for network in there} == {"restored"}
 
 
 @pytest.mark.slow
 def test_processes_train_what_a_loop_trains(tmp_path):
-    here = sweeps.train_all(GRID, store=tmp_path / "a", style="silent")
-    there = sweeps.train_all(GRID, store=tmp_path / "b", num_jobs=2, style="silent")
+    here = train_many.train_all(GRID, store=tmp_path / "a", style="silent")
+    there = train_many.train_all(GRID, store=tmp_path / "b", num_jobs=2, style="silent")
     assert_same_networks(here, there)
 
 
 def test_epochs_of_networks_that_others_train_are_shown_as_they_end(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sweeps, "SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr(train_many, "SECONDS_BETWEEN_LOOKS", 0.01)
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
 
     def half_way(state):
@@ -81,7 +81,7 @@ def test_epochs_of_networks_that_others_train_are_shown_as_they_end(tmp_path, mo
         experiments.trained(long, store=tmp_path, style="silent", on_epoch=half_way)
     assert experiments.epochs_stored(experiments.path_of(long, store=tmp_path)) == 20
     with concurrent.futures.ThreadPoolExecutor(1) as executor:
-        sweeps.train_all([long, GRID[1]], store=tmp_path, executor=executor, style="lines")
+        train_many.train_all([long, GRID[1]], store=tmp_path, executor=executor, style="lines")
     shown = [int(n) for n in re.findall(r"(\d+)/42 in", capsys.readouterr().out)]
     assert shown == sorted(shown)
     assert len({20, *shown}) > 3  # not only when a network is done
@@ -96,19 +96,21 @@ def test_epochs_of_what_was_never_begun_or_is_damaged_are_none(tmp_path):
 
 
 def test_one_failing_job_is_named_and_the_others_are_kept(tmp_path):
-    with pytest.raises(sweeps.SweepError, match=r"1 of 3 .*seed 0 \(FloatingPointError: .*rate"):
-        sweeps.train_all([DIVERGES, *GRID[1:]], store=tmp_path, executor=Here(), style="silent")
-    assert sweeps.missing_from(GRID[1:], store=tmp_path) == []
+    with pytest.raises(
+        train_many.SweepError, match=r"1 of 3 .*seed 0 \(FloatingPointError: .*rate"
+    ):
+        train_many.train_all([DIVERGES, *GRID[1:]], store=tmp_path, executor=Here(), style="silent")
+    assert train_many.missing_from(GRID[1:], store=tmp_path) == []
 
 
 def test_what_is_stored_is_not_trained_again(tmp_path):
-    sweeps.train_all(GRID, store=tmp_path, style="silent")
+    train_many.train_all(GRID, store=tmp_path, style="silent")
 
     class Nowhere(concurrent.futures.Executor):
         def submit(self, fn, /, *args, **kwargs):
             pytest.fail("trained again")
 
-    networks = sweeps.train_all(GRID, store=tmp_path, executor=Nowhere(), style="silent")
+    networks = train_many.train_all(GRID, store=tmp_path, executor=Nowhere(), style="silent")
     assert {network.origin for network in networks} == {"restored"}
 
 
@@ -118,14 +120,14 @@ def die_once(experiment, store):
     if experiment.seed == 1 and not os.path.exists(marker):
         open(marker, "w").close()
         os.kill(os.getpid(), signal.SIGKILL)
-    return sweeps.train_here(experiment, store)
+    return train_many.train_here(experiment, store)
 
 
 @pytest.mark.slow
 def test_a_killed_process_costs_nobody_a_network(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sweeps, "_job", die_once)
+    monkeypatch.setattr(train_many, "_job", die_once)
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
-    networks = sweeps.train_all(GRID, store=tmp_path, num_jobs=2, style="lines")
+    networks = train_many.train_all(GRID, store=tmp_path, num_jobs=2, style="lines")
     assert (tmp_path / "died").exists()
     assert [network.experiment for network in networks] == GRID
     ended = [int(n) for n in re.findall(r"(\d+) of them ended", capsys.readouterr().out)]
@@ -136,10 +138,10 @@ def test_a_killed_process_costs_nobody_a_network(tmp_path, monkeypatch, capsys):
 @pytest.mark.slow
 def test_processes_train_with_the_settings_of_jax_that_are_set_here(tmp_path):
     with jax.default_matmul_precision("high"), jax.default_prng_impl("rbg"):
-        here = sweeps.train_all(GRID, store=tmp_path / "a", style="silent")
-        there = sweeps.train_all(GRID, store=tmp_path / "b", num_jobs=2, style="silent")
+        here = train_many.train_all(GRID, store=tmp_path / "a", style="silent")
+        there = train_many.train_all(GRID, store=tmp_path / "b", num_jobs=2, style="silent")
         assert_same_networks(here, there)
-    assert len(sweeps.missing_from(GRID, store=tmp_path / "b")) == len(GRID)
+    assert len(train_many.missing_from(GRID, store=tmp_path / "b")) == len(GRID)
 
 
 class OtherSettings(concurrent.futures.Executor):
@@ -153,10 +155,10 @@ class OtherSettings(concurrent.futures.Executor):
 
 
 def test_networks_that_were_trained_otherwise_are_not_taken_for_those_asked_for(tmp_path):
-    with pytest.raises(sweeps.SweepError, match="3 of 3.*seed 0 .*other settings of JAX"):
-        sweeps.train_all(GRID, store=tmp_path, executor=OtherSettings(), style="silent")
+    with pytest.raises(train_many.SweepError, match="3 of 3.*seed 0 .*other settings of JAX"):
+        train_many.train_all(GRID, store=tmp_path, executor=OtherSettings(), style="silent")
 
 
 def test_less_than_one_job_is_refused(tmp_path):
     with pytest.raises(ValueError, match="at least 1 job; got 0"):
-        sweeps.train_all(GRID, store=tmp_path, num_jobs=0)
+        train_many.train_all(GRID, store=tmp_path, num_jobs=0)

@@ -17,8 +17,8 @@ from oracles import (
     objective,
     plant,
 )
-from rebasin_lab.matching.ascent import Ascent
-from rebasin_lab.matching.families import find_families
+from rebasin_lab.matching.coordinate_ascent import Ascent
+from rebasin_lab.matching.nested_groups import find_families
 from rebasin_lab.matching.similarity import UnitSimilarity
 
 # The axes of the arrays, and along which axes similarities are given.

@@ -9,7 +9,7 @@ import pytest
 
 import rebasin_lab as rl
 from rebasin_lab.lab import figures
-from rebasin_lab.lab.widgets import ahead
+from rebasin_lab.lab.widgets import prerendering
 
 
 @pytest.fixture
@@ -153,11 +153,11 @@ class Shell:
 @pytest.fixture
 def idle_kernel(monkeypatch):
     """A kernel that has run its cell; without the moment it waits for another one."""
-    monkeypatch.setattr(ahead, "SECONDS_OF_QUIET", 0.0)
+    monkeypatch.setattr(prerendering, "SECONDS_OF_QUIET", 0.0)
     shell = Shell()
-    one = ahead.Ahead(shell)
+    one = prerendering.Ahead(shell)
     shell.callbacks["post_run_cell"](None)
-    monkeypatch.setattr(ahead, "of_this_kernel", lambda: one)
+    monkeypatch.setattr(prerendering, "of_this_kernel", lambda: one)
     return shell
 
 
@@ -225,7 +225,7 @@ def test_panels_are_drawn_ahead_one_at_a_time_the_last_that_moved_first(idle_ker
 @pytest.mark.usefixtures("quick_pictures")
 def test_nothing_is_drawn_ahead_while_the_reader_waits_for_a_picture(idle_kernel):
     calls = []
-    with ahead.of_this_kernel().give_way():
+    with prerendering.of_this_kernel().give_way():
         shown = rl.dials(lambda x: calls.append(x) or {}, x=slider(1, max=2))
         assert not shown._ahead.wait(0.2)
         assert calls == [1]
@@ -235,7 +235,7 @@ def test_nothing_is_drawn_ahead_while_the_reader_waits_for_a_picture(idle_kernel
 
 @pytest.mark.usefixtures("quick_pictures")
 def test_panel_of_long_pictures_draws_one_of_them_ahead(idle_kernel, monkeypatch):
-    monkeypatch.setattr(ahead, "LONG_PICTURE", 0.01)
+    monkeypatch.setattr(prerendering, "LONG_PICTURE", 0.01)
     calls = []
     dial = slider(0)
     shown = rl.dials(lambda x: calls.append(x) or time.sleep(0.02) or {}, x=dial)
@@ -248,7 +248,7 @@ def test_panel_of_long_pictures_draws_one_of_them_ahead(idle_kernel, monkeypatch
 
 @pytest.mark.usefixtures("quick_pictures")
 def test_dial_that_moves_during_a_long_picture_has_its_neighbours_drawn(idle_kernel, monkeypatch):
-    monkeypatch.setattr(ahead, "LONG_PICTURE", 0.05)
+    monkeypatch.setattr(prerendering, "LONG_PICTURE", 0.05)
     begun, moved, calls = threading.Event(), threading.Event(), []
 
     def draw(x):
@@ -259,7 +259,7 @@ def test_dial_that_moves_during_a_long_picture_has_its_neighbours_drawn(idle_ker
             time.sleep(0.1)
         return {}
 
-    one = ahead.of_this_kernel()
+    one = prerendering.of_this_kernel()
     one.ask("panel", (lambda x=x: draw(x) for x in (1, 2)))
     assert begun.wait(5.0)
     one.ask("panel", (lambda x=x: draw(x) for x in (3,)))
@@ -320,12 +320,12 @@ def test_plain_process_draws_nothing_ahead():
     ],
 )
 def test_stops_of_a_control(control, expected):
-    assert ahead.stops(control) == expected
+    assert prerendering.stops(control) == expected
 
 
 def test_neighbours_come_dial_by_dial_the_nearest_first():
     controls = {"x": slider(1, max=3), "name": ipywidgets.Dropdown(options=["a", "b"])}
-    near = ahead.nearest_first(controls, {"x": 1, "name": "a"})
+    near = prerendering.nearest_first(controls, {"x": 1, "name": "a"})
     assert [tuple(values.values()) for values in near] == [
         (0, "a"),
         (1, "b"),
@@ -335,4 +335,4 @@ def test_neighbours_come_dial_by_dial_the_nearest_first():
 
 
 def test_value_that_a_browser_rounds_is_the_same_stop():
-    assert ahead.key_of({"lam": 0.1 + 0.05}) == ahead.key_of({"lam": 0.15})
+    assert prerendering.key_of({"lam": 0.1 + 0.05}) == prerendering.key_of({"lam": 0.15})

@@ -18,9 +18,9 @@ from typing import Any
 import jax
 from IPython.display import HTML, display
 
-from rebasin_lab import bounded_json, checks, datasets, models, paths, progress, pytrees, texts
+from rebasin_lab import checks, datasets, models, paths, progress, pytrees, strict_json, texts
 from rebasin_lab.lab import figures
-from rebasin_lab.paper import claims, experiments, sweeps
+from rebasin_lab.paper import claims, experiments, train_many
 
 MOST_CLAIMS_BYTES = 10_000_000
 
@@ -91,7 +91,7 @@ class Run:
     @checks.arguments
     def train_all(self, wanted: Sequence[experiments.Experiment]) -> list[experiments.Trained]:
         """The networks of many experiments, those that are not stored yet trained first."""
-        return sweeps.train_all(wanted, num_jobs=self.num_jobs, style=self.progress_style)
+        return train_many.train_all(wanted, num_jobs=self.num_jobs, style=self.progress_style)
 
     @property
     def progress_style(self) -> progress.Style:
@@ -238,7 +238,7 @@ def open_run(
     flags = {"interactive": interactive, "changed": changed, "trial": trial}
     for name, value in flags.items():
         experiments.check_value(name, value, bool)
-    sweeps.check_num_jobs(num_jobs)
+    train_many.check_num_jobs(num_jobs)
     chosen = experiments.get_profile(profile, **_parsed(settings), **overrides)
     chosen = experiments.trial_profile(chosen) if trial else chosen
     data = datasets.load_dataset(chosen.dataset)
@@ -267,7 +267,7 @@ def open_run(
 
 def _parsed(settings: str) -> dict[str, Any]:
     try:
-        parsed = bounded_json.parsed(settings or "{}", finite=False)
+        parsed = strict_json.parsed(settings or "{}", finite=False)
     except (ValueError, TypeError):
         parsed = None
     if not isinstance(parsed, dict):

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from rebasin_lab import evaluation, models, pytrees, training
+from rebasin_lab import metrics, models, pytrees, training
 from rebasin_lab.training import TrainConfig, augmentation, training_loop
 
 CONFIG = TrainConfig(batch_size=20, num_epochs=3)
@@ -110,7 +110,7 @@ def test_augmentation_is_that_of_the_seed_the_epoch_and_the_step(model, tiny_dat
     images = augmentation.augment(key, jnp.asarray(tiny_data.train_images[order]))
     logits = model.apply(training.initial_params(model, seed=4), images)
     # Compiled apart: float32 rounding.
-    expected = float(evaluation.cross_entropy(logits, jnp.asarray(tiny_data.train_labels[order])))
+    expected = float(metrics.cross_entropy(logits, jnp.asarray(tiny_data.train_labels[order])))
     assert loss == pytest.approx(expected, rel=1e-5)
 
 

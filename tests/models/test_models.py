@@ -199,7 +199,7 @@ def test_small_gradient_step_lowers_the_loss(architecture, tiny_data):
     @jax.jit(compiler_options={"xla_backend_optimization_level": 0})
     def step(params):
         def loss_fn(params):
-            return rl.evaluation.cross_entropy(model.apply(params, images), labels)
+            return rl.metrics.cross_entropy(model.apply(params, images), labels)
 
         loss, gradient = jax.value_and_grad(loss_fn)(params)
         return loss, jax.tree.map(lambda leaf, slope: leaf - 1e-3 * slope, params, gradient)
@@ -343,7 +343,7 @@ def test_gradient_goes_through_the_statistics_of_the_batch():
     params, images = draw_params(model), some_images(6, 8, 8, 1)
 
     def loss_fn(params):
-        return rl.evaluation.cross_entropy(model.apply_training(params, images)[0], jnp.arange(6))
+        return rl.metrics.cross_entropy(model.apply_training(params, images)[0], jnp.arange(6))
 
     gradient = jax.jit(jax.grad(loss_fn))(params)
     # The norm undoes any scaling of the kernel before it, so that changes nothing (but for the

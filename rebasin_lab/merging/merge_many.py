@@ -14,9 +14,9 @@ from jaxtyping import PyTree
 
 from rebasin_lab import checks, pytrees
 from rebasin_lab.matching import assignment, weight_matching
-from rebasin_lab.matching.conditioning import ignored_leaves
+from rebasin_lab.matching.rescaling import ignored_leaves
 from rebasin_lab.matching.search import Effort
-from rebasin_lab.merging.means import Arrays, aligned_networks, mean_of, replaced, sum_of
+from rebasin_lab.merging.averaging import Arrays, aligned_networks, mean_of, replaced, sum_of
 from rebasin_lab.symmetry import (
     Permutation,
     PermutationSpec,

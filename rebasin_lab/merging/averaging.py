@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import PyTree
 
-from rebasin_lab import checks, evaluation, pytrees
+from rebasin_lab import checks, metrics, pytrees
 
 # A network by path, or a sum of networks; NumPy makes scalars of sums of leaves without axes.
 Arrays = Mapping[str, np.ndarray | np.generic]
@@ -38,7 +38,7 @@ def average(networks: Sequence[PyTree], weights: Sequence[float] | None = None) 
         raise ValueError(f"Expected weights with a sum above 0; got {weights}.")
     with np.errstate(invalid="ignore"):  # infinity - infinity, which is told of next
         mean = replaced(networks[0], mean_of(map(pytrees.flatten, networks), weights))
-    evaluation.check_parameters(mean, "the mean of the networks,")
+    metrics.check_parameters(mean, "the mean of the networks,")
     return mean
 
 

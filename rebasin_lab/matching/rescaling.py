@@ -18,7 +18,7 @@ from jaxtyping import PyTree
 
 from rebasin_lab import pytrees
 from rebasin_lab.matching import products
-from rebasin_lab.matching.ascent import Arrays
+from rebasin_lab.matching.coordinate_ascent import Arrays
 from rebasin_lab.symmetry import PermutationSpec, split_into_pieces
 
 # Networks whose largest weight is beyond 2 ** +-20 are scaled to 1: squares, and sums of a billion

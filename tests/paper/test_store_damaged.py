@@ -16,7 +16,7 @@ import pytest
 
 import rebasin_lab as rl
 from rebasin_lab import training
-from rebasin_lab.paper import experiments, records
+from rebasin_lab.paper import cache, experiments
 from rebasin_lab.training import checkpoints
 
 EXPERIMENT = experiments.Experiment(
@@ -143,10 +143,10 @@ RESULTS = {
     "a name that is none": {"result": {"record": "", "fields": None}},
     "a name of no text": {"result": {"record": 3, "fields": None}},
     "a class without fields": {
-        "result": {"record": "rebasin_lab.evaluation:Metrics", "fields": {"mapping": []}}
+        "result": {"record": "rebasin_lab.metrics:Metrics", "fields": {"mapping": []}}
     },
     "fields of another class": {
-        "result": {"record": "rebasin_lab.evaluation:Metrics", "fields": {"mapping": [["x", 1]]}}
+        "result": {"record": "rebasin_lab.metrics:Metrics", "fields": {"mapping": [["x", 1]]}}
     },
 }
 
@@ -155,14 +155,14 @@ RESULTS = {
 def test_a_record_that_holds_no_result_is_computed_again(kind, trained_pair, tiny_data):
     model, params, _ = trained_pair
     call = (model.apply, params, tiny_data.test_images, tiny_data.test_labels)
-    expected = records.remembered(rl.evaluate, *call)
-    (path,) = records.records_dir().iterdir()
+    expected = cache.remembered(rl.evaluate, *call)
+    (path,) = cache.records_dir().iterdir()
     whole = path.read_bytes()
     arrays, metadata = checkpoints.load(path)
     del metadata["result"]
     checkpoints.save(path, arrays, metadata | RESULTS[kind])
     with pytest.warns(UserWarning, match=f"{path.name}.* It is computed again") as warned:
-        assert records.remembered(rl.evaluate, *call) == expected
+        assert cache.remembered(rl.evaluate, *call) == expected
     assert "\n" not in str(warned[0].message)
     assert path.read_bytes() == whole
 
@@ -170,15 +170,15 @@ def test_a_record_that_holds_no_result_is_computed_again(kind, trained_pair, tin
 def test_a_damaged_record_is_never_taken(trained_pair, tiny_data):
     model, params, _ = trained_pair
     call = (model.apply, params, tiny_data.test_images, tiny_data.test_labels)
-    expected = records.remembered(rl.evaluate, *call)
-    (path,) = records.records_dir().iterdir()
+    expected = cache.remembered(rl.evaluate, *call)
+    (path,) = cache.records_dir().iterdir()
     content = path.read_bytes()
     for change in changes(content, {"another": content[:100]}):
         path.unlink()
         put(path, change)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            assert records.remembered(rl.evaluate, *call) == expected
+            assert cache.remembered(rl.evaluate, *call) == expected
         path.rmdir() if path.is_dir() else path.unlink()
         path.write_bytes(content)
 
@@ -196,9 +196,9 @@ def test_a_result_comes_back_with_its_types_and_bits(monkeypatch):
         "texts": np.array(["a", "bc"]),
     }
     result = {"arrays": arrays, 3: [(1, 2.5), [None, True, "\u2713"], float("nan"), 2**63]}
-    monkeypatch.setattr(records.identity, "name_of", lambda fn: "rebasin_lab.evaluation:evaluate")
+    monkeypatch.setattr(cache.fingerprints, "name_of", lambda fn: "rebasin_lab.metrics:evaluate")
     for _ in range(2):
-        found = records.remembered(lambda: result)
+        found = cache.remembered(lambda: result)
         assert repr(found[3]) == repr(result[3])
         for name, array in arrays.items():
             array = np.asarray(array)
@@ -207,14 +207,14 @@ def test_a_result_comes_back_with_its_types_and_bits(monkeypatch):
                 array.shape,
             ), name
             assert found["arrays"][name].tobytes() == array.tobytes(), name
-    assert len(list(records.records_dir().iterdir())) == 1
+    assert len(list(cache.records_dir().iterdir())) == 1
 
 
 def test_a_result_that_is_too_long_to_keep_is_not_lost(monkeypatch):
     monkeypatch.setattr(checkpoints, "MOST_HEADER_BYTES", 10_000)
-    monkeypatch.setattr(records.identity, "name_of", lambda fn: "rebasin_lab.evaluation:evaluate")
+    monkeypatch.setattr(cache.fingerprints, "name_of", lambda fn: "rebasin_lab.metrics:evaluate")
     with pytest.warns(UserWarning, match="at most 10,000 bytes.* The result is not kept"):
-        assert records.remembered(lambda: list(range(5000))) == list(range(5000))
+        assert cache.remembered(lambda: list(range(5000))) == list(range(5000))
 
 
 VALUES = {
@@ -236,8 +236,8 @@ def test_a_result_that_cannot_be_kept_is_one_clear_error(kind, monkeypatch, with
         for _ in range(5000):
             value = [value]
     # A function of the lab's, so that the call has a name.
-    monkeypatch.setattr(records.identity, "name_of", lambda fn: "rebasin_lab.evaluation:evaluate")
+    monkeypatch.setattr(cache.fingerprints, "name_of", lambda fn: "rebasin_lab.metrics:evaluate")
     with pytest.raises(ValueError, match="Expected") as caught:
-        records.remembered(lambda: value)
+        cache.remembered(lambda: value)
     assert "\n" not in str(caught.value)
-    assert not records.records_dir().exists() or not list(records.records_dir().iterdir())
+    assert not cache.records_dir().exists() or not list(cache.records_dir().iterdir())

@@ -58,8 +58,8 @@ VARIABLES = (
     "TF_CUDNN_DETERMINISTIC",
     "XLA_FLAGS",
 )
-# Flags for the number of threads, which changes no bit (`sweeps` sets the first, and its tests show
-# that), and for what XLA writes down.
+# Flags for the number of threads, which changes no bit (`train_many` sets the first, and its tests
+# show that), and for what XLA writes down.
 _FLAGS_WITHOUT_EFFECT = re.compile(r"--xla_(cpu_multi_thread_eigen|dump_\w+)(=\S*)?")
 _COMPUTING_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "ml_dtypes")
 

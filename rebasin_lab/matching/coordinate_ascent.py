@@ -12,7 +12,7 @@ date, so that nothing is multiplied twice:
 - a group whose similarity did not change since it was solved is not solved again.
 
 Products and similarities are float32, gains and objectives are summed in float64. Groups that vary
-along another are moved together with it, see `families`.
+along another are moved together with it, see `nested_groups`.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float32
 
-from rebasin_lab.matching import assignment, families, products
+from rebasin_lab.matching import assignment, nested_groups, products
 from rebasin_lab.matching.similarity import GivenSimilarities, UnitSimilarity
 from rebasin_lab.symmetry import (
     PermutationSpec,
@@ -99,8 +99,8 @@ class Ascent:
             self._given.move(start)
             self._own = set(self.b)
         self.cost = cost or Cost()
-        self._families = families.find_families(spec)
-        self._nodes = families.nodes_of_groups(spec)
+        self._families = nested_groups.find_families(spec)
+        self._nodes = nested_groups.nodes_of_groups(spec)
         self.names = list(dict.fromkeys(node for nodes in self._nodes.values() for node in nodes))
         self._places = {name: self._places_of(name) for name in self.names}
         self._similarity = {

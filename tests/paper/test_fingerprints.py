@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rebasin_lab as rl
-from rebasin_lab import datasets, evaluation, matching, models
-from rebasin_lab.paper import experiments, identity, records
+from rebasin_lab import datasets, matching, metrics, models
+from rebasin_lab.paper import cache, experiments, fingerprints
 from rebasin_lab.training import training_loop
 
 One = collections.namedtuple("One", "x y")
@@ -46,7 +46,7 @@ DIFFERENT = [
 
 
 def test_what_differs_in_type_or_content_is_told_apart():
-    digests = [identity.digest(value) for value in DIFFERENT]
+    digests = [fingerprints.digest(value) for value in DIFFERENT]
     for i, j in itertools.combinations(range(len(DIFFERENT)), 2):
         assert digests[i] != digests[j], (DIFFERENT[i], DIFFERENT[j])
 
@@ -75,7 +75,7 @@ def _fields(model):
 @pytest.mark.parametrize("what", copies())
 def test_an_equal_copy_is_the_same(what):
     one, other = copies()[what]
-    assert identity.digest(one) == identity.digest(other)
+    assert fingerprints.digest(one) == fingerprints.digest(other)
 
 
 PLAIN = st.recursive(
@@ -92,8 +92,8 @@ PLAIN = st.recursive(
 @given(PLAIN, PLAIN)
 def test_plain_values_are_the_same_if_they_are_written_the_same(one, other):
     """An oracle of its own: Python's notation keeps types, order, signs of zero, all but NaNs."""
-    assert (identity.digest(one) == identity.digest(other)) == (repr(one) == repr(other))
-    assert (identity.digest([one, other]) == identity.digest([[one], other])) is False
+    assert (fingerprints.digest(one) == fingerprints.digest(other)) == (repr(one) == repr(other))
+    assert (fingerprints.digest([one, other]) == fingerprints.digest([[one], other])) is False
 
 
 class Callable:
@@ -132,7 +132,7 @@ def renamed():
     def evaluate():
         return 1
 
-    evaluate.__module__, evaluate.__qualname__ = "rebasin_lab.evaluation", "evaluate"
+    evaluate.__module__, evaluate.__qualname__ = "rebasin_lab.metrics", "evaluate"
     return evaluate
 
 
@@ -181,15 +181,15 @@ def test_what_has_no_content_that_can_be_known_is_refused(what):
     value = unknown()[what]
     for nested in (value, [value], {"a": (value,)}):
         with pytest.raises(ValueError, match=r"Expected .*Call (it|the function) itself"):
-            identity.digest(nested)
+            fingerprints.digest(nested)
     if getattr(value, "__hash__", None) is not None and not isinstance(value, memoryview):
         with pytest.raises(ValueError, match="Expected"):
-            identity.digest({value: 1})
+            fingerprints.digest({value: 1})
 
 
 def test_an_array_that_is_traced_is_refused():
     with pytest.raises(ValueError, match="outside jit"):
-        jax.jit(identity.digest)(np.ones(3))
+        jax.jit(fingerprints.digest)(np.ones(3))
 
 
 def test_data_is_hashed_again_when_it_may_have_changed(tiny_data):
@@ -229,14 +229,14 @@ def test_every_field_of_data_that_is_computed_with_counts(field, tiny_data):
     other = value + 1 if field == "num_classes" else value[::-1]
     changed = dataclasses.replace(tiny_data, **{field: other})
     assert changed.digest == tiny_data.digest
-    assert identity.digest(changed) != identity.digest(tiny_data)
+    assert fingerprints.digest(changed) != fingerprints.digest(tiny_data)
 
 
 @pytest.mark.parametrize(
     ("module", "name", "value"),
     [
         (training_loop, "STATISTICS_MOMENTUM", 0.5),
-        (evaluation, "BATCH_SIZE", 7),
+        (metrics, "BATCH_SIZE", 7),
         (training_loop, "HISTORY_FIELDS", ("train_loss",)),
     ],
 )
@@ -247,30 +247,30 @@ def test_a_constant_that_was_set_to_another_value_is_other_code(
 
     def names():
         return (
-            records._call(rl.log10_num_symmetries, (rl.mlp_permutation_spec(1), {"a": 1}), {}),
+            cache._call(rl.log10_num_symmetries, (rl.mlp_permutation_spec(1), {"a": 1}), {}),
             experiments.digest(experiments.describe(experiment, tiny_data)),
         )
 
     before = names()
-    assert identity.changed_constants() == {}
+    assert fingerprints.changed_constants() == {}
     with monkeypatch.context() as patched:
         patched.setattr(module, name, value)
-        assert list(identity.changed_constants()) == [f"{module.__name__}:{name}"]
+        assert list(fingerprints.changed_constants()) == [f"{module.__name__}:{name}"]
         assert all(one != other for one, other in zip(names(), before, strict=True))
     assert names() == before
 
 
 def test_what_goes_while_constants_are_looked_at_is_no_error(monkeypatch):
     # As entries of `dataset._OWN` do, whenever garbage is collected.
-    table, is_plain = {1: 2, 3: 4}, identity._is_plain
+    table, is_plain = {1: 2, 3: 4}, fingerprints._is_plain
 
     def collecting(value):
         table.pop(3, None)
         return is_plain(value)
 
     monkeypatch.setattr(datasets.dataset, "TABLE", table, raising=False)
-    monkeypatch.setattr(identity, "_is_plain", collecting)
-    identity.changed_constants()
+    monkeypatch.setattr(fingerprints, "_is_plain", collecting)
+    fingerprints.changed_constants()
     table[3] = 4
     assert is_plain(table)
     assert table == {1: 2}

@@ -5,7 +5,7 @@
 is `rl.interpolation_curve(model.apply, params_a, params_b, data)`, read back if the same call was
 made before. *The same* is taken strictly: every byte of every parameter and image, all options, the
 source of the library and of the paper, and what computes: packages, device, and JAX's settings, see
-`identity`. So a record is never out of date, and may be deleted at any time.
+`fingerprints`. So a record is never out of date, and may be deleted at any time.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ import numpy as np
 
 from rebasin_lab import paths, texts
 from rebasin_lab.matching import assignment
-from rebasin_lab.paper import experiments, identity
+from rebasin_lab.paper import experiments, fingerprints
 from rebasin_lab.training import checkpoints
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ def remembered(fn: Callable[..., T], /, *args: Any, **options: Any) -> T:
     Args:
         fn: a function of the lab, without side effects that matter.
         *args: numbers, texts, arrays, trees of these, data sets, specs, functions of the lab's
-            modules, and methods of its models: what has a content, see `identity.described`.
+            modules, and methods of its models: what has a content, see `fingerprints.described`.
         **options: likewise; callbacks (`on_...`) do not count, and are not called for a record.
 
     Returns:
@@ -65,7 +65,7 @@ def remembered(fn: Callable[..., T], /, *args: Any, **options: Any) -> T:
         raise ValueError(
             "Expected a result that does not hold itself; got one that does."
         ) from None
-    metadata = {"config": {"call": call}, "function": identity.name_of(fn), "result": encoded}
+    metadata = {"config": {"call": call}, "function": fingerprints.name_of(fn), "result": encoded}
     try:
         checkpoints.save(path, arrays, metadata)
     except (OSError, ValueError) as error:  # the result is worth more than its record
@@ -92,15 +92,20 @@ def _read(path: Path, call: str) -> Any:
 
 def _call(fn: Callable, args: tuple[Any, ...], options: Mapping[str, Any]) -> str:
     """The name of a call's record; defaults count as if they had been written."""
-    name = identity.name_of(fn)
+    name = fingerprints.name_of(fn)
     counted = {name: value for name, value in options.items() if not name.startswith("on_")}
     bound = inspect.signature(fn).bind(*args, **counted)
     bound.apply_defaults()
-    code = [name, _code_digest(), identity.changed_constants(), identity.computing_environment()]
+    code = [
+        name,
+        _code_digest(),
+        fingerprints.changed_constants(),
+        fingerprints.computing_environment(),
+    ]
     try:
-        content = identity.digest([*code, dict(bound.arguments)])
+        content = fingerprints.digest([*code, dict(bound.arguments)])
     except RecursionError:
-        raise identity.UnknownContentError(
+        raise fingerprints.UnknownContentError(
             "Expected arguments that do not hold themselves; got one that does."
         ) from None
     return content[:32]
@@ -116,8 +121,8 @@ def _code_digest() -> str:
     """Of the code as it was when it was loaded: later edits change nothing in this process."""
     with_what = {**experiments.package_versions(), "assignment": assignment.SOLVER}
     digest = hashlib.sha256(json.dumps(with_what, sort_keys=True).encode())
-    for path in sorted(identity.PACKAGE.rglob("*.py")):
-        place = path.relative_to(identity.PACKAGE)
+    for path in sorted(fingerprints.PACKAGE.rglob("*.py")):
+        place = path.relative_to(fingerprints.PACKAGE)
         if not any(place.is_relative_to(later) for later in _LATER):
             content = path.read_bytes()
             digest.update(f"{place.as_posix()} {len(content)}\n".encode() + content)

@@ -16,7 +16,7 @@ import ipywidgets
 import numpy as np
 from IPython import get_ipython
 
-from rebasin_lab.lab import unheard
+from rebasin_lab.lab import background_errors
 
 SECONDS_OF_QUIET = 0.5  # after a cell; of many that wait in a row the next one begins sooner
 LONG_PICTURE = 1.0  # seconds; what takes longer would hold up whoever turns a dial meanwhile
@@ -106,7 +106,7 @@ class Ahead:
 def of_this_kernel() -> Ahead | None:
     """What draws ahead in the kernel this runs in; None without a kernel, or without a reader."""
     shell = get_ipython()
-    no_reader = getattr(shell, "kernel", None) is None or unheard.is_listening()
+    no_reader = getattr(shell, "kernel", None) is None or background_errors.is_listening()
     return None if no_reader else _of(shell)
 
 

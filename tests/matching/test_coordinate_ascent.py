@@ -11,7 +11,7 @@ import rebasin_lab as rl
 from oracles import assert_same_permutation, given_total, norms
 from rebasin_lab import pytrees, symmetry
 from rebasin_lab.matching import products
-from rebasin_lab.matching.ascent import Ascent
+from rebasin_lab.matching.coordinate_ascent import Ascent
 from rebasin_lab.matching.similarity import GivenSimilarities, UnitSimilarity
 
 

@@ -9,7 +9,7 @@ import pytest
 import rebasin_lab as rl
 from rebasin_lab import matching, paths, pytrees
 from rebasin_lab.analysis import interpolation
-from rebasin_lab.paper import records
+from rebasin_lab.paper import cache
 from rebasin_lab.training import checkpoints
 
 SPEC = rl.mlp_permutation_spec(2)
@@ -19,13 +19,13 @@ SPEC = rl.mlp_permutation_spec(2)
 def calls(monkeypatch):
     """Counts the calls of the functions under test that do work."""
     counted = []
-    measure = interpolation.evaluation.measure
+    measure = interpolation.metrics.measure
 
     def counting(*args, **options):
         counted.append(args)
         return measure(*args, **options)
 
-    monkeypatch.setattr(interpolation.evaluation, "measure", counting)
+    monkeypatch.setattr(interpolation.metrics, "measure", counting)
     return counted
 
 
@@ -42,9 +42,9 @@ def test_a_curve_is_computed_once(trained_pair, tiny_data, calls):
     model, params_a, params_b = trained_pair
     line = (model.apply, params_a, params_b, tiny_data)
     expected = rl.interpolation_curve(*line, num_lambdas=3)
-    first = records.remembered(rl.interpolation_curve, *line, num_lambdas=3)
+    first = cache.remembered(rl.interpolation_curve, *line, num_lambdas=3)
     del calls[:]
-    again = records.remembered(rl.interpolation_curve, *line, num_lambdas=3)
+    again = cache.remembered(rl.interpolation_curve, *line, num_lambdas=3)
     assert not calls
     same(first, expected)
     same(again, expected)
@@ -54,8 +54,8 @@ def test_a_matching_comes_back_whole(trained_pair, tiny_data):
     model, params_a, params_b = trained_pair
     for options in ({}, {"effort": "thorough"}):
         call = ("weight", SPEC, params_a, params_b)
-        first = records.remembered(rl.match, *call, **options)
-        again = records.remembered(rl.match, *call, **options)
+        first = cache.remembered(rl.match, *call, **options)
+        again = cache.remembered(rl.match, *call, **options)
         same(again, first)  # its seconds, too: they are those of the first call
         assert isinstance(again, matching.MatchingResult)
         assert all(isinstance(start, matching.Start) for start in again.starts)
@@ -67,7 +67,7 @@ def test_a_named_tuple_keeps_its_names(trained_pair, tiny_data):
     model, params, _ = trained_pair
     call = (model.apply, params, tiny_data.test_images, tiny_data.test_labels)
     for _ in range(2):
-        metrics = records.remembered(rl.evaluate, *call)
+        metrics = cache.remembered(rl.evaluate, *call)
         assert metrics == rl.evaluate(*call)
         assert metrics.loss == metrics[0]
 
@@ -94,7 +94,7 @@ def test_anything_that_changes_is_another_call(what, trained_pair, tiny_data):
     args, options = changed_calls(trained_pair, tiny_data)[what]
     line = (model.apply, params_a, params_b, tiny_data)
     texts = [
-        records._call(rl.interpolation_curve, call, {"num_lambdas": 3} | extra)
+        cache._call(rl.interpolation_curve, call, {"num_lambdas": 3} | extra)
         for call, extra in ((line, {}), (args, options))
     ]
     assert texts[0] != texts[1]
@@ -103,34 +103,34 @@ def test_anything_that_changes_is_another_call(what, trained_pair, tiny_data):
 def test_an_equal_copy_is_the_same_call(trained_pair, tiny_data, calls):
     model, params_a, params_b = trained_pair
     line = (model.apply, params_a, params_b, tiny_data)
-    records.remembered(rl.interpolation_curve, *line, num_lambdas=2, on_point=lambda: None)
+    cache.remembered(rl.interpolation_curve, *line, num_lambdas=2, on_point=lambda: None)
     del calls[:]
     copies = [jax.tree.map(np.array, params) for params in (params_a, params_b)]
     other = rl.build_model("mlp", dataset=tiny_data, width=8, num_hidden_layers=2)
-    records.remembered(rl.interpolation_curve, other.apply, *copies, tiny_data, num_lambdas=2)
+    cache.remembered(rl.interpolation_curve, other.apply, *copies, tiny_data, num_lambdas=2)
     assert not calls
 
 
 def test_other_code_is_another_call(monkeypatch, trained_pair, tiny_data, calls):
     model, params_a, params_b = trained_pair
     line = (model.apply, params_a, params_b, tiny_data)
-    records.remembered(rl.interpolation_curve, *line, num_lambdas=2)
+    cache.remembered(rl.interpolation_curve, *line, num_lambdas=2)
     del calls[:]
-    monkeypatch.setattr(records, "_code_digest", lambda: "edited")
-    records.remembered(rl.interpolation_curve, *line, num_lambdas=2)
+    monkeypatch.setattr(cache, "_code_digest", lambda: "edited")
+    cache.remembered(rl.interpolation_curve, *line, num_lambdas=2)
     assert calls
 
 
 def test_a_damaged_record_is_computed_again(trained_pair, tiny_data, calls):
     model, params_a, params_b = trained_pair
     line = (model.apply, params_a, params_b, tiny_data)
-    expected = records.remembered(rl.interpolation_curve, *line, num_lambdas=2)
-    (path,) = records.records_dir().iterdir()
+    expected = cache.remembered(rl.interpolation_curve, *line, num_lambdas=2)
+    (path,) = cache.records_dir().iterdir()
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.warns(UserWarning, match="damaged .* computed again"):
-        same(records.remembered(rl.interpolation_curve, *line, num_lambdas=2), expected)
+        same(cache.remembered(rl.interpolation_curve, *line, num_lambdas=2), expected)
     del calls[:]
-    records.remembered(rl.interpolation_curve, *line, num_lambdas=2)
+    cache.remembered(rl.interpolation_curve, *line, num_lambdas=2)
     assert not calls
 
 
@@ -139,10 +139,10 @@ def test_a_record_of_another_call_or_of_another_kind_is_computed_again(
 ):
     model, *params = trained_pair
     line = (model.apply, *params, tiny_data)
-    expected = records.remembered(rl.interpolation_curve, *line, num_lambdas=2)
-    (path,) = records.records_dir().iterdir()
-    records.remembered(rl.interpolation_curve, *line, num_lambdas=3)
-    (other,) = set(records.records_dir().iterdir()) - {path}
+    expected = cache.remembered(rl.interpolation_curve, *line, num_lambdas=2)
+    (path,) = cache.records_dir().iterdir()
+    cache.remembered(rl.interpolation_curve, *line, num_lambdas=3)
+    (other,) = set(cache.records_dir().iterdir()) - {path}
     network = checkpoints.save
     for damage in (
         lambda: path.write_bytes(other.read_bytes()),
@@ -151,11 +151,11 @@ def test_a_record_of_another_call_or_of_another_kind_is_computed_again(
     ):
         damage()
         with pytest.warns(UserWarning, match="computed again"):
-            same(records.remembered(rl.interpolation_curve, *line, num_lambdas=2), expected)
+            same(cache.remembered(rl.interpolation_curve, *line, num_lambdas=2), expected)
     path.unlink()
     path.mkdir()
     with pytest.warns(UserWarning, match="no file.*computed again|not kept"):
-        same(records.remembered(rl.interpolation_curve, *line, num_lambdas=2), expected)
+        same(cache.remembered(rl.interpolation_curve, *line, num_lambdas=2), expected)
 
 
 def test_data_is_known_by_its_content_whatever_its_digest_says(trained_pair, tiny_data):
@@ -164,9 +164,7 @@ def test_data_is_known_by_its_content_whatever_its_digest_says(trained_pair, tin
 
     def accuracy(**changes):
         data = dataclasses.replace(tiny_data, **changes)
-        curve = records.remembered(
-            rl.interpolation_curve, model.apply, *params, data, num_lambdas=2
-        )
+        curve = cache.remembered(rl.interpolation_curve, model.apply, *params, data, num_lambdas=2)
         again = rl.interpolation_curve(model.apply, *params, data, num_lambdas=2)
         same(curve, again)
         return curve.test_accuracy[0]
@@ -180,9 +178,9 @@ def test_data_is_known_by_its_content_whatever_its_digest_says(trained_pair, tin
 def test_a_default_counts_as_if_it_were_written(trained_pair, tiny_data, calls):
     model, *params = trained_pair
     line = (model.apply, *params)
-    records.remembered(rl.interpolation_curve, *line, tiny_data, num_lambdas=25)
+    cache.remembered(rl.interpolation_curve, *line, tiny_data, num_lambdas=25)
     del calls[:]
-    records.remembered(rl.interpolation_curve, *line, data=tiny_data)
+    cache.remembered(rl.interpolation_curve, *line, data=tiny_data)
     assert not calls
 
 
@@ -192,22 +190,22 @@ def test_a_matcher_in_the_place_of_the_labs_has_no_record(monkeypatch, trained_p
     compared = {"apply_fn": model.apply, "data": tiny_data}
     monkeypatch.setitem(matching.MATCHERS, "weight", lambda *args, **options: None)
     for call in (
-        lambda: records.remembered(rl.match, "weight", SPEC, *params),
-        lambda: records.remembered(rl.compare_matchers, SPEC, *params, **compared),
-        lambda: records.remembered(
+        lambda: cache.remembered(rl.match, "weight", SPEC, *params),
+        lambda: cache.remembered(rl.compare_matchers, SPEC, *params, **compared),
+        lambda: cache.remembered(
             rl.compare_matchers, SPEC, *params, **compared, methods={"mine": {"method": "weight"}}
         ),
     ):
         with pytest.raises(ValueError, match="put in its place"):
             call()
-    records.remembered(rl.match, "greedy", SPEC, *params)
+    cache.remembered(rl.match, "greedy", SPEC, *params)
 
 
 def test_settings_of_jax_are_part_of_a_call(trained_pair, monkeypatch):
     _, *params = trained_pair
 
     def name():
-        return records._call(rl.match, ("weight", SPEC, *params), {})
+        return cache._call(rl.match, ("weight", SPEC, *params), {})
 
     names = [name()]
     for setting in (jax.default_matmul_precision("high"), jax.enable_x64(True)):
@@ -235,7 +233,7 @@ def test_a_record_that_cannot_be_written_costs_no_result(monkeypatch, trained_pa
     monkeypatch.setattr(paths, "write_atomically", full)
     model, params_a, params_b = trained_pair
     with pytest.warns(UserWarning, match="full.* not kept"):
-        curve = records.remembered(
+        curve = cache.remembered(
             rl.interpolation_curve, model.apply, params_a, params_b, tiny_data, num_lambdas=2
         )
     assert curve.train_loss.shape == (2,)
@@ -246,15 +244,15 @@ def test_what_cannot_be_told_apart_is_refused(trained_pair, tiny_data):
     line = (params_a, params_b, tiny_data)
     for apply_fn in (lambda params, images: images, object()):
         with pytest.raises(ValueError, match="Expected"):
-            records.remembered(rl.interpolation_curve, apply_fn, *line)
+            cache.remembered(rl.interpolation_curve, apply_fn, *line)
     with pytest.raises(ValueError, match="modules"):
-        records.remembered(lambda: 1)
+        cache.remembered(lambda: 1)
 
 
 def test_a_record_names_nothing_but_the_labs_records(tmp_path):
     for name in ("pathlib:Path", "rebasin_lab.training.checkpoints:save"):
         with pytest.raises(checkpoints.CheckpointError, match="record of the lab"):
-            records._decoded({"record": name, "fields": {"mapping": []}}, {})
+            cache._decoded({"record": name, "fields": {"mapping": []}}, {})
 
 
 @dataclasses.dataclass
@@ -267,4 +265,4 @@ class Other:
 def test_a_result_of_another_kind_is_refused():
     for value in (1j, {(1, 2): 3}, Other(1j), {1, 2}):
         with pytest.raises(ValueError, match="Expected a result"):
-            records._encoded(value, {})
+            cache._encoded(value, {})

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from rebasin_lab import checks, evaluation, pytrees
-from rebasin_lab.merging.means import mean_of, replaced
+from rebasin_lab import checks, metrics, pytrees
+from rebasin_lab.merging.averaging import mean_of, replaced
 
 
 @runtime_checkable
@@ -56,14 +56,14 @@ def reestimate_statistics(
     if not model.statistics_paths:
         return params
     params = pytrees.as_arrays(params)
-    images = evaluation.checked_array(images, "images to measure statistics on")
+    images = metrics.checked_array(images, "images to measure statistics on")
     if missing := sorted(model.statistics_paths - pytrees.flatten(params).keys()):
         raise ValueError(
             f"Expected the statistics of the model among its parameters; '{missing[0]}' is "
             f"missing, {len(missing)} in all. Are these parameters of another model?"
         )
     pytrees.check_arrays(params, "params")
-    batch_size = evaluation.batch_size_for(model.apply_training, params, images, most=batch_size)
+    batch_size = metrics.batch_size_for(model.apply_training, params, images, most=batch_size)
     most = max(1, len(images) // batch_size)
     num_batches = most if num_batches is None else min(num_batches, most)
     measured = (

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from rebasin_lab import checks, datasets, evaluation, merging, pytrees
+from rebasin_lab import checks, datasets, merging, metrics, pytrees
 from rebasin_lab.analysis import interpolation
 from rebasin_lab.symmetry import Activations, PermutationSpec, trace_activations
 
@@ -66,12 +66,10 @@ def unit_spread(
         ValueError: for no images, or parameters that do not fit.
     """
     params = pytrees.checked_arrays(params)
-    images, _ = evaluation.checked_images(
+    images, _ = metrics.checked_images(
         activations.apply_fn, params, images, name="images to respond to"
     )
-    size = evaluation.batch_size_for(
-        activations.apply_fn, params, images, most=BATCH_SIZE, num_kept=1
-    )
+    size = metrics.batch_size_for(activations.apply_fn, params, images, most=BATCH_SIZE, num_kept=1)
     means, squares = {}, {}
     for start in range(0, len(images), size):
         batch = images[start : start + size]
@@ -113,7 +111,7 @@ def walk_line(
         num_lambdas: equally spaced points, both ends included.
         statistics_from: images on which running statistics are measured anew at every point, see
             `reestimate_statistics`; without them they are averaged like weights.
-        loss_fn: another loss than cross-entropy in nats, see `evaluation`.
+        loss_fn: another loss than cross-entropy in nats, see `metrics`.
         on_point: called after each point, for progress.
 
     Raises:
@@ -125,25 +123,23 @@ def walk_line(
             "Take one from build_model."
         )
     params_a, params_b = pytrees.aligned_to_combine(params_a, params_b)
-    splits = evaluation.checked_data(model.apply, params_a, data, loss_fn=loss_fn)
-    evaluation.check_parameters(params_b, "params_b")
-    images, _ = evaluation.checked_images(
-        model.apply, params_a, images, name="images to respond to"
-    )
+    splits = metrics.checked_data(model.apply, params_a, data, loss_fn=loss_fn)
+    metrics.check_parameters(params_b, "params_b")
+    images, _ = metrics.checked_images(model.apply, params_a, images, name="images to respond to")
     if statistics_from is not None:
-        statistics_from = evaluation.checked_array(statistics_from, "statistics_from")
+        statistics_from = metrics.checked_array(statistics_from, "statistics_from")
     activations = trace_activations(model.apply, spec, params_a, images[:BATCH_SIZE])
     splits = jax.device_put(splits)
-    lambdas, metrics, spreads = np.linspace(0, 1, num_lambdas), [], []
+    lambdas, measured, spreads = np.linspace(0, 1, num_lambdas), [], []
     for lam in lambdas:
         params = pytrees.lerp(float(lam), params_a, params_b)
         if statistics_from is not None:
             params = merging.reestimate_statistics(model, params, statistics_from)
-        metrics.append(interpolation.measure_splits(model.apply, params, splits, loss_fn=loss_fn))
+        measured.append(interpolation.measure_splits(model.apply, params, splits, loss_fn=loss_fn))
         spreads.append(unit_spread(activations, params, images))
         if on_point is not None:
             on_point()
-    curve = interpolation.curve_of(lambdas, metrics, loss_fn=loss_fn)
+    curve = interpolation.curve_of(lambdas, measured, loss_fn=loss_fn)
     layers = tuple(activations.axes)
     spread = np.array([[of_point[layer] for layer in layers] for of_point in spreads])
     return LineWalk(curve, layers, spread)
