@@ -1429,11 +1429,11 @@ ODD_FOLDERS = [
 def test_folders_of_any_name_work(sequence, tmp_path, monkeypatch):
     draw = DRAW.format(notebook="00_first", name="one")
     sequence(n00_first=[MEASURE.format(notebook="00_first", value=3498), draw])
-    session = tmp_path.joinpath(*ODD_FOLDERS)
-    monkeypatch.setenv("REBASIN_RUNS", f"{session}/")
+    runs = tmp_path.joinpath(*ODD_FOLDERS)
+    monkeypatch.setenv("REBASIN_RUNS", f"{runs}/")
     status, text = reproduce()
     assert status == 0, text
-    assert {path.name for path in (session / "quick").iterdir()} >= {
+    assert {path.name for path in (runs / "quick").iterdir()} >= {
         "00_first.ipynb",
         "00_first.log",
         "claims",

@@ -46,7 +46,7 @@ class Site:
     name: str
     tap: Tap
     entries: axes.Entries
-    blocks: Mapping[int, AxisNames]
+    pieces: Mapping[int, AxisNames]
     num_pieces: int
 
     def piece_name(self, number: int) -> str:
