@@ -139,13 +139,19 @@ def test_missing_extra_is_named(monkeypatch):
 
 def test_import_is_silent_offline_and_needs_no_extra():
     program = """
-import socket, sys
+import importlib.metadata, socket, sys
 def refuse(*arguments, **options):
     raise RuntimeError("network touched at import")
 socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
 # Flax imports IPython where there is one; blocked, the lab must do without.
 lab_extra = "IPython ipywidgets matplotlib papermill nbformat mlxtend pooch".split()
 sys.modules |= dict.fromkeys(lab_extra)
+installed = importlib.metadata.version
+def version(name):
+    if name in lab_extra:
+        raise importlib.metadata.PackageNotFoundError(name)
+    return installed(name)
+importlib.metadata.version = version
 import rebasin_lab
 assert not any(map(sys.modules.get, lab_extra))
 import rebasin_lab.cli

@@ -248,13 +248,20 @@ def describe(experiment: Experiment, data: datasets.Dataset) -> dict[str, Any]:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the packages that decide a number or a picture, JAX's plugins among them."""
+    """Versions of the packages that decide a number or a picture, JAX's plugins among them.
+
+    Without matplotlib, which only figures need, where the extra [lab] is not installed.
+    """
     plugins = {
         point.dist.name: point.dist.version
         for point in importlib.metadata.entry_points(group="jax_plugins")
         if point.dist
     }
-    return {name: importlib.metadata.version(name) for name in PACKAGES} | plugins
+    installed = {}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            installed[name] = importlib.metadata.version(name)
+    return installed | plugins
 
 
 def digest(config: dict[str, Any]) -> str:
