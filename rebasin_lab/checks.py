@@ -37,7 +37,7 @@ class Range:
     above: int | float = -math.inf
 
     def holds(self, value: Any) -> bool:
-        """Whether it is."""
+        """Return True if the value lies within the limits."""
         return bool(self.least <= value <= self.most and value > self.above)
 
     def described(self, kind: str) -> str:
@@ -158,7 +158,7 @@ def choice(name: str, value: Any, known: Iterable[str], where: str) -> None:
 
 
 def options(given: Iterable[str], known: Iterable[str], what: str) -> None:
-    """Check that names of keyword arguments are known ones; `what` says of what, in the plural.
+    """Check that names of keyword arguments are known; `what` names them in the plural.
 
     Raises:
         ValueError: if not, naming the first that is not, all that are, and the nearest.
@@ -172,7 +172,7 @@ def options(given: Iterable[str], known: Iterable[str], what: str) -> None:
 
 
 def near_matches(name: str, known: Iterable[str]) -> str:
-    """What may have been meant by a name, as the end of a sentence; "" if nothing is near."""
+    """Return near names as the end of a sentence; "" if none is near."""
     lower = {one.lower(): one for one in known}
     near = [lower[one] for one in difflib.get_close_matches(name.lower(), lower)]
     return f" (do you mean {' or '.join(near)}?)" if near else ""
@@ -361,7 +361,7 @@ def _described(hint: Any) -> str:
 
 
 def _next_step(value: Any, hint: Any) -> str:
-    """What to do, as the end of a sentence or a sentence after it; "" if that is plain."""
+    """Return advice as the end of a sentence or a sentence after it; "" if it is plain."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         most = min(limit.most for limit in inner[1:])

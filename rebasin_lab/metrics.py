@@ -136,7 +136,7 @@ def _totals(
 
 
 def mean_loss(outputs: Any, labels: Array, loss_fn: Callable | None = None) -> Float[Array, ""]:
-    """The mean loss of a batch: softmax cross-entropy in nats, or what `loss_fn` says."""
+    """Return the mean loss of a batch: softmax cross-entropy in nats, or that of `loss_fn`."""
     if loss_fn is None:
         return cross_entropy(outputs, labels)
     loss, weight, _ = weighted_loss(outputs, labels, loss_fn)
@@ -545,7 +545,7 @@ def _shapes_of(tree: PyTree) -> str:
 
 
 def _shapes_in(jaxpr: Any) -> Iterator[tuple[int, ...]]:
-    """Of all arrays that are computed, in loops and calls, too."""
+    """Return the shapes of all arrays that are computed, in loops and calls, too."""
     for equation in jaxpr.eqns:
         yield from (getattr(variable.aval, "shape", ()) for variable in equation.outvars)
         for inner in _jaxprs_in(equation):
@@ -567,7 +567,7 @@ def _dtype(array: Any) -> Any:
 def _forward_pass(
     apply_fn: Callable, params: PyTree, images: Array | np.ndarray, size: int
 ) -> tuple[PyTree, int, int]:
-    """Of one batch: shapes and types of outputs, bytes of the largest array, and of products."""
+    """Return shapes and types of a batch's outputs, bytes of the largest array, and of products."""
     leaves, structure = jax.tree.flatten(params)
     shapes = tuple(jax.ShapeDtypeStruct(np.shape(leaf), _dtype(leaf)) for leaf in leaves)
     batch = jax.ShapeDtypeStruct((size, *images.shape[1:]), _dtype(images))
@@ -628,7 +628,7 @@ def weighted_loss(
 def _sums(
     apply_fn: Callable, params: PyTree, images: Array, labels: Array, loss_fn: Callable | None
 ) -> tuple[Array, Array | int, Array | float, Array | int]:
-    """Of a batch: summed losses and their weight, the number of correct labels and of all."""
+    """Return a batch's summed losses and their weight, the number of correct labels and of all."""
     outputs = apply_fn(params, images)
     shape = getattr(outputs, "shape", None)
     if shape is not None and shape[:1] != (len(images),):  # of a last batch, say

@@ -1,4 +1,4 @@
-"""Where the lab keeps what it makes, and writing there so that a killed process spoils nothing.
+"""Folders the lab writes to, and atomic writes: a killed process leaves whole files.
 
 In a checkout these are its `runs/` and `figures/`. `$REBASIN_RUNS` moves the first. An installed
 package without a checkout keeps both in the user's cache. A file is written under a name of its own
@@ -73,7 +73,7 @@ def run_dir(name: str) -> Path:
 
 
 def unlinked(folder: Path) -> Path:
-    """The same folder, if it lies where its path says.
+    """Return the same folder, if it lies where its path says.
 
     Raises:
         ValueError: if it, or a folder above it, is a link to elsewhere.
@@ -88,7 +88,7 @@ def unlinked(folder: Path) -> Path:
 
 
 def data_dir() -> Path | None:
-    """Where the user keeps data sets, by `$REBASIN_DATA`; None if that is not set."""
+    """Return the user's folder of data sets, by `$REBASIN_DATA`; None if that is not set."""
     given = os.environ.get("REBASIN_DATA")
     return checked_folder(given, "the environment variable REBASIN_DATA") if given else None
 
@@ -99,7 +99,7 @@ def checkpoints_dir() -> Path:
 
 
 def compiled_dir() -> Path:
-    """What XLA compiled for headless notebooks, a folder for each machine; safe to delete."""
+    """Return the folder of XLA's compilations for headless notebooks; safe to delete."""
     return runs_dir() / "compiled"
 
 
@@ -239,7 +239,7 @@ def read_bytes(path: Path, most_bytes: int) -> bytes:
 
 
 def _kind(mode: int) -> str:
-    """What lies where a file is expected; empty for a file, and for a link that is not followed."""
+    """Return the kind of thing where a file is expected; empty for a file or an unfollowed link."""
     kinds = {stat.S_IFREG: "", stat.S_IFLNK: "", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe"}
     return kinds.get(stat.S_IFMT(mode), "a device or socket")
 

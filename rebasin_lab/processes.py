@@ -1,4 +1,4 @@
-"""Ends that nobody planned: signals, and processes that must not outlive the one that started them.
+"""Signals, and child processes that must not outlive the one that started them.
 
 What is to end together is started under a *mark*, a variable of the environment that each process
 inherits from the one that starts it: by it all of them are found, in whatever group or session.

@@ -54,7 +54,7 @@ def progress_bar(
 
 
 def is_line(text: str) -> bool:
-    """Whether a printed line is one of a progress bar in the "lines" style."""
+    """Return True if a printed line is one of a progress bar in the "lines" style."""
     return _LINE.match(text) is not None
 
 

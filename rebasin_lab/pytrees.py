@@ -139,7 +139,7 @@ def _as_array(path: str, leaf: Any) -> Any:
 
 @contextlib.contextmanager
 def calling(params: PyTree, inputs: Sequence[Any]) -> Iterator[None]:
-    """While the caller's function is called: whatever it raises becomes advice, with its cause.
+    """Turn errors that the caller's function raises into advice, with their cause.
 
     Args:
         params: what it is called with, arrays or shapes.

@@ -1,4 +1,4 @@
-"""What lies between two models: the straight line, its barrier, and the plane through three.
+"""The straight line between two models, its loss barrier, and the plane through three.
 
 Everything here evaluates `(1 - lam) A + lam B`: lam = 0 is A, lam = 1 is B. To interpolate *modulo
 permutation*, hand in the permuted B.
@@ -152,7 +152,7 @@ def loss_barrier(
     split: Literal["train", "test"] = "test",
     baseline: Literal["mean", "chord"] = "mean",
 ) -> float:
-    """The height of the loss, in nats or as its name says, above what the two ends promise.
+    """Return the height of the loss above its two ends, in nats or the loss's own unit.
 
     It warns of losses on the line that are not finite; with NaN among them the barrier is NaN.
 

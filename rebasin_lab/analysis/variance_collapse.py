@@ -52,7 +52,7 @@ class LineWalk:
 def unit_spread(
     activations: Activations, params: PyTree, images: Float[Array | np.ndarray, "n h w c"]
 ) -> dict[str, float]:
-    """How varied the responses of units are: the root of their mean variance, for each activation.
+    """Return the root of the mean variance of units, for each activation.
 
     The variance is that of one unit over images, and over pixels where it has any; the mean is
     taken over units.

@@ -60,7 +60,7 @@ class Source:
 
     @property
     def most_bytes(self) -> int:
-        """That a file of it may hold, packed or not: twice its pixels, and room for headers.
+        """The most bytes a file may hold, packed or not: twice its pixels, and room for headers.
 
         Labels and names take less than a tenth of that; no format in use makes pixels larger.
         """
@@ -251,7 +251,7 @@ def _missing(source: Source, folders: Sequence[Path]) -> str:
 
 
 def _unusable(source: Source, folders: Sequence[Path]) -> Iterator[Path]:
-    """Whatever lies where a file is looked for and is none, and folders that let no one in."""
+    """Yield folders that cannot be entered, and other things in the place of expected files."""
     for folder in folders:
         if os.path.isdir(folder) and not os.access(folder, os.R_OK | os.X_OK):
             yield folder

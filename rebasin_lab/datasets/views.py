@@ -15,7 +15,7 @@ PARTS = ("all", "biased a", "biased b", "random half")
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """Which training examples of a data set are used, and at what size; by default all as it is.
+    """The training examples of a data set that are used, and their size; all by default.
 
     Cut to `num_train`, then to the part, then shrunk. The test split stays whole.
 

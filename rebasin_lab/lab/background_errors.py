@@ -24,7 +24,7 @@ class Waitable(Protocol):
 
 
 class _Listener:
-    """Shows what was told at the end of each cell, as an error of it."""
+    """Shows errors of the background at the end of each cell, as an error of that cell."""
 
     def __init__(self, shell: Any) -> None:
         self.errors: list[BaseException] = []
@@ -52,13 +52,13 @@ _listener: _Listener | None = None
 
 
 def listen() -> None:
-    """Have what is told from now on fail the cell in which it happens; for headless kernels."""
+    """Make errors reported from now on fail the cell in which they happen; for headless kernels."""
     global _listener
     _listener = _listener or _Listener(get_ipython())
 
 
 def is_listening() -> bool:
-    """Whether this is the kernel of a headless run: no reader will turn a dial."""
+    """Return True in the kernel of a headless run: no reader will turn a dial."""
     return _listener is not None
 
 
@@ -69,6 +69,6 @@ def tell(error: BaseException) -> None:
 
 
 def expect(work: Waitable) -> None:
-    """Tell of work that was begun on another thread: headless its cell ends after it."""
+    """Report work started on another thread: headless, its cell ends after it."""
     if _listener is not None:
         _listener.work.add(work)

@@ -33,7 +33,7 @@ _drawing = threading.Lock()
 
 @dataclasses.dataclass(frozen=True)
 class Provenance:
-    """Where the numbers of a figure come from.
+    """The origin of a figure's numbers.
 
     Attributes:
         notebook: the notebook that made it.
@@ -57,7 +57,7 @@ class Provenance:
 
 @checks.arguments
 def describe_dataset(data: datasets.Dataset) -> dict[str, str]:
-    """What a figure's file says of its data set."""
+    """Return the description of a data set that a figure's file holds."""
     return {"name": data.name, "title": data.title, "digest": data.digest}
 
 
@@ -220,7 +220,7 @@ def draw(record: Mapping[str, Any]) -> Figure:
 
 @contextlib.contextmanager
 def drawing() -> Iterator[None]:
-    """The style of the lab, for one thread at a time; whatever draws or saves stands inside."""
+    """The lab's style, for one thread at a time; all code that draws or saves runs inside."""
     # From matplotlib's defaults, not from the caller's settings or a matplotlibrc.
     with _drawing, matplotlib.style.context(STYLE_FILE, after_reset=True):
         yield

@@ -63,7 +63,7 @@ BOUNDS: tuple[tuple[str, str, float | bool], ...] = (
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """How large the measured networks are."""
+    """The sizes of the measured networks."""
 
     mlp_width: int
     vit_width: int
@@ -261,7 +261,7 @@ def _machine(sizes: Sizes) -> Iterator[Line]:
 
 
 def _equivalence(sizes: Sizes) -> Iterator[Line]:
-    """By the most that logits change, relative to the largest, if all units are shuffled."""
+    """Return the largest change of logits, relative to the largest, if all units are shuffled."""
     for title, model, data in _networks(sizes):
         params = training.initial_params(model, seed=0)
         images = jnp.asarray(data.test_images)
@@ -445,7 +445,7 @@ def _speed(title: str, model: models.Model, data: datasets.Dataset, sizes: Sizes
 
 
 def _memory(sizes: Sizes, multiplier: float) -> Iterator[Line]:
-    """What evaluating many images takes of the device's memory."""
+    """Return the device memory that evaluating many images takes."""
     data = _data(sizes.pixels, 3, 10, sizes.num_images)
     model = _resnet(sizes.resnet, multiplier, data)
     params = jax.device_put(training.initial_params(model, seed=0))

@@ -1,4 +1,4 @@
-"""Running statistics of BatchNorm, measured anew for a model that was merged (A.4)."""
+"""Re-estimated running statistics of BatchNorm for a merged model (A.4)."""
 
 import functools
 from typing import Protocol, runtime_checkable
@@ -13,7 +13,7 @@ from rebasin_lab.merging.averaging import mean_of, replaced
 
 @runtime_checkable
 class HasStatistics(Protocol):
-    """What `reestimate_statistics` needs of a model: `models.Model` has it. It must be hashable."""
+    """The part of a model that `reestimate_statistics` needs: `models.Model` has it. Hashable."""
 
     @property
     def statistics_paths(self) -> frozenset[str]:
@@ -32,7 +32,7 @@ def reestimate_statistics(
     batch_size: checks.Count = 500,
     num_batches: checks.Count | None = None,
 ) -> PyTree:
-    """A model with its running statistics measured anew; its weights are unchanged.
+    """Return a model with re-estimated running statistics; its weights are unchanged.
 
     What units respond to in the mean of two models is less varied than in each of them, so the
     averaged statistics of BatchNorm are wrong (Ainsworth et al. 2022, A.4). Here each statistic

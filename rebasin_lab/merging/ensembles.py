@@ -1,4 +1,4 @@
-"""What a merged model is compared with: all of them, asked one by one."""
+"""Ensembles, the comparison for a merged model: every network is evaluated."""
 
 import functools
 import math

@@ -178,7 +178,7 @@ class _Lineup:
         self.add_up()
 
     def add_up(self) -> None:
-        """Sum all models anew, so that the rounding of the running sum does not gather."""
+        """Sum all models again, so that the rounding of the running sum does not accumulate."""
         presents = (self._present(index) for index in range(len(self.networks)))
         self.total = sum_of(presents, [1.0] * len(self.networks))
 
@@ -195,7 +195,7 @@ class _Lineup:
         return twice / num_ordered_pairs if num_ordered_pairs else 0.0
 
     def _square(self, arrays: Arrays) -> float:
-        """Of the length, over all that is compared."""
+        """Return the squared length, over all that is compared."""
         compared = {path: x for path, x in arrays.items() if path not in self._ignored}
         return pytrees.inner_product(compared, compared)
 
@@ -264,7 +264,7 @@ class _Lineup:
         self.total = {path: x + new[path].astype(np.float64) for path, x in others.items()}
 
     def _gain(self, others: Arrays, present: Arrays, moved: Arrays) -> float:
-        """How much closer a move brings a model to the sum of others, or 0 if it is rounding."""
+        """Return how much a move adds to the product with the sum of others; 0 for rounding."""
         others, present, moved = (
             {path: x[path] for path in self._moving} for x in (others, present, moved)
         )

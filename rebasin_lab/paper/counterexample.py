@@ -120,7 +120,7 @@ def slope(params: PyTree) -> float:
 
 
 def name_of(permutation: symmetry.Permutation) -> str:
-    """Which of `PERMUTATIONS` this is.
+    """Return the name of a permutation in `PERMUTATIONS`.
 
     Raises:
         ValueError: if it is none of them.
@@ -157,12 +157,12 @@ def random_points(
 
 @checks.arguments
 def true_labels(points: Float[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
-    """Whether x1 < 0 and x2 > 0: a quarter of the square."""
+    """Return True where x1 < 0 and x2 > 0: a quarter of the square."""
     return (points[:, 0] < 0) & (points[:, 1] > 0)
 
 
 def says_yes(params: PyTree, points: Float[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
-    """Whether f >= 0, up to rounding."""
+    """Return True where f >= 0, up to rounding."""
     return apply_fn(params, points) >= -ROUNDING
 
 

@@ -1,4 +1,4 @@
-"""How many permutations leave a network's function unchanged (Ainsworth et al. 2022, Table 1).
+"""Count the permutations that keep a network's function (Ainsworth et al. 2022, Table 1).
 
 The symmetry group of a network with tied groups of sizes n_1, n_2, ... has n_1! n_2! ... elements;
 a group that varies along another counts once for every slot of that.

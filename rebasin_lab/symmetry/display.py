@@ -60,7 +60,7 @@ def html_table(
 
 
 def sentence(path: str, axis: int, entry: axes.Entry | None, moved: Mapping[str, Places]) -> str:
-    """What moves one axis, and what moves with it."""
+    """Return a sentence: what moves one axis, and what moves with it."""
     groups = [key for key in dict.fromkeys(g.key for g in axes.groups_in(entry)) if key in moved]
     if not groups:
         return f"No permutation moves axis {axis} of '{path}'."

@@ -1,4 +1,4 @@
-"""How permutations act on the positions along the axes of one array.
+"""Index arrays by which permutations act along the axes of one array.
 
 An entry of an axis (see `axes`) and a permutation give an index array: where each entry of the
 permuted array comes from. With a group d that varies along h,

@@ -97,7 +97,7 @@ def permute_axes(leaf: Any, names: Sequence[str | None], permutation: Permutatio
 def _permute_entries(
     leaf: Any, entries: axes.Entries, permutation: Permutation, sizes: Mapping[str, int]
 ) -> Any:
-    """One array with its axes reordered, whatever they hold."""
+    """Return one array with its axes reordered, whatever they hold."""
     moves = [any(not group.is_fixed for group in axes.groups_in(entry)) for entry in entries]
     if not any(moves):
         return leaf
@@ -155,7 +155,7 @@ def _compose_one(name: str, second: Permutation, first: np.ndarray) -> np.ndarra
 def _moved_slots(
     name: str, shape: tuple[int, ...], permutation: Permutation
 ) -> tuple[np.ndarray, ...]:
-    """Where the slots that a group varies along come from, as an index of its rows.
+    """Return the origins of the slots that a group varies along, as an index of its rows.
 
     Args:
         name: of the group.

@@ -19,7 +19,7 @@ def replace_groups(entries: LeafEntries, new: Mapping[str, axes.Entry]) -> dict[
 
 
 def canonical_names(groups: Mapping[str, axes.Group]) -> dict[str, axes.Group]:
-    """Key -> the group with a name that says only where it stands: P_0, P_1, ...; #0, #1, ...
+    """Return key -> the group with a name by place alone: P_0, P_1, ...; #0, #1, ...
 
     The parents are listed in the same order, whatever order they had.
     """
@@ -39,7 +39,7 @@ def canonical_names(groups: Mapping[str, axes.Group]) -> dict[str, axes.Group]:
 def without_still_axes(
     entries: LeafEntries, keep: Set[str] = frozenset()
 ) -> dict[str, axes.Entries]:
-    """None for every axis that never moves and that nothing in its array varies along.
+    """Set None for every axis that never moves and that nothing in its array varies along.
 
     Args:
         entries: leaf path -> one entry per axis.

@@ -1,4 +1,4 @@
-"""A permutation spec as text, so that it can be kept beside a checkpoint or sent to someone.
+"""A permutation spec as JSON text, to keep beside a checkpoint or to send.
 
 Reading is strict: what this version did not write, down to an unknown field, is refused.
 """

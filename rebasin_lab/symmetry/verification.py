@@ -1,4 +1,4 @@
-"""Whether a spec is right: permuted at random, the network has to compute the same function.
+"""Test a spec: permuted at random, the network has to compute the same function.
 
 This is the check for a spec written by hand or found by inference, on a network of any kind.
 """
@@ -76,7 +76,7 @@ def largest_change(
     *,
     shift: bool = True,
 ) -> float:
-    """As `verify_equivalence`, for trials by their seeds; without a shift at `params` alone."""
+    """Return the largest change of trials by their seeds; without a shift at `params` alone."""
     params = pytrees.checked_arrays(params)
     spec.validate(params)
     with pytrees.calling(params, inputs):
@@ -130,7 +130,7 @@ def widened(tree: PyTree) -> PyTree:
 
 
 def computes_in_float64(apply_fn: Callable, params: PyTree, inputs: tuple) -> bool:
-    """True if the function takes float64, and whatever it computes from it stays so wide."""
+    """Return True if the function takes float64, and all it computes from it stays so wide."""
     with jax.enable_x64(True):
         try:
             closed = jax.make_jaxpr(apply_fn)(*widened((_as_shapes(params), *_as_shapes(inputs))))

@@ -194,7 +194,7 @@ def _header(file: BinaryIO) -> dict[str, Any]:
 
 
 def _beside(table: Mapping[str, Any]) -> tuple[str, str, dict[str, str]]:
-    """What `save` writes beside the leaves: the SHA-256, the metadata as text, and types."""
+    """Return the entries `save` writes beside the leaves: SHA-256, metadata as text, and types."""
     header, _, types = table.get("__metadata__", {}).get(_KEY, "").partition("\n")
     seal, _, text = header.partition(" ")
     if not seal:
@@ -288,7 +288,7 @@ def _bytes(array: np.ndarray) -> np.ndarray:
 
 
 def _type_name(dtype: np.dtype) -> str:
-    """A name for `_type`, which says the byte order, too."""
+    """Return a name for `_type`, with its byte order."""
     return dtype.name if hasattr(ml_dtypes, dtype.name) else dtype.str
 
 

@@ -40,7 +40,7 @@ HISTORY_FIELDS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How to train. The defaults are the paper's MLP on MNIST (Ainsworth et al. 2022, A.3)."""
+    """The recipe of a training; by default that of the paper's MLP on MNIST (A.3)."""
 
     optimizer: str = "adam"  # or "adamw" or "sgd"
     learning_rate: checks.Positive = 1e-3  # the peak, where there is a schedule
@@ -64,7 +64,7 @@ class TrainConfig:
 
 
 class TrainState(NamedTuple):
-    """All that the rest of a training depends on, at the end of an epoch."""
+    """The state of a training at the end of an epoch: all that the rest depends on."""
 
     params: PyTree
     opt_state: PyTree

@@ -58,7 +58,7 @@ _KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "na
 
 
 class NotebookOutcome(NamedTuple):
-    """How a notebook ended.
+    """The outcome of one notebook.
 
     Attributes:
         notebook: its name, without ending.
@@ -143,7 +143,7 @@ def execute(
 
 
 def source_digest(path: Path) -> str:
-    """What a notebook says and does: a digest of its cells, but for what papermill puts in.
+    """Return a digest of a notebook's cells, without what papermill puts in.
 
     Raises:
         ValueError: if the file is no notebook.
@@ -158,7 +158,7 @@ def source_digest(path: Path) -> str:
 
 
 def described_by_kernel(path: Path) -> dict[str, Any]:
-    """What the kernel of an executed notebook said of itself: its devices, versions and so on.
+    """Return the devices, versions and so on that the kernel of an executed notebook recorded.
 
     A kernel says so in the metadata of an output, under `METADATA_KEY`; if it did not, or there is
     no such notebook, the answer is empty.
@@ -171,7 +171,7 @@ def described_by_kernel(path: Path) -> dict[str, Any]:
 
 
 def devices_now() -> list[str]:
-    """The devices a kernel would find, each as `device (kind)`; none if that cannot be said.
+    """Return the devices a kernel would find, each as `device (kind)`; none if unknown.
 
     Another process is asked: one that has looked at a GPU holds some of its memory.
     """
@@ -229,7 +229,7 @@ def swallowed_errors(path: Path) -> list[str]:
 
 
 class _LogFile(logging.FileHandler):
-    """A file that says by its attribute `error` that it could not be written, on a full disk."""
+    """A file with an attribute `error`, set when it could not be written, as on a full disk."""
 
     error: OSError | None = None
 
@@ -248,7 +248,7 @@ class _LogFile(logging.FileHandler):
 
 
 class _Atomically(LocalHandler):
-    """What papermill writes by, after each cell: an executed notebook is never half a file."""
+    """Papermill's writer, used after each cell: an executed notebook is never half a file."""
 
     def write(self, content: str, path: str) -> None:
         paths.write_atomically(Path(path.removeprefix(_SCHEME)), content.encode())

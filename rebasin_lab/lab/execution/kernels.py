@@ -65,7 +65,7 @@ class Kernels:
             self._entered.close()
 
     def take(self, code: str, *, prepare_next: bool = False) -> AsyncKernelManager:
-        """A kernel that nobody has used: the prepared one, if it imported this code and lives.
+        """Return an unused kernel: the prepared one, if it imported this code and lives.
 
         Args:
             code: a digest of what kernels import.
@@ -150,7 +150,7 @@ class Kernels:
 
 
 class _PatientChannel(AsyncZMQSocketChannel):
-    """A channel that looks for messages again and again, instead of waiting to be told of one.
+    """A channel that polls for messages instead of waiting for a signal.
 
     While a notebook's client waits for a kernel's reply it may send a message for an output widget.
     jupyter_client sends past the event loop, and a reply that comes at that moment is noticed by
@@ -174,7 +174,7 @@ class _PatientClient(AsyncKernelClient):
 
 
 class _PatientKernelManager(AsyncKernelManager):
-    """A manager that knows its client: nobody else closes one whose kernel it did not start."""
+    """A manager that knows its client, so that only its starter closes its kernel."""
 
     client_factory = Type(_PatientClient)
     own_client: AsyncKernelClient | None = None

@@ -78,7 +78,7 @@ class StatusLine(logging.Handler):
         threading.Thread(target=self._tick, daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show what a progress bar said: what is being done, how far, how long it has left."""
+        """Show the state of a progress bar: the task, how far it is, the time left."""
         lines = [line for line in record.getMessage().splitlines() if progress.is_line(line)]
         if not lines or self._ended.is_set():
             return

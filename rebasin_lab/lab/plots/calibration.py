@@ -133,7 +133,7 @@ def draw_loss_lines_with_levels(fig: Figure, numbers: Mapping[str, Any]) -> None
     )
 )
 def draw_merged_bars(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """What merging gives, metric by metric: a mark for each network, and a bar at their mean.
+    """Draw each metric of merging: a mark for each network, and a bar at their mean.
 
     Numbers: `groups`: list of {"title", "values", "lower_is_better"}; `values`: method -> one value
     for each network or pair. The axis is logarithmic where they span more than a factor of 20, for
@@ -162,7 +162,7 @@ def draw_merged_bars(fig: Figure, numbers: Mapping[str, Any]) -> None:
 
 
 def looks_of(names: Iterable[str]) -> dict[str, Look]:
-    """How each name is drawn, in order; those without a look of their own get the spare ones."""
+    """Return the look of each name, in order; names without one of their own get the spare ones."""
     spare = itertools.cycle(SPARE_LOOKS)
     return {name: LOOKS[name] if name in LOOKS else next(spare) for name in dict.fromkeys(names)}
 

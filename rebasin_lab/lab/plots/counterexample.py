@@ -158,7 +158,7 @@ def draw_error_curves(fig: Figure, numbers: Mapping[str, Any]) -> None:
     panels=by_name(list_of(fields(yes=square, error=real()), "lambdas"), STYLES),
 )
 def draw_decision_regions(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """Where the network says yes, along the line to each permutation of B, under its exact error.
+    """Draw where the network is positive on the line to each permutation of B, under its error.
 
     Numbers: `lambdas`; `truth`: where yes is right; `panels`: permutation -> for every lambda
     {"yes", "error"}.
@@ -190,7 +190,7 @@ def draw_decision_regions(fig: Figure, numbers: Mapping[str, Any]) -> None:
     yes=square,
 )
 def draw_decision_walk(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """One network on one of the lines: its error among all errors, and where it says yes.
+    """Draw one network on one of the lines: its error among all errors, and where it is positive.
 
     Numbers: `lambdas` and `curves`: permutation -> exact errors without the ends, where two of the
     curves jump; `ends`: permutation -> errors of A and B themselves; `permutation`, `lam` and
@@ -275,7 +275,7 @@ def _frame(ax: Axes) -> None:
 
 
 def _draw_outcomes(ax: Axes, truth: Sequence[str], yes: Sequence[str]) -> None:
-    """The square in four colours, by what the network says and what is right."""
+    """Draw the square in four colours, by the network's answer and the right one."""
     right, said = (np.array([list(row) for row in rows]) == "1" for rows in (truth, yes))
     outcome = np.select([right & said, ~right & said, right & ~said], [1, 2, 3])
     _show(ax, outcome, cmap=ListedColormap(list(OUTCOMES.values())), vmin=0, vmax=3)
@@ -297,7 +297,7 @@ def _outcome_legend(fig: Figure) -> None:
 
 
 def _label_line_ends(ax: Axes) -> None:
-    """As elsewhere, but within the panel: several stand side by side."""
+    """Label line ends within the panel: several panels stand side by side."""
     ax.set_xticks([0, 0.5, 1], ["Model A", "", "Model B"])
     ax.set_xlim(-0.02, 1.02)
     first, _, last = ax.get_xticklabels()

@@ -75,7 +75,7 @@ def draw_explored_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
     num_units=whole(),
 )
 def draw_unit_order(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """How alike units of A and B are, in B's own order and in A's.
+    """Draw the similarity of units of A and B, in B's own order and in A's.
 
     Numbers: `before` and `after`: cosine similarities, rows are units of A; `partners`: of each
     row, the column of its partner before; `num_units`: of the layer.
@@ -105,7 +105,7 @@ def draw_unit_order(fig: Figure, numbers: Mapping[str, Any]) -> None:
     layers=by_name(array(2), most=MOST_LAYERS),
 )
 def draw_search(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """How a matcher climbed, and where that leaves each layer.
+    """Draw the objective of a matcher as it climbs, and each layer's share at the end.
 
     Numbers: `objective`: history; `quantity`: what that is; `visits_per_sweep`: of a matcher that
     writes down every visit, else 0; `layers`: path -> cosine before and after.

@@ -100,7 +100,7 @@ def draw_recipes(fig: Figure, numbers: Mapping[str, Any]) -> None:
     )
 )
 def draw_collapse(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """How varied units are half-way, against the ends: layer by layer, a panel each network.
+    """Draw the spread of units half-way against the ends: layer by layer, a panel each network.
 
     Numbers: `panels`: list of {"title", "layers", "lines"}; `layers`: names, in computing order;
     `lines`: list of {"method", "statistics", "values"}, with `statistics` a key of `STATISTICS` and
@@ -131,7 +131,7 @@ def draw_collapse(fig: Figure, numbers: Mapping[str, Any]) -> None:
     ),
 )
 def draw_mended_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """A metric on the line between two networks, with statistics averaged or measured anew.
+    """Draw a metric on the line between two networks, with statistics averaged or re-estimated.
 
     Numbers: `lambdas`; `panels`: list of {"title", "ylabel", "lines"}, as in `draw_collapse`, with
     values over lambdas.

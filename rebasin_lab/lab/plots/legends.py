@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 
 def labelled_once(*axes: Axes) -> tuple[list[Artist], list[str]]:
-    """What panels have labels for, in order, and the labels."""
+    """Return the labelled artists of panels in order, each label once, and the labels."""
     by_label: dict[str, Artist] = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):

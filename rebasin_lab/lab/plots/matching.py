@@ -38,7 +38,7 @@ from rebasin_lab.lab.plots.shapes import (
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """How a method is drawn."""
+    """The look of a method: colour, marker and line."""
 
     label: str
     colour: str
@@ -47,7 +47,7 @@ class Look:
 
     @property
     def face(self) -> str:
-        """What its markers are filled with."""
+        """The fill of its markers."""
         return "none" if self.is_open else self.colour
 
 
@@ -77,7 +77,7 @@ HALO = [patheffects.withStroke(linewidth=3, foreground="white")]
     ),
 )
 def draw_similarity_views(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """How alike some units of A and of B look to several methods, at several stages.
+    """Draw the similarity of some units of A and B by several methods, at several stages.
 
     Numbers: `columns`: stages; `rows`: list of {"name", "images"}, one matrix per stage, rows of
     which are units of A.

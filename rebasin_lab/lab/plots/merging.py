@@ -56,7 +56,7 @@ def edges(value: Any, where: str, met: Met) -> list[float | int]:
 
 @takes(**CLASSES)
 def draw_class_counts(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """How many training images of each class went to A and to B, one on the other.
+    """Draw the number of training images of each class for A and for B, one on the other.
 
     Numbers: `classes`: names; `counts`: "A" and "B" -> one number a class.
     """
@@ -181,7 +181,7 @@ def draw_merge_objective(fig: Figure, numbers: Mapping[str, Any]) -> None:
 
 @takes(counts=list_of(whole(), "counts"), panels=list_of(PANEL, most=MOST_PANELS))
 def draw_merged_by_number(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """What becomes of a merged model as more models go into it.
+    """Draw a merged model's metrics against the number of models in it.
 
     Numbers: `counts`: of models; `panels`: list of {"title", "ylabel", "curves"}; `curves`: name ->
     one value for each count; `limit`: of a panel, above which it is cut off, unless it is None.

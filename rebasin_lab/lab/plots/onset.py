@@ -124,7 +124,7 @@ def draw_untrained_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
     cosines=by_name(list_of(array("epochs")), METHODS),
 )
 def draw_partners(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """How many units have the partner that the end of training gives them, and how near B comes.
+    """Draw the number of units with their final partner, and B's distance, by epoch.
 
     Numbers: `epochs`; `shares`: layer -> for each pair one fraction an epoch; `chance`: the
     fraction to be expected of a random order; `cosines`: method -> for each pair the cosine between

@@ -88,7 +88,7 @@ def draw_interpolation(fig: Figure, numbers: Mapping[str, Any]) -> None:
     panels=by_name(by_name(array("lambdas"), PUBLISHED), most=MOST_PANELS),
 )
 def draw_published(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """Curves of several methods, one panel a metric, as somebody else published them.
+    """Draw published curves of several methods, one panel a metric.
 
     Numbers: `lambdas`; `panels`: metric ("loss", else an accuracy in %) -> method -> values.
     """
@@ -260,7 +260,7 @@ def draw_units(fig: Figure, numbers: Mapping[str, Any]) -> None:
 
 @takes(bars=list_of(fields(name=letters, log10=real(), kind=one_of(*BAR_COLOURS)), most=MOST_NAMES))
 def draw_symmetry_counts(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """How many permutations keep a network's function, on a doubly logarithmic scale.
+    """Draw the number of permutations that keep a network's function, on two logarithmic axes.
 
     Numbers: `bars`: list of {"name", "log10", "kind"} with kind "paper", "exact" or "other".
     """
@@ -323,7 +323,7 @@ def draw_objective(fig: Figure, numbers: Mapping[str, Any]) -> None:
     answers=by_name(list_of(tuple_of(letters, flag), "images"), COLOURS),
 )
 def draw_line_position(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """Where a merged model stands on the line, and what it answers to some test images.
+    """Draw a merged model's place on the line, and its answers to some test images.
 
     Numbers: `curves`: method -> one curve; `lam`; `images`: 2-d images; `answers`: method -> one
     (class name, right or wrong) per image.

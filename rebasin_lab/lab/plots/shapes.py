@@ -325,7 +325,7 @@ def as_drawn(content: str) -> str:
 
 @functools.cache
 def _font_signs() -> frozenset[int]:
-    """What the font of all figures can draw; it comes with matplotlib."""
+    """Return the characters that the font of all figures can draw; it comes with matplotlib."""
     path = font_manager.findfont("DejaVu Sans")
     return frozenset(font_manager.get_font(path).get_charmap())
 

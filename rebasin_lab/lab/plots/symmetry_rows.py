@@ -38,7 +38,7 @@ def symmetry_numbers(
     *inputs: Any,
     before: symmetry.PermutationSpec | None = None,
 ) -> dict[str, Any]:
-    """What `draw_symmetry_group` draws, JSON-ready.
+    """Return the numbers that `draw_symmetry_group` draws, JSON-ready.
 
     Args:
         spec: the symmetries.
@@ -115,7 +115,7 @@ def _rows(
 
 
 def _num_fixed(spec: symmetry.PermutationSpec, path: str) -> int:
-    """How many of the axes that could hold units, one of a vector and two of a kernel, do not."""
+    """Count the axes that could hold units, one of a vector and two of a kernel, and do not."""
     moved = [
         any(not group.is_fixed for group in symmetry.groups_in(entry))
         for entry in spec.entries[path]
@@ -124,7 +124,7 @@ def _num_fixed(spec: symmetry.PermutationSpec, path: str) -> int:
 
 
 def _is_near(path: str, kernel: str) -> bool:
-    """Whether a vector is of the same layer as a kernel, or of one that stands beside it."""
+    """Return True if a vector is of the same layer as a kernel, or of one beside it."""
     layer, kernel_layer = (p.rpartition("/")[0] for p in (path, kernel))
     return layer == kernel_layer or (
         layer.rpartition("/")[0] == kernel_layer.rpartition("/")[0] != ""

@@ -1,4 +1,4 @@
-"""Controls for notebooks: everything is drawn once plainly, then again as somebody turns a dial.
+"""Controls for notebooks: each figure is drawn once plainly, then again as a dial turns.
 
 `dials` is a figure that follows its dials; `explorer` the panel on two networks, chosen in
 `choosing`, computed in `work`, on another thread, and shown in `view`, which is put together from

@@ -72,7 +72,7 @@ class Dials(ipywidgets.VBox):
             self._ahead.ask(self, (functools.partial(self._picture, each) for each in near))
 
     def _picture(self, values: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
-        """A record and its picture, drawn unless they are kept; of too many the oldest goes."""
+        """Return a record and its picture, cached; of too many the oldest goes."""
         key = prerendering.key_of(values)
         with self._drawing:
             if key not in self._pictures:

@@ -77,7 +77,7 @@ def explore(
 
 
 class NotTrainedError(Exception):
-    """Networks that somebody has to ask for, since they take a while."""
+    """Networks that must be asked for, since they take a while."""
 
 
 class Explorer(ipywidgets.VBox):
@@ -129,17 +129,17 @@ class Explorer(ipywidgets.VBox):
 
     @property
     def result(self) -> Exploration | None:
-        """What is on view; None before the first."""
+        """The exploration on view; None before the first."""
         return self._view.found
 
     @property
     def lam(self) -> float:
-        """Where on the line the merged network stands."""
+        """The place of the merged network on the line."""
         return self._view.lam
 
     @property
     def method(self) -> str:
-        """What B is permuted by, on that line."""
+        """The matcher whose permutation B has on that line."""
         return self._view.method
 
     def as_code(self) -> str:
@@ -166,7 +166,7 @@ class Explorer(ipywidgets.VBox):
         return self._work.wait(seconds) and self._view.wait(seconds)
 
     def stop(self) -> None:
-        """Stop a training after its present epoch; it is kept, and goes on when asked for again."""
+        """Stop a training after its present epoch; it is stored, and resumes when asked again."""
         self._queued = None
         self._work.stop()
 
@@ -178,7 +178,7 @@ class Explorer(ipywidgets.VBox):
             self._begin(choices, may_train=False)
 
     def _begin(self, choices: Choices, *, may_train: bool) -> None:
-        """Explore these, after whatever is at work has stopped."""
+        """Explore these networks, after the running job has stopped."""
         with self._lock:
             self.choices = choices
             self._message.value = ""

@@ -20,7 +20,7 @@ LONGEST_ERROR = 240  # letters
 
 
 def error(text: str) -> str:
-    """What went wrong, which a screen reader says at once; of a long text the rest is folded."""
+    """Return an error as HTML that a screen reader reads at once; a long text is folded."""
     short = textwrap.shorten(text, LONGEST_ERROR, placeholder=" ...")
     said = f'<p role="alert" style="margin:0;line-height:1.4"><b>{texts.as_html(short)}</b></p>'
     if len(text) <= LONGEST_ERROR:
@@ -111,7 +111,7 @@ def with_cursor(png: bytes, alt: str, *, name: str, top: float, height: float, w
 
 
 def cursor(name: str, place: float) -> str:
-    """Where the line of that name stands, as a fraction of the picture's width."""
+    """Return CSS that puts the line of that name at a fraction of the picture's width."""
     return f"<style>.{name} {{ left: {100 * place:.3f}%; }}</style>"
 
 

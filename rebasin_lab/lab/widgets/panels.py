@@ -1,4 +1,4 @@
-"""What the explorer shows of an exploration, as figure records and HTML; nothing here is live."""
+"""Panels of the explorer as figure records and HTML; nothing here is live."""
 
 import dataclasses
 import io
@@ -16,7 +16,7 @@ from rebasin_lab.lab.widgets.dials import picture
 
 
 def label_of(method: str) -> str:
-    """What a method is called on figures."""
+    """Return the name of a method on figures."""
     return LOOKS[method].label
 
 
@@ -123,7 +123,7 @@ def landscape(found: Exploration, method: str, numbers: dict[str, Any]) -> dict[
 
 
 def walk(found: Exploration, method: str, lam: float) -> str:
-    """The network at lambda: what it is worth, and what it says."""
+    """Return the panel of the network at lambda: its metrics and its answers."""
     step, data = found.walk(method, lam), found.pair.data
     names = data.class_names
     chosen = found.strip
@@ -149,7 +149,7 @@ def first_layer(found: Exploration, method: str, lam: float) -> str:
 
 
 def page(found: Exploration, lam: float) -> str:
-    """All of it without controls."""
+    """Return all panels without controls."""
     method = found.methods[-1]
     records = [lines(found, metric="loss", splits=("train", "test"))]
     if method != "naive":

@@ -1,4 +1,4 @@
-"""What somebody is about to ask for: the stops of dials next to where they stand, in quiet moments.
+"""Pre-render the stops of dials next to their present ones while the kernel is idle.
 
 A picture takes matplotlib a few tenths of a second, too long for a dial that is to feel direct. So
 pictures are drawn before they are asked for, but only while the kernel has nothing else to do: a
@@ -104,7 +104,7 @@ class Ahead:
 
 
 def of_this_kernel() -> Ahead | None:
-    """What draws ahead in the kernel this runs in; None without a kernel, or without a reader."""
+    """Return the pre-renderer of this kernel; None without a kernel, or without a reader."""
     shell = get_ipython()
     no_reader = getattr(shell, "kernel", None) is None or background_errors.is_listening()
     return None if no_reader else _of(shell)
@@ -114,14 +114,14 @@ _of = functools.cache(Ahead)  # one a process: nobody takes the callbacks away a
 
 
 def key_of(values: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What tells the stops of dials apart: a slider's 0.15 is 0.15000000000000002, too."""
+    """Return a key of the stops of dials: a slider's 0.15 is 0.15000000000000002, too."""
     return tuple(
         round(value, _DIGITS) if isinstance(value, float) else value for value in values.values()
     )
 
 
 def stops(control: ipywidgets.ValueWidget) -> list[Any]:
-    """All values a control can take, in order; only its present one if there is no end to them."""
+    """Return all values of a control, in order; only the present one if they are endless."""
     if isinstance(control, ipywidgets.IntSlider):
         return list(range(control.min, control.max + 1, control.step))
     if isinstance(control, ipywidgets.FloatSlider):

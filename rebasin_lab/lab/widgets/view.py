@@ -1,4 +1,4 @@
-"""What the explorer shows of an exploration: lines, the network on them, order, search, landscape.
+"""The explorer's view: lines, the network on them, unit order, search, landscape.
 
 Everything is drawn from the exploration on view: a move along the line swaps a style rule and some
 HTML, never a whole figure.
@@ -55,12 +55,12 @@ class View(ipywidgets.HBox):
 
     @property
     def lam(self) -> float:
-        """Where on the line the merged network stands."""
+        """The place of the merged network on the line."""
         return self._lam.value
 
     @property
     def method(self) -> str:
-        """What B is permuted by, on that line."""
+        """The matcher whose permutation B has on that line."""
         return self._method.value
 
     def show(self, found: Exploration) -> None:

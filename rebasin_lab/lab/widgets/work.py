@@ -40,7 +40,7 @@ class Work:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a job is at work, or waits for its turn."""
+        """True while a job runs or waits for its turn."""
         return self._is_busy
 
     def start(self, job: Callable[[OnStep], Any]) -> None:
@@ -63,7 +63,7 @@ class Work:
         self._stop.set()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until no job is left, and the end of each was told; whether that is so."""
+        """Wait until no job is left and the end of each was reported; return True if so."""
         with self._changed:
             return self._changed.wait_for(lambda: self._num_threads == 0, seconds)
 

@@ -1,4 +1,4 @@
-"""What the paper claims, as things that can fail, and the scoreboard of what was measured.
+"""The paper's claims, as statements that can fail, and the scoreboard of what was measured.
 
 Every claim says before any run what is measured and which bound must hold, per profile: a bound is
 never adjusted to a result. Where a claim is tested on several pairs of networks, *every* pair must
@@ -84,7 +84,7 @@ def measure(claim_id: str, profile: str, measured: Any, *, changed: bool = False
 def scoreboard(
     profile: str, measured: Mapping[str, Iterable[Any]], *, changed: Collection[str] = ()
 ) -> list[ClaimResult]:
-    """All claims, in order, with what was measured for them.
+    """Return all claims, in order, with what was measured for them.
 
     Args:
         profile: of the run.

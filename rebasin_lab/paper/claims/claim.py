@@ -11,13 +11,13 @@ PROFILES = tuple(experiments.PROFILES)
 
 @dataclasses.dataclass(frozen=True)
 class Bound:
-    """What a measured number must satisfy."""
+    """A condition on a measured number."""
 
     relation: Literal["below", "at most", "at least", "equal to"]
     value: float
 
     def holds(self, measured: float) -> bool:
-        """Whether one number satisfies the bound; a NaN never does."""
+        """Return True if one number satisfies the bound; a NaN never does."""
         return {
             "below": measured < self.value,
             "at most": measured <= self.value,

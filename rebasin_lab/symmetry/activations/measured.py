@@ -158,7 +158,7 @@ def _readings(
     permutation: Permutation,
     tolerance: float,
 ) -> list[Reading]:
-    """All that could be said of the axes of a value, less what a look at each of them rules out."""
+    """Return all possible readings of the axes of a value, less those that each axis rules out."""
     choices = []
     for axis, size in enumerate(before.shape):
         others = tuple(i for i in range(before.ndim) if i != axis)
@@ -196,7 +196,7 @@ def _is_moved(
     permutation: Permutation,
     tolerance: float,
 ) -> bool:
-    """True if a value has moved as a reading says."""
+    """Return True if a value has moved as a reading says."""
     own = {name: permutation[name] for name in reading.permutations}
     moved = apply_permutation(reading, own, {"": before})[""]
     scale = np.abs(before[np.isfinite(before)]).max(initial=0)
@@ -204,7 +204,7 @@ def _is_moved(
 
 
 def _plainest(readings: Sequence[Reading]) -> list[Reading]:
-    """Those in which the fewest axes move, each kind once: along the others values are equal."""
+    """Return the readings with the fewest moving axes, each once: values equal along the others."""
     by_moves: dict[tuple, Reading] = {}
     for reading in readings:
         entries = reading.entries[""]

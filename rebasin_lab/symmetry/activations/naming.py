@@ -1,4 +1,4 @@
-"""From the atoms of a reading to the names of a spec.
+"""Name the atoms of a reading by the groups of a spec.
 
 Inference gives every axis of every value as atoms; a spec gives the axes of the parameters as
 names. Both describe the parameters, so laying the two side by side there says what each atom is
@@ -26,7 +26,7 @@ class Unproven(ValueError):
 
 
 class _Named(NamedTuple):
-    """What an atom is called, and the leaf and axis that say so."""
+    """The name of an atom, and the leaf and axis that give it."""
 
     entry: axes.Entry
     place: Place
@@ -61,7 +61,7 @@ class Naming:
                 self._learn(axis, whole, (path, number))
 
     def entry(self, axis: Axis) -> axes.Entry:
-        """What an axis of any value of the reading is made of."""
+        """Return the entry of an axis of any value of the reading."""
         return axes.product_of([self._entry_of(factor) for factor in self.atoms.factors(axis)])
 
     def _entry_of(self, factor: Factor) -> axes.Entry:

@@ -1,4 +1,4 @@
-"""Where the operands of a contraction come from: from an input, or from parameters alone.
+"""Origins of the operands of a contraction: an input, or parameters alone.
 
 An operand that no input has a part in is a kernel, however it was transposed, cast or masked on the
 way; it names the contraction. What an input has a part in is an activation. Values are followed by
@@ -18,7 +18,7 @@ Path = tuple[int, ...]  # identities of equations, from the outermost call to on
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Origin:
-    """Where one value comes from; two variables of one value share the object.
+    """The origin of one value; two variables of one value share the object.
 
     Attributes:
         from_input: whether an input of the function has a part in it.

@@ -23,7 +23,7 @@ from rebasin_lab.symmetry.spec import AxisNames, PermutationSpec
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Activations:
-    """Where the units of each group show in a function, and how to compute it. Made by tracing.
+    """The places where each group's units show in a function, and how to compute them; by tracing.
 
     Attributes:
         apply_fn: the function.
@@ -48,7 +48,7 @@ class Activations:
         return tuple(name for name in self.spec.permutations if name not in seen)
 
     def compute(self, params: PyTree, *inputs: Any) -> dict[str, Array]:
-        """All activations; pure, and best called inside a `jax.jit` of the caller.
+        """Return all activations; pure, and best called inside a `jax.jit` of the caller.
 
         The function is evaluated once, from its jaxpr. Another batch size, or any other shape, is
         traced anew when it comes first.
@@ -157,7 +157,7 @@ def measure_activations(
     where: str,
     doubt: Unproven,
 ) -> Activations:
-    """As `trace_activations`, of a spec that is not proven but holds for some networks.
+    """Trace activations for a spec that is not proven but holds for some networks.
 
     Args:
         apply_fn: the function.

@@ -33,7 +33,7 @@ class Tap(NamedTuple):
 def tapped(
     closed: core.ClosedJaxpr, arguments: Sequence[Any], taps: Mapping[Hashable, Tap]
 ) -> dict[Hashable, Any]:
-    """What the taps saw while the function was evaluated; pure, to be jitted by the caller."""
+    """Return the tapped values of one evaluation; pure, to be jitted by the caller."""
     replay = _Replay(taps)
     _, seen = replay.run(closed.jaxpr, closed.consts, arguments, ())
     return seen

@@ -1,4 +1,4 @@
-"""Where in a function the units of a spec show: operands and results of contractions.
+"""Sites where the units of a spec show in a function: operands and results of contractions.
 
 The function is traced on shapes and read once more by the interpreter of the inference, which notes
 for every contraction what its operands and its result are made of. `naming` puts that into the
@@ -72,7 +72,7 @@ class Shown(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
-    """How the activations of a function are computed for inputs of given shapes."""
+    """A plan for computing the activations of a function for inputs of given shapes."""
 
     closed: core.ClosedJaxpr
     sites: tuple[Site, ...]
@@ -173,7 +173,7 @@ CONTRACTED: dict[str, Callable[[Mapping[str, Any]], list[tuple[int, ...]]]] = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Record:
-    """What the reading knew of the operands and results of one equation."""
+    """The reading's knowledge of the operands and results of one equation."""
 
     equation: Any
     operands: list[Value]
@@ -240,7 +240,7 @@ class _Reader:
     def entries_of(
         self, value: Shown
     ) -> Iterator[tuple[tuple[int, int] | None, axes.Entries, axes.Entries]]:
-        """Of a value, or of each entry of one whose entries play different roles.
+        """Return the entries of a value, or of each item of a stack whose items differ in role.
 
         Yields:
             Which entry along which axis, None for all; the entries of its axes, those of the scans
@@ -307,7 +307,7 @@ class _Found:
 
 
 def _parts(value: Value) -> Iterator[tuple[tuple[int, int] | None, tuple[Axis, ...]]]:
-    """A value whole, or a stack entry by entry, each with its axis kept at length one."""
+    """Return a value whole, or a stack entry by entry, each with its axis kept at length one."""
     if isinstance(value, Array):
         yield None, value.axes
     else:
@@ -325,7 +325,7 @@ def moves(entry: axes.Entry) -> bool:
 
 
 def _shows_units(entries: axes.Entries, shape: tuple[int, ...]) -> bool:
-    """Whether units can be compared by this piece: which ones is clear, and they are not too many.
+    """Return True if units can be compared by this piece: they are identified, and not too many.
 
     Every group stands there once, with all it varies along. Groups that do not vary along each
     other are units of all of them together, whose number is limited.

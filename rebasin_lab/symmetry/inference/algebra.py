@@ -63,7 +63,7 @@ def triangular_solve(reading: Interpreter, equation: Any, values: list[Value]) -
 
 
 def linear_solve(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """Whatever its `solve` computes from the constants of that and the right-hand side."""
+    """Read the `solve` of the equation, from its constants and the right-hand side."""
     lengths, solve = equation.params["const_lengths"], equation.params["jaxprs"].solve
     start = lengths.matvec + lengths.vecmat
     right = values[sum(lengths) :]
@@ -71,7 +71,7 @@ def linear_solve(reading: Interpreter, equation: Any, values: list[Value]) -> li
 
 
 def ragged_dot_general(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """As `dot_general`; the axis that falls into groups and the axis of groups need their order."""
+    """Read like `dot_general`; the ragged axis and the axis of groups need their order."""
     numbers = equation.params["ragged_dot_dimension_numbers"]
     if len(equation.invars) != 3 or len(equation.invars[2].aval.shape) != 1:
         return primitives.unknown(reading, equation, values)

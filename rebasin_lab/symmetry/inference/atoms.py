@@ -1,4 +1,4 @@
-"""What an axis is made of: products and sums of atoms, tied together or pinned.
+"""Atoms of axes: products and sums of them, tied together or pinned.
 
 Inference reads every axis as an ordered product of *atoms* (the first varies slowest, as in a
 reshape). An atom is a set of units that move together. What a computation does to an axis becomes
@@ -75,7 +75,7 @@ Axis = tuple[Factor, ...]  # one of length one, or zero, is the empty product
 
 
 class Link(NamedTuple):
-    """That two atoms belong together, and the step that says so.
+    """A tie between two atoms, and the step that made it.
 
     Attributes:
         left: an atom.
@@ -101,7 +101,7 @@ def uniform(size: int) -> Axis:
 
 
 class Atoms:
-    """All atoms of one inference, and how they hang together.
+    """All atoms of one inference and their ties.
 
     Attributes:
         step: what is being read; ties and pins are put down to it.
@@ -117,11 +117,11 @@ class Atoms:
         self.wanted_cuts: set = set()
 
     def fresh(self, size: int) -> Axis:
-        """A new axis of units that may move, as far as anybody knows."""
+        """Return a new axis of units that may move until something pins it."""
         return (Atom(size),) if size > 1 else ()
 
     def pinned(self, size: int, reason: str, part_of: Axis = ()) -> Axis:
-        """A new axis of units that may not move; `part_of` says whose units they are."""
+        """Return a new axis of units that may not move; `part_of` says whose units they are."""
         if size <= 1:
             return ()
         atom = Atom(size, pin=Pin(reason, self.step))
@@ -154,11 +154,11 @@ class Atoms:
         return resolved
 
     def is_fixed(self, axis: Axis) -> bool:
-        """Whether no unit of this axis may move."""
+        """Return True if no unit of this axis may move."""
         return all(isinstance(f, Atom) and f.pin is not None for f in self.factors(axis))
 
     def is_uniform(self, axis: Axis) -> bool:
-        """Whether nothing changes along this axis."""
+        """Return True if nothing changes along this axis."""
         return all(isinstance(factor, Uniform) for factor in self.factors(axis))
 
     def pin(self, axis: Axis, reason: str) -> None:
@@ -221,7 +221,7 @@ class Atoms:
         return list(zip(atom.segments, _places(atom), strict=True))
 
     def leaf_blocks(self, atom: Atom) -> list[tuple[Axis, np.ndarray]]:
-        """As `blocks`, with the blocks of a block in place of it."""
+        """Return blocks, with the blocks of a block in place of it."""
         found: list[tuple[Axis, np.ndarray]] = []
         for segment, at in self.blocks(atom):
             inside = self.factors(segment)
@@ -382,7 +382,7 @@ class Atoms:
     def _divide_product(
         self, factors: list[Factor], parts: np.ndarray, sizes: list[int]
     ) -> list[Axis]:
-        """As `_cut_product`; or for every unit of the slow factor the same units of the others."""
+        """Cut a product, or for every unit of the slow factor cut the others alike."""
         head, rest = factors[0], tuple(factors[1:])
         grid = parts.reshape(head.size, -1)
         if (grid == grid[:1]).all():

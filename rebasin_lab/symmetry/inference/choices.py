@@ -59,7 +59,7 @@ def choice(reading: Interpreter, equation: Any, values: list[Value]) -> list[Val
 
 
 def _is_choice(equation: Any, values: list[Value], axes: Any, axis: int) -> bool:
-    """Whether positions along one axis are all that comes out beside the values."""
+    """Return True if positions along one axis are all that comes out beside the values."""
     if isinstance(axes, tuple) and len(axes) != 1:
         return False
     if equation.primitive.name != "sort":
@@ -134,7 +134,7 @@ def below_zero(reading: Interpreter, equation: Any, values: list[Value]) -> list
 
 
 def shifted(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value] | None:
-    """What indexing takes for a position below zero: not used, as there is none."""
+    """Mark the shifted positions that indexing takes below zero: unused, as there are none."""
     return _with_kind(equation, values, "shifted", None)
 
 
@@ -150,7 +150,7 @@ def _with_kind(
 
 
 def selected(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value] | None:
-    """What is taken where a condition that never holds does not."""
+    """Return the other value of a select whose condition never holds."""
     condition = values[0]
     if isinstance(condition, Array) and condition.chosen is not None:
         shapes = shapes_of(equation.invars)
@@ -169,7 +169,7 @@ def coordinates(reading: Interpreter, equation: Any, values: list[Value]) -> lis
 
 
 def _kept_axis(equation: Any, axis: int) -> int | None:
-    """Where an axis of the operand is in the result of a primitive that only changes shapes."""
+    """Return an operand's axis in the result of a primitive that only changes shapes."""
     params, old = equation.params, equation.invars[0].aval.shape
     new = equation.outvars[0].aval.shape
     match equation.primitive.name:
@@ -232,7 +232,7 @@ def remembered(rule: Rule) -> Rule:
 
 
 def _is_rounded(equation: Any) -> bool:
-    """Whether a conversion makes different numbers equal: to whole numbers, or to fewer bits."""
+    """Return True if a conversion makes different numbers equal: to integers, or to fewer bits."""
     return _precision(equation.outvars[0]) < min(_precision(equation.invars[0]), SINGLE)
 
 
@@ -294,7 +294,7 @@ def _marked(results: list[Value], distinct: set[int]) -> list[Value]:
 
 
 def counted(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """Counts along one axis; where chosen positions meet it, the units are told by it."""
+    """Return counts along one axis; where chosen positions meet it, they identify the units."""
     [result] = primitives.iota(reading, equation, values)
     return [dataclasses.replace(result, counts=equation.params["dimension"])]
 

@@ -1,4 +1,4 @@
-"""Which groups may have another order for every unit of another group.
+"""Groups that may have another order for every unit of another group.
 
 Attention has H heads of d dimensions each. The heads may change places, and inside *each* head the
 dimensions may be reordered in its own way: d varies along H. Tying atoms cannot say that, but the
@@ -35,7 +35,7 @@ class Site:
 
 
 def sites(atoms: Atoms, axes: Sequence[tuple[Hashable, Axis]]) -> list[Site]:
-    """All occurrences of groups in one array, inside concatenations too."""
+    """Return all occurrences of groups in one array, inside concatenations too."""
     return [site for index, axis in axes for site in _sites_of_axis(atoms, axis, (index,), ())]
 
 
@@ -98,7 +98,7 @@ def _companions(arrays: list[list[Site]]) -> Iterator[tuple[Atom, set[Atom]]]:
 
 
 def _sites_of_axis(atoms: Atoms, axis: Axis, index: tuple, block: tuple) -> Iterator[Site]:
-    """Factors are told apart by how far they are from the end: aligned arrays agree on it."""
+    """Return the occurrences on one axis; factors count from the end: aligned arrays agree."""
     period = math.prod(factor.size for factor in axis)
     for factor in atoms.factors(axis):
         period //= factor.size

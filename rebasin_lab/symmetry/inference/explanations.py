@@ -36,7 +36,7 @@ class Explainer:
             self.sources.setdefault(id(pin), set()).add(id(atom))
 
     def why_fixed(self, atom: Atom) -> str:
-        """What pinned these units, and through which equations it reached them."""
+        """Return the step that pinned these units, and the equations between."""
         pin = self.atoms.find(atom).pin
         steps = self._way_to_pin(atom, pin)
         sentence = f"Fixed: {pin.reason}{_where(pin.step)}."
@@ -45,7 +45,7 @@ class Explainer:
         return sentence
 
     def why_free(self, atom: Atom, name: str, place: Place) -> str:
-        """Which other parameters move together with these units of one axis."""
+        """Return the other parameters that move together with these units of one axis."""
         sentence = f"Free: permutation {name} of {atom.size} units"
         companions = self._companions(atom, place)
         if not companions:

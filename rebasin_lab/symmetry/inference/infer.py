@@ -1,4 +1,4 @@
-"""From a function to its permutation spec.
+"""Infer a permutation spec from a function.
 
 The structure that hand-written specs repeat is in the computation itself. The function is traced to
 a jaxpr and read once with axes in place of numbers (`interpreter`), which leaves every axis of
@@ -137,7 +137,7 @@ def _num_lost(
 
 
 def _opaque_text(reading: Interpreter, num_lost: int) -> str:
-    """Which primitives hold axes, and how many, for a warning."""
+    """Return the primitives that hold axes, and how many, for a warning."""
     named = step_names(reading.opaque.values())
     more = len(named) - MAX_NAMED
     listed = ", ".join(named[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
@@ -208,7 +208,7 @@ def _records_of(parameters: Mapping[str, Array]) -> list[Record]:
 
 
 def _groups_in(atoms: Atoms, records: Sequence[Record]) -> list[Atom]:
-    """All groups, in the order in which they first occur."""
+    """Return all groups, in the order in which they first occur."""
     arrays = (array for record in records for array in record)
     return list(dict.fromkeys(site.group for a in arrays for site in dependence.sites(atoms, a)))
 
@@ -222,7 +222,7 @@ def _pin_unused(reading: Interpreter, parameters: Mapping[str, Array]) -> None:
 
 
 class _Result:
-    """What one reading found, put into the words of a spec."""
+    """The result of one reading, in the words of a spec."""
 
     def __init__(self, reading: Interpreter, parameters: Mapping[str, Array]):
         self.atoms = reading.atoms

@@ -99,7 +99,7 @@ class Interpreter:
         *,
         is_call: bool = False,
     ) -> list[Value]:
-        """As `run`, for a jaxpr whose constants come apart from it."""
+        """Run a jaxpr whose constants come apart from it."""
         values: dict[Any, Value] = {}
         values.update(zip(jaxpr.constvars, constants, strict=True))
         values.update(zip(jaxpr.invars, arguments, strict=True))
@@ -146,7 +146,7 @@ class Interpreter:
         )
 
     def is_settled(self, value: Value) -> bool:
-        """Whether no unit of a value may move, or none would be seen to."""
+        """Return True if no unit of a value may move, or no move would show."""
         factors = (f for axis in self.flat(value).axes for f in self.atoms.factors(axis))
         return all(self.atoms.is_fixed((f,)) or self.atoms.is_uniform((f,)) for f in factors)
 
@@ -200,12 +200,12 @@ class Interpreter:
         return self._indexed_stacks(stacked, operands, labels, out_labels, out_shapes, pins)
 
     def together(self, values: Sequence[Value], shape: Sequence[int]) -> Value:
-        """What may be any of several values, such as the branches of a condition."""
+        """Return the value that may be any of several, such as the branches of a condition."""
         labels = tuple(range(len(shape)))
         return self.indexed(values, [labels] * len(values), [labels], [shape])[0]
 
     def flat(self, value: Value) -> Array:
-        """The value as a plain array: the entries of a stack lose what told them apart."""
+        """Return the value as a plain array: the items of a stack lose their roles."""
         if isinstance(value, Array):
             return value
         shape = [size_of(axis) for axis in value.items[0].axes]
@@ -352,7 +352,7 @@ def _counted_axis(array: np.ndarray) -> int | None:
 
 
 def _same(array: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two arrays hold the same values: -0 is not 0, but NaN is NaN."""
+    """Return True if two arrays hold the same values: -0 is not 0, but NaN is NaN."""
     if np.iscomplexobj(array):
         return _same(array.real, other.real) and _same(array.imag, other.imag)
     same = (array == other) | ((array != array) & (other != other))

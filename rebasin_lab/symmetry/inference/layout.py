@@ -181,14 +181,14 @@ def _regroup(
 
 
 def _is_stack(reading: Interpreter, factor: Factor, num_blocks: int, key: Hashable) -> bool:
-    """Whether the blocks of a factor are told apart: it is a sum, or a slice asked for it."""
+    """Return True if the blocks of a factor have roles: it is a sum, or a slice asked for it."""
     if not isinstance(factor, Atom) or factor.pin is not None or num_blocks > MAX_STACK:
         return False
     return factor.segments is not None or key in reading.cuts
 
 
 def _in_turns(reading: Interpreter, factor: Factor, turns: int, rest: tuple[int, ...]) -> bool:
-    """Whether blocks alternate in a factor, as many of them as the next axis is to have."""
+    """Return True if as many blocks alternate in a factor as the next axis is to have."""
     if not isinstance(factor, Atom) or factor.pin is not None or factor.places is None:
         return False
     num_blocks = factor.size // turns
@@ -207,7 +207,7 @@ def _stacked(
     position: int,
     within: int,
 ) -> Value | None:
-    """The blocks of an atom told apart; the new axis comes so many axes after those before it."""
+    """Return an atom's blocks as a stack; the new axis comes after those many before it."""
     items = []
     for block in blocks:
         item = _regroup(reading, [*block, *units], rest, key, position)

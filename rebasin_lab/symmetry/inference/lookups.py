@@ -117,7 +117,7 @@ def scatter(reading: Interpreter, equation: Any, values: list[Value]) -> list[Va
 def _known_positions(
     equation: Any, values: list[Value], sizes: Sequence[int], dropped: Sequence[SupportsIndex]
 ) -> tuple[int, np.ndarray] | None:
-    """The one axis looked up in, all others being whole, and where, if the function says so.
+    """Return the one indexed axis, the others whole, and the positions, if they are constant.
 
     Positions outside the axis are left alone: what is found there depends on a mode.
     """
@@ -141,7 +141,7 @@ def _known_positions(
 
 
 def _gathered(reading: Interpreter, equation: Any, taken: Value, axis: int) -> Value:
-    """What was taken at known positions in the shape of the result: its axis where indices go."""
+    """Return the entries at known positions in the result's shape: its axis where indices go."""
     [shape] = shapes_of(equation.outvars)
     offsets = equation.params["dimension_numbers"].offset_dims
     if len(offsets) == len(reading.shape(taken)):
@@ -255,7 +255,7 @@ def _joined(reading: Interpreter, table: Value, followed: dict[int, Chosen]) -> 
 
 
 def _without_choice(value: Value, followed: dict[int, Chosen]) -> Value:
-    """What was looked up differs between units, but has no axis of them: all share its others."""
+    """Return a looked-up value without the marks of the choices that were followed."""
     if not followed or isinstance(value, Stack):
         return value
     kept = {chosen.index for chosen in followed.values()}
@@ -276,7 +276,7 @@ def dynamic_slice(reading: Interpreter, equation: Any, values: list[Value]) -> l
 
 
 def dynamic_update_slice(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """As `dynamic_slice`: whole axes meet, the others are positions."""
+    """Read like `dynamic_slice`: whole axes meet, the others are positions."""
     [shape] = shapes_of(equation.outvars)
     part = equation.invars[1].aval.shape
     starts = _known_starts(shape, part, values[2:])
@@ -292,7 +292,7 @@ def dynamic_update_slice(reading: Interpreter, equation: Any, values: list[Value
 def _known_starts(
     whole: Sequence[int], part: Sequence[int], values: Sequence[Value]
 ) -> list[int] | None:
-    """Where a block starts along each axis, if the function says so: it never sticks out."""
+    """Return the start of a block along each axis, if it is constant: it never sticks out."""
     starts = []
     for size, taken, value in zip(whole, part, values, strict=True):
         known = value.known if isinstance(value, Array) else None

@@ -137,7 +137,7 @@ def _carried(
     body: Callable[[list[Value]], list[Value]],
     carry: Sequence[Value],
 ) -> list[Value]:
-    """What a loop hands on, once reading its body again would teach nothing new."""
+    """Return the carry of a loop, once reading its body again changes nothing."""
     shapes = [reading.shape(value) for value in carry]
     # What is known of the numbers at the start need not be so in the second iteration.
     current = [Array(array.axes, array.varies) for array in map(reading.flat, carry)]
@@ -167,7 +167,7 @@ def _carry_over(reading: Interpreter, pair: tuple[Array, Value], shape: tuple[in
 
 
 def _equalities(reading: Interpreter, array: Array) -> list[int]:
-    """How much of each axis is uniform, inside concatenations too.
+    """Return how much of each axis is uniform, inside concatenations too.
 
     That is all that a rule ever takes for granted about an operand, and tying only makes it less:
     what was uniform on the way into a loop need not be in its second iteration.

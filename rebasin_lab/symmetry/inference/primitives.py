@@ -1,4 +1,4 @@
-"""What each primitive of JAX does to the order of units.
+"""Rules for the effect of each JAX primitive on the order of units.
 
 `RULES` maps a primitive's name to its rule. Most rules only say which axes of operands and results
 share an index; what is left says which axes are cut, laid end to end, or need their order. An
@@ -275,14 +275,14 @@ def unknown(reading: Interpreter, equation: Any, values: list[Value]) -> list[Va
 def _ended(
     reading: Interpreter, value: Value, ended: Sequence[SupportsIndex], shape: tuple[int, ...]
 ) -> list[Value]:
-    """The value without some of its axes, whose units nobody sees again."""
+    """Return the value without some of its axes, whose units end here."""
     labels = tuple(range(len(reading.shape(value))))
     kept = tuple(axis for axis in labels if axis not in ended)
     return reading.indexed([value], [labels], [kept], [shape])
 
 
 def _block(reading: Interpreter, equation: Any, value: Value, start: int, end: int) -> Value:
-    """From `start` to before `end` along the axis that the equation names, the others whole."""
+    """Return the block from `start` to before `end` along the named axis, the others whole."""
     windows = [(0, size, 1) for size in equation.invars[0].aval.shape]
     windows[equation.params["axis"]] = (start, end, 1)
     return layout.sliced(reading, value, windows)

@@ -1,4 +1,4 @@
-"""What is known of the value of a variable: an axis for every dimension, in place of numbers."""
+"""Abstract values: an axis for every dimension, in place of numbers."""
 
 import dataclasses
 from collections.abc import Callable, Hashable, Sequence
@@ -12,7 +12,7 @@ MAX_STACK = 32  # more blocks than this are not followed one by one, only as one
 
 
 class Chosen(NamedTuple):
-    """That the numbers in an array are positions along an axis, found by the values there.
+    """A mark on an array whose numbers are positions along an axis, found by the values there.
 
     Such an array is the same as its one-hot encoding, which has the axis: looking up and comparing
     with all positions carry the units along. Whatever else the numbers are used for needs an order.
@@ -36,7 +36,7 @@ class Chosen(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Array:
-    """What is known of an array.
+    """An abstract array: its axes and their atoms.
 
     Attributes:
         axes: one per dimension.
@@ -60,7 +60,7 @@ class Array:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Stack:
-    """An array whose entries along `axis` are told apart: `items` have all its other axes."""
+    """An array whose items along `axis` differ in role: `items` have all its other axes."""
 
     axis: int
     items: tuple[Array, ...]

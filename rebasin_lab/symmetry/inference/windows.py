@@ -93,7 +93,7 @@ def selected(reading: Interpreter, equation: Any, values: list[Value]) -> list[V
 
 
 def _is_still(size: int, stride: int, dilation: int, padding: Sequence[int]) -> bool:
-    """Whether a window sees one position and goes through all: nothing slides."""
+    """Return True if a window covers one position and visits all: nothing slides."""
     return size == stride == dilation == 1 and not any(padding)
 
 
