@@ -6,6 +6,7 @@ in its `Range`, a text is no list, and True is no number. Trees and arrays of a 
 it, which knows what they are for.
 """
 
+import collections
 import collections.abc
 import dataclasses
 import difflib
@@ -169,6 +170,37 @@ def options(given: Iterable[str], known: Iterable[str], what: str) -> None:
             raise ValueError(
                 f"Expected {what}, {list(known)}; got {shortened(name)}{near_matches(name, known)}."
             )
+
+
+class Registry(collections.UserDict):
+    """Records of one class by name, to which a caller may add more.
+
+    Args:
+        kind: the class of the records.
+        records: those of the lab.
+        reserved: names that stand for something else.
+
+    Raises:
+        ValueError: when a name is given to anything but a record, or is reserved.
+    """
+
+    def __init__(self, kind: type, records: Mapping[str, Any], *, reserved: Collection[str] = ()):
+        self._kind, self._reserved = kind, reserved
+        super().__init__(records)
+
+    def __setitem__(self, name: str, record: Any) -> None:
+        kind = self._kind.__name__
+        argument("a name", name, str, f"the table of {kind} records")
+        if name in self._reserved:
+            raise ValueError(
+                f"Expected another name for {_described(self._kind)}; '{name}' stands for none."
+            )
+        if not isinstance(record, self._kind):
+            raise ValueError(
+                f"Expected {_described(self._kind)} under the name {shortened(name)}; got "
+                f"{shortened(record)}. Write {kind}(...) around it."
+            )
+        super().__setitem__(name, record)
 
 
 def near_matches(name: str, known: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""`Model`, an architecture with its sizes fixed, and the table of architectures.
+"""`Model`, an architecture with its sizes fixed.
 
 A `Model` hides NNX's split and merge. What it hands out is plain: nested dicts of arrays, where a
 list's entries have integer keys. Everything a network remembers is among them, the running
@@ -8,9 +8,7 @@ the other mode of BatchNorm, and as pure: it hands back the parameters with the 
 
 import dataclasses
 import functools
-import inspect
 import itertools
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -20,21 +18,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key, PyTree
 
 from rebasin_lab import checks, datasets, pytrees
-from rebasin_lab.models import mlp, resnet, vgg, vit
-
-# Each is made from an image shape, a number of classes and, by keyword, its own sizes. A size is
-# an `int`, at least 1; one annotated otherwise is any positive number.
-ARCHITECTURES: dict[str, type[nnx.Module]] = {
-    "mlp": mlp.MLP,
-    "vgg16": vgg.VGG16,
-    "resnet8": resnet.ResNet8,
-    "resnet8_bn": resnet.ResNet8BatchNorm,
-    "resnet20": resnet.ResNet20,
-    "resnet20_bn": resnet.ResNet20BatchNorm,
-    "resnet32": resnet.ResNet32,
-    "resnet50": resnet.ResNet50,
-    "vit": vit.ViT,
-}
+from rebasin_lab.models import architectures
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -153,7 +137,7 @@ class Model:
         return nnx.split(nnx.eval_shape(lambda: self._build(jax.random.key(0))))
 
     def _build(self, key: Key[Array, ""]) -> nnx.Module:
-        constructor = ARCHITECTURES[self.architecture]
+        constructor = architectures.ARCHITECTURES[self.architecture].constructor
         return constructor(self.image_shape, self.num_classes, rngs=_Keys(key), **self.options)
 
 
@@ -179,38 +163,22 @@ def build_model(architecture: str, *, dataset: datasets.Dataset, **options: Any)
     Args:
         architecture: a name in `ARCHITECTURES`.
         dataset: gives the image shape and the number of classes.
-        **options: sizes of the architecture. "mlp": `width`, `num_hidden_layers`; "vgg16" and the
-            ResNets: `width_multiplier`, 1 for the published widths; "vit": `width`, `num_heads`,
-            `num_blocks`, `patch_size`.
+        **options: sizes of the architecture, those in `ARCHITECTURES[architecture].sizes`. "mlp":
+            `width`, `num_hidden_layers`; "vgg16" and the ResNets: `width_multiplier`, 1 for the
+            published widths; "vit": `width`, `num_heads`, `num_blocks`, `patch_size`.
 
     Raises:
         ValueError: for an unknown architecture or size, a size that is not positive (or not whole,
             where it must be), sizes that do not go together, or images they do not suit.
     """
-    check_options(architecture, options)
+    architectures.check_options(architecture, options)
     return _model(
-        ARCHITECTURES[architecture],
+        architectures.ARCHITECTURES[architecture].constructor,
         architecture,
         dataset.image_shape,
         dataset.num_classes,
         tuple(sorted(options.items())),
     )
-
-
-def check_options(architecture: str, options: Mapping[str, Any]) -> None:
-    """Check the sizes of an architecture.
-
-    Raises:
-        ValueError: for an unknown architecture or size, or one that is no positive number.
-    """
-    checks.choice("an architecture", architecture, ARCHITECTURES, "build_model")
-    parameters = inspect.signature(ARCHITECTURES[architecture].__init__).parameters
-    # `rngs` has no default, so what has one is a size.
-    sizes = {n: p for n, p in parameters.items() if p.default is not inspect.Parameter.empty}
-    checks.options(options, sizes, f"a size of {architecture}")
-    for name, value in options.items():
-        kind = checks.Count if sizes[name].annotation is int else checks.Positive
-        checks.argument(f"{name} of {architecture}", value, kind, "build_model")
 
 
 @functools.lru_cache(maxsize=256)  # one object per architecture, so that compiled code is shared

@@ -193,7 +193,7 @@ def described(value: Any) -> Iterator[str]:
             yield f"spec {value.to_json()}"
         case models.Model() if kind is models.Model:
             yield "model"
-            yield name_of(models.ARCHITECTURES[value.architecture])
+            yield name_of(models.ARCHITECTURES[value.architecture].constructor)
             yield from described(dataclasses.asdict(value))
         case types.MethodType(__self__=models.Model() as model):
             if value.__func__ is not getattr(models.Model, value.__name__, None):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import rebasin_lab as rl
-from rebasin_lab import datasets, pytrees
+from rebasin_lab import datasets, models, pytrees
 from rebasin_lab.lab import exploration
 from rebasin_lab.lab.exploration import Choices, Pair
 from rebasin_lab.paper import experiments
@@ -195,15 +195,15 @@ def test_whole_number_of_a_control_is_the_size_of_a_stored_network():
         Choices(width=16.5).experiment(0).build_model(datasets.load_dataset("digits8x8"))
 
 
-@pytest.mark.parametrize("architecture", exploration.RECIPES)
+@pytest.mark.parametrize("architecture", models.ARCHITECTURES)
 @pytest.mark.parametrize("dataset", ["mnist5k", "mnist", "cifar10", "digits8x8"])
 def test_every_choice_can_be_built(architecture, dataset, tiny_data):
     one = Choices(dataset=dataset, architecture=architecture).experiment(seed=1)
     assert one.seed == 1
     sizes = dict(one.options)
-    recipe = exploration.RECIPES[architecture]
-    assert recipe.width in sizes
-    assert not recipe.depth or recipe.depth in sizes
+    record = models.ARCHITECTURES[architecture]
+    assert record.width in sizes
+    assert not record.depth or record.depth in sizes
     model = one.build_model(tiny_data)
     assert model.shapes
 
@@ -301,8 +301,9 @@ def test_files_of_different_networks_are_refused(files, tmp_path):
 
 
 def test_file_of_a_view_is_looked_at_with_that_view(tmp_path, monkeypatch):
-    monkeypatch.setattr(exploration.pair, "RECIPES", {"mlp": FEW})
-    wanted = dataclasses.replace(Choices(**SMALL).experiment(0), view=FEW.view)
+    few = dataclasses.replace(models.ARCHITECTURES["mlp"], view=datasets.View(num_train=300))
+    monkeypatch.setitem(models.ARCHITECTURES, "mlp", few)
+    wanted = dataclasses.replace(Choices(**SMALL).experiment(0), view=few.view)
     paths = []
     for seed in range(2):
         rl.trained(wanted.seeded(seed))
@@ -310,9 +311,6 @@ def test_file_of_a_view_is_looked_at_with_that_view(tmp_path, monkeypatch):
     found = exploration.load_pair(Choices(files=tuple(paths)))
     assert len(found.data.train_labels) == 300
     assert "View(num_train=300)" in found.code
-
-
-FEW = dataclasses.replace(exploration.RECIPES["mlp"], view=datasets.View(num_train=300))
 
 
 # The code to copy

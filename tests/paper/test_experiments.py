@@ -118,7 +118,8 @@ def test_an_architecture_that_is_not_the_labs_is_refused(store, tiny_data, monke
 
     MLP.__module__, MLP.__qualname__ = models.MLP.__module__, models.MLP.__qualname__
     before = EXPERIMENT.build_model(tiny_data)
-    monkeypatch.setitem(models.ARCHITECTURES, "mlp", MLP)
+    own = models.Architecture(MLP, width="width")
+    monkeypatch.setitem(models.ARCHITECTURES, "mlp", own)
     with pytest.raises(ValueError, match="put in its place"):
         experiments.trained(EXPERIMENT, data=tiny_data, store=store, style="silent")
     assert EXPERIMENT.build_model(tiny_data) is not before

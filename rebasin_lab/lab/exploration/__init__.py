@@ -5,13 +5,12 @@ networks; `exploration` matches them and answers what a panel asks: merged netwo
 to some images, how alike units and layers are, the plane through both.
 """
 
-from rebasin_lab.lab.exploration.choices import EFFORTS, RECIPES, Choices
+from rebasin_lab.lab.exploration.choices import EFFORTS, Choices
 from rebasin_lab.lab.exploration.exploration import Exploration, Walk, explore_pair
 from rebasin_lab.lab.exploration.pair import OnStep, Pair, load_pair
 
 __all__ = [
     "EFFORTS",
-    "RECIPES",
     "Choices",
     "Exploration",
     "OnStep",

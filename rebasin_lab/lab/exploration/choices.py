@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from rebasin_lab import checks, datasets, matching, training
+from rebasin_lab import checks, datasets, matching, models, training
 from rebasin_lab.paper import experiments
 
 EFFORTS = ("low", "usual", "high")
@@ -25,55 +25,7 @@ _EFFORT_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """How an architecture is trained here.
-
-    Attributes:
-        train: how; where images are many, in batches five times as large.
-        options: its sizes, unless others are chosen.
-        width: which of them is its width.
-        depth: which is its depth; "" if that is fixed.
-        view: the part of a data set that a CPU can train it on.
-    """
-
-    train: training.TrainConfig
-    options: tuple[tuple[str, int | float], ...]
-    width: str
-    depth: str = ""
-    view: datasets.View = datasets.View()
-
-
-# A convolution takes a CPU long: fewer images, of half the size each way.
-_FEWER = datasets.View(num_train=20_000, shrink=2)
-RECIPES = {
-    "mlp": Recipe(
-        training.TrainConfig(batch_size=100, num_epochs=30),
-        (("num_hidden_layers", 3), ("width", 512)),
-        width="width",
-        depth="num_hidden_layers",
-    ),
-    "resnet8": Recipe(
-        training.TrainConfig(learning_rate=3e-3, batch_size=100, num_epochs=5),
-        (("width_multiplier", 1),),
-        width="width_multiplier",
-        view=_FEWER,
-    ),
-    "vgg16": Recipe(
-        training.TrainConfig(learning_rate=3e-4, batch_size=100, num_epochs=5),
-        (("width_multiplier", 1 / 8),),
-        width="width_multiplier",
-        view=_FEWER,
-    ),
-    "vit": Recipe(
-        training.TrainConfig(batch_size=100, num_epochs=10),
-        (("width", 64), ("num_blocks", 2)),
-        width="width",
-        depth="num_blocks",
-        view=dataclasses.replace(_FEWER, shrink=1),
-    ),
-}
-_SMALL_SETS = ("mnist5k", "digits8x8")
+_SMALL_SETS = ("mnist5k", "digits8x8")  # on larger ones, batches are five times as large
 
 
 def _of_notebooks() -> dict[tuple[str, str], experiments.Experiment]:
@@ -91,11 +43,11 @@ _OF_NOTEBOOKS = _of_notebooks()
 
 @dataclasses.dataclass(frozen=True)
 class Choices:
-    """What an exploration is about; 0 or "" means "as the architecture's recipe has it".
+    """What an exploration is about; 0 or "" means "as a CPU trains the architecture in minutes".
 
     Attributes:
         dataset: a name `load_dataset` knows.
-        architecture: one of `RECIPES`.
+        architecture: a name `build_model` knows.
         width: units per layer, or the multiple of the published width.
         depth: hidden layers of an MLP, blocks of a ViT.
         num_epochs: to train for.
@@ -124,7 +76,7 @@ class Choices:
         checks.fields(self)
         for name, value, known in (
             ("dataset", self.dataset, datasets.dataset_names()),
-            ("architecture", self.architecture, RECIPES),
+            ("architecture", self.architecture, models.ARCHITECTURES),
             ("effort", self.effort, EFFORTS),
             *(("matchers", matcher, matching.MATCHERS) for matcher in self.matchers),
         ):
@@ -133,7 +85,7 @@ class Choices:
             raise ValueError(
                 f"Expected matchers to be one or more, each once; got {list(self.matchers)}."
             )
-        if self.depth and not self.recipe.depth:
+        if self.depth and not self.record.depth:
             raise ValueError(f"A {self.architecture} has a fixed depth; got depth={self.depth}.")
         if not self.files and self.seeds[0] == self.seeds[1]:
             raise ValueError(
@@ -144,31 +96,35 @@ class Choices:
             raise ValueError(f"Expected two files, one of A and one of B; got {self.files}.")
 
     @property
-    def recipe(self) -> Recipe:
-        """How its architecture is trained."""
-        return RECIPES[self.architecture]
+    def record(self) -> models.Architecture:
+        """What is known of its architecture."""
+        return models.ARCHITECTURES[self.architecture]
 
     def experiment(self, seed: checks.Seed) -> experiments.Experiment:
         """One of its networks."""
-        base = _OF_NOTEBOOKS.get((self.architecture, self.dataset)) or self._by_recipe()
+        base = _OF_NOTEBOOKS.get((self.architecture, self.dataset)) or self._small_experiment()
         # A control's 16.0 is the 16 of a stored network.
         width = int(self.width) if float(self.width).is_integer() else self.width
-        wanted = {self.recipe.width: width, self.recipe.depth: self.depth}
+        wanted = {self.record.width: width, self.record.depth: self.depth}
         base = base.sized(**{name: size for name, size in wanted.items() if size})
         return base.trained_with(num_epochs=self.num_epochs or base.train.num_epochs).seeded(seed)
 
-    def _by_recipe(self) -> experiments.Experiment:
-        train, view = self.recipe.train, self.recipe.view
-        if self.dataset not in _SMALL_SETS:
-            train = dataclasses.replace(train, batch_size=5 * train.batch_size)
+    def _small_experiment(self) -> experiments.Experiment:
+        """One that a CPU trains in minutes."""
+        record, view = self.record, self.record.view
         if self.dataset == "digits8x8":  # small as it is
             view = dataclasses.replace(view, shrink=1)
+        train = training.TrainConfig(
+            learning_rate=record.learning_rate,
+            batch_size=100 if self.dataset in _SMALL_SETS else 500,
+            num_epochs=record.num_epochs,
+        )
         return experiments.Experiment(
             dataset=self.dataset,
             seed=0,
             train=train,
             architecture=self.architecture,
-            options=self.recipe.options,
+            options=tuple(record.small_sizes.items()),
             view=view,
         )
 

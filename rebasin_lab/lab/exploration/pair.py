@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 
 from rebasin_lab import checks, datasets, models, symmetry, training
 from rebasin_lab.lab.exploration import code
-from rebasin_lab.lab.exploration.choices import RECIPES, Choices
+from rebasin_lab.lab.exploration.choices import Choices
 from rebasin_lab.paper import experiments
 from rebasin_lab.training import checkpoints
 
@@ -142,7 +142,7 @@ def _data_of(config: dict[str, Any]) -> tuple[datasets.View, datasets.Dataset]:
 
     A checkpoint holds the digest of its data, not the recipe of the view.
     """
-    seen = [datasets.View(), *dict.fromkeys(recipe.view for recipe in RECIPES.values())]
+    seen = [datasets.View(), *(one.view for one in models.ARCHITECTURES.values())]
     seen += [family.view for family in experiments.CONVOLUTIONAL["laptop"].values()]
     for view in dict.fromkeys(seen):
         data = datasets.load_view(config["dataset"], view)

@@ -6,7 +6,7 @@ from typing import Any
 
 import ipywidgets
 
-from rebasin_lab import datasets, matching
+from rebasin_lab import datasets, matching, models
 from rebasin_lab.lab import exploration
 from rebasin_lab.lab.exploration import Choices
 from rebasin_lab.lab.widgets import panels
@@ -73,7 +73,7 @@ class ChoiceControls:
                 self._controls[name].value = value
         finally:
             self._is_settling = False
-        self._controls["depth"].disabled = not usual.recipe.depth
+        self._controls["depth"].disabled = not usual.record.depth
 
 
 def _chosen(controls: Mapping[str, ipywidgets.ValueWidget], first: Choices) -> Choices:
@@ -89,13 +89,12 @@ def _chosen(controls: Mapping[str, ipywidgets.ValueWidget], first: Choices) -> C
     files = [said[name].strip() for name in ("file_a", "file_b")]
     if any(files) and not all(files):
         raise ValueError("Expected two checkpoints, or none: name the other file, too.")
-    recipe = exploration.RECIPES[said["architecture"]]
     return dataclasses.replace(
         first,
         dataset=said["dataset"],
         architecture=said["architecture"],
         width=said["width"],
-        depth=said["depth"] if recipe.depth else 0,
+        depth=said["depth"] if models.ARCHITECTURES[said["architecture"]].depth else 0,
         num_epochs=said["num_epochs"],
         seeds=(said["seed_a"], said["seed_b"]),
         files=tuple(files) if all(files) else (),
@@ -105,11 +104,11 @@ def _chosen(controls: Mapping[str, ipywidgets.ValueWidget], first: Choices) -> C
 
 def _sizes(choices: Choices) -> dict[str, int | float]:
     """Width, depth (0 if that is fixed) and epochs of its networks."""
-    wanted, recipe = choices.experiment(seed=0), choices.recipe
+    wanted, record = choices.experiment(seed=0), choices.record
     sizes = dict(wanted.options)
     return {
-        "width": sizes[recipe.width],
-        "depth": sizes.get(recipe.depth, 0),
+        "width": sizes[record.width],
+        "depth": sizes.get(record.depth, 0),
         "num_epochs": wanted.train.num_epochs,
     }
 
@@ -124,7 +123,7 @@ def _controls(choices: Choices, *, is_given: bool) -> dict[str, ipywidgets.Value
             options=datasets.dataset_names(), value=choices.dataset, description="data", **wide
         ),
         "architecture": ipywidgets.Dropdown(
-            options=list(exploration.RECIPES),
+            options=list(models.ARCHITECTURES),
             value=choices.architecture,
             description="architecture",
             **wide,

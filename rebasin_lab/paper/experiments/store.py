@@ -228,7 +228,8 @@ def describe(experiment: Experiment, data: datasets.Dataset) -> dict[str, Any]:
         ValueError: for an architecture that is not the lab's, whose code is not known.
     """
     try:
-        fingerprints.name_of(models.ARCHITECTURES[experiment.architecture])
+        constructor = models.ARCHITECTURES[experiment.architecture].constructor
+        network = fingerprints.name_of(constructor)
     except fingerprints.UnknownContentError as error:
         raise ValueError(
             f"Expected an architecture of the lab's, whose code is known, to keep its network; got "
@@ -240,6 +241,7 @@ def describe(experiment: Experiment, data: datasets.Dataset) -> dict[str, Any]:
         "seed": experiment.seed,
         "train": dataclasses.asdict(experiment.train),
         "architecture": experiment.architecture,
+        "network": network,
         "options": dict(experiment.options),
         "data_digest": data.content_digest(),
         "code": [_CODE, fingerprints.changed_constants(*TRAINING_MODULES)],

@@ -1,0 +1,108 @@
+"""The table of architectures: one record for each holds all that the lab knows of it.
+
+A new one is a file with its network, and a line here: `build_model` builds it, the store keeps its
+networks, and the explorer offers it. One of your own can join while a program runs:
+
+    models.ARCHITECTURES["mine"] = models.Architecture(MyNetwork, width="width")
+"""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flax import nnx
+
+from rebasin_lab import checks, datasets
+from rebasin_lab.models import mlp, resnet, vgg, vit
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """A network in all its sizes, and how a CPU trains it in minutes.
+
+    Attributes:
+        constructor: makes it from an image shape, a number of classes, `rngs` and, by keyword, its
+            sizes, each with a default. A size is an `int`, at least 1; one annotated otherwise is
+            any positive number.
+        width: the size that scales its layers.
+        depth: the size that counts them; "" if their number is fixed.
+        small: for a CPU: sizes that are not the defaults.
+        view: for a CPU: the part of a data set; by default few images, of half the size each way.
+        learning_rate: for a CPU: of Adam.
+        num_epochs: for a CPU: passes over the training images.
+
+    Raises:
+        ValueError: for a name that is none of its sizes.
+    """
+
+    constructor: Callable[..., nnx.Module]
+    width: str = "width_multiplier"
+    depth: str = ""
+    small: Mapping[str, int | float] = dataclasses.field(default_factory=dict)
+    view: datasets.View = datasets.View(num_train=20_000, shrink=2)
+    learning_rate: checks.Positive = 1e-3
+    num_epochs: checks.Count = 5
+
+    def __post_init__(self):
+        checks.fields(self)
+        named = filter(None, (self.width, self.depth, *self.small))
+        checks.options(named, self.sizes, "sizes of an Architecture")
+
+    @functools.cached_property
+    def sizes(self) -> dict[str, inspect.Parameter]:
+        """Its sizes, with their defaults and types."""
+        make = self.constructor
+        # Flax's classes are called by a metaclass, whose signature says nothing.
+        parameters = inspect.signature(make.__init__ if isinstance(make, type) else make).parameters
+        # `rngs` has no default, so what has one is a size.
+        return {name: one for name, one in parameters.items() if one.default is not one.empty}
+
+    @property
+    def small_sizes(self) -> dict[str, int | float]:
+        """The sizes that a CPU trains in minutes: its depth if it has one, its width, and `small`.
+
+        The width and depth are always among them, so that they are read off an experiment.
+        """
+        defaults = {name: self.sizes[name].default for name in (self.depth, self.width) if name}
+        return defaults | dict(self.small)
+
+
+ARCHITECTURES = checks.Registry(
+    Architecture,
+    {
+        "mlp": Architecture(
+            mlp.MLP, width="width", depth="num_hidden_layers", view=datasets.View(), num_epochs=30
+        ),
+        "vgg16": Architecture(vgg.VGG16, small={"width_multiplier": 1 / 8}, learning_rate=3e-4),
+        "resnet8": Architecture(resnet.ResNet8, learning_rate=3e-3),
+        "resnet8_bn": Architecture(resnet.ResNet8BatchNorm, learning_rate=3e-3),
+        "resnet20": Architecture(resnet.ResNet20, learning_rate=3e-3),
+        "resnet20_bn": Architecture(resnet.ResNet20BatchNorm, learning_rate=3e-3),
+        "resnet32": Architecture(resnet.ResNet32, learning_rate=3e-3),
+        "resnet50": Architecture(resnet.ResNet50, small={"width_multiplier": 1 / 8}),
+        "vit": Architecture(
+            vit.ViT,
+            width="width",
+            depth="num_blocks",
+            small={"num_blocks": 2},
+            view=datasets.View(num_train=20_000),  # its patches want the pixels as they are
+            num_epochs=10,
+        ),
+    },
+)
+
+
+def check_options(architecture: str, options: Mapping[str, Any]) -> None:
+    """Check the sizes of an architecture.
+
+    Raises:
+        ValueError: for an unknown architecture or size, or one that is no positive number.
+    """
+    checks.choice("an architecture", architecture, ARCHITECTURES, "build_model")
+    sizes = ARCHITECTURES[architecture].sizes
+    checks.options(options, sizes, f"a size of {architecture}")
+    for name, value in options.items():
+        kind = checks.Count if sizes[name].annotation is int else checks.Positive
+        checks.argument(f"{name} of {architecture}", value, kind, "build_model")
