@@ -6,6 +6,7 @@ entry of `ARCHITECTURES` and inherits every law of `tests/symmetry` and `tests/m
 
 import dataclasses
 import os
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,13 @@ from typing import Any
 os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 # Each process of pytest-xdist would take three quarters of the memory for itself.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+# All processes of a run share what they compile. It goes with the run: entries are trusted when
+# they are read back, and another machine may lack some of this one's instructions.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    COMPILED = tempfile.TemporaryDirectory(prefix="rebasin-compiled-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import hypothesis
 import jax
