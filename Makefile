@@ -9,15 +9,17 @@ comma   := ,
 LAB     := lab$(if $(GPU),$(comma)$(GPU))
 # Processes to test in.
 JOBS    ?= 2
+PYTEST   = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadscope --no-loadscope-reorder
 # `make LOCK= ...` installs the newest versions pyproject.toml allows instead of the pinned ones.
 LOCK    ?= --constraint constraints.txt
 
-.PHONY: help reproduce test gpu-check lab lint strip benchmark screenshots lock clean
+.PHONY: help reproduce test test-slow test-all gpu-check lab lint strip benchmark screenshots lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make reproduce [PROFILE=quick|laptop|paper] [GPU=cuda12|cuda13]   notebooks, scoreboard"
-	@echo "make test                                   lint, then the whole test suite"
+	@echo "make test                                   lint, fast tests, a trial of all notebooks"
+	@echo "make test-slow | test-all                   what make test leaves out | both"
 	@echo "make gpu-check [ARGS='--out FOLDER']        equality, bits, speed, memory on a GPU, by PYTHON"
 	@echo "make lab                                    JupyterLab on the notebooks"
 	@echo "make figures [PROFILE=quick|laptop]         that run's figures into figures/"
@@ -51,7 +53,14 @@ figures: $(VENV)/.lab$(GPU)
 	@$(BIN)/rebasin-lab publish --run "$(PROFILE)"
 
 test: lint
-	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadscope --no-loadscope-reorder $(ARGS)
+	@$(PYTEST) -m "not slow" $(ARGS)
+
+# A cold run of the notebooks, the paper's settings on tiny data, 500 random networks, the browser,
+# processes that are killed.
+test-slow: $(VENV)/.test
+	@$(PYTEST) -m slow $(ARGS)
+
+test-all: test test-slow
 
 # Installs nothing: a machine with a GPU may have a JAX of its own and no package index.
 gpu-check:

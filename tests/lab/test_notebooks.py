@@ -273,11 +273,17 @@ def test_every_claim_names_a_notebook_that_exists():
     assert {claim.notebook for claim in claims.CLAIMS.values()} <= {p.stem for p in NOTEBOOKS}
 
 
-@pytest.mark.slow
-def test_the_papers_own_settings_run_through_on_small_data(tmp_path, monkeypatch):
-    """So that the first run on a GPU does not fail on a typo; what `laptop` trains is a part."""
+@pytest.mark.notebooks
+@pytest.mark.parametrize("profile", ["quick", pytest.param("paper", marks=pytest.mark.slow)])
+def test_the_sequence_runs_through_on_small_data(profile, tmp_path, monkeypatch):
+    """At the paper's settings so that the first run on a GPU does not fail on a typo.
+
+    Hardly any code runs twice, so it is compiled as fast as can be.
+    """
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+    monkeypatch.setenv("XLA_FLAGS", flags.strip())
     monkeypatch.setenv("REBASIN_RUNS", str(tmp_path / "runs"))
-    plan = runner.plan_run(profile="paper", parameters={"trial": True})
+    plan = runner.plan_run(profile=profile, parameters={"trial": True})
     with (tmp_path / "out.txt").open("w") as out:
         status = runner.reproduce(plan, out=out)
     text = (tmp_path / "out.txt").read_text()
