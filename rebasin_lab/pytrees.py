@@ -38,17 +38,40 @@ def flatten(tree: PyTree) -> dict[str, Any]:
         ValueError: if two leaves share a path, as in `{"a/b": x, "a": {"b": y}}`.
     """
     try:
-        leaves = jax.tree_util.tree_leaves_with_path(tree)
+        leaves, structure = jax.tree.flatten(tree)
     except ValueError as error:  # JAX sorts the keys of a dict
         raise ValueError(
             f"Expected keys of each dict that can be sorted, all texts or all numbers: {error}"
         ) from error
-    flat = {name: _as_array(name, leaf) for name, leaf in ((path_string(p), x) for p, x in leaves)}
-    if len(flat) != len(leaves):
-        paths = [path_string(path) for path, _ in leaves]
+    return {
+        path: _as_array(path, leaf)
+        for path, leaf in zip(_paths(tree, structure), leaves, strict=True)
+    }
+
+
+def _paths(tree: PyTree, structure: Any) -> tuple[str, ...]:
+    """The path of every leaf; of a structure met before as they were then."""
+    try:
+        if structure in _PATHS:
+            return _PATHS[structure]
+    except TypeError:  # a node with data that cannot be hashed
+        return _paths_of_leaves(tree)
+    if len(_PATHS) >= _MAX_STRUCTURES:
+        _PATHS.clear()
+    _PATHS[structure] = paths = _paths_of_leaves(tree)
+    return paths
+
+
+_PATHS: dict[Any, tuple[str, ...]] = {}  # writing a path takes longer than all else `flatten` does
+_MAX_STRUCTURES = 64
+
+
+def _paths_of_leaves(tree: PyTree) -> tuple[str, ...]:
+    paths = [path_string(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+    if len(set(paths)) != len(paths):
         twice = sorted({path for path in paths if paths.count(path) > 1})
         raise ValueError(f"Expected one leaf per path; got {twice} more than once.")
-    return flat
+    return tuple(paths)
 
 
 @checks.arguments
@@ -84,12 +107,10 @@ def _with_integers(node: Any) -> Any:
 @checks.arguments
 def map_with_path(fn: Callable[[str, Any], Any], tree: PyTree) -> PyTree:
     """Apply `fn(path, leaf)` to every leaf, as `as_arrays` has it, keeping the structure."""
-
-    def apply(path: tuple, leaf: Any) -> Any:
-        name = path_string(path)
-        return fn(name, _as_array(name, leaf))
-
-    return jax.tree_util.tree_map_with_path(apply, tree)
+    leaves, structure = jax.tree.flatten(tree)
+    paths = _paths(tree, structure)
+    mapped = [fn(p, _as_array(p, leaf)) for p, leaf in zip(paths, leaves, strict=True)]
+    return jax.tree.unflatten(structure, mapped)
 
 
 def as_arrays(tree: PyTree) -> PyTree:
