@@ -4,12 +4,12 @@
 
 Three wings; imports go library <- paper <- lab. The library takes networks and gives permutations
 and merged networks: `pytrees`, `datasets`, `models`, `metrics`, `training`, `symmetry`, `matching`,
-`merging`, `analysis`. `paper` is the reproduction: `fingerprints`, `experiments`, `train_many`,
-`imagenet`, `cache`, `counterexample`, `claims`. `lab` is the tools around notebooks:
-`background_errors`, `plots`, `figures`, `figure_export`, `session`, `exploration`, `widgets`,
-`jupyter`, `execution`, `report`, `runner`, `gpu_check`. Each wing is in reading order. `texts`,
-`strict_json`, `paths`, `checks`, `progress` and `processes` import nothing else; `cli` is the
-command.
+`merging`, `analysis`. `paper` is the reproduction: `fingerprints`, `networks`, `profiles`,
+`families`, `trainings`, `store`, `train_many`, `imagenet`, `cache`, `counterexample`, `claims`.
+`lab` is the tools around notebooks: `background_errors`, `plots`, `figures`, `figure_export`,
+`session`, `exploration`, `widgets`, `jupyter`, `execution`, `report`, `runner`, `gpu_check`. Each
+wing is in reading order. `texts`, `strict_json`, `paths`, `checks`, `progress` and `processes`
+import nothing else; `cli` is the command.
 """
 
 from typing import Any
@@ -42,7 +42,9 @@ from rebasin_lab.merging import MergeResult, average, ensemble, merge_many
 from rebasin_lab.metrics import evaluate
 from rebasin_lab.models import Model, build_model
 from rebasin_lab.paper.cache import remembered
-from rebasin_lab.paper.experiments import Experiment, Profile, get_profile, trained
+from rebasin_lab.paper.networks import Experiment
+from rebasin_lab.paper.profiles import Profile, get_profile
+from rebasin_lab.paper.store import trained
 from rebasin_lab.paper.train_many import train_all
 from rebasin_lab.pytrees import distance, lerp
 from rebasin_lab.symmetry import (

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from rebasin_lab import paths, processes, texts
-from rebasin_lab.paper import experiments
+from rebasin_lab.paper import profiles
 
 
 class _PlainErrors(click.Group):
@@ -53,7 +53,7 @@ def main() -> None:
     "--profile",
     default="quick",
     show_default=True,
-    help=f"Sizes of the run: {', '.join(experiments.PROFILES)}.",
+    help=f"Sizes of the run: {', '.join(profiles.PROFILES)}.",
 )
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter.")
 @click.option("--only", multiple=True, metavar="START", help="Notebooks starting so, as in 04.")

@@ -26,7 +26,15 @@ import rebasin_lab as rl
 from rebasin_lab import cli, datasets, matching, merging, paths, progress, pytrees, symmetry
 from rebasin_lab.analysis import variance_collapse
 from rebasin_lab.lab import exploration, figure_export, figures, gpu_check, runner
-from rebasin_lab.paper import claims, counterexample, experiments, train_many
+from rebasin_lab.paper import (
+    claims,
+    counterexample,
+    families,
+    profiles,
+    store,
+    train_many,
+    trainings,
+)
 from rebasin_lab.training import checkpoints
 
 SECONDS = 20  # of a row; most take a hundredth of one
@@ -1102,46 +1110,46 @@ ROWS = {
             ["num_epochs", "'9'"],
         ),
     ],
-    "experiments": [
+    "networks and profiles": [
         (
             "a family of no profile",
-            lambda: experiments.get_convolutional_family("quik"),
+            lambda: families.get_convolutional_family("quik"),
             ["quik", "quick"],
         ),
         (
             "a family of no kind",
-            lambda: experiments.get_convolutional_family("laptop", "vit"),
+            lambda: families.get_convolutional_family("laptop", "vit"),
             ["vit", "resnet"],
         ),
         (
             "a family's width",
-            lambda: experiments.get_convolutional_family("laptop", width=NAN),
+            lambda: families.get_convolutional_family("laptop", width=NAN),
             ["width", "nan"],
         ),
         (
             "a family's epochs",
-            lambda: experiments.get_convolutional_family("laptop", num_epochs=-1),
+            lambda: families.get_convolutional_family("laptop", num_epochs=-1),
             ["num_epochs", "-1"],
         ),
         (
             "a family's images",
-            lambda: experiments.get_convolutional_family("laptop", num_images="all"),
+            lambda: families.get_convolutional_family("laptop", num_images="all"),
             ["num_images", "all"],
         ),
-        ("a split's profile", lambda: experiments.get_split_data("lap"), ["lap", "laptop"]),
-        ("a split's width", lambda: experiments.get_split_data("quick", width=-8), ["width", "-8"]),
+        ("a split's profile", lambda: families.get_split_data("lap"), ["lap", "laptop"]),
+        ("a split's width", lambda: families.get_split_data("quick", width=-8), ["width", "-8"]),
         (
             "a grid of no notebook",
-            lambda: experiments.grid("04_loss", rl.get_profile("quick")),
+            lambda: trainings.grid("04_loss", rl.get_profile("quick")),
             ["04_loss", "04_loss_landscapes"],
         ),
         (
             "a grid of a name",
-            lambda: experiments.grid("04_loss_landscapes", "quick"),
+            lambda: trainings.grid("04_loss_landscapes", "quick"),
             ["profile", "quick"],
         ),
-        ("a trial of a name", lambda: experiments.trial_profile("quick"), ["profile", "quick"]),
-        ("stored, of a name", lambda: experiments.is_stored("mnist"), ["experiment", "mnist"]),
+        ("a trial of a name", lambda: profiles.trial_profile("quick"), ["profile", "quick"]),
+        ("stored, of a name", lambda: store.is_stored("mnist"), ["experiment", "mnist"]),
     ],
     "rl.trained": [
         ("a name", lambda: rl.trained("mnist"), ["experiment", "mnist"]),

@@ -262,11 +262,11 @@ def test_no_jupyterlab_is_left(tmp_path, number):
 
 SWEEP = """
 import sys, time
-from rebasin_lab.paper import experiments, train_many
+from rebasin_lab.paper import networks, train_many
 from rebasin_lab import training
 if __name__ == "__main__":
     wanted = [
-        experiments.Experiment(
+        networks.Experiment(
             dataset="digits8x8",
             seed=seed,
             train=training.TrainConfig(batch_size=100, num_epochs=100_000),

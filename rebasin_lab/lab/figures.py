@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from rebasin_lab import checks, datasets, paths, strict_json, texts
 from rebasin_lab.lab import plots
 from rebasin_lab.lab.plots import shapes
-from rebasin_lab.paper import experiments
+from rebasin_lab.paper import store
 
 STYLE_FILE = Path(__file__).with_name("lab.mplstyle")
 PNG_DPI = 150
@@ -100,7 +100,7 @@ def save_figure(
         "caption": caption,
         "alt": alt,
         **dataclasses.asdict(provenance),
-        "versions": experiments.package_versions(),
+        "versions": store.package_versions(),
         "numbers": numbers,
     }
     path = directory / f"{name}.json"

@@ -20,7 +20,8 @@ from IPython.display import HTML, display
 
 from rebasin_lab import checks, datasets, models, paths, progress, pytrees, strict_json, texts
 from rebasin_lab.lab import figures
-from rebasin_lab.paper import claims, experiments, train_many
+from rebasin_lab.paper import claims, families, profiles, store, train_many
+from rebasin_lab.paper.networks import Experiment
 
 MOST_CLAIMS_BYTES = 10_000_000
 
@@ -45,7 +46,7 @@ class Run:
     """
 
     notebook: str
-    profile: experiments.Profile
+    profile: profiles.Profile
     data: datasets.Dataset
     model: models.Model
     run_dir: Path
@@ -54,20 +55,18 @@ class Run:
     changed: bool = False
     trial: bool = False
     num_jobs: int = 1
-    networks: dict[int, experiments.Trained] = dataclasses.field(default_factory=dict)
+    networks: dict[int, store.Trained] = dataclasses.field(default_factory=dict)
     results: dict[str, claims.ClaimResult] = dataclasses.field(default_factory=dict)
 
     @checks.arguments
-    def trained(self, seed: checks.Seed) -> experiments.Trained:
+    def trained(self, seed: checks.Seed) -> store.Trained:
         """The profile's network with this seed: restored if stored, else trained."""
         experiment = self.profile.experiment(seed=seed)
-        self.networks[seed] = experiments.trained(
-            experiment, data=self.data, style=self.progress_style
-        )
+        self.networks[seed] = store.trained(experiment, data=self.data, style=self.progress_style)
         return self.networks[seed]
 
     @checks.arguments
-    def trained_all(self, seeds: Sequence[checks.Seed]) -> dict[int, experiments.Trained]:
+    def trained_all(self, seeds: Sequence[checks.Seed]) -> dict[int, store.Trained]:
         """The profile's networks with these seeds, those that are not stored yet trained first."""
         if self.num_jobs == 1:  # here, with the data that is loaded already
             return {seed: self.trained(seed) for seed in seeds}
@@ -77,19 +76,19 @@ class Run:
         return found
 
     @checks.arguments
-    def experiment(self, wanted: experiments.Experiment) -> experiments.Experiment:
+    def experiment(self, wanted: Experiment) -> Experiment:
         """An experiment of the notebook's own, cut down if this is a trial."""
-        return experiments.trial_experiment(wanted) if self.trial else wanted
+        return families.trial_experiment(wanted) if self.trial else wanted
 
     @checks.arguments
     def family(
-        self, wanted: experiments.ConvolutionalFamily | None
-    ) -> experiments.ConvolutionalFamily | None:
+        self, wanted: families.ConvolutionalFamily | None
+    ) -> families.ConvolutionalFamily | None:
         """A family of convolutional networks, likewise; None stays None."""
-        return experiments.trial_family(wanted) if self.trial and wanted else wanted
+        return families.trial_family(wanted) if self.trial and wanted else wanted
 
     @checks.arguments
-    def train_all(self, wanted: Sequence[experiments.Experiment]) -> list[experiments.Trained]:
+    def train_all(self, wanted: Sequence[Experiment]) -> list[store.Trained]:
         """The networks of many experiments, those that are not stored yet trained first."""
         return train_many.train_all(wanted, num_jobs=self.num_jobs, style=self.progress_style)
 
@@ -110,9 +109,9 @@ class Run:
         seeds: Sequence[checks.Seed] = (),
         claim_ids: Sequence[str] = (),
         size: tuple[float, float] = (8.0, 3.4),
-        family: experiments.ConvolutionalFamily | experiments.Experiment | None = None,
+        family: families.ConvolutionalFamily | Experiment | None = None,
         data: datasets.Dataset | None = None,
-        trained: Sequence[experiments.Trained] = (),
+        trained: Sequence[store.Trained] = (),
     ) -> None:
         """Save a figure with its numbers and show it; the caption gains what was run.
 
@@ -237,10 +236,10 @@ def open_run(
     paths.checked_name(notebook, "the name of a notebook")
     flags = {"interactive": interactive, "changed": changed, "trial": trial}
     for name, value in flags.items():
-        experiments.check_value(name, value, bool)
+        profiles.check_value(name, value, bool)
     train_many.check_num_jobs(num_jobs)
-    chosen = experiments.get_profile(profile, **_parsed(settings), **overrides)
-    chosen = experiments.trial_profile(chosen) if trial else chosen
+    chosen = profiles.get_profile(profile, **_parsed(settings), **overrides)
+    chosen = profiles.trial_profile(chosen) if trial else chosen
     data = datasets.load_dataset(chosen.dataset)
     model = chosen.experiment(seed=0).build_model(data)
     folder = paths.runs_dir() / "interactive"
@@ -297,7 +296,7 @@ def environment() -> dict[str, Any]:
     """What this process computes with, JSON-ready: devices, versions, Python, platform."""
     return {
         "devices": [f"{device} ({device.device_kind})" for device in jax.devices()],
-        "versions": experiments.package_versions(),
+        "versions": store.package_versions(),
         "python": platform.python_version(),
         "platform": platform.platform(),
     }
@@ -338,9 +337,7 @@ def _banner(run: Run) -> str:
     profile = run.profile
     num_parameters = pytrees.num_parameters(run.model.shapes)
     images = f"{len(run.data.train_images):,} train, {len(run.data.test_images):,} test images"
-    versions = ", ".join(
-        f"{name} {version}" for name, version in experiments.package_versions().items()
-    )
+    versions = ", ".join(f"{name} {version}" for name, version in store.package_versions().items())
     rows = {
         "profile": f"<b>{texts.as_html(profile.name)}</b>",
         "data": f"{texts.as_html(run.data.title)}: {images}, from {texts.as_html(run.data.source)}",

@@ -24,7 +24,7 @@ import numpy as np
 
 from rebasin_lab import paths, texts
 from rebasin_lab.matching import assignment
-from rebasin_lab.paper import experiments, fingerprints
+from rebasin_lab.paper import fingerprints, store
 from rebasin_lab.training import checkpoints
 
 T = TypeVar("T")
@@ -119,7 +119,7 @@ def records_dir() -> Path:
 @functools.cache
 def _code_digest() -> str:
     """Of the code as it was when it was loaded: later edits change nothing in this process."""
-    with_what = {**experiments.package_versions(), "assignment": assignment.SOLVER}
+    with_what = {**store.package_versions(), "assignment": assignment.SOLVER}
     digest = hashlib.sha256(json.dumps(with_what, sort_keys=True).encode())
     for path in sorted(fingerprints.PACKAGE.rglob("*.py")):
         place = path.relative_to(fingerprints.PACKAGE)

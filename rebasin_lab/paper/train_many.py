@@ -22,8 +22,9 @@ from typing import Any
 import jax
 
 from rebasin_lab import checks, paths, progress
-from rebasin_lab.paper import experiments, fingerprints
-from rebasin_lab.paper.experiments import Experiment, Trained
+from rebasin_lab.paper import fingerprints
+from rebasin_lab.paper.networks import Experiment
+from rebasin_lab.paper.store import Trained, epochs_stored, is_stored, path_of, trained
 
 SECONDS_BETWEEN_LOOKS = 2.0  # at how far the trainings have come
 
@@ -65,7 +66,7 @@ def train_all(
     missing = missing_from(wanted, store=store)
     if missing and (executor is not None or num_jobs > 1):
         _train_elsewhere(missing, num_jobs, executor, store, style)
-    return [experiments.trained(each, store=store, style=style) for each in wanted]
+    return [trained(each, store=store, style=style) for each in wanted]
 
 
 def check_num_jobs(num_jobs: int) -> None:
@@ -84,7 +85,7 @@ def check_num_jobs(num_jobs: int) -> None:
 @checks.arguments
 def missing_from(wanted: Iterable[Experiment], *, store: Path | None = None) -> list[Experiment]:
     """Those experiments, each once, whose networks are not stored yet."""
-    return [each for each in dict.fromkeys(wanted) if not experiments.is_stored(each, store=store)]
+    return [each for each in dict.fromkeys(wanted) if not is_stored(each, store=store)]
 
 
 def _train_elsewhere(
@@ -95,11 +96,11 @@ def _train_elsewhere(
     style: progress.Style,
 ) -> None:
     total = sum(each.train.num_epochs for each in missing)
-    places = [experiments.path_of(each, store=store) for each in missing]
+    places = [path_of(each, store=store) for each in missing]
     description = f"training {len(missing)} networks"
 
     def epochs() -> int:
-        return sum(map(experiments.epochs_stored, places))
+        return sum(map(epochs_stored, places))
 
     with progress.progress_bar(total, description, done=epochs(), style=style) as bar:
 
@@ -195,7 +196,7 @@ def _submit(
 def train_here(experiment: Experiment, store: str) -> float:
     """The job: train one network into the store; returns the seconds it took."""
     start = time.perf_counter()
-    experiments.trained(experiment, store=Path(store), style="silent")
+    trained(experiment, store=Path(store), style="silent")
     return time.perf_counter() - start
 
 

@@ -10,7 +10,7 @@ import pytest
 import rebasin_lab as rl
 from browser.lab_page import AS_THEY_ARE, SIZES, THEMES, TRIAL_FLAGS
 from rebasin_lab.lab import runner
-from rebasin_lab.paper import counterexample, experiments
+from rebasin_lab.paper import counterexample, profiles, store, trainings
 
 # Notebooks without a dial: their lesson is a map to read.
 STILL = ("04_loss_landscapes",)
@@ -20,17 +20,17 @@ TRIALS = [name for name in NOTEBOOKS if SIZES == "trial" and name not in AS_THEY
 
 def profile(notebook):
     quick = rl.get_profile("quick")
-    return experiments.trial_profile(quick) if notebook in TRIALS else quick
+    return profiles.trial_profile(quick) if notebook in TRIALS else quick
 
 
 def networks(notebook):
     """What the notebook has trained, from the store."""
     parameters = {"trial": True} if notebook in TRIALS else {}
-    wanted = experiments.grid(notebook, profile(notebook), parameters)
+    wanted = trainings.grid(notebook, profile(notebook), parameters)
     with pytest.MonkeyPatch.context() as patch:
         if notebook in TRIALS:
             patch.setenv("XLA_FLAGS", TRIAL_FLAGS)
-        assert all(map(experiments.is_stored, wanted))
+        assert all(map(store.is_stored, wanted))
         return [rl.trained(each, style="silent") for each in wanted]
 
 

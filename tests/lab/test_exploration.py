@@ -14,7 +14,7 @@ import rebasin_lab as rl
 from rebasin_lab import datasets, models, pytrees
 from rebasin_lab.lab import exploration
 from rebasin_lab.lab.exploration import Choices, Pair
-from rebasin_lab.paper import experiments
+from rebasin_lab.paper.store import path_of
 from rebasin_lab.training import checkpoints
 
 SMALL = {"dataset": "digits8x8", "width": 16, "depth": 2, "num_epochs": 2}
@@ -186,7 +186,7 @@ def test_defaults_are_the_networks_of_the_notebooks():
     for seed in (0, 1):
         ours = Choices().experiment(seed)
         theirs = rl.get_profile("quick").experiment(seed=seed)
-        assert experiments.path_of(ours, data=data) == experiments.path_of(theirs, data=data)
+        assert path_of(ours, data=data) == path_of(theirs, data=data)
 
 
 def test_whole_number_of_a_control_is_the_size_of_a_stored_network():
@@ -261,7 +261,7 @@ def files(tmp_path):
     copies = []
     for name, seed in zip("ab", choices.seeds, strict=True):
         copy = tmp_path / f"{name}.safetensors"
-        copy.write_bytes(experiments.path_of(choices.experiment(seed)).read_bytes())
+        copy.write_bytes(path_of(choices.experiment(seed)).read_bytes())
         copies.append(str(copy))
     return tuple(copies)
 
@@ -291,7 +291,7 @@ def test_files_of_different_networks_are_refused(files, tmp_path):
     other = Choices(**SMALL | {"width": 8}).experiment(0)
     rl.trained(other)
     with pytest.raises(ValueError, match=r"one architecture and data set; got options .*16.*8"):
-        exploration.load_pair(Choices(files=(files[0], str(experiments.path_of(other)))))
+        exploration.load_pair(Choices(files=(files[0], str(path_of(other)))))
     with pytest.raises(FileNotFoundError, match="no checkpoint"):
         exploration.load_pair(Choices(files=(files[0], str(tmp_path / "c.safetensors"))))
     path = tmp_path / "d.safetensors"
@@ -307,7 +307,7 @@ def test_file_of_a_view_is_looked_at_with_that_view(tmp_path, monkeypatch):
     paths = []
     for seed in range(2):
         rl.trained(wanted.seeded(seed))
-        paths.append(str(experiments.path_of(wanted.seeded(seed))))
+        paths.append(str(path_of(wanted.seeded(seed))))
     found = exploration.load_pair(Choices(files=tuple(paths)))
     assert len(found.data.train_labels) == 300
     assert "View(num_train=300)" in found.code

@@ -16,7 +16,7 @@ from PIL import Image
 
 from rebasin_lab import paths
 from rebasin_lab.lab import figures, plots
-from rebasin_lab.paper import claims, experiments
+from rebasin_lab.paper import claims, store
 
 CURVE = {
     "lambdas": [0.0, 0.5, 1.0],
@@ -592,7 +592,7 @@ def test_file_says_where_the_numbers_come_from(tmp_path):
         "dataset": {"name": "tiny", "title": "Tiny", "digest": "abc"},
         "settings": {"width": 16},
     }
-    assert set(experiments.PACKAGES) == kept["versions"].keys()
+    assert set(store.PACKAGES) == kept["versions"].keys()
     assert kept["versions"]["matplotlib"] == matplotlib.__version__
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from rebasin_lab import paths
 from rebasin_lab.lab import figures, runner
-from rebasin_lab.paper import claims, experiments
+from rebasin_lab.paper import claims, profiles, trainings
+from rebasin_lab.paper.store import PACKAGES, path_of
 
 NOTEBOOKS = runner.notebook_sequence()
 LAB = paths.notebooks_dir() / "lab.ipynb"  # the explorer; not part of the sequence
@@ -107,7 +108,7 @@ class TestQuickRun:
             assert record["profile"] == "quick"
             assert len(record["dataset"]["digest"]) == 64
             assert set(record["claims"]) <= claims.CLAIMS.keys()
-            assert record["versions"].keys() == set(experiments.PACKAGES)
+            assert record["versions"].keys() == set(PACKAGES)
             assert figures.render(record, "svg") == path.with_suffix(".svg").read_bytes()
 
     def test_a_second_run_restores_networks_and_draws_the_same_bytes(self, quick_run):
@@ -193,8 +194,8 @@ def test_a_notebook_and_its_run_agree_on_what_is_changed(path):
         for value in (default, OTHER_VALUES[parameter["inferred_type_name"]]):
             plan = runner.plan_run(only=[path.stem], parameters={name: value})
             given = opened_with(path, **plan.parameters_of(path))
-            fields = {k: v for k, v in given.items() if k in experiments.FIELDS}
-            chosen = experiments.get_profile("quick", **fields)
+            fields = {k: v for k, v in given.items() if k in profiles.FIELDS}
+            chosen = profiles.get_profile("quick", **fields)
             says = given.get("changed", False) or chosen.changed or given["trial"]
             assert bool(says) == bool(plan.changes(path)) == (value != default), (name, value)
 
@@ -260,13 +261,13 @@ def files_of_grid(plan):
     wanted = [
         each
         for notebook in plan.notebooks
-        for each in experiments.grid(notebook.stem, plan.profile, plan.parameters)
+        for each in trainings.grid(notebook.stem, plan.profile, plan.parameters)
     ]
-    return {experiments.path_of(each).name for each in wanted}
+    return {path_of(each).name for each in wanted}
 
 
 def test_every_notebook_says_which_networks_it_is_about():
-    assert list(experiments.GRIDS) == [path.stem for path in NOTEBOOKS]
+    assert list(trainings.GRIDS) == [path.stem for path in NOTEBOOKS]
 
 
 def test_every_claim_names_a_notebook_that_exists():

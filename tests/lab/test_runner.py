@@ -28,7 +28,8 @@ from rebasin_lab import paths
 from rebasin_lab.lab import execution, jupyter, report, runner, session
 from rebasin_lab.lab.execution import kernels, status
 from rebasin_lab.lab.runner import resuming
-from rebasin_lab.paper import claims, experiments
+from rebasin_lab.paper import claims, profiles, store, trainings
+from rebasin_lab.paper.networks import Experiment
 
 ROOT = Path(__file__).parents[2]
 
@@ -396,7 +397,7 @@ def test_processes_that_a_notebook_left_end_with_it(sequence):
 
 
 def test_each_profile_has_a_time_for_a_notebook_and_the_option_says_them(sequence, executed):
-    assert runner.MINUTES.keys() == experiments.PROFILES.keys()
+    assert runner.MINUTES.keys() == profiles.PROFILES.keys()
     assert runner.MINUTES == {"quick": 60, "laptop": 360, "paper": 7 * 24 * 60}
     sequence(n00_a=["pass"])
     assert runner.plan_run().timeout == 60
@@ -612,7 +613,7 @@ def _edit_code(monkeypatch, run, sequence):
 
 
 def _edit_versions(monkeypatch, run, sequence):
-    monkeypatch.setattr(resuming.experiments, "package_versions", lambda: {"jax": "99"})
+    monkeypatch.setattr(resuming.store, "package_versions", lambda: {"jax": "99"})
 
 
 def _edit_environment(monkeypatch, run, sequence):
@@ -1562,7 +1563,7 @@ def test_a_run_that_is_not_whole_is_not_published(sequence, drawing):
 
 def test_a_dry_run_tells_what_is_stored_and_what_is_not_and_trains_nothing(monkeypatch, tiny_data):
     wanted = [
-        experiments.Experiment(
+        Experiment(
             dataset="digits8x8",
             seed=seed,
             train=rl.TrainConfig(batch_size=100, num_epochs=1),
@@ -1572,8 +1573,8 @@ def test_a_dry_run_tells_what_is_stored_and_what_is_not_and_trains_nothing(monke
     ]
     grids = {"00_quickstart": wanted[:2], "01_permutation_symmetries": wanted}
     for name, networks in grids.items():
-        monkeypatch.setitem(experiments.GRIDS, name, lambda *_, networks=networks: networks)
-    experiments.trained(wanted[0], style="silent")
+        monkeypatch.setitem(trainings.GRIDS, name, lambda *_, networks=networks: networks)
+    store.trained(wanted[0], style="silent")
     before = sorted(paths.checkpoints_dir().iterdir())
     text = runner.preview(runner.plan_run(only=["00", "01"]))
     assert sorted(paths.checkpoints_dir().iterdir()) == before
@@ -1585,5 +1586,5 @@ def test_a_dry_run_tells_what_is_stored_and_what_is_not_and_trains_nothing(monke
 
 
 def test_a_dry_run_with_everything_stored_says_so(monkeypatch):
-    monkeypatch.setitem(experiments.GRIDS, "00_quickstart", lambda *_: [])
+    monkeypatch.setitem(trainings.GRIDS, "00_quickstart", lambda *_: [])
     assert "Nothing is left to train." in runner.preview(runner.plan_run(only=["00"]))

@@ -4,7 +4,7 @@ import pytest
 
 from rebasin_lab import paths
 from rebasin_lab.lab import figures, session
-from rebasin_lab.paper import experiments
+from rebasin_lab.paper import store
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_a_network_is_trained_once_and_remembered(run):
     assert opened.trained(3).origin == "trained"
     assert opened.trained(3).origin == "restored"
     assert opened.networks.keys() == {3}
-    assert opened.networks[3].versions == experiments.package_versions()
+    assert opened.networks[3].versions == store.package_versions()
 
 
 def test_several_networks_are_trained_in_as_many_processes_as_allowed(run, monkeypatch):

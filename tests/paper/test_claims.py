@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rebasin_lab import paths
-from rebasin_lab.paper import claims, experiments
+from rebasin_lab.paper import claims, profiles
 
 NAN = math.nan
 FINITE = st.floats(allow_nan=False)
@@ -84,7 +84,7 @@ def test_row_of_a_diverged_run_can_be_shown():
 
 
 def test_bounds_and_notebooks_are_those_that_exist():
-    assert tuple(experiments.PROFILES) == claims.PROFILES
+    assert tuple(profiles.PROFILES) == claims.PROFILES
     for one in claims.CLAIMS.values():
         assert bool(one.bounds) != bool(one.untestable), one.id
         assert set(one.bounds) <= set(claims.PROFILES), one.id

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import rebasin_lab as rl
 from rebasin_lab import datasets, matching, metrics, models
-from rebasin_lab.paper import cache, experiments, fingerprints
+from rebasin_lab.paper import cache, fingerprints, networks, store
 from rebasin_lab.training import training_loop
 
 One = collections.namedtuple("One", "x y")
@@ -243,12 +243,12 @@ def test_every_field_of_data_that_is_computed_with_counts(field, tiny_data):
 def test_a_constant_that_was_set_to_another_value_is_other_code(
     module, name, value, monkeypatch, tiny_data
 ):
-    experiment = experiments.Experiment("digits8x8", 0, rl.TrainConfig())
+    experiment = networks.Experiment("digits8x8", 0, rl.TrainConfig())
 
     def names():
         return (
             cache._call(rl.log10_num_symmetries, (rl.mlp_permutation_spec(1), {"a": 1}), {}),
-            experiments.digest(experiments.describe(experiment, tiny_data)),
+            store.digest(store.describe(experiment, tiny_data)),
         )
 
     before = names()

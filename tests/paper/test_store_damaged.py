@@ -16,10 +16,11 @@ import pytest
 
 import rebasin_lab as rl
 from rebasin_lab import training
-from rebasin_lab.paper import cache, experiments
+from rebasin_lab.paper import cache, networks
+from rebasin_lab.paper.store import epochs_stored, is_stored, path_of, trained
 from rebasin_lab.training import checkpoints
 
-EXPERIMENT = experiments.Experiment(
+EXPERIMENT = networks.Experiment(
     dataset="tiny",
     seed=0,
     train=training.TrainConfig(batch_size=50, num_epochs=3),
@@ -34,7 +35,7 @@ class Interrupted(Exception):
 
 
 def train(store, data, experiment=EXPERIMENT, **options):
-    return experiments.trained(experiment, data=data, store=store, style="silent", **options)
+    return trained(experiment, data=data, store=store, style="silent", **options)
 
 
 def interrupt(state):
@@ -51,7 +52,7 @@ def stores(tmp_path_factory, tiny_data):
         store = tmp_path_factory.mktemp("store")
         with pytest.raises(Interrupted):
             train(store, tiny_data, experiment, on_epoch=interrupt)
-        path = experiments.path_of(experiment, data=tiny_data, store=store)
+        path = path_of(experiment, data=tiny_data, store=store)
         partial = path.with_suffix(".partial.safetensors").read_bytes()
         network = train(store, tiny_data, experiment)
         found[prefix] = network
@@ -92,14 +93,14 @@ def test_a_damaged_file_of_the_store_gives_the_right_network_or_one_clear_error(
     for num, content in enumerate(changes(stores[name], stores)):
         store = tmp_path / str(num)
         store.mkdir()
-        path = experiments.path_of(EXPERIMENT, data=tiny_data, store=store)
+        path = path_of(EXPERIMENT, data=tiny_data, store=store)
         for each, suffix in FILES.items():
             # A training that was cut short has no network yet.
             if each != ("network" if name == "partial" else "partial"):
                 whole = content if each == name else stores[each]
                 put(path.with_suffix(f"{suffix}.safetensors"), whole)
-        experiments.is_stored(EXPERIMENT, data=tiny_data, store=store)
-        assert isinstance(experiments.epochs_stored(path), int)
+        is_stored(EXPERIMENT, data=tiny_data, store=store)
+        assert isinstance(epochs_stored(path), int)
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             try:
@@ -128,7 +129,7 @@ def test_whatever_bit_is_flipped_progress_is_a_number(name, stores, tmp_path):
     for place in range(num_header_bytes):
         content[place] ^= 1
         path.with_suffix(f"{FILES[name]}.safetensors").write_bytes(content)
-        assert isinstance(experiments.epochs_stored(path), int)
+        assert isinstance(epochs_stored(path), int)
         content[place] ^= 1
 
 

@@ -12,10 +12,12 @@ import pytest
 
 from rebasin_lab import progress, training
 from rebasin_lab.datasets import View
-from rebasin_lab.paper import experiments, train_many
+from rebasin_lab.paper import train_many
+from rebasin_lab.paper.networks import Experiment
+from rebasin_lab.paper.store import epochs_stored, path_of, trained
 
 TRAIN = training.TrainConfig(batch_size=50, num_epochs=2)
-SMALL = experiments.Experiment(
+SMALL = Experiment(
     dataset="digits8x8",
     seed=0,
     train=TRAIN,
@@ -78,8 +80,8 @@ def test_epochs_of_networks_that_others_train_are_shown_as_they_end(tmp_path, mo
 
     long = GRID[0].trained_with(num_epochs=40)
     with pytest.raises(KeyboardInterrupt):
-        experiments.trained(long, store=tmp_path, style="silent", on_epoch=half_way)
-    assert experiments.epochs_stored(experiments.path_of(long, store=tmp_path)) == 20
+        trained(long, store=tmp_path, style="silent", on_epoch=half_way)
+    assert epochs_stored(path_of(long, store=tmp_path)) == 20
     with concurrent.futures.ThreadPoolExecutor(1) as executor:
         train_many.train_all([long, GRID[1]], store=tmp_path, executor=executor, style="lines")
     shown = [int(n) for n in re.findall(r"(\d+)/42 in", capsys.readouterr().out)]
@@ -90,9 +92,9 @@ def test_epochs_of_networks_that_others_train_are_shown_as_they_end(tmp_path, mo
 
 def test_epochs_of_what_was_never_begun_or_is_damaged_are_none(tmp_path):
     path = tmp_path / "network.safetensors"
-    assert experiments.epochs_stored(path) == 0
+    assert epochs_stored(path) == 0
     path.write_bytes(b"no checkpoint")
-    assert experiments.epochs_stored(path) == 0
+    assert epochs_stored(path) == 0
 
 
 def test_one_failing_job_is_named_and_the_others_are_kept(tmp_path):

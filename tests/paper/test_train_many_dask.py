@@ -8,11 +8,12 @@ import pytest
 
 from rebasin_lab import training
 from rebasin_lab.datasets import View
-from rebasin_lab.paper import experiments, train_many
+from rebasin_lab.paper import train_many
+from rebasin_lab.paper.networks import Experiment
 
 distributed = pytest.importorskip("distributed")
 
-SMALL = experiments.Experiment(
+SMALL = Experiment(
     dataset="digits8x8",
     seed=0,
     train=training.TrainConfig(batch_size=50, num_epochs=2),

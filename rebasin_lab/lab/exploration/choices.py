@@ -4,7 +4,9 @@ import dataclasses
 from typing import Any
 
 from rebasin_lab import checks, datasets, matching, models, training
-from rebasin_lab.paper import experiments
+from rebasin_lab.paper import families
+from rebasin_lab.paper.networks import Experiment
+from rebasin_lab.paper.profiles import PROFILES
 
 EFFORTS = ("low", "usual", "high")
 
@@ -28,12 +30,11 @@ _EFFORT_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
 _SMALL_SETS = ("mnist5k", "digits8x8")  # on larger ones, batches are five times as large
 
 
-def _of_notebooks() -> dict[tuple[str, str], experiments.Experiment]:
+def _of_notebooks() -> dict[tuple[str, str], Experiment]:
     """Networks that the notebooks train: who has run them finds these stored."""
-    profiles = experiments.PROFILES
-    found = [profiles[name].experiment(seed=0) for name in ("quick", "laptop")]
-    found.append(experiments.CIFAR_MLP["laptop"])
-    for family in experiments.CONVOLUTIONAL["laptop"].values():
+    found = [PROFILES[name].experiment(seed=0) for name in ("quick", "laptop")]
+    found.append(families.CIFAR_MLP["laptop"])
+    for family in families.CONVOLUTIONAL["laptop"].values():
         found.append(family.experiment(width=family.widths[-2], seed=0))
     return {(one.architecture, one.dataset): one.without_snapshots() for one in found}
 
@@ -100,7 +101,7 @@ class Choices:
         """What is known of its architecture."""
         return models.ARCHITECTURES[self.architecture]
 
-    def experiment(self, seed: checks.Seed) -> experiments.Experiment:
+    def experiment(self, seed: checks.Seed) -> Experiment:
         """One of its networks."""
         base = _OF_NOTEBOOKS.get((self.architecture, self.dataset)) or self._small_experiment()
         # A control's 16.0 is the 16 of a stored network.
@@ -109,7 +110,7 @@ class Choices:
         base = base.sized(**{name: size for name, size in wanted.items() if size})
         return base.trained_with(num_epochs=self.num_epochs or base.train.num_epochs).seeded(seed)
 
-    def _small_experiment(self) -> experiments.Experiment:
+    def _small_experiment(self) -> Experiment:
         """One that a CPU trains in minutes."""
         record, view = self.record, self.record.view
         if self.dataset == "digits8x8":  # small as it is
@@ -119,7 +120,7 @@ class Choices:
             batch_size=100 if self.dataset in _SMALL_SETS else 500,
             num_epochs=record.num_epochs,
         )
-        return experiments.Experiment(
+        return Experiment(
             dataset=self.dataset,
             seed=0,
             train=train,

@@ -6,7 +6,7 @@ from typing import Any
 
 from rebasin_lab import datasets
 from rebasin_lab.lab.exploration.choices import Choices
-from rebasin_lab.paper import experiments
+from rebasin_lab.paper.networks import Experiment
 
 # Where somebody handed in networks, no code can say how they came about.
 GIVEN = """\
@@ -84,7 +84,7 @@ def code_of(
     return f"{networks}\n{rest}"
 
 
-def networks_of_seeds(one: experiments.Experiment, seeds: Sequence[int]) -> str:
+def networks_of_seeds(one: Experiment, seeds: Sequence[int]) -> str:
     """The lines that train two networks, or restore them."""
     view = _view(one.view)
     return _SEEDS.format(

@@ -13,7 +13,8 @@ from jaxtyping import PyTree
 from rebasin_lab import checks, datasets, models, symmetry, training
 from rebasin_lab.lab.exploration import code
 from rebasin_lab.lab.exploration.choices import Choices
-from rebasin_lab.paper import experiments
+from rebasin_lab.paper import families
+from rebasin_lab.paper.store import trained
 from rebasin_lab.training import checkpoints
 
 # Called as work goes on, with what is done, how much of it, and of how much; what it raises ends
@@ -84,9 +85,7 @@ def load_pair(
         ) -> None:
             report(what, state.epoch, total)  # noqa: B023 (called before the loop goes on)
 
-        networks.append(
-            experiments.trained(wanted, data=data, store=store, style="silent", on_epoch=on_epoch)
-        )
+        networks.append(trained(wanted, data=data, store=store, style="silent", on_epoch=on_epoch))
     one, other = networks
     return Pair(
         title=f"{data.title}: {one.experiment.networks}, seeds {choices.seeds[0]} and "
@@ -143,7 +142,7 @@ def _data_of(config: dict[str, Any]) -> tuple[datasets.View, datasets.Dataset]:
     A checkpoint holds the digest of its data, not the recipe of the view.
     """
     seen = [datasets.View(), *(one.view for one in models.ARCHITECTURES.values())]
-    seen += [family.view for family in experiments.CONVOLUTIONAL["laptop"].values()]
+    seen += [family.view for family in families.CONVOLUTIONAL["laptop"].values()]
     for view in dict.fromkeys(seen):
         data = datasets.load_view(config["dataset"], view)
         if data.content_digest() == config.get("data_digest"):

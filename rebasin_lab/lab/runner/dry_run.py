@@ -5,7 +5,8 @@ from pathlib import Path
 
 from rebasin_lab import paths
 from rebasin_lab.lab.runner.plan import Plan
-from rebasin_lab.paper import experiments
+from rebasin_lab.paper import store, trainings
+from rebasin_lab.paper.networks import Experiment
 
 
 def preview(plan: Plan) -> str:
@@ -19,11 +20,11 @@ def preview(plan: Plan) -> str:
     """
     lines = [f"{'notebook':<32}{'networks':>10}{'stored':>10}{'to train':>10}"]
     seen: dict[Path, bool] = {}  # the file of a network -> whether it is stored
-    missing: list[experiments.Experiment] = []
+    missing: list[Experiment] = []
     for notebook in plan.notebooks:
-        wanted = experiments.grid(notebook.stem, plan.profile, plan.parameters)
-        files = {experiments.path_of(each): each for each in wanted}
-        stored = {file: experiments.is_stored(each) for file, each in files.items()}
+        wanted = trainings.grid(notebook.stem, plan.profile, plan.parameters)
+        files = {store.path_of(each): each for each in wanted}
+        stored = {file: store.is_stored(each) for file, each in files.items()}
         new = [each for file, each in files.items() if not stored[file] and file not in seen]
         seen |= stored
         missing += new
@@ -44,7 +45,7 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in path.parent.glob(f"{path.stem}*"))
 
 
-def _kinds(missing: list[experiments.Experiment]) -> list[str]:
+def _kinds(missing: list[Experiment]) -> list[str]:
     """One line for networks that differ in their seed and part of the data only."""
     counts = collections.Counter((each.dataset, each.networks) for each in missing)
     return [

@@ -20,7 +20,7 @@ import yaml
 
 from rebasin_lab import checks, datasets, paths
 from rebasin_lab.lab import execution, figures
-from rebasin_lab.paper import experiments, train_many
+from rebasin_lab.paper import profiles, train_many
 
 # Set by the runner, not by the user, or through options of their own.
 RESERVED_PARAMETERS = ("profile", "settings", "run_dir", "figures_dir", "interactive", "num_jobs")
@@ -53,7 +53,7 @@ class Plan:
     """
 
     notebooks: Mapping[Path, frozenset[str]]
-    profile: experiments.Profile
+    profile: profiles.Profile
     parameters: Mapping[str, Any]
     dataset: Mapping[str, str]
     run_dir: Path
@@ -79,7 +79,7 @@ class Plan:
         return {
             name: value
             for name, value in self.parameters.items()
-            if name in known or (name in experiments.FIELDS and "settings" in known)
+            if name in known or (name in profiles.FIELDS and "settings" in known)
         }
 
     def parameters_of(self, notebook: Path) -> dict[str, Any]:
@@ -157,16 +157,16 @@ def plan_run(
         train_many.check_num_jobs(num_jobs)
     if timeout is not None:
         _check_timeout(timeout)
-    experiments.get_profile(profile)
+    profiles.get_profile(profile)
     for path in notebook_sequence(only):
         execution.read_notebook(path)
     cells = {path: papermill.inspect_notebook(path) for path in notebook_sequence(only)}
     changed = _changed(cells, profile, parameters or {})
-    chosen = experiments.get_profile(
-        profile, **{name: value for name, value in changed.items() if name in experiments.FIELDS}
+    chosen = profiles.get_profile(
+        profile, **{name: value for name, value in changed.items() if name in profiles.FIELDS}
     )
     if changed.get("trial"):
-        chosen = experiments.trial_profile(chosen)
+        chosen = profiles.trial_profile(chosen)
     run_dir = paths.run_dir(_default_name(profile, changed, only) if run_name is None else run_name)
     data = datasets.load_dataset(chosen.dataset, progress=True)
     if chosen.batch_size > len(data.train_labels):
@@ -203,7 +203,7 @@ def _changed(
     """Those parameters that are not as they stand, checked, with values of the right type."""
     found = {name: cell for each in cells.values() for name, cell in each.items()}
     own = {name: cell for name, cell in found.items() if name not in RESERVED_PARAMETERS}
-    fields = experiments.FIELDS if "settings" in found else {}
+    fields = profiles.FIELDS if "settings" in found else {}
     changed = {}
     for name, value in parameters.items():
         if name not in own and name not in fields:
@@ -216,17 +216,17 @@ def _changed(
                 f"field of the profile ({', '.join(sorted(fields))}); got "
                 f"{checks.shortened(name)}{near}."
             )
-        if name in experiments.FIELDS:
+        if name in profiles.FIELDS:
             # A notebook's cell says of 0 and "" that they are the profile's own.
-            if name in own and experiments.leaves_as_it_is(name, value):
+            if name in own and profiles.leaves_as_it_is(name, value):
                 continue
-            as_it_stands = getattr(experiments.PROFILES[profile], name)
-            value = experiments.check_field(name, value)
+            as_it_stands = getattr(profiles.PROFILES[profile], name)
+            value = profiles.check_field(name, value)
         else:
             as_it_stands = ast.literal_eval(own[name]["default"])
             kind = _TYPES[own[name]["inferred_type_name"]]
             least = 1 if kind in (int, float) and as_it_stands > 0 else 0
-            value = experiments.check_value(name, value, kind, least=least)
+            value = profiles.check_value(name, value, kind, least=least)
         if value != as_it_stands:
             changed[name] = value
     return changed

@@ -20,7 +20,7 @@ from rebasin_lab import paths
 from rebasin_lab.lab import execution, report, session
 from rebasin_lab.lab.runner.plan import Plan
 from rebasin_lab.matching import assignment
-from rebasin_lab.paper import experiments, fingerprints
+from rebasin_lab.paper import fingerprints, store
 
 _PACKAGE = Path(__file__).parents[2]
 
@@ -48,7 +48,7 @@ def deciding(plan: Plan, notebook: Path) -> dict[str, Any]:
     return {
         "source": execution.source_digest(notebook),
         "code": code_digest(),
-        "versions": experiments.package_versions(),
+        "versions": store.package_versions(),
         "python": platform.python_version(),
         "solver": assignment.SOLVER,
         "dataset": dict(plan.dataset),

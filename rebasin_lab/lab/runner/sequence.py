@@ -17,7 +17,7 @@ from rebasin_lab import paths, texts
 from rebasin_lab.lab import execution, report, session
 from rebasin_lab.lab.runner import resuming
 from rebasin_lab.lab.runner.plan import Plan
-from rebasin_lab.paper import claims, experiments
+from rebasin_lab.paper import claims, store
 
 
 def reproduce(
@@ -222,7 +222,7 @@ def _write_scoreboard(
         "parameters": dict(plan.parameters),
         "networks": plan.profile.networks,
         "dataset": dict(plan.dataset),
-        "versions": experiments.package_versions(),
+        "versions": store.package_versions(),
         "started": started,
         "ended": _now(),
         "figures_dir": Path(os.path.relpath(plan.figures_dir, plan.run_dir)).as_posix(),

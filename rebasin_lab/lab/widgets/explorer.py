@@ -21,7 +21,7 @@ from rebasin_lab.lab.widgets import fragments, panels
 from rebasin_lab.lab.widgets.choosing import ChoiceControls
 from rebasin_lab.lab.widgets.view import START, View
 from rebasin_lab.lab.widgets.work import Stopped, Work
-from rebasin_lab.paper import experiments
+from rebasin_lab.paper import store
 
 
 @checks.arguments
@@ -264,7 +264,7 @@ def _refuse_to_train(choices: Choices) -> None:
     wanted = {
         name: choices.experiment(seed) for name, seed in zip("AB", choices.seeds, strict=True)
     }
-    missing = [name for name, one in wanted.items() if not experiments.is_stored(one)]
+    missing = [name for name, one in wanted.items() if not store.is_stored(one)]
     if missing:
         which = " and ".join(f"{name} (seed {wanted[name].seed})" for name in missing)
         raise NotTrainedError(

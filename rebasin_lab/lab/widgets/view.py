@@ -18,7 +18,7 @@ from rebasin_lab.lab import figures
 from rebasin_lab.lab.exploration import Exploration
 from rebasin_lab.lab.widgets import fragments, panels
 from rebasin_lab.lab.widgets.work import Latest
-from rebasin_lab.paper import experiments
+from rebasin_lab.paper import store
 
 START = 0.5  # of a walk: half-way, where naive merging is worst
 _names = (f"rl-cursor-{number}" for number in itertools.count())
@@ -104,7 +104,7 @@ class View(ipywidgets.HBox):
         has_seeds = not ({"file", "given"} & {*found.pair.origins})
         return figures.save_figure(
             directory or paths.runs_dir() / "interactive" / "figures" / "explorer",
-            "lines-" + experiments.digest({"plot": record["plot"], **record["numbers"]})[:8],
+            "lines-" + store.digest({"plot": record["plot"], **record["numbers"]})[:8],
             plot=record["plot"],
             numbers=record["numbers"],
             caption=record["caption"],

@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal
 
-from rebasin_lab.paper import experiments
+from rebasin_lab.paper import profiles
 
-PROFILES = tuple(experiments.PROFILES)
+PROFILES = tuple(profiles.PROFILES)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ from jaxtyping import PyTree
 
 from rebasin_lab import checks, datasets, models, paths, progress, training
 from rebasin_lab.paper import fingerprints
-from rebasin_lab.paper.experiments.experiment import Experiment
+from rebasin_lab.paper.networks import Experiment
 from rebasin_lab.training import checkpoints
 
 # The rooms whose code decides the bits of a network; data is known by its content.

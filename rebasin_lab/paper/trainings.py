@@ -5,8 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rebasin_lab import checks
-from rebasin_lab.paper.experiments.experiment import Experiment
-from rebasin_lab.paper.experiments.families import (
+from rebasin_lab.paper.families import (
     BATCH_NORM,
     CIFAR_MLP,
     ConvolutionalFamily,
@@ -15,7 +14,8 @@ from rebasin_lab.paper.experiments.families import (
     trial_experiment,
     trial_family,
 )
-from rebasin_lab.paper.experiments.profiles import Profile
+from rebasin_lab.paper.networks import Experiment
+from rebasin_lab.paper.profiles import Profile
 
 Parameters = Mapping[str, Any]
 

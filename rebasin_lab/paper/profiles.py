@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rebasin_lab import checks, datasets, training
-from rebasin_lab.paper.experiments.experiment import Experiment
+from rebasin_lab.paper.networks import Experiment
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,12 +15,12 @@ import pytest
 
 from rebasin_lab import models, paths, pytrees, training
 from rebasin_lab.datasets import View, views
-from rebasin_lab.paper import experiments, fingerprints
-from rebasin_lab.paper.experiments import store as store_
+from rebasin_lab.paper import families, fingerprints, networks, profiles
+from rebasin_lab.paper import store as store_
 from rebasin_lab.training import checkpoints
 
 TRAIN = training.TrainConfig(batch_size=100, num_epochs=6)
-EXPERIMENT = experiments.Experiment(
+EXPERIMENT = networks.Experiment(
     dataset="digits8x8", seed=0, train=TRAIN, options=(("num_hidden_layers", 2), ("width", 32))
 )
 
@@ -37,7 +37,7 @@ def store(tmp_path):
 
 
 def trained(store, experiment=EXPERIMENT):
-    return experiments.trained(experiment, store=store, style="silent")
+    return store_.trained(experiment, store=store, style="silent")
 
 
 def test_the_second_time_nothing_is_trained(store, monkeypatch):
@@ -59,17 +59,17 @@ def test_every_field_of_an_experiment_has_its_own_network(store):
     from rebasin_lab import datasets
 
     data = datasets.load_dataset("digits8x8")
-    names = [experiments.digest(experiments.describe(EXPERIMENT, data))]
+    names = [store_.digest(store_.describe(EXPERIMENT, data))]
     for change in changes.values():
         other = dataclasses.replace(EXPERIMENT, **change)
-        names.append(experiments.digest(experiments.describe(other, data)))
+        names.append(store_.digest(store_.describe(other, data)))
     half = data.subset(np.arange(700))
-    names.append(experiments.digest(experiments.describe(EXPERIMENT, half)))
+    names.append(store_.digest(store_.describe(EXPERIMENT, half)))
     assert len(set(names)) == len(changes) + 2
 
 
 def name_of(experiment, data):
-    return experiments.digest(experiments.describe(experiment, data))
+    return store_.digest(store_.describe(experiment, data))
 
 
 def test_other_training_code_has_another_name_and_other_comments_do_not(tiny_data, monkeypatch):
@@ -97,7 +97,7 @@ def test_other_training_code_has_another_name_and_other_comments_do_not(tiny_dat
 def test_a_network_is_known_by_the_content_of_its_data(store, tiny_data):
     """Whatever its digest says, which may be empty, wrong, or another set's."""
     small = EXPERIMENT.trained_with(num_epochs=1, batch_size=50)
-    first = experiments.trained(small, data=tiny_data, store=store, style="silent")
+    first = store_.trained(small, data=tiny_data, store=store, style="silent")
     labels = np.roll(tiny_data.train_labels, 1)
     for changes, origin in (
         ({"digest": ""}, "restored"),
@@ -107,7 +107,7 @@ def test_a_network_is_known_by_the_content_of_its_data(store, tiny_data):
         ({"num_classes": 11}, "trained"),
     ):
         data = dataclasses.replace(tiny_data, **changes)
-        again = experiments.trained(small, data=data, store=store, style="silent")
+        again = store_.trained(small, data=data, store=store, style="silent")
         assert again.origin == origin, changes
         assert (again.path == first.path) == (origin == "restored")
 
@@ -121,7 +121,7 @@ def test_an_architecture_that_is_not_the_labs_is_refused(store, tiny_data, monke
     own = models.Architecture(MLP, width="width")
     monkeypatch.setitem(models.ARCHITECTURES, "mlp", own)
     with pytest.raises(ValueError, match="put in its place"):
-        experiments.trained(EXPERIMENT, data=tiny_data, store=store, style="silent")
+        store_.trained(EXPERIMENT, data=tiny_data, store=store, style="silent")
     assert EXPERIMENT.build_model(tiny_data) is not before
 
 
@@ -192,7 +192,7 @@ def test_a_foreign_snapshot_is_no_reason_to_resume(store):
 
     again = store.with_name("again")
     with pytest.raises(Interrupted):
-        experiments.trained(SNAPSHOTS, store=again, style="silent", on_epoch=on_epoch)
+        store_.trained(SNAPSHOTS, store=again, style="silent", on_epoch=on_epoch)
     (path,) = again.glob("*.epoch1.*")
     path.write_bytes(b"")
     with pytest.warns(UserWarning, match="epoch1.*starts over"):
@@ -203,7 +203,7 @@ def test_a_foreign_snapshot_is_no_reason_to_resume(store):
 
 def test_a_folder_in_the_place_of_a_network_is_an_error_before_any_training(store, monkeypatch):
     monkeypatch.setattr(training, "train", lambda *_, **__: pytest.fail("trained"))
-    experiments.path_of(EXPERIMENT, store=store).mkdir(parents=True)
+    store_.path_of(EXPERIMENT, store=store).mkdir(parents=True)
     with pytest.raises(checkpoints.CheckpointError, match="no file"):
         trained(store)
 
@@ -220,13 +220,13 @@ def test_what_a_process_left_that_was_killed_at_its_end_is_removed_unless_one_tr
 
 
 def test_what_a_killed_process_was_writing_of_a_network_goes_when_it_is_trained(store):
-    final = experiments.path_of(EXPERIMENT, store=store)
+    final = store_.path_of(EXPERIMENT, store=store)
     mine = store / f".{final.stem}.partial.safetensors.{'0' * 16}.tmp"
     other = store / f".{'0' * 24}.partial.safetensors.{'0' * 16}.tmp"
     store.mkdir(exist_ok=True)
     mine.touch()
     other.touch()
-    experiments.trained(EXPERIMENT, store=store, style="silent")
+    store_.trained(EXPERIMENT, store=store, style="silent")
     assert not mine.exists()
     assert other.exists(), "another process may be writing it"
 
@@ -272,12 +272,12 @@ def test_a_file_of_another_experiment_is_an_error_and_stays(store):
 PROGRAM = """
 import sys
 from pathlib import Path
-from rebasin_lab.paper import experiments
+from rebasin_lab.paper import networks, store
 from rebasin_lab import training
-experiment = experiments.Experiment(
+experiment = networks.Experiment(
     dataset="digits8x8", seed=0, train=training.TrainConfig(batch_size=10, num_epochs=60),
     options=(("num_hidden_layers", 2), ("width", 32)))
-experiments.trained(experiment, store=Path(sys.argv[1]), style="silent")
+store.trained(experiment, store=Path(sys.argv[1]), style="silent")
 """
 
 
@@ -329,9 +329,9 @@ def test_a_callback_that_raises_ends_a_training_that_goes_on_later(store):
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        experiments.trained(EXPERIMENT, store=store, style="silent", on_epoch=on_epoch)
+        store_.trained(EXPERIMENT, store=store, style="silent", on_epoch=on_epoch)
     assert epochs == [1, 2]
-    resumed = experiments.trained(EXPERIMENT, store=store, style="silent", on_epoch=on_epoch)
+    resumed = store_.trained(EXPERIMENT, store=store, style="silent", on_epoch=on_epoch)
     assert (resumed.origin, epochs) == ("resumed", [1, 2, 3, 4, 5, 6])
     assert same_bits(resumed.params, trained(store.with_name("other")).params)
 
@@ -362,16 +362,16 @@ def test_an_unusable_partial_training_starts_over(store, monkeypatch, damage, me
 
 
 def test_overrides_replace_fields_and_zero_does_not():
-    quick = experiments.PROFILES["quick"]
-    assert experiments.get_profile("quick", width=0, dataset="") == quick
-    assert experiments.get_profile("quick", width=64).width == 64
+    quick = profiles.PROFILES["quick"]
+    assert profiles.get_profile("quick", width=0, dataset="") == quick
+    assert profiles.get_profile("quick", width=64).width == 64
 
 
 def test_networks_of_table_3_are_the_profiles_own_unless_trained_for_longer():
-    quick, laptop = (experiments.PROFILES[name] for name in ("quick", "laptop"))
+    quick, laptop = (profiles.PROFILES[name] for name in ("quick", "laptop"))
     assert quick.merged_experiment(seed=2) == quick.experiment(seed=2)
     assert laptop.merged_experiment(seed=2).train.num_epochs == laptop.num_merged_epochs == 100
-    short = experiments.get_profile("laptop", num_epochs=5)
+    short = profiles.get_profile("laptop", num_epochs=5)
     assert short.merged_experiment(seed=2) == short.experiment(seed=2)
 
 
@@ -386,7 +386,7 @@ def test_networks_of_table_3_are_the_profiles_own_unless_trained_for_longer():
 )
 def test_a_wrong_profile_is_refused(name, overrides, message):
     with pytest.raises(ValueError, match=message):
-        experiments.get_profile(name, **overrides)
+        profiles.get_profile(name, **overrides)
 
 
 NO_NUMBERS = [True, False, "7", math.nan, math.inf, -math.inf, -1, 10**12, None, [1], {}, 1 + 2j]
@@ -399,30 +399,30 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("field", experiments.FIELDS)
+@pytest.mark.parametrize("field", profiles.FIELDS)
 def test_every_field_refuses_what_it_cannot_be(field):
-    for value in WRONG[experiments.FIELDS[field]]:
+    for value in WRONG[profiles.FIELDS[field]]:
         with pytest.raises(ValueError, match=rf"Expected .*{field}.*; got") as caught:
-            experiments.get_profile("quick", **{field: value})
+            profiles.get_profile("quick", **{field: value})
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("profile", experiments.PROFILES)
-@pytest.mark.parametrize("field", experiments.FIELDS)
+@pytest.mark.parametrize("profile", profiles.PROFILES)
+@pytest.mark.parametrize("field", profiles.FIELDS)
 def test_every_field_can_be_set_and_its_own_value_is_no_change(field, profile):
-    own = getattr(experiments.PROFILES[profile], field)
-    assert not experiments.get_profile(profile, **{field: own}).changed
+    own = getattr(profiles.PROFILES[profile], field)
+    assert not profiles.get_profile(profile, **{field: own}).changed
     other = {str: "digits8x8", float: 0.25, int: 3, tuple[int, ...]: [3, 7]}.get(
-        experiments.FIELDS[field], [0.25]
+        profiles.FIELDS[field], [0.25]
     )
-    changed = experiments.get_profile(profile, **{field: other})
+    changed = profiles.get_profile(profile, **{field: other})
     assert getattr(changed, field) == (tuple(other) if isinstance(other, list) else other)
     assert type(getattr(changed, field)) is type(own)
     assert changed.changed == (other != own)
 
 
 def test_ranges_of_fields():
-    get = experiments.get_profile
+    get = profiles.get_profile
     assert get("quick", num_coarse_images=0).num_coarse_images == 0  # all; no "as it has it"
     assert get("quick", minorities=[]).minorities == ()
     assert get("quick", width=np.int64(8)) == get("quick", width=8)
@@ -438,22 +438,22 @@ def test_ranges_of_fields():
 
 
 def test_a_trial_keeps_what_was_asked_for():
-    asked = experiments.get_profile("quick", width=64)
-    cut = experiments.trial_profile(asked)
+    asked = profiles.get_profile("quick", width=64)
+    cut = profiles.trial_profile(asked)
     assert (cut.width, cut.num_epochs, cut.dataset) == (64, 2, "digits8x8")
 
 
-@pytest.mark.parametrize("name", experiments.PROFILES)
+@pytest.mark.parametrize("name", profiles.PROFILES)
 def test_every_profile_is_fit_to_train_and_interpolate(name):
-    profile = experiments.PROFILES[name]
+    profile = profiles.PROFILES[name]
     assert profile.num_lambdas % 2 == 1, "the middle of the line must be on the grid"
     assert profile.num_pairs >= 3, "claims are tested on several pairs"
     profile.experiment(seed=0)
 
 
-@pytest.mark.parametrize("name", experiments.CONVOLUTIONAL)
+@pytest.mark.parametrize("name", families.CONVOLUTIONAL)
 def test_every_convolutional_family_can_be_built(name, tiny_data):
-    family = experiments.get_convolutional_family(name)
+    family = families.get_convolutional_family(name)
     for width in family.widths:
         model = family.experiment(width=width, seed=0).build_model(tiny_data)
         shapes = model.shapes
@@ -463,10 +463,10 @@ def test_every_convolutional_family_can_be_built(name, tiny_data):
 
 def test_a_convolutional_family_takes_single_overrides(monkeypatch, tiny_data):
     monkeypatch.setattr(views, "load_dataset", lambda name: tiny_data)
-    assert experiments.get_convolutional_family("quick") is None
-    laptop = experiments.get_convolutional_family("laptop")
-    assert laptop == experiments.CONVOLUTIONAL["laptop"]["resnet"]
-    family = experiments.get_convolutional_family(
+    assert families.get_convolutional_family("quick") is None
+    laptop = families.get_convolutional_family("laptop")
+    assert laptop == families.CONVOLUTIONAL["laptop"]["resnet"]
+    family = families.get_convolutional_family(
         "laptop", dataset="tiny", width=3, num_images=20, num_epochs=2
     )
     assert (family.dataset, family.widths, family.train.num_epochs) == ("tiny", (3,), 2)
@@ -528,15 +528,15 @@ def test_a_killed_training_keeps_the_snapshots_it_had(store, monkeypatch):
 def test_a_view_is_what_the_network_sees(store):
     half = dataclasses.replace(EXPERIMENT, view=View(num_train=300))
     network = trained(store, half)
-    by_hand = experiments.trained(EXPERIMENT, data=half.load_dataset(), store=store, style="silent")
+    by_hand = store_.trained(EXPERIMENT, data=half.load_dataset(), store=store, style="silent")
     assert by_hand.origin == "restored"
-    assert network.path == by_hand.path == experiments.path_of(half, store=store)
+    assert network.path == by_hand.path == store_.path_of(half, store=store)
     assert network.path != trained(store).path
 
 
 @pytest.mark.slow
 def test_two_processes_that_want_one_network_train_it_once(store):
-    program = PROGRAM.replace("experiments.trained", "network = experiments.trained")
+    program = PROGRAM.replace("store.trained", "network = store.trained")
     program += "print(network.origin)"
     processes = [
         subprocess.Popen(

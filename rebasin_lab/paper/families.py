@@ -4,8 +4,8 @@ import dataclasses
 from typing import Any
 
 from rebasin_lab import checks, datasets, training
-from rebasin_lab.paper.experiments.experiment import Experiment
-from rebasin_lab.paper.experiments.profiles import PROFILES, first_images
+from rebasin_lab.paper.networks import Experiment
+from rebasin_lab.paper.profiles import PROFILES, first_images
 
 
 @dataclasses.dataclass(frozen=True)
