@@ -13,8 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -57,8 +56,8 @@ def train_all(
 
     Raises:
         SweepError: if trainings failed, naming each and why, or were made with other settings of
-            JAX, another device or other versions than this process has. The rest is trained and
-            stored, so the same call goes on from there.
+            JAX, another device or other versions than this process has, or if a process that
+            trains was killed. What ended is stored, so the same call goes on from there.
         ValueError: for less than one job, or more than this machine can be meant for.
     """
     check_num_jobs(num_jobs)
@@ -121,8 +120,7 @@ def _train_elsewhere(
         failed.setdefault(experiment, elsewhere)
     if failed:
         reasons = "; ".join(
-            f"{experiment.title} ({type(error).__name__}: {error})"
-            for experiment, error in failed.items()
+            f"{experiment.title} ({_reason(error)})" for experiment, error in failed.items()
         )
         raise SweepError(
             f"{len(failed)} of {len(missing)} networks could not be trained: {reasons}. The others "
@@ -130,32 +128,31 @@ def _train_elsewhere(
         )
 
 
-def _in_own_processes(missing, num_jobs, store, on_look) -> dict[Experiment, BaseException]:
-    """As `_submit`; what was under way when a process died has a second try, one at a time."""
+def _reason(error: BaseException) -> str:
+    if isinstance(error, BrokenExecutor):  # one process that dies takes the pool with it
+        return "a training process was killed, perhaps for want of memory"
+    return f"{type(error).__name__}: {error}"
+
+
+def _in_own_processes(
+    missing: Sequence[Experiment], num_jobs: int, store: Path, on_look: Callable[[], None]
+) -> dict[Experiment, BaseException]:
+    """As `_submit`, in processes of this machine."""
     num_threads = max(1, (os.cpu_count() or 1) // num_jobs)
     context = multiprocessing.get_context("spawn")  # JAX does not survive a fork
-
-    def train(wanted: Sequence[Experiment], size: int) -> dict[Experiment, BaseException]:
-        until, going = context.Pipe(duplex=False)
-        pool = concurrent.futures.ProcessPoolExecutor(
-            min(size, len(wanted)),
-            mp_context=context,
-            initializer=_set_up,
-            initargs=(num_threads, fingerprints.jax_settings(), until),
-        )
-        with until, going, pool:
-            try:
-                return _submit(wanted, pool, store, on_look)
-            except BaseException:  # an interrupt: what has begun ends too, where it is
-                going.close()
-                raise
-
-    failed = train(missing, num_jobs)
-    # One process that dies takes the pool with it, and all that was waiting there.
-    for experiment in [e for e, error in failed.items() if isinstance(error, BrokenProcessPool)]:
-        del failed[experiment]
-        failed |= train([experiment], 1)
-    return failed
+    until, going = context.Pipe(duplex=False)
+    pool = concurrent.futures.ProcessPoolExecutor(
+        min(num_jobs, len(missing)),
+        mp_context=context,
+        initializer=_set_up,
+        initargs=(num_threads, fingerprints.jax_settings(), until),
+    )
+    with until, going, pool:
+        try:
+            return _submit(missing, pool, store, on_look)
+        except BaseException:  # an interrupt: what has begun ends too, where it is
+            going.close()
+            raise
 
 
 def _submit(
