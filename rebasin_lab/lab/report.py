@@ -1,4 +1,4 @@
-"""What a run found, to read: the scoreboard as text, and `report.html`.
+"""What a run found, to read in a browser: `report.html`.
 
 The report is one file that opens anywhere, without a network and without scripts: what was run on
 what, every claim with its status, every figure with its caption, links both ways. It is made from
@@ -11,8 +11,7 @@ import hashlib
 import itertools
 import math
 import re
-import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -46,26 +45,6 @@ class ReportedFigure(NamedTuple):
     name: str
     record: Mapping[str, Any]
     png: bytes
-
-
-def format_scoreboard(results: Iterable[claims.ClaimResult], title: str) -> str:
-    """The scoreboard as text: claim, paper's number, measured, tolerance, status."""
-    results = list(results)
-    tally = claims.tally(result.status for result in results)
-    lines = [*textwrap.wrap(f"Scoreboard, {title}", 100), tally, ""]
-    for result in results:
-        claim = result.claim
-        mark = {"reproduced": "[yes]", "not reproduced": "[NO] "}.get(result.status, "[--] ")
-        lines += textwrap.wrap(
-            f"{mark} {claim.statement} (section {claim.section})", 100, subsequent_indent=" " * 6
-        )
-        bound = result.tolerance if claim.untestable else f"must be {result.tolerance}"
-        lines.append(f"      {claim.quantity}:")
-        lines.append(
-            f"      paper {claim.paper} | measured {result.measured_text} | {bound} | "
-            f"{result.status}"
-        )
-    return "\n".join(lines)
 
 
 def write_report(run_dir: Path) -> Path:
@@ -206,10 +185,9 @@ def _contents(board: Board) -> str:
 
 def _scoreboard(board: Board, figures: Sequence[ReportedFigure]) -> str:
     """All claims as one table, in the order of the paper's sections."""
-    head = "".join(
-        f'<th scope="col">{name}</th>'
-        for name in ("Claim", "Paper", "Measured", "Must be", "Status", "Where")
-    )
+    shown = ("statement", "paper", "measured_text", "tolerance", "status")
+    names = [*(claims.COLUMNS[name].capitalize() for name in shown), "Where"]
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
     rows = sorted(board["claims"], key=lambda row: _section_order(_section(row)))
     groups = "".join(
         f'<tbody><tr><th class="section" scope="rowgroup" colspan="6">{_text(section)}</th></tr>'
@@ -229,7 +207,7 @@ def _scoreboard(board: Board, figures: Sequence[ReportedFigure]) -> str:
 
 
 def _claim_row(row: Row, board: Board, figures: Sequence[ReportedFigure]) -> str:
-    kind = _KINDS.get(row["status"], "untested")
+    kind = claims.kind_of(row["status"])
     shown = [figure for figure in figures if row["claim"] in figure.record["claims"]]
     links = [_link_to_notebook(row["notebook"], known=_was_run(row["notebook"], board))]
     links += [f'<a href="#{_figure_id(f)}">{_text(f.name)}</a>' for f in shown]
@@ -373,7 +351,6 @@ def _minute(timestamp: str) -> str:
     return timestamp[:16].replace("T", " ")
 
 
-_KINDS = {"reproduced": "yes", "not reproduced": "no"}
 _MARKS = {"yes": "✓", "no": "✗", "untested": "–"}
 
 # Figures are drawn on white and stay so. On paper everything is dark on light.

@@ -156,3 +156,13 @@ def test_a_network_that_diverged_is_on_the_scoreboard_as_nan(without_type_checks
     row = claims.scoreboard("paper", {claim: [NAN, 0.1]})[0]
     assert "nan" in row.measured_text
     assert row.status != "reproduced"
+
+
+def test_the_scoreboard_as_text_names_every_claim_with_paper_measured_and_tolerance():
+    results = claims.scoreboard("quick", {"table1-resnet50": [25638.0], "table1-mlp": [3498.0]})
+    text = claims.as_text([result.as_row() for result in results], "quick profile")
+    assert text.startswith("Scoreboard, quick profile\n1 reproduced, ")
+    assert "1 not reproduced" in text.splitlines()[1]
+    for claim in claims.CLAIMS.values():
+        assert claim.quantity in text
+    assert "paper 55109 | measured 25638 | must be equal to 55109 | not reproduced" in text

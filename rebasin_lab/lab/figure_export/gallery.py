@@ -21,16 +21,6 @@ _MAKER = "Written by `rebasin-lab figures --gallery`."
 _HEAD = re.compile(
     rf"# Figures\n\n\d+ figures of \d+ notebooks\. [^\n]{{,300}}{re.escape(_MAKER)}\n"
 )
-# Of the table of claims: what a row of a scoreboard calls it, and its heading.
-COLUMNS = {
-    "section": "section",
-    "statement": "claim",
-    "paper": "paper",
-    "quantity": "quantity",
-    "measured_text": "measured",
-    "tolerance": "must be",
-    "status": "",
-}
 
 
 @checks.arguments
@@ -114,7 +104,9 @@ def _read_board(path: Path) -> Mapping[str, Any]:
         return {"title": "", "claims": []}
     try:
         board = paths.read_json(path, finite=False)
-        rows = [{name: str(row[name]) for name in ("claim", *COLUMNS)} for row in board["claims"]]
+        rows = [
+            {name: str(row[name]) for name in ("claim", *claims.COLUMNS)} for row in board["claims"]
+        ]
         return {"title": str(board["title"]), "claims": rows}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
@@ -165,9 +157,9 @@ def _claim(claim: str, row: Row | None) -> str:
 def _scoreboard(board: Mapping[str, Any]) -> list[str]:
     """All claims of a run, in a table."""
     rows = [
-        [snippets.markdown_text(row[name], in_front=False) for name in COLUMNS]
+        [snippets.markdown_text(row[name], in_front=False) for name in claims.COLUMNS]
         for row in board["claims"]
     ]
-    table = [[*COLUMNS.values()], ["---"] * len(COLUMNS), *rows]
+    table = [[*claims.COLUMNS.values()], ["---"] * len(claims.COLUMNS), *rows]
     title = snippets.markdown_text(board["title"])
     return ["## Scoreboard", "", f"{title}.", "", *(f"| {' | '.join(row)} |" for row in table), ""]

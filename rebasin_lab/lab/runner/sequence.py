@@ -110,8 +110,8 @@ def _reproduce(plan: Plan, *, keep_going: bool, anew: bool, out: io.TextIOBase) 
     unwritten = _write_report(plan)
     chosen = {notebook.stem for notebook in plan.notebooks}
     found = _results(plan, outcomes)
-    results = [r for r in found if r.claim.notebook in chosen or r.measured]
-    _say("\n" + report.format_scoreboard(results, plan.title), out)
+    rows = [r.as_row() for r in found if r.claim.notebook in chosen or r.measured]
+    _say("\n" + claims.as_text(rows, plan.title), out)
     _say("\n" + _where_things_are(plan), out)
     failed = [outcome for outcome in outcomes if outcome.error]
     if failed:

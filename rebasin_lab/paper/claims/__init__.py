@@ -23,7 +23,14 @@ from rebasin_lab.paper.claims import (
     width,
 )
 from rebasin_lab.paper.claims.claim import PROFILES, Bound, Claim
-from rebasin_lab.paper.claims.scoreboard import STATUSES, ClaimResult, tally
+from rebasin_lab.paper.claims.scoreboard import (
+    COLUMNS,
+    STATUSES,
+    ClaimResult,
+    as_text,
+    kind_of,
+    tally,
+)
 
 # In the order of the notebooks.
 CLAIMS: dict[str, Claim] = {
@@ -44,11 +51,14 @@ CLAIMS: dict[str, Claim] = {
 
 __all__ = [
     "CLAIMS",
+    "COLUMNS",
     "PROFILES",
     "STATUSES",
     "Bound",
     "Claim",
     "ClaimResult",
+    "as_text",
+    "kind_of",
     "measure",
     "scoreboard",
     "tally",

@@ -1,10 +1,15 @@
-"""What became of the claims: a status for each, and how many have which."""
+"""What became of the claims: a status for each, how many have which, and the table of them all.
+
+A row of the table is `ClaimResult.as_row`, JSON-ready; the console, the report of a run and the
+gallery of figures show the same rows under the names of `COLUMNS`.
+"""
 
 import collections
 import dataclasses
 import math
-from collections.abc import Iterable
-from typing import Any
+import textwrap
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
 from rebasin_lab import texts
 from rebasin_lab.paper.claims.claim import PROFILES, Claim
@@ -18,6 +23,17 @@ STATUSES = (
     "not testable here",
     "not run",
 )
+
+# Fields of a row that a reader sees, and their headings.
+COLUMNS = {
+    "section": "section",
+    "statement": "claim",
+    "paper": "paper",
+    "quantity": "quantity",
+    "measured_text": "measured",
+    "tolerance": "must be",
+    "status": "status",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +106,28 @@ class ClaimResult:
             "status": self.status,
             "notebook": self.claim.notebook,
         }
+
+
+def kind_of(status: str) -> Literal["yes", "no", "untested"]:
+    """What a status says of its claim."""
+    return {"reproduced": "yes", "not reproduced": "no"}.get(status, "untested")
+
+
+def as_text(rows: Iterable[Mapping[str, Any]], title: str) -> str:
+    """The scoreboard as text: claim, paper's number, measured, tolerance, status."""
+    rows = list(rows)
+    marks = {"yes": "[yes]", "no": "[NO] ", "untested": "[--] "}
+    lines = [*textwrap.wrap(f"Scoreboard, {title}", 100), tally(row["status"] for row in rows), ""]
+    for row in rows:
+        claim = f"{marks[kind_of(row['status'])]} {row['statement']} (section {row['section']})"
+        lines += textwrap.wrap(claim, 100, subsequent_indent=" " * 6)
+        must_be = "" if row["status"] == "not testable here" else "must be "
+        lines.append(f"      {row['quantity']}:")
+        lines.append(
+            f"      paper {row['paper']} | measured {row['measured_text']} | "
+            f"{must_be}{row['tolerance']} | {row['status']}"
+        )
+    return "\n".join(lines)
 
 
 def tally(statuses: Iterable[str]) -> str:
