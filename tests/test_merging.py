@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import rebasin_lab as rl
 from rebasin_lab import pytrees
-from rebasin_lab.merging import merge_many
+from rebasin_lab.merging import alignment
 
 starts = pytest.mark.parametrize("start", ["grown", "identity"])
 
@@ -273,14 +273,14 @@ def test_related_models_end_no_lower_than_they_came(seed, num_networks, start):
 
 
 def test_growth_is_undone_where_models_lay_better_as_they_came(monkeypatch):
-    spec, undone, stay = rl.mlp_permutation_spec(2), [], merge_many._Lineup.stay
+    spec, undone, stay = rl.mlp_permutation_spec(2), [], alignment._Lineup.stay
 
     def spy(lineup):
         grown = [order for orders in getattr(lineup, "orders", []) for order in orders.values()]
         undone.append(any((order != np.arange(5)).any() for order in grown))
         stay(lineup)
 
-    monkeypatch.setattr(merge_many._Lineup, "stay", spy)
+    monkeypatch.setattr(alignment._Lineup, "stay", spy)
     for seed in range(10):
         rng = np.random.default_rng(seed)
         params, *noise = (mlp_params(rng, (4, 5, 5, 3)) for _ in range(7))
@@ -316,14 +316,14 @@ def test_noisy_copies_are_lined_up_better_by_many_than_in_pairs(start):
 
 
 def test_no_matching_is_done_twice(mlp, monkeypatch):
-    asked, match = [], merge_many.weight_matching
+    asked, match = [], alignment.weight_matching
 
     def spy(spec, mean, params, **options):
         start = options["start"] is None
         asked.append((start, flat(mean).tobytes(), flat(params).tobytes()))
         return match(spec, mean, params, **options)
 
-    monkeypatch.setattr(merge_many, "weight_matching", spy)
+    monkeypatch.setattr(alignment, "weight_matching", spy)
     result = rl.merge_many(mlp.spec, [mlp.init_numpy(seed) for seed in range(5)])
     assert len(set(asked)) == len(asked) < 5 * result.num_rounds
     assert result.converged
@@ -348,13 +348,13 @@ def test_rounds_are_counted_told_and_limited(mlp, start):
 
 def test_effort_is_that_of_each_matching(mlp, monkeypatch):
     # More of it need not end higher: the steps are better, the way is another.
-    asked, match = [], merge_many.weight_matching
+    asked, match = [], alignment.weight_matching
 
     def spy(*arguments, **options):
         asked.append(options["effort"])
         return match(*arguments, **options)
 
-    monkeypatch.setattr(merge_many, "weight_matching", spy)
+    monkeypatch.setattr(alignment, "weight_matching", spy)
     for effort in ("fast", "thorough"):
         result = rl.merge_many(mlp.spec, [mlp.init_numpy(s) for s in range(3)], effort=effort)
         assert result.converged
@@ -383,7 +383,7 @@ def no_work(monkeypatch):
     def refuse(*arguments, **options):
         raise AssertionError("matched before all was checked")
 
-    monkeypatch.setattr(merge_many, "weight_matching", refuse)
+    monkeypatch.setattr(alignment, "weight_matching", refuse)
 
 
 @pytest.mark.usefixtures("no_work")

@@ -7,9 +7,9 @@ which runs all of them and averages what they say. `reestimate_statistics` mends
 leaves of the running statistics of BatchNorm (A.4).
 """
 
+from rebasin_lab.merging.alignment import MergeResult, merge_many
 from rebasin_lab.merging.averaging import average
 from rebasin_lab.merging.batch_norm import reestimate_statistics
 from rebasin_lab.merging.ensembles import ensemble
-from rebasin_lab.merging.merge_many import MergeResult, merge_many
 
 __all__ = ["MergeResult", "average", "ensemble", "merge_many", "reestimate_statistics"]
