@@ -285,7 +285,8 @@ def hostile_figures(tmp_path_factory):
 def test_gallery_of_hostile_figures_has_their_texts_and_links(hostile_figures, renderers, tmp_path):
     page = figure_export.write_gallery(hostile_figures, hostile_figures / "page.md")
     read = Read(renderers[0](page.read_text()))
-    assert set(read.elements) <= {"h1", "h2", "h3", "p", "a", "img", "ul", "li", "code"}
+    assert set(read.elements) <= {"h1", "h2", "h3", "p", "a", "img", "ul", "li", "code", "pre"}
+    assert read.elements.count("pre") == 1  # the gallery's own command
     linked = [value for value in read.values if value and value.endswith((".svg", ".json"))]
     assert len(linked) == 3 * len(NAMES)
     assert all((page.parent / unquote(link)).is_file() for link in linked)

@@ -221,13 +221,16 @@ def test_gpu_workflow_waits_for_no_runner_and_checks_what_a_gpu_changes():
 
 
 def test_doors_of_binder_and_colab_lead_to_what_is_there():
-    readme = (ROOT / "README.md").read_text()
-    binder, colab = re.findall(r"https://(?:mybinder|colab)\S+", readme)
+    page = (ROOT / "notebooks" / "README.md").read_text()
+    binder, colab, install = re.findall(r"(?:https://(?:mybinder|colab)|git\+https)[^\s\"]+", page)
+    repository = PROJECT["urls"]["Repository"].removeprefix("https://github.com/")
     assert (ROOT / "environment.yml").is_file()  # at the root, where Binder looks for it
-    assert re.match(r"https://mybinder\.org/v2/gh/OWNER/NAME/main\?urlpath=lab/tree/", binder)
+    assert binder.startswith(f"https://mybinder.org/v2/gh/{repository}/main?urlpath=lab/tree/")
+    assert colab.startswith(f"https://colab.research.google.com/github/{repository}/blob/main/")
+    assert install == f"git+https://github.com/{repository}"
     for door, before in ((binder, "lab/tree/"), (colab, "blob/main/")):
         assert (ROOT / door.partition(before)[2]).is_file()
-    extra = re.search(r"rebasin_lab\[(\w+)\] @ git", readme).group(1)
+    extra = re.search(r"rebasin_lab\[(\w+)\] @ git", page).group(1)
     assert extra in EXTRAS
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
     assert workflow[True]["push"]["branches"] == ["main"]  # YAML reads `on` as true

@@ -131,7 +131,7 @@ class Ascent:
         self.stay()
         while waiting:
             # Counting what is known gave better optima than its share of all there is to know, or
-            # its norm (README, Design choices).
+            # its norm (DESIGN.md, Matching).
             name = max(waiting, key=self._num_known)
             waiting.remove(name)
             self.names.append(name)

@@ -1,6 +1,6 @@
 """Results that are there already: what a pure function of the lab returned, kept in the store.
 
-    curve = records.remembered(rl.interpolation_curve, model.apply, params_a, params_b, data)
+    curve = rl.remembered(rl.interpolation_curve, model.apply, params_a, params_b, data)
 
 is `rl.interpolation_curve(model.apply, params_a, params_b, data)`, read back if the same call was
 made before. *The same* is taken strictly: every byte of every parameter and image, all options, the

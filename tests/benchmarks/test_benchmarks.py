@@ -109,7 +109,7 @@ def test_train_for_one_epoch_with_all_around_it(benchmark, model, data):
 @pytest.mark.parametrize("how", ["one after the other", "vmap"])
 @pytest.mark.benchmark(group="four seeds, 20 steps")
 def test_several_seeds(benchmark, data, width, how):
-    """Seeds train one after the other because vmap does not win here (README, Design choices)."""
+    """Seeds train one after the other because vmap does not win here (DESIGN.md, Training)."""
     model = rl.build_model("mlp", dataset=data, width=width, num_hidden_layers=3)
     optimizer = training.make_optimizer(CONFIG, 20)
     step = training.make_step(model.apply, optimizer)

@@ -21,6 +21,22 @@ _MAKER = "Written by `rebasin-lab figures --gallery`."
 _HEAD = re.compile(
     rf"# Figures\n\n\d+ figures of \d+ notebooks\. [^\n]{{,300}}{re.escape(_MAKER)}\n"
 )
+_FILES = """\
+Every figure is three files: its picture as SVG and as PNG, and a JSON file with the numbers drawn,
+the profile, the data set and its digest, the seeds, the versions of packages and the claims that it
+supports. `rebasin-lab redraw` draws those in `figures/` again, from the numbers alone. For a paper
+or slides,
+
+```sh
+rebasin-lab figures --to runs/for-the-paper --format pdf --width single
+```
+
+writes each at the width of a column (or `double`, or `slide`) with text that can be read there, and
+beside it a LaTeX, a Markdown and a MyST snippet with caption and alternative text. With
+`--from runs/NAME/figures` it takes the figures of a run, and
+`rebasin-lab figures --gallery --to runs/NAME/figures` puts those on a page like this one. Pictures
+in `figures/` change by `make figures` alone, which copies those of a finished run.
+"""
 
 
 @checks.arguments
@@ -64,6 +80,7 @@ def write_gallery(directory: Path, page: Path | None = None) -> Path:
         "beside it, which say how they came about; captions name the profile of the run. "
         f"{_MAKER}",
         "",
+        _FILES,
     ]
     if measured:
         tally = claims.tally(row["status"] for row in board["claims"])
