@@ -153,12 +153,31 @@ def version(name):
         raise importlib.metadata.PackageNotFoundError(name)
     return installed(name)
 importlib.metadata.version = version
-import rebasin_lab
+import rebasin_lab as rl
+for name in rl.__all__:
+    if not rl._MODULES[name].startswith("lab."):
+        getattr(rl, name)
 assert not any(map(sys.modules.get, lab_extra))
 import rebasin_lab.cli
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_bare_import_loads_no_library_and_every_name_on_use():
+    program = """
+import sys
+import rebasin_lab as rl
+print([name for name in ("jax", "numpy", "flax", "optax", "scipy") if name in sys.modules])
+print(set(rl.__all__) <= set(dir(rl)))
+rl.loss_barrier, rl.symmetry.trace_activations
+print([name for name in ("flax", "scipy.optimize") if name in sys.modules])
+from rebasin_lab import *
+print(TrainConfig.__module__)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split("\n") == ["[]", "True", "[]", "rebasin_lab.training.training_loop", ""]
 
 
 def test_whoever_opens_jupyterlab_does_not_wait_for_what_runs_notebooks():

@@ -7,6 +7,8 @@ No benchmark asserts a wall time: compare the rows of a group. Under `make test`
 """
 
 import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -180,6 +182,21 @@ def test_interpolation_curve_of_five_points(benchmark, model, data, two_networks
         rounds=3,
         warmup_rounds=1,
     )
+
+
+PROGRAMS = {
+    "jax": "import jax",
+    "rebasin_lab": "import rebasin_lab",
+    "all of the library": "import rebasin_lab as rl; [getattr(rl, n) for n in rl.__all__ if not "
+    "rl._MODULES[n].startswith('lab.')]",
+}
+
+
+@pytest.mark.parametrize("what", PROGRAMS)
+@pytest.mark.benchmark(group="a new process, with an import")
+def test_import(benchmark, what):
+    command = [sys.executable, "-c", PROGRAMS[what]]
+    benchmark.pedantic(subprocess.run, (command,), {"check": True}, rounds=5)
 
 
 @pytest.mark.parametrize("what", ["save", "load"])
