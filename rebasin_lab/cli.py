@@ -265,11 +265,10 @@ def _refuse_beside_gallery(*names: str) -> None:
 
 def _print_figure(entry: Mapping[str, Any]) -> None:
     width, height = entry["size_inches"]
-    points = " to ".join(f"{size:g}" for size in dict.fromkeys(entry["text_points"]))
     endings = [path.removeprefix(f"{entry['name']}.") for path in entry["files"]]
     click.echo(
-        f"{texts.in_a_line(entry['name'])}: {width:.1f} x {height:.1f} in, text {points} pt, "
-        f"{entry['arrangement']} ({', '.join(endings)})"
+        f"{texts.in_a_line(entry['name'])}: {width:.1f} x {height:.1f} in, "
+        f"text {entry['text_points']:g} pt ({', '.join(endings)})"
     )
     if entry["note"]:
         click.echo(f"  {texts.in_a_line(entry['note'])}")

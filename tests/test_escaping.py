@@ -19,10 +19,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
+import legibility
 import rebasin_lab as rl
 from rebasin_lab import cli, paths, texts
 from rebasin_lab.lab import figure_export, figures, plots, session
-from rebasin_lab.lab.figure_export import export, legibility, snippets
+from rebasin_lab.lab.figure_export import export, snippets
 from rebasin_lab.lab.plots import shapes
 from rebasin_lab.lab.widgets import fragments
 from rebasin_lab.paper import claims

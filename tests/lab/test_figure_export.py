@@ -15,13 +15,15 @@ import zlib
 import numpy as np
 import pytest
 from matplotlib import colors
+from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.patches import Patch
 from PIL import Image
 
+import legibility
 from rebasin_lab import paths
 from rebasin_lab.lab import figure_export, figures, plots
-from rebasin_lab.lab.figure_export import fitting, legibility, pictures, reflow, snippets
+from rebasin_lab.lab.figure_export import fitting, pictures, snippets
 from rebasin_lab.lab.plots import shapes
 from rebasin_lab.paper import claims
 
@@ -75,13 +77,14 @@ def drawn(plot, width, size=(8.0, 3.4), numbers=None):
         return fitting.draw_for_width(record, width)
 
 
-def row_of_panels(monkeypatch, num_panels, title):
+def row_of_panels(monkeypatch, num_panels, title, ylabel=""):
     """Adds a plot "row", of panels side by side under a title each."""
 
     def draw(figure, numbers):
         for ax in figure.subplots(1, num_panels):
             ax.plot([0, 1], [0, 1])
             ax.set_title(title)
+            ax.set_ylabel(ylabel)
 
     monkeypatch.setitem(plots.PLOTS, "row", shapes.takes()(draw))
     monkeypatch.setitem(NUMBERS, "row", {})
@@ -99,66 +102,64 @@ def files_under(directory):
 
 
 @pytest.mark.parametrize("width", fitting.WIDTHS)
-def test_text_has_the_size_that_is_wanted_on_the_page(width):
+@pytest.mark.parametrize("size", [(5.0, 3.0), (8.0, 3.4), (11.0, 6.0), (8.0, 14.0)])
+def test_figure_has_the_width_of_the_page_and_text_of_its_size(width, size):
     wanted = fitting.WIDTHS[width]
-    figure = drawn("interpolation", width)
-    smallest, largest = figure.text_points
-    assert figure.width == width
+    figure = drawn("interpolation", width, size)
+    smallest, largest = wanted.body_points
     assert figure.size_inches[0] == pytest.approx(wanted.inches)
     assert figure.size_inches[1] <= wanted.max_height + 1e-9
-    assert wanted.smallest_points <= smallest <= largest
-    assert min(wanted.body_points) - 1e-9 <= largest <= max(wanted.body_points) + 1e-9
+    assert smallest - 1e-9 <= fitting.BODY_POINTS * figure.scale <= largest + 1e-9
 
 
 def test_design_that_fits_is_only_scaled():
     figure = drawn("interpolation", "double", size=(8.0, 3.4))
-    assert figure.arrangement == "as designed"
     assert figure.scale == pytest.approx(0.9)  # 7.2 of 8 inches
     assert figure.size_inches == pytest.approx((7.2, 0.9 * 3.4))
-    assert figure.text_points == pytest.approx((0.9 * 9, 0.9 * 10))  # of the style: 9 and 10
 
 
-@pytest.mark.parametrize(("num_panels", "letters", "rows"), [(2, 30, 2), (3, 30, 3), (4, 16, 2)])
-def test_panels_too_many_for_a_column_stand_in_several_rows(monkeypatch, num_panels, letters, rows):
-    # Titles of one word, which cannot be broken; 10 letters are about 0.65 inches of the page.
-    row_of_panels(monkeypatch, num_panels, "x" * letters)
-    figure = drawn("row", "single", size=(9.0, 3.0))
-    lefts = {round(ax.get_position().x0, 2) for ax in figure.figure.axes}
-    assert figure.arrangement == f"panels in {rows} rows"
-    assert len(figure.figure.axes) == num_panels
-    assert len(lefts) == num_panels // rows
+@pytest.mark.parametrize(("num_panels", "rows"), [(2, 2), (3, 3), (4, 2), (6, 2)])
+def test_panels_too_narrow_side_by_side_stand_in_several_rows(monkeypatch, num_panels, rows):
+    row_of_panels(monkeypatch, num_panels, "x" * 20)
+    axes = drawn("row", "single", size=(9.0, 3.0)).figure.axes
+    lefts = {round(ax.get_position().x0, 2) for ax in axes}
+    assert (len(axes), len(lefts)) == (num_panels, num_panels // rows)
 
 
-def test_figure_that_no_column_holds_is_made_wider_and_says_why(monkeypatch):
-    row_of_panels(monkeypatch, 2, "x" * 64)
-    figure = drawn("row", "single", size=(12.0, 3.0))
-    assert figure.width == "double"
-    assert figure.size_inches[0] == pytest.approx(7.2)
-    assert re.search(r"wider than asked: .*x.* at 3.5 in", figure.note)
-
-
-def test_figure_that_fits_nowhere_is_drawn_as_designed_and_says_why(monkeypatch):
-    def draw(figure, numbers):
-        figure.text(0.5, 0.5, "small", fontsize=4)
-
-    monkeypatch.setitem(plots.PLOTS, "tiny", draw)
-    figure = drawn("tiny", "single", numbers={"x": 1})
-    assert (figure.width, figure.arrangement) == ("double", "as designed")
-    assert figure.note == "hard to read, and drawn as designed: otherwise no text is large enough"
-    assert figure.text_points[0] == pytest.approx(0.9 * 4)
+def test_figure_whose_text_takes_all_the_room_is_shrunk_and_says_why(monkeypatch):
+    row_of_panels(monkeypatch, 3, "x", ylabel="y\n" * 60)
+    figure = drawn("row", "single", size=(40.0, 10.0))
+    assert figure.size_inches == pytest.approx((3.5, 3.5 / 4))
+    assert figure.note == "shrunk to its place: its text leaves no room for panels at 3.5 in"
 
 
 def test_long_titles_and_labels_are_broken_into_lines(monkeypatch):
     def draw(figure, numbers):
         ax = figure.subplots()
         ax.set_title("a title of many short words that goes on and on, longer than a column is")
+        ax.set_xlabel("a label of many short words, for an axis that is at the right")
         ax.set_ylabel("a label of many short words, longer than its axis is by far")
+        ax.set_yticks([0, 1], ["a label that takes room", "at the left"])
 
     monkeypatch.setitem(plots.PLOTS, "long", draw)
-    (ax,) = drawn("long", "single", size=(7.0, 3.0), numbers={"x": 1}).figure.axes
-    assert "\n" in ax.get_title(loc="left")
-    assert "\n" in ax.get_ylabel()
+    figure = drawn("long", "single", size=(7.0, 3.0), numbers={"x": 1}).figure
+    (ax,) = figure.axes
+    for text in (ax.get_title(loc="left"), ax.get_xlabel(), ax.get_ylabel()):
+        assert "\n" in text
     assert " ".join(ax.get_ylabel().split()).startswith("a label of many short words, longer")
+    assert legibility.problems_of(figure, 8.0) == []
+
+
+def test_labels_of_ticks_that_would_touch_are_turned(monkeypatch):
+    def draw(figure, numbers):
+        figure.subplots().set_xticks(range(8), ["a long label"] * 8)
+
+    monkeypatch.setitem(plots.PLOTS, "ticks", draw)
+    figures_by_width = {w: drawn("ticks", w, numbers={"x": 1}).figure for w in ("single", "double")}
+    for width, figure in figures_by_width.items():
+        turned = {label.get_rotation() for label in figure.axes[0].get_xticklabels()}
+        assert turned == ({90.0} if width == "single" else {0.0})
+        assert legibility.problems_of(figure, 8.0) == []
 
 
 def test_legend_gets_fewer_columns_in_a_column():
@@ -172,54 +173,33 @@ def test_legend_gets_fewer_columns_in_a_column():
 @pytest.mark.parametrize("gap", [0.0, 0.1, 0.3])
 def test_texts_that_touch_are_a_problem(gap):
     with figures.drawing():
-        figure = reflow.ReflowingFigure(figsize=(4, 2), max_columns=1)
+        figure = Figure(figsize=(4, 2))
         left = figure.text(0.1, 0.5, "left side")
         right = figure.text(0.1 + gap, 0.5, "right side")
         touch = left.get_window_extent().overlaps(right.get_window_extent())
-        found = legibility.problems_of(figure, 1.0, 6.0, None)
+        found = legibility.problems_of(figure, 6.0)
     assert found == (["'left side' runs into 'right side'"] if touch else [])
-
-
-def test_turned_texts_touch_only_where_their_letters_do():
-    with figures.drawing():
-        figure = reflow.ReflowingFigure(figsize=(4, 4), max_columns=1)
-        for x in (0.3, 0.4):  # upright boxes around them would overlap
-            figure.text(x, 0.3, "a long turned label", rotation=45, rotation_mode="anchor")
-        assert legibility.problems_of(figure, 1.0, 6.0, None) == []
 
 
 @pytest.mark.parametrize(
     ("x", "size", "problem"),
-    [(0.9, 10, "'some text' leaves the figure"), (0.2, 5, "text is 5.0 pt")],
+    [(0.9, 10, "'some text' leaves the figure"), (0.2, 5, "'some text' has 5 pt")],
 )
 def test_text_outside_or_too_small_is_a_problem(x, size, problem):
     with figures.drawing():
-        figure = reflow.ReflowingFigure(figsize=(4, 2), max_columns=1)
+        figure = Figure(figsize=(4, 2))
         figure.text(x, 0.5, "some text", fontsize=size)
-        assert legibility.problems_of(figure, 1.0, 6.0, None) == [problem]
+        assert legibility.problems_of(figure, 6.0) == [problem]
 
 
-def test_legend_over_lines_and_small_panels_are_problems():
+def test_a_legend_over_lines_is_a_problem():
     with figures.drawing():
-        figure = reflow.ReflowingFigure(figsize=(4, 3), max_columns=1)
+        figure = Figure(figsize=(4, 3))
         ax = figure.subplots()
         ax.plot([0, 1], [0, 1], label="line")
         ax.axvline(0.9)  # across all of the axes, as a level is: not counted
         ax.legend(loc="center")
-        found = legibility.problems_of(figure, 1.0, 6.0, [(9.0, 9.0)])
-        assert found == ["the legend covers 'line'"]
-        (small,) = legibility.problems_of(figure, 0.2, 0.0, [(9.0, 9.0)])[1:]
-    assert re.fullmatch(r"a panel is 0.\d\d x 0.\d\d in", small)
-
-
-@pytest.mark.parametrize("wanted", fitting.WIDTHS.values(), ids=fitting.WIDTHS)
-@pytest.mark.parametrize("design", [(5.0, 3.0), (8.0, 3.4), (10.0, 6.0), (8.0, 12.0)])
-def test_every_candidate_has_the_width_and_not_too_much_height(wanted, design):
-    tried = list(fitting.candidates(design, 4, wanted))
-    assert {candidate.columns for candidate in tried} == {4, 2, 1}
-    for candidate in tried:
-        assert candidate.scale * candidate.size[0] == pytest.approx(wanted.inches)
-        assert candidate.scale * candidate.size[1] <= wanted.max_height + 1e-9
+        assert legibility.problems_of(figure, 6.0) == ["the legend covers 'line'"]
 
 
 # Pictures
@@ -415,16 +395,7 @@ def test_index_says_where_the_numbers_come_from(tmp_path):
     assert entry["claims"] == list(PROVENANCE.claims)
     assert entry["numbers_sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
     assert (entry["width"], entry["size_inches"][0], entry["note"]) == ("single", 3.5, "")
-
-
-def test_figure_made_wider_is_in_the_index_and_over_two_columns(tmp_path, monkeypatch):
-    row_of_panels(monkeypatch, 2, "x" * 64)
-    source = save(tmp_path / "figures", "row", size=(12.0, 3.0))
-    index = figure_export.export_figures([source], tmp_path / "paper", width="single")
-    (entry,) = json.loads(index.read_text())["figures"]
-    assert (entry["width"], entry["size_inches"][0]) == ("double", 7.2)
-    assert entry["note"].startswith("wider than asked: ")
-    assert r"\begin{figure*}" in (tmp_path / "paper/00_test/row.tex").read_text()
+    assert entry["text_points"] == 7.5
 
 
 @pytest.mark.parametrize(
@@ -648,14 +619,10 @@ def committed(request):
 
 
 def test_committed_figure_can_be_read_in_a_column(committed):
-    record, figure = committed
-    wanted = fitting.WIDTHS[figure.width]
+    _, figure = committed
     with figures.drawing():
-        assert (
-            legibility.problems_of(figure.figure, figure.scale, wanted.smallest_points, None) == []
-        )
-    assert figure.text_points[1] <= 9.0 + 1e-9
-    assert figure.size_inches[1] <= wanted.max_height
+        assert legibility.problems_of(figure.figure, 5.99 / figure.scale) == []
+    assert figure.note == ""
 
 
 def test_captions_of_committed_figures_have_only_signs_that_latex_knows(committed):

@@ -109,8 +109,8 @@ def export_figures(
         chosen: JSON files of figures, see `choose_figures`.
         directory: where to; created if need be. Other files there are left alone.
         formats: some of `pictures.FORMATS`.
-        width: a name in `fitting.WIDTHS`. A figure that cannot be read at it is made wider, which
-            its entry says.
+        width: a name in `fitting.WIDTHS`. A figure whose text leaves no room for panels is only
+            shrunk, which its entry says.
         on_figure: called with the index's entry of every figure as soon as it is written.
 
     Returns:
@@ -202,16 +202,15 @@ def _export_figure(
         drawn = fitting.draw_for_width(record, width)
         for kind in formats:
             files[kind] = pictures.picture(drawn, kind, title=name, alt=alt)
-    files |= _snippets(place, record, drawn, formats)
+    files |= _snippets(place, record, width, formats)
     for ending, content in files.items():
         paths.write_atomically(directory / f"{place}.{ending}", content)
     return {
         "name": name,
         "files": [f"{place}.{ending}" for ending in files],
-        "width": drawn.width,
+        "width": width,
         "size_inches": [round(side, 3) for side in drawn.size_inches],
-        "text_points": [round(points, 1) for points in drawn.text_points],
-        "arrangement": drawn.arrangement,
+        "text_points": round(fitting.BODY_POINTS * drawn.scale, 1),
         "note": drawn.note,
         "caption": record["caption"],
         "alt": record["alt"],
@@ -235,7 +234,7 @@ def file_name(name: str) -> str:
 
 
 def _snippets(
-    name: str, record: Mapping[str, Any], drawn: fitting.Drawn, formats: Sequence[str]
+    name: str, record: Mapping[str, Any], width: str, formats: Sequence[str]
 ) -> dict[str, bytes]:
     """By ending; those for which there is a picture that they can show."""
     words = {"caption": record["caption"], "alt": record["alt"]}
@@ -248,8 +247,8 @@ def _snippets(
         written["tex"] = snippets.latex_figure(
             name,
             f"{name}.{kind}",
-            width_inches=fitting.WIDTHS[drawn.width].inches,
-            over_two_columns=drawn.width == "double",
+            width_inches=fitting.WIDTHS[width].inches,
+            over_two_columns=width == "double",
             **words,
         )
     return {ending: text.encode() for ending, text in written.items()}

@@ -3,29 +3,36 @@
 Plots know nothing of it: they ask for a row of panels, a legend and titles as of any figure.
 """
 
+import itertools
 import textwrap
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.text import Text
 
 LEGEND_MARGIN = 0.08  # inches left free beside a legend
+PANEL_INCHES, PANEL_SHARE = 2.4, 0.75  # a panel has these inches, or this share of its design
+ROW_SHARE = 0.75  # of the design's height, where there are several rows
+LOW_INCHES = 2.0  # a figure of this height is made no lower
 
 
 class ReflowingFigure(Figure):
     """A figure that sets a row of panels in several rows, and legends in columns that fit.
 
     Plots ask for `subplots(1, n)` or `subfigures(1, n)` and get as many panels, in the same shape
-    of array, with at most `max_columns` of them side by side.
+    of array, with as many of them side by side as have room.
 
-    Attributes:
-        num_panels: how many panels a plot has asked for in a row.
+    Args:
+        width: in inches.
+        max_height: in inches.
+        design: width and height that the plot was designed for, in inches.
     """
 
-    def __init__(self, *, max_columns: int, **options: Any):
-        super().__init__(**options)
-        self.num_panels = 1
-        self._max_columns = max_columns
+    def __init__(self, *, width: float, max_height: float, design: tuple[float, float]):
+        super().__init__(layout="constrained")
+        self._design, self._max_height = design, max_height
+        self._set_size(width, num_rows=1)
 
     def subplots(self, nrows: int = 1, ncols: int = 1, **options: Any) -> Any:
         """As of any figure; see the class."""
@@ -48,20 +55,38 @@ class ReflowingFigure(Figure):
         return legend
 
     def _reflowed(self, make: Any, nrows: int, ncols: int, options: dict[str, Any]) -> Any:
-        if nrows > 1 or ncols == 1:
+        width, needed = self.get_figwidth(), self._needed_inches(ncols)
+        fitting = (k for k in range(ncols, 1, -1) if ncols % k == 0 and width / k >= needed)
+        columns = next(fitting, 1)
+        if nrows > 1 or columns == ncols:
             return make(nrows, ncols, **options)
-        self.num_panels = ncols
-        columns = next(k for k in range(min(ncols, self._max_columns), 0, -1) if ncols % k == 0)
-        if columns == ncols:
-            return make(1, ncols, **options)
+        self._set_size(width, num_rows=ncols // columns)
         squeeze = options.pop("squeeze", True)
         options.pop("width_ratios", None)  # they were for panels side by side
         panels = make(ncols // columns, columns, squeeze=False, **options).reshape(1, ncols)
         return panels[0] if squeeze else panels
 
+    def _needed_inches(self, num_panels: int) -> float:
+        return min(PANEL_INCHES, PANEL_SHARE * self._design[0] / num_panels)
+
+    def _set_size(self, width: float, num_rows: int) -> None:
+        """A narrower row keeps more of its height than of its width: its text does not shrink."""
+        design_width, height = self._design
+        share = width / design_width
+        if num_rows > 1:
+            height *= num_rows * ROW_SHARE
+        elif share > 1:
+            height *= share
+        elif height > LOW_INCHES:
+            height = max(height * share**0.5, LOW_INCHES)
+        self.set_size_inches(width, min(height, self._max_height))
+
 
 def break_lines(figure: Figure) -> bool:
-    """Break titles and labels that are too long for where they stand; whether any was."""
+    """Break titles and labels that are too long for where they stand; tells whether any was.
+
+    Labels of ticks that run into each other are turned.
+    """
     gap = 8 / 72 * figure.dpi
     extents = [ax.get_window_extent() for ax in figure.axes]
     broken = []
@@ -72,13 +97,26 @@ def break_lines(figure: Figure) -> bool:
         for title in _own_texts(ax, titles):
             left = title.get_window_extent().x0 if title.get_ha() == "left" else frame.x0
             broken.append(_break_text(title, right - left))
-        broken.append(_break_text(ax.xaxis.label, 1.25 * frame.width))
+        middle = (frame.x0 + frame.x1) / 2
+        sides = 2 * min(middle, figure.bbox.x1 - middle)  # of a label that is in the middle
+        broken.append(_break_text(ax.xaxis.label, min(1.25 * frame.width, sides)))
+        broken.append(_turn_tick_labels(ax))
         if ax.yaxis.label.get_rotation() == 90:
             broken.append(_break_text(ax.yaxis.label, 1.15 * frame.height))
     for part in [figure, *figure.findobj(SubFigure)]:
         for title in _own_texts(part, {part.get_suptitle()}):
             broken.append(_break_text(title, part.bbox.x1 - gap - title.get_window_extent().x0))
     return any(broken)
+
+
+def _turn_tick_labels(ax: Axes) -> bool:
+    """Turn labels on the x axis that run into each other; tells whether any did."""
+    labels = [label for label in ax.get_xticklabels() if label.get_text() and label.get_visible()]
+    boxes = [label.get_window_extent() for label in labels if label.get_rotation() == 0]
+    touch = any(one.overlaps(other) for one, other in itertools.pairwise(boxes))
+    if touch:
+        ax.tick_params("x", labelrotation=90)
+    return touch
 
 
 def _own_texts(parent: Any, contents: set[str]) -> list[Text]:
