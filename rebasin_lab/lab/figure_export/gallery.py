@@ -28,7 +28,7 @@ supports. `rebasin-lab redraw` draws those in `figures/` again, from the numbers
 or slides,
 
 ```sh
-rebasin-lab figures --to runs/for-the-paper --format pdf --width single
+.venv/bin/rebasin-lab figures --to runs/for-the-paper --format pdf --width single
 ```
 
 writes each at the width of a column (or `double`, or `slide`) with text that can be read there, and
