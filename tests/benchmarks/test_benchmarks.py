@@ -3,7 +3,7 @@
     make benchmark                                   # on MNIST-5k
     REBASIN_DATA=... make benchmark ARGS="-k epoch"  # on full MNIST
 
-No benchmark asserts a wall time: compare the rows of a group. Under `make test` each runs once.
+No benchmark asserts a wall time: compare the rows of a group. Under `make test-all` each runs once.
 """
 
 import os
@@ -20,6 +20,8 @@ import rebasin_lab as rl
 from rebasin_lab import metrics, training
 from rebasin_lab.lab import runner
 from rebasin_lab.training import checkpoints, training_loop
+
+pytestmark = pytest.mark.slow
 
 FULL = bool(os.environ.get("REBASIN_DATA"))
 CONFIG = rl.TrainConfig(batch_size=500 if FULL else 100, num_epochs=1)

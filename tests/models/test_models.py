@@ -26,6 +26,7 @@ TINY = {
     "resnet50": {"width_multiplier": 1 / 16},
     "vit": {"width": 16, "num_heads": 2, "num_blocks": 2},
 }
+SAME_BLOCKS_AS_RESNET8 = ("resnet20", "resnet20_bn", "resnet32")
 
 # Architecture, image shape, classes, options, and how many parameters it has.
 SIZES = [
@@ -189,7 +190,14 @@ def test_apply_is_pure_and_can_be_traced(model, params, tiny_data, trees_equal):
     trees_equal(params, before)
 
 
-@pytest.mark.parametrize("architecture", TINY)
+# Of what is built of the same blocks, one in the fast tests.
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in SAME_BLOCKS_AS_RESNET8))
+        for name in TINY
+    ],
+)
 def test_small_gradient_step_lowers_the_loss(architecture, tiny_data):
     model = tiny(architecture)
     params = draw_params(model)

@@ -1,7 +1,7 @@
 """On random networks, every permutation of an inferred spec leaves the function unchanged.
 
 `CHECK_NETWORKS=5000 pytest tests/symmetry/test_inference_random.py` runs as many by hand, each time
-others; CI runs the same `NUM_NETWORKS` every time.
+others; `make test` runs the same few every time, `make test-all` the same `NUM_NETWORKS`.
 """
 
 import os
@@ -21,6 +21,7 @@ from rebasin_lab.symmetry.inference import infer_permutation_spec
 pytestmark = pytest.mark.filterwarnings("error:Nothing is known of the symmetries")
 
 NUM_NETWORKS = int(os.environ.get("CHECK_NETWORKS", 500))
+FEW_NETWORKS = 40
 
 # Adding up in another order changes a float64 output by about 1e-15. When a leaf is left out of a
 # permutation, an output changes by more than 1e-4 or, for one leaf in ten, not at all: it is in a
@@ -60,15 +61,19 @@ def group_elements(spec: rl.PermutationSpec, params: dict, seed: int) -> list[di
     return [everything, *({**identity, name: moved} for name, moved in shifted.items())]
 
 
-@hypothesis.settings(
-    max_examples=NUM_NETWORKS,
-    deadline=None,
-    suppress_health_check=list(hypothesis.HealthCheck),
-    derandomize="CHECK_NETWORKS" not in os.environ,
-    database=None,
-)
-@given(networks())
-def test_inferred_permutations_leave_the_function_of_a_random_network_unchanged(network):
+def holds_for(num_networks: int):
+    """The law, as a test of so many networks."""
+    settings = hypothesis.settings(
+        max_examples=num_networks,
+        deadline=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+        derandomize="CHECK_NETWORKS" not in os.environ,
+        database=None,
+    )
+    return settings(given(networks())(assert_inferred_permutations_change_nothing))
+
+
+def assert_inferred_permutations_change_nothing(network):
     spec = infer_permutation_spec(network.apply, network.params, network.inputs)
     outputs = Outputs(network)
     for seed in range(2):
@@ -82,6 +87,14 @@ def test_inferred_permutations_leave_the_function_of_a_random_network_unchanged(
             assert largest_change(before, after) < TOLERANCE, f"\n{spec}"
 
 
+test_inferred_permutations_leave_the_function_of_a_few_random_networks_unchanged = holds_for(
+    FEW_NETWORKS
+)
+test_inferred_permutations_leave_the_function_of_a_random_network_unchanged = pytest.mark.slow(
+    holds_for(NUM_NETWORKS)
+)
+
+
 def some_networks(num_networks: int) -> list[Network]:
     """The same ones every time."""
 
@@ -92,6 +105,7 @@ def some_networks(num_networks: int) -> list[Network]:
     return [one(seed) for seed in range(num_networks)]
 
 
+@pytest.mark.slow
 def test_random_networks_have_symmetries_of_every_kind():
     specs = [
         infer_permutation_spec(network.apply, network.params, network.inputs)
