@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import PyTree
 
@@ -94,10 +95,12 @@ def compare_matchers(
     found = found or {}
     calls = _calls(methods, {"apply_fn": apply_fn, "data": data}, loss_fn)
     on, name = (data, "data") if evaluated_on is None else (evaluated_on, "evaluated_on")
-    metrics.checked_data(apply_fn, params_a, on, loss_fn=loss_fn, name=name)
+    splits = metrics.checked_data(apply_fn, params_a, on, loss_fn=loss_fn, name=name)
     if unknown := [name for name in found if name not in calls]:
         raise ValueError(f"Expected found to hold records of {list(calls)}; got {unknown}.")
-    comparisons = {}
+    metrics.check_parameters(params_b, "params_b")
+    splits, lambdas = jax.device_put(splits), np.linspace(0, 1, num_lambdas)
+    comparisons, ends = {}, {}  # of every line, the same two functions
     for name, (method, options) in calls.items():
         result, permutation = found.get(name), identity_permutation(spec, params_b)
         if method != "naive" and result is None:
@@ -105,11 +108,14 @@ def compare_matchers(
         if result is not None:
             permutation = result.permutation
         moved = apply_permutation(spec, permutation, params_b)
+        moved = pytrees.aligned_to_combine(params_a, moved)[1]
+        measured = interpolation.measure_line(
+            apply_fn, params_a, moved, splits, lambdas, loss_fn=loss_fn, known=ends
+        )
+        ends = {0.0: measured[0], 1.0: measured[-1]}
         comparisons[name] = Comparison(
             permutation=permutation,
-            curve=interpolation.interpolation_curve(
-                apply_fn, params_a, moved, on, num_lambdas=num_lambdas, loss_fn=loss_fn
-            ),
+            curve=interpolation.curve_of(lambdas, measured, loss_fn=loss_fn),
             inner_product=pytrees.inner_product(params_a, moved),
             distance=pytrees.distance(params_a, moved),
             result=result,

@@ -96,15 +96,41 @@ def interpolation_curve(
     params_a, params_b = pytrees.aligned_to_combine(params_a, params_b)
     splits = metrics.checked_data(apply_fn, params_a, data, loss_fn=loss_fn)
     metrics.check_parameters(params_b, "params_b")
-    splits = jax.device_put(splits)
-    lambdas, measured = np.linspace(0, 1, num_lambdas), []
+    lambdas = np.linspace(0, 1, num_lambdas)
+    measured = measure_line(
+        apply_fn,
+        params_a,
+        params_b,
+        jax.device_put(splits),
+        lambdas,
+        loss_fn=loss_fn,
+        on_point=on_point,
+    )
+    return curve_of(lambdas, measured, loss_fn=loss_fn)
+
+
+def measure_line(
+    apply_fn: Callable,
+    params_a: PyTree,
+    params_b: PyTree,
+    splits: Mapping[str, tuple],
+    lambdas: Float[np.ndarray, " n"],
+    *,
+    loss_fn: Callable | None,
+    known: Mapping[float, dict[str, float]] | None = None,
+    on_point: Callable[[], None] | None = None,
+) -> list[dict[str, float]]:
+    """What `measure_splits` returns at each lambda, without checks; some may be `known`."""
+    measured = []
     for lam in lambdas:
-        measured.append(
-            measure_splits(apply_fn, _lerp(lam, params_a, params_b), splits, loss_fn=loss_fn)
-        )
+        if known is not None and lam in known:
+            measured.append(known[lam])
+        else:
+            params = _lerp(lam, params_a, params_b)
+            measured.append(measure_splits(apply_fn, params, splits, loss_fn=loss_fn))
         if on_point is not None:
             on_point()
-    return curve_of(lambdas, measured, loss_fn=loss_fn)
+    return measured
 
 
 def measure_splits(
