@@ -40,7 +40,7 @@ _NAMES_OF_MODULES = {
         "random_halves",
         "stratified_parts",
     ],
-    "matching": ["MATCHERS", "MatchingResult", "match"],
+    "matching": ["MATCHERS", "Matcher", "MatchingResult", "match"],
     "merging": ["MergeResult", "average", "ensemble", "merge_many"],
     "metrics": ["evaluate"],
     "models": ["Model", "build_model"],

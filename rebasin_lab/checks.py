@@ -187,6 +187,11 @@ class Registry(collections.UserDict):
     def __init__(self, kind: type, records: Mapping[str, Any], *, reserved: Collection[str] = ()):
         self._kind, self._reserved = kind, reserved
         super().__init__(records)
+        self._first = dict(self.data)
+
+    def is_own(self, name: str) -> bool:
+        """Whether the record under this name is not one of the lab's, but a caller's own."""
+        return self.data[name] is not self._first.get(name)
 
     def __setitem__(self, name: str, record: Any) -> None:
         kind = self._kind.__name__

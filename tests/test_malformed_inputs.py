@@ -135,7 +135,7 @@ def choice(**fields):
 
 
 def match(method="weight", spec=SPEC, a=A, b=B, **options):
-    if method in matching.NEED_DATA:
+    if rl.MATCHERS[method].needs_data:
         options = {"apply_fn": apply_fn, "data": DATA, **options}
     return rl.match(method, spec, a, b, **options)
 

@@ -59,7 +59,7 @@ def compare_matchers(
     *,
     apply_fn: Callable,
     data: datasets.Dataset | Iterable[Any],
-    methods: Sequence[str] | Mapping[str, Mapping[str, Any]] = ("naive", *matching.MATCHERS),
+    methods: Sequence[str] | Mapping[str, Mapping[str, Any]] = matching.EveryMethod(),
     seed: checks.Seed = 0,
     found: Mapping[str, matching.MatchingResult] | None = None,
     evaluated_on: datasets.Dataset | None = None,
@@ -75,9 +75,9 @@ def compare_matchers(
         params_b: the model to move.
         apply_fn: `apply_fn(params, images) -> logits`, pure.
         data: what matchers that look at data are given.
-        methods: names in `MATCHERS`, or "naive", which leaves B as it is; or a mapping from them to
-            further options. One of two variants of a matcher goes by a name of its own, with
-            {"method": ...} among its options.
+        methods: names in `MATCHERS`, or "naive", which leaves B as it is; all of these by default,
+            your own too; or a mapping from them to further options. One of two variants of a
+            matcher goes by a name of its own, with {"method": ...} among its options.
         seed: of every matcher.
         found: records that are there already, by name: these are not matched again.
         evaluated_on: the data set of the lines, `data` by default; needed where `data` are batches
@@ -93,7 +93,8 @@ def compare_matchers(
     """
     params_a, params_b = pytrees.aligned(params_a, params_b)
     found = found or {}
-    calls = _calls(methods, {"apply_fn": apply_fn, "data": data}, loss_fn)
+    loss = {} if loss_fn is None else {"loss_fn": loss_fn}
+    calls = _calls(methods, {"apply_fn": apply_fn, "data": data, **loss})
     on, name = (data, "data") if evaluated_on is None else (evaluated_on, "evaluated_on")
     splits = metrics.checked_data(apply_fn, params_a, on, loss_fn=loss_fn, name=name)
     if unknown := [name for name in found if name not in calls]:
@@ -127,10 +128,9 @@ def compare_matchers(
 
 def _calls(
     methods: Sequence[str] | Mapping[str, Mapping[str, Any]],
-    with_data: Mapping[str, Any],
-    loss_fn: Callable | None,
+    offered: Mapping[str, Any],
 ) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Name -> the matcher and its options, all checked."""
+    """Name -> the matcher and its options, all checked; of what is offered those it takes."""
     if not methods or len(set(methods)) < len(methods):
         raise ValueError(f"Expected methods to be one or more, each once; got {list(methods)}.")
     if not isinstance(methods, Mapping):
@@ -139,11 +139,10 @@ def _calls(
     for name, given in methods.items():
         options = {"method": name} | given
         method = options.pop("method")
-        if method in matching.NEED_DATA:
-            options = {**with_data, **options}
-        if method in matching.NEED_GRADIENTS and loss_fn is not None:
-            options = {"loss_fn": loss_fn, **options}
         if method != "naive":
+            checks.choice("a matcher", method, matching.MATCHERS, "match")
+            known = matching.MATCHERS[method].options
+            options = {each: value for each, value in offered.items() if each in known} | options
             checked = {option: value for option, value in options.items() if option != "seed"}
             matching.check_options(method, checked)
         elif options:

@@ -1,13 +1,16 @@
 """Finding the permutation that lines model B up with model A.
 
-One file per matcher; `MATCHERS` is the registry that `match` and the tests' laws go through. Below
-them, in reading order: `assignment` and `products`, the two steps all time goes into; `similarity`
-and `nested_groups`, what is matched; `coordinate_ascent`, the loop; `search`, where it starts and
-when it ends.
+One file per matcher, and one record in `MATCHERS`, which `match`, comparisons, the explorer,
+figures and the tests' laws go through. One of your own joins them while a program runs:
+
+    rl.MATCHERS["mine"] = rl.Matcher(my_matching, "my matching")
+
+Below them, in reading order: `assignment` and `products`, the two steps all time goes into;
+`similarity` and `nested_groups`, what is matched; `coordinate_ascent`, the loop; `search`, where it
+starts and when it ends.
 """
 
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxtyping import PyTree
@@ -22,6 +25,7 @@ from rebasin_lab.matching.baselines import (
     steepest_descent_matching,
 )
 from rebasin_lab.matching.combined import combined_matching
+from rebasin_lab.matching.matcher import Matcher
 from rebasin_lab.matching.result import MatchingResult, Start
 from rebasin_lab.matching.straight_through import straight_through_matching
 from rebasin_lab.matching.weight import algorithm_1, weight_matching
@@ -29,8 +33,8 @@ from rebasin_lab.symmetry import PermutationSpec
 
 __all__ = [
     "MATCHERS",
-    "NEED_DATA",
-    "NEED_GRADIENTS",
+    "EveryMethod",
+    "Matcher",
     "MatchingResult",
     "Start",
     "activation_matching",
@@ -47,23 +51,69 @@ __all__ = [
     "weight_matching",
 ]
 
-MATCHERS: dict[str, Callable[..., MatchingResult]] = {
-    "weight": weight_matching,
-    "activation": activation_matching,
-    "combined": combined_matching,
-    "straight_through": straight_through_matching,
-    # For comparison.
-    "algorithm_1": algorithm_1,
-    "one_sweep": one_sweep_matching,
-    "greedy": greedy_matching,
-    "steepest_descent": steepest_descent_matching,
-    "random": random_matching,
-}
+# Weight matching in all its forms is green, an open marker for less than the whole of it; what only
+# serves as a control has no colour of its own.
+_GREEN, _BLACK, _GREY = "#009E73", "#000000", "#5A5A5A"
 
-# These look at data: they take `apply_fn` and `data`.
-NEED_DATA = ("activation", "combined", "straight_through", "steepest_descent")
-# And these at the loss: `data` must be a data set, and every parameter a float.
-NEED_GRADIENTS = ("straight_through", "steepest_descent")
+MATCHERS = checks.Registry(
+    Matcher,
+    {
+        "weight": Matcher(
+            weight_matching,
+            "weight matching",
+            _GREEN,
+            "^",
+            has_visits=True,
+            efforts={"low": {"effort": "fast"}, "high": {"effort": "thorough"}},
+        ),
+        "activation": Matcher(
+            activation_matching,
+            "activation matching",
+            "#56B4E9",
+            "*",
+            efforts={"low": {"num_images": 500}},
+        ),
+        "combined": Matcher(
+            combined_matching,
+            "weights and activations",
+            _BLACK,
+            "D",
+            has_visits=True,
+            efforts={
+                "low": {"effort": "fast", "num_images": 500},
+                "high": {"effort": "thorough"},
+            },
+        ),
+        "straight_through": Matcher(
+            straight_through_matching,
+            "straight-through",
+            "#E69F00",
+            "p",
+            efforts={"low": {"num_epochs": 4}, "high": {"num_epochs": 60}},
+        ),
+        # For comparison.
+        "algorithm_1": Matcher(
+            algorithm_1, "Algorithm 1", _GREEN, "^", is_open=True, has_visits=True
+        ),
+        "one_sweep": Matcher(
+            one_sweep_matching, "one sweep of it", _GREEN, "v", is_open=True, has_visits=True
+        ),
+        "greedy": Matcher(greedy_matching, "greedy", "#CC79A7", "s"),
+        "steepest_descent": Matcher(steepest_descent_matching, "steepest descent", _BLACK, "x"),
+        "random": Matcher(random_matching, "random", _GREY, "o", is_open=True),
+    },
+    reserved=("naive",),
+)
+
+
+class EveryMethod(Sequence):
+    """Every name that `compare_matchers` knows, "naive" first, as of when it is read."""
+
+    def __getitem__(self, index: Any) -> Any:
+        return ("naive", *MATCHERS)[index]
+
+    def __len__(self) -> int:
+        return 1 + len(MATCHERS)
 
 
 @checks.arguments
@@ -87,18 +137,25 @@ def match(
         params_a: the reference.
         params_b: the model to move; apply `result.permutation` to it.
         seed: fixes the result.
-        **options: passed on to the matcher; those in `NEED_DATA` need `apply_fn` and `data`.
+        **options: passed on to the matcher; those that look at data need `apply_fn` and `data`.
 
     Raises:
         ValueError: for an unknown method, missing or unknown options, models of different shapes,
-            a spec that does not fit, or parameters that are not finite.
+            a spec that does not fit, parameters that are not finite, or a matcher of your own that
+            returns no `MatchingResult`.
     """
     check_options(method, options)
     params_a, params_b = pytrees.aligned_to_match(params_a, params_b)
     spec.validate(params_a)
     for name, params in {"params_a": params_a, "params_b": params_b}.items():
         pytrees.check_finite(params, name)
-    return MATCHERS[method](spec, params_a, params_b, seed=int(seed), **options)
+    result = MATCHERS[method](spec, params_a, params_b, seed=int(seed), **options)
+    if not isinstance(result, MatchingResult):
+        raise ValueError(
+            f"Expected the matcher '{method}' to return a MatchingResult; got "
+            f"{checks.shortened(result)}."
+        )
+    return result
 
 
 def check_options(method: str, options: Mapping[str, Any]) -> None:
@@ -109,11 +166,8 @@ def check_options(method: str, options: Mapping[str, Any]) -> None:
             the wrong kind.
     """
     checks.choice("a matcher", method, MATCHERS, "match")
-    known = {
-        name: parameter
-        for name, parameter in inspect.signature(MATCHERS[method]).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY and name != "seed"
-    }
+    matcher = MATCHERS[method]
+    known = matcher.options
     if unknown := [name for name in options if name not in known]:
         raise ValueError(
             f"Expected options of the matcher '{method}', {list(known)}; got {unknown}."
@@ -125,9 +179,9 @@ def check_options(method: str, options: Mapping[str, Any]) -> None:
             f"{' and '.join(missing)} missing. Write match('{method}', spec, params_a, params_b, "
             "apply_fn=model.apply, data=data)."
         )
-    if method in NEED_DATA:
+    if "apply_fn" in options:
         metrics.check_function(options["apply_fn"], "apply_fn")
-    if method in NEED_GRADIENTS and not isinstance(options["data"], datasets.Dataset):
+    if matcher.needs_loss and not isinstance(options["data"], datasets.Dataset):
         raise ValueError(
             f"Expected a data set for the matcher '{method}', which needs labels; got "
             f"{type(options['data']).__name__}. Take one from load_dataset, or build a Dataset."

@@ -173,7 +173,8 @@ def described(value: Any) -> Iterator[str]:
         case str() if kind is str:
             yield f"str {value}"
             if value in matching.MATCHERS:
-                yield f"matcher {name_of(matching.MATCHERS[value])}"
+                yield "matcher"
+                yield from described(matching.MATCHERS[value].function)
         case float() if kind is float:
             yield f"float {value.hex()}"
         case complex() if kind is complex:
@@ -210,6 +211,8 @@ def described(value: Any) -> Iterator[str]:
             for key, item in value.items():
                 yield from described(key)
                 yield from described(item)
+        case matching.EveryMethod():
+            yield from described(tuple(value))
         case set() | frozenset() if kind in (set, frozenset):
             yield f"{kind.__name__} of {len(value)}"
             yield from sorted(map(digest, value))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import rebasin_lab as rl
-from rebasin_lab import matching, pytrees
+from rebasin_lab import pytrees
 from rebasin_lab.analysis import interpolation
 
 SPEC = rl.mlp_permutation_spec(2)
@@ -34,7 +34,7 @@ def test_numbers_are_those_of_each_method(trained_pair, compare, tiny_data):
         moved = params_b
         if method != "naive":
             own = {"apply_fn": model.apply, "data": tiny_data} | SHORT.get(method, {})
-            own = own if method in matching.NEED_DATA else {}
+            own = own if rl.MATCHERS[method].needs_data else {}
             permutation = rl.match(method, SPEC, params_a, params_b, **own).permutation
             for name, order in permutation.items():
                 np.testing.assert_array_equal(one.result.permutation[name], order, err_msg=method)
@@ -83,6 +83,7 @@ def test_lines_can_be_evaluated_on_other_images(compare, tiny_data):
     ("methods", "problem"),
     [
         (["naive", "nearest"], r"a matcher among .* got 'nearest'"),
+        ({"other": {"method": ["weight"]}}, r"a matcher among .* got \['weight'\]"),
         ("weight", r"Write \['weight'\]"),
         ({"naive": {"effort": "fast"}}, "no options for 'naive'"),
         ({"naive": {}, "weight": {"efort": "fast"}}, r"options of .* got \['efort'\]"),

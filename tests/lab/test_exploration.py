@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import types
 from pathlib import Path
 
 import jax
@@ -335,6 +336,43 @@ def test_copied_code_of_files_and_of_a_view_runs(files):
         found = exploration.explore_pair(choices)
         printed = output_of(found.as_code("weight", 0.5))
         assert f"loss={found.walk('weight', 0.5).loss}" in printed
+
+
+@pytest.mark.parametrize("effort", ["low", "usual"])
+def test_matcher_of_ones_own_is_explored_like_the_labs(effort, small, monkeypatch):
+    steps, met = [], []
+
+    def mine(spec, params_a, params_b, *, seed, apply_fn, data, depth: int = 3, on_epoch=None):
+        met.append((depth, data is small.pair.data))
+        on_epoch(types.SimpleNamespace(epoch=1, num_epochs=2))
+        return rl.match("random", spec, params_a, params_b, seed=seed)
+
+    own = rl.Matcher(mine, "my matching", efforts={"low": {"depth": 1}})
+    monkeypatch.setitem(rl.MATCHERS, "mine", own)
+    choices = Choices(**SMALL, matchers=("weight", "mine"), effort=effort, num_lambdas=3)
+    found = exploration.explore_pair(
+        choices, pair=small.pair, on_step=lambda *step: steps.append(step)
+    )
+    assert found.methods == ("naive", "weight", "mine")
+    assert met == [(1 if effort == "low" else 3, True)]
+    assert ("matching: mine", 1, 2) in steps
+    assert found.walk("mine", 0.0).loss == found.walk("naive", 0.0).loss
+    code = found.as_code("mine", 0.5)
+    assert "\n# rl.MATCHERS['mine'] is your own: register it first.\n" in code
+
+
+def test_architecture_that_joins_the_table_is_explored(monkeypatch):
+    own = models.Architecture(models.MLP, width="width", depth="num_hidden_layers", num_epochs=2)
+    monkeypatch.setitem(models.ARCHITECTURES, "mine", own)
+    found = exploration.explore_pair(Choices(**SMALL, architecture="mine", num_lambdas=2))
+    assert found.pair.title.startswith("Digits 8x8: mine (num hidden layers 2, width 16), 2 epochs")
+    assert f"loss={found.walk('weight', 0.5).loss}" in output_of(found.as_code("weight", 0.5))
+    # Under one name another network is another network.
+    wanted = found.choices.experiment(0)
+    before = path_of(wanted)
+    own = dataclasses.replace(own, constructor=models.ARCHITECTURES["vit"].constructor, depth="")
+    monkeypatch.setitem(models.ARCHITECTURES, "mine", own)
+    assert path_of(wanted) != before
 
 
 @pytest.mark.parametrize("effort", exploration.EFFORTS)

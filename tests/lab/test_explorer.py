@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import rebasin_lab as rl
+from rebasin_lab import models
 from rebasin_lab.lab import exploration
 from rebasin_lab.lab.widgets import fragments, work
 
@@ -221,6 +222,65 @@ def test_more_matchers_stand_beside_each_other(explorer):
     assert explorer.result.methods == ("naive", "weight", "activation")
     assert explorer.method == "weight"  # what was walked with stays
     assert "activation matching" in explorer._view._lines.value
+
+
+def test_all_matchers_and_one_of_ones_own_stand_beside_each_other(
+    trained_pair, tiny_data, monkeypatch
+):
+    def mine(spec, params_a, params_b, *, seed):
+        """Draw lots."""
+        return rl.match("random", spec, params_a, params_b, seed=seed + 1)
+
+    monkeypatch.setitem(rl.MATCHERS, "mine", rl.Matcher(mine, "my matching"))
+    model, *params = trained_pair
+    shown = rl.explore(
+        params=tuple(params), apply_fn=model.apply, data=tiny_data, effort="low", num_lambdas=2
+    )
+    matchers = control(shown, "matchers")
+    assert matchers.options[-1] == ("my matching", "mine")
+    assert "my matching: Draw lots." in matchers.tooltip
+    matchers.value = tuple(rl.MATCHERS)
+    assert shown.wait(PATIENCE)
+    assert text_of(shown._message) == ""
+    assert shown.result.methods == ("naive", *rl.MATCHERS)
+    for method in rl.MATCHERS:
+        control(shown, "walk with").value = method
+        assert shown.wait(PATIENCE)
+        assert f"{rl.MATCHERS[method].label}: test accuracy" in texts(shown)
+    assert "rl.MATCHERS['mine'] is your own" in shown.as_code()
+    control(shown, "Draw the plane").click()
+    assert shown.wait(PATIENCE)
+    assert "B permuted by my matching" in shown._view._landscape.value
+    record = json.loads(shown.save_figure().read_text())
+    assert [*record["numbers"]["curves"]] == ["naive", *rl.MATCHERS]
+
+
+def test_every_architecture_can_be_chosen(explorer):
+    for name in reversed(control(explorer, "architecture").options):
+        control(explorer, "architecture").value = name
+        assert explorer.wait(PATIENCE)
+        record = models.ARCHITECTURES[name]
+        assert control(explorer, "width").value == record.small_sizes[record.width]
+        assert control(explorer, "depth").disabled == (not record.depth)
+        assert text_of(explorer._message) == ""
+        assert "Not trained yet" in texts(explorer)
+
+
+def test_architecture_of_ones_own_is_offered_and_one_of_unknown_code_is_refused(
+    explorer, monkeypatch
+):
+    own = models.Architecture(models.MLP, width="width", depth="num_hidden_layers", num_epochs=3)
+    monkeypatch.setitem(models.ARCHITECTURES, "mine", own)
+    shown = rl.explore(**SMALL)
+    control(shown, "architecture").value = "mine"
+    assert control(shown, "epochs").value == 3
+    assert shown.wait(PATIENCE)
+    assert "Not trained yet" in texts(shown)
+    unknown = models.Architecture(lambda *a, width=3, **o: models.MLP(*a, **o), width="width")
+    monkeypatch.setitem(models.ARCHITECTURES, "mine", unknown)
+    shown = rl.explore(**SMALL | {"architecture": "mine", "depth": 0})
+    assert shown.wait(PATIENCE)
+    assert "Train it with rl.train" in text_of(shown._message)
 
 
 def test_another_architecture_brings_its_own_sizes(explorer):

@@ -270,10 +270,33 @@ def test_slopes_are_drawn_from_zero_to_above_the_highest(highest):
 
 
 def test_every_matcher_has_a_look_of_its_own():
-    assert set(rl.MATCHERS) <= matching.LOOKS.keys()
+    assert set(rl.MATCHERS) <= set(matching.LOOKS)
     looks = [(look.colour, look.marker, look.is_open) for look in matching.LOOKS.values()]
     assert len(set(looks)) == len(looks)
     assert len({look.label for look in matching.LOOKS.values()}) == len(looks)
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_matcher_of_ones_own_is_drawn_by_every_plot_of_matchers(is_known, monkeypatch):
+    if is_known:
+        own = rl.Matcher(lambda spec, a, b, *, seed: None, "my $5 matching", "#123456", "P")
+        monkeypatch.setitem(rl.MATCHERS, "mi$ne", own)
+    curve = {"lambdas": [0.0, 1.0], "train_loss": [0.5, 0.6], "test_loss": [0.5, 0.6]}
+    curves = {"mi$ne": curve, "naive": curve}
+    search = {"method": "mi$ne", "visits": [0, 1], "objective": [0.0, 1.0]}
+    for plot, numbers in {
+        "explored_lines": {"metric": "loss", "splits": ["test"], "curves": curves},
+        "method_lines": {"curves": curves},
+        "matchers": {"methods": {"mi$ne": {"cosines": [0.5], "barriers": [1.0]}}, "naive": [2.0]},
+        "matchers_by_width": {"widths": [8], "barriers": {"mi$ne": [[0.5]]}},
+        "ascents": {"searches": [search], "in_place": {"mi$ne": [3]}, "chance": 1.0},
+    }.items():
+        if not is_known:
+            with pytest.raises(ValueError, match=r"to be one of .*weight.*; got mi\$ne"):
+                drawn(plot, numbers)
+            continue
+        colours = {line.get_color() for ax in drawn(plot, numbers).axes for line in ax.lines}
+        assert "#123456" in colours, plot
 
 
 def test_stages_of_one_method_share_a_scale_of_colours():

@@ -1,5 +1,6 @@
 """What every matcher must do on every architecture, through `rl.match`."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 import rebasin_lab as rl
 from oracles import assert_same_permutation, norms, objective, plant
-from rebasin_lab import matching, pytrees
+from rebasin_lab import pytrees
 
 # Enough for a law; the defaults are those of a real run.
 OPTIONS = {"straight_through": {"num_epochs": 1, "batch_size": 50, "match_every": 2}}
@@ -35,7 +36,7 @@ def _few_architectures_for_what_compiles_long(request):
 
 
 def options_of(method, apply_fn, data):
-    needed = {"apply_fn": apply_fn, "data": data} if method in matching.NEED_DATA else {}
+    needed = {"apply_fn": apply_fn, "data": data} if rl.MATCHERS[method].needs_data else {}
     return needed | OPTIONS.get(method, {})
 
 
@@ -162,11 +163,12 @@ def refusing(method, monkeypatch, tiny_data):
     """`rl.match` of the method, with its options, which fails if the matcher is called at all."""
     matcher = rl.MATCHERS[method]
 
-    @functools.wraps(matcher)
+    @functools.wraps(matcher.function)
     def unreachable(*args, **kwargs):
         pytest.fail("the mistake was not found in time")
 
-    monkeypatch.setitem(rl.MATCHERS, method, unreachable)
+    replaced = dataclasses.replace(matcher, function=unreachable)
+    monkeypatch.setitem(rl.MATCHERS, method, replaced)
     return functools.partial(rl.match, method, **options_of(method, apply_mlp, tiny_data))
 
 
@@ -211,7 +213,7 @@ def test_unknown_method_is_refused(method):
 
 
 @pytest.mark.parametrize("missing", ["apply_fn", "data"])
-@pytest.mark.parametrize("method", matching.NEED_DATA)
+@pytest.mark.parametrize("method", [name for name, one in rl.MATCHERS.items() if one.needs_data])
 def test_missing_function_or_data_is_refused(method, missing, refusing, tiny_data):
     params, given = narrow(np.random.default_rng(0), 5), {"apply_fn": apply_mlp, "data": tiny_data}
     del given[missing]

@@ -16,7 +16,7 @@ from flax.core import freeze
 
 import rebasin_lab as rl
 from oracles import assert_same_permutation, objective, plant
-from rebasin_lab import matching, pytrees, symmetry
+from rebasin_lab import pytrees, symmetry
 from rebasin_lab.analysis import variance_collapse
 from rebasin_lab.matching import products, straight_through_matching
 from tensors import Tensor
@@ -50,7 +50,7 @@ def test_a_scalar_leaf_stays_where_it_is(method, tiny_data):
         return {**params, "step": np.float32(3)}
 
     spec = rl.PermutationSpec({**SPEC.axes, "step": ()})
-    options = {"apply_fn": apply_fn, "data": tiny_data} if method in matching.NEED_DATA else {}
+    options = {"apply_fn": apply_fn, "data": tiny_data} if rl.MATCHERS[method].needs_data else {}
     options |= {"num_epochs": 1} if method == "straight_through" else {}
     result = rl.match(method, spec, with_step(draw(0)), with_step(draw(1)), **options)
     assert result.permutation.keys() == SPEC.permutations.keys()
@@ -131,7 +131,7 @@ def test_a_leaf_that_holds_no_numbers_is_named(leaf):
         rl.match("weight", spec, params, params)
 
 
-@pytest.mark.parametrize("method", matching.NEED_GRADIENTS)
+@pytest.mark.parametrize("method", [name for name, one in rl.MATCHERS.items() if one.needs_loss])
 def test_what_has_no_gradient_is_named(method, tiny_data):
     spec = rl.PermutationSpec({**SPEC.axes, "step": ()})
     params = {**draw(0), "step": np.int32(3)}
@@ -139,7 +139,7 @@ def test_what_has_no_gradient_is_named(method, tiny_data):
         rl.match(method, spec, params, params, apply_fn=apply_fn, data=tiny_data)
 
 
-@pytest.mark.parametrize("method", matching.NEED_GRADIENTS)
+@pytest.mark.parametrize("method", [name for name, one in rl.MATCHERS.items() if one.needs_loss])
 def test_images_without_labels_are_refused_where_a_loss_is_needed(method, tiny_data):
     with pytest.raises(ValueError, match="a data set for .* labels; got list"):
         rl.match(method, SPEC, draw(0), draw(1), apply_fn=apply_fn, data=[tiny_data.train_images])
@@ -151,7 +151,7 @@ def test_what_is_no_data_is_refused(data):
         rl.match("activation", SPEC, draw(0), draw(1), apply_fn=apply_fn, data=data)
 
 
-@pytest.mark.parametrize("method", matching.NEED_DATA)
+@pytest.mark.parametrize("method", [name for name, one in rl.MATCHERS.items() if one.needs_data])
 def test_a_function_that_cannot_be_hashed_is_refused(method, tiny_data):
     class Unhashable:
         __hash__ = None
@@ -211,7 +211,7 @@ CALLS |= {
             SPEC,
             a,
             b,
-            **({"apply_fn": apply_fn, "data": data} if method in matching.NEED_DATA else {}),
+            **({"apply_fn": apply_fn, "data": data} if rl.MATCHERS[method].needs_data else {}),
             **({"num_epochs": 1} if method == "straight_through" else {}),
         ).objective
     )

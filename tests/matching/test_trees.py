@@ -103,7 +103,7 @@ def spec_for(params):
 
 
 def options_of(method, data):
-    options = {"apply_fn": apply_fn, "data": data} if method in matching.NEED_DATA else {}
+    options = {"apply_fn": apply_fn, "data": data} if rl.MATCHERS[method].needs_data else {}
     return options | ({"num_epochs": 1} if method == "straight_through" else {})
 
 

@@ -1,6 +1,7 @@
 """Records: the same result without the work, and never another call's."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import rebasin_lab as rl
 from rebasin_lab import matching, paths, pytrees
 from rebasin_lab.analysis import interpolation
-from rebasin_lab.paper import cache
+from rebasin_lab.paper import cache, fingerprints
 from rebasin_lab.training import checkpoints
 
 SPEC = rl.mlp_permutation_spec(2)
@@ -188,7 +189,8 @@ def test_a_matcher_in_the_place_of_the_labs_has_no_record(monkeypatch, trained_p
     """Its name stands for its code, in a default too."""
     model, *params = trained_pair
     compared = {"apply_fn": model.apply, "data": tiny_data}
-    monkeypatch.setitem(matching.MATCHERS, "weight", lambda *args, **options: None)
+    other = dataclasses.replace(rl.MATCHERS["weight"], function=lambda *a, **o: None, efforts={})
+    monkeypatch.setitem(rl.MATCHERS, "weight", other)
     for call in (
         lambda: cache.remembered(rl.match, "weight", SPEC, *params),
         lambda: cache.remembered(rl.compare_matchers, SPEC, *params, **compared),
@@ -199,6 +201,33 @@ def test_a_matcher_in_the_place_of_the_labs_has_no_record(monkeypatch, trained_p
         with pytest.raises(ValueError, match="put in its place"):
             call()
     cache.remembered(rl.match, "greedy", SPEC, *params)
+
+
+def test_a_matcher_of_ones_own_has_no_record_unless_it_is_made_of_the_labs(
+    monkeypatch, trained_pair, tiny_data
+):
+    model, *params = trained_pair
+    compared = {"apply_fn": model.apply, "data": tiny_data, "num_lambdas": 2}
+
+    def name_of_all():
+        return cache._call(rl.compare_matchers, (SPEC, *params), compared)
+
+    before = name_of_all()
+    variant = rl.Matcher(functools.partial(matching.weight_matching, effort="fast"), "fast")
+    monkeypatch.setitem(rl.MATCHERS, "mine", variant)
+    fast = name_of_all()
+    variant = rl.Matcher(functools.partial(matching.weight_matching, effort="thorough"), "fast")
+    monkeypatch.setitem(rl.MATCHERS, "mine", variant)
+    assert len({before, fast, name_of_all()}) == 3
+    own = rl.Matcher(lambda spec, a, b, *, seed: None, "mine")
+    monkeypatch.setitem(rl.MATCHERS, "mine", own)
+    for call in (
+        name_of_all,
+        lambda: cache.remembered(rl.match, "mine", SPEC, *params),
+        lambda: cache.remembered(rl.compare_matchers, SPEC, *params, **compared, methods=["mine"]),
+    ):
+        with pytest.raises(fingerprints.UnknownContentError, match="whose source is known"):
+            call()
 
 
 def test_settings_of_jax_are_part_of_a_call(trained_pair, monkeypatch):

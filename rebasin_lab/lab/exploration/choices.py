@@ -10,23 +10,6 @@ from rebasin_lab.paper.profiles import PROFILES
 
 EFFORTS = ("low", "usual", "high")
 
-# Of a matcher at an effort other than the usual: options that are not its defaults.
-_EFFORT_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
-    "low": {
-        "weight": {"effort": "fast"},
-        "activation": {"num_images": 500},
-        "combined": {"effort": "fast", "num_images": 500},
-        "straight_through": {"num_epochs": 4},
-    },
-    "usual": {},
-    "high": {
-        "weight": {"effort": "thorough"},
-        "combined": {"effort": "thorough"},
-        "straight_through": {"num_epochs": 60},
-    },
-}
-
-
 _SMALL_SETS = ("mnist5k", "digits8x8")  # on larger ones, batches are five times as large
 
 
@@ -130,8 +113,10 @@ class Choices:
         )
 
     def options_of(self, matcher: str, data: datasets.Dataset) -> dict[str, Any]:
-        """What the effort asks of a matcher, as far as there are images."""
-        options = dict(_EFFORT_OPTIONS[self.effort].get(matcher, {}))
+        """The options that the effort asks of a matcher, as far as there are images."""
+        if matcher == "naive":
+            return {}
+        options = dict(matching.MATCHERS[matcher].efforts.get(self.effort, {}))
         if "num_images" in options:
             options["num_images"] = min(options["num_images"], len(data.train_labels))
         return options

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from rebasin_lab import datasets
+from rebasin_lab import datasets, matching
 from rebasin_lab.lab.exploration.choices import Choices
 from rebasin_lab.paper.networks import Experiment
 
@@ -78,10 +78,15 @@ def code_of(
         lam: where on the line.
     """
     methods = {name: choices.options_of(name, data) for name in ("naive", *choices.matchers)}
+    own = "".join(
+        f"# rl.MATCHERS[{name!r}] is your own: register it first.\n"
+        for name in choices.matchers
+        if matching.MATCHERS.is_own(name)
+    )
     rest = _THE_REST.format(
         methods=methods, num_lambdas=choices.num_lambdas, lam=lam, method=method
     )
-    return f"{networks}\n{rest}"
+    return f"{networks}\n{own}{rest}"
 
 
 def networks_of_seeds(one: Experiment, seeds: Sequence[int]) -> str:

@@ -282,13 +282,14 @@ def _match(
     choices: Choices, pair: Pair, method: str, report: OnStep
 ) -> dict[str, matching.MatchingResult]:
     """A matcher's record, by its name."""
-    options: dict[str, Any] = dict(choices.options_of(method, pair.data))
-    if method in matching.NEED_DATA:
-        options |= {"apply_fn": pair.apply_fn, "data": pair.data}
-    if method == "straight_through":
-        options["on_epoch"] = lambda state: report(
-            "matching: straight through", state.epoch, state.num_epochs
-        )
+
+    def on_epoch(state: Any) -> None:
+        report(f"matching: {method.replace('_', ' ')}", state.epoch, state.num_epochs)
+
+    offered = {"apply_fn": pair.apply_fn, "data": pair.data, "on_epoch": on_epoch}
+    known = matching.MATCHERS[method].options
+    options = {name: value for name, value in offered.items() if name in known}
+    options |= choices.options_of(method, pair.data)
     return {
         method: _computed(
             matching.match, method, pair.spec, pair.params_a, pair.params_b, seed=0, **options

@@ -25,6 +25,7 @@ from rebasin_lab.lab.plots.shapes import (
     by_name,
     fields,
     holed,
+    key_of,
     letters,
     list_of,
     one_of,
@@ -34,7 +35,7 @@ from rebasin_lab.lab.plots.shapes import (
 
 STATISTICS = {"averaged": ", averaged statistics", "anew": ", measured anew", "none": ""}
 STROKES = {"averaged": "-", "anew": "--", "none": "-."}
-LINE = {"method": one_of(*METHODS), "statistics": one_of(*STATISTICS)}
+LINE = {"method": key_of(METHODS), "statistics": one_of(*STATISTICS)}
 
 
 @takes(

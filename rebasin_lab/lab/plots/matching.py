@@ -1,9 +1,9 @@
 """Drawing what matchers see, how they climb, and what their answers are worth.
 
-Every matcher keeps one colour and one marker. Weight matching in all its forms is green, an open
-marker for less than the whole of it; what only serves as a control has no colour of its own.
+Every matcher keeps the one colour and marker of its record in `MATCHERS`.
 """
 
+import collections
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -26,14 +26,15 @@ from rebasin_lab.lab.plots.shapes import (
     by_name,
     fields,
     holed,
+    key_of,
     letters,
     list_of,
-    one_of,
     place_in,
     real,
     takes,
     whole,
 )
+from rebasin_lab.matching import MATCHERS, Matcher
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,19 +52,12 @@ class Look:
         return "none" if self.is_open else self.colour
 
 
-LOOKS = {
-    "weight": Look("weight matching", COLOURS["weight matching"], "^"),
-    "activation": Look("activation matching", "#56B4E9", "*"),
-    "straight_through": Look("straight-through", "#E69F00", "p"),
-    "combined": Look("weights and activations", "#000000", "D"),
-    "algorithm_1": Look("Algorithm 1", COLOURS["weight matching"], "^", is_open=True),
-    "one_sweep": Look("one sweep of it", COLOURS["weight matching"], "v", is_open=True),
+# Those of variants that are no matchers; a matcher's record has its own look, in the same fields.
+_VARIANTS = {
     "normalized": Look("weights, normalised", COLOURS["weight matching"], "<"),
-    "greedy": Look("greedy", "#CC79A7", "s"),
-    "steepest_descent": Look("steepest descent", "#000000", "x"),
-    "random": Look("random", COLOURS["naive"], "o", is_open=True),
     "naive": Look("naive", COLOURS["naive"], "o"),
 }
+LOOKS: Mapping[str, Look | Matcher] = collections.ChainMap(_VARIANTS, MATCHERS)
 CHANGE = COLOURS["weight matching"]  # what a visit is about to change
 # Marks stay legible on dark cells.
 HALO = [patheffects.withStroke(linewidth=3, foreground="white")]
@@ -145,7 +139,7 @@ def draw_ascent_visit(fig: Figure, numbers: Mapping[str, Any]) -> None:
     searches=list_of(
         alone(
             fields(
-                method=one_of(*LOOKS),
+                method=key_of(LOOKS),
                 visits=list_of(whole(), "visits"),
                 objective=array("visits"),
             )

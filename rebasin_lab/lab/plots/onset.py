@@ -5,6 +5,7 @@ networks, a thick line their mean; train is solid, test dashed. Barriers have a 
 which ends at `FLOOR`: what lies below is drawn there.
 """
 
+import collections
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,11 +33,11 @@ from rebasin_lab.lab.plots.shapes import (
     whole,
 )
 
-METHODS = {
-    **{name: LOOKS[name] for name in ("naive", "random", "weight", "activation")},
+_VARIANTS = {
     "late": Look("permutation of the end", "#CC79A7", "D"),
     "changes": Look("changes alone", "#E69F00", "s"),
 }
+METHODS = collections.ChainMap(_VARIANTS, LOOKS)
 STYLES = {"train": "-", "test": "--"}
 # Where there is one split only, styles tell methods apart.
 STROKES = {"late": "-.", "activation": "--", "changes": ":", "random": ":"}

@@ -34,12 +34,13 @@ from rebasin_lab.lab.plots.shapes import (
     tuple_of,
     whole,
 )
+from rebasin_lab.matching import MATCHERS
 
 COLOURS = {
     "A": "#0072B2",
     "B": "#D55E00",
     "naive": "#5A5A5A",
-    "weight matching": "#009E73",
+    "weight matching": MATCHERS["weight"].colour,
 }
 MARKERS = {"A": "o", "B": "s"}
 PUBLISHED = {

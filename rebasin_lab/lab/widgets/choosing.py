@@ -9,7 +9,6 @@ import ipywidgets
 from rebasin_lab import datasets, matching, models
 from rebasin_lab.lab import exploration
 from rebasin_lab.lab.exploration import Choices
-from rebasin_lab.lab.widgets import panels
 
 _HOW = ("matchers", "effort")  # the rest is what
 
@@ -160,7 +159,8 @@ def _controls(choices: Choices, *, is_given: bool) -> dict[str, ipywidgets.Value
     }
     matchers = {
         "matchers": ipywidgets.SelectMultiple(
-            options=[(panels.label_of(name), name) for name in matching.MATCHERS],
+            options=[(one.label, name) for name, one in matching.MATCHERS.items()],
+            tooltip="\n".join(f"{one.label}: {one.help}" for one in matching.MATCHERS.values()),
             value=choices.matchers,
             rows=4,
             description="matchers",

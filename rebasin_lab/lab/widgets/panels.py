@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rebasin_lab import matching
 from rebasin_lab.analysis import interpolation
 from rebasin_lab.lab import figures
 from rebasin_lab.lab.exploration import Exploration
@@ -92,14 +93,14 @@ def search(found: Exploration, method: str) -> dict[str, Any]:
     """The figure of a matcher's climb, and of the layers it leaves."""
     result = found.compared[method].result
     before, after = found.layers("naive"), found.layers(method)
-    writes_visits = method in ("weight", "combined", "algorithm_1", "one_sweep")
+    has_visits = matching.MATCHERS[method].has_visits
     lowest = min(after, key=after.get)
     return picture(
         "search",
         {
             "objective": list(result.objective),
             "quantity": result.quantity,
-            "visits_per_sweep": len(found.groups()) if writes_visits else 0,
+            "visits_per_sweep": len(found.groups()) if has_visits else 0,
             "layers": {path: [before[path], after[path]] for path in after},
         },
         alt=f"{label_of(method)}: {result.quantity} from {result.objective[0]:.4g} to "
