@@ -1,4 +1,4 @@
-"""Git Re-Basin as something to hold: match, interpolate and merge networks modulo permutation.
+"""Git Re-Basin: match, interpolate and merge networks modulo permutation.
 
     import rebasin_lab as rl
 

@@ -45,7 +45,7 @@ def _plain_errors() -> Iterator[None]:
 @click.group(cls=_PlainErrors, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="rebasin_lab")
 def main() -> None:
-    """Git Re-Basin as something to hold."""
+    """Git Re-Basin: match, interpolate and merge neural networks, and reproduce the paper."""
 
 
 @main.command()
