@@ -4,8 +4,8 @@
 
 Three wings; imports go library <- paper <- lab. The library takes networks and gives permutations
 and merged networks: `pytrees`, `datasets`, `models`, `metrics`, `training`, `symmetry`, `matching`,
-`merging`, `analysis`. `paper` is the reproduction: `fingerprints`, `networks`, `profiles`,
-`families`, `trainings`, `store`, `train_many`, `imagenet`, `cache`, `counterexample`, `claims`.
+`merging`, `analysis`. `paper` is the reproduction: `settings`, `networks`, `profiles`,
+`trainings`, `fingerprints`, `store`, `train_many`, `imagenet`, `cache`, `counterexample`, `claims`.
 `lab` is the tools around notebooks: `background_errors`, `plots`, `figures`, `figure_export`,
 `session`, `exploration`, `widgets`, `jupyter`, `execution`, `report`, `runner`, `gpu_check`. Each
 wing is in reading order. `texts`, `strict_json`, `paths`, `checks`, `progress` and `processes`

@@ -7,6 +7,7 @@ folder) and the look of its progress bars differ.
 """
 
 import dataclasses
+import functools
 import json
 import os
 import platform
@@ -20,8 +21,9 @@ from IPython.display import HTML, display
 
 from rebasin_lab import checks, datasets, models, paths, progress, pytrees, strict_json, texts
 from rebasin_lab.lab import figures
-from rebasin_lab.paper import claims, families, profiles, store, train_many
-from rebasin_lab.paper.networks import Experiment
+from rebasin_lab.paper import claims, profiles, store, train_many, trainings
+from rebasin_lab.paper.networks import ConvolutionalFamily, Experiment
+from rebasin_lab.paper.settings import check_value
 
 MOST_CLAIMS_BYTES = 10_000_000
 
@@ -39,7 +41,6 @@ class Run:
         figures_dir: where figures go.
         interactive: False when nobody watches.
         changed: whether any setting is not the profile's own: then no claim is judged.
-        trial: whether everything is cut down to a few steps on tiny data.
         num_jobs: processes that train at once.
         networks: networks used so far, by seed.
         results: claims measured so far.
@@ -53,7 +54,6 @@ class Run:
     figures_dir: Path
     interactive: bool
     changed: bool = False
-    trial: bool = False
     num_jobs: int = 1
     networks: dict[int, store.Trained] = dataclasses.field(default_factory=dict)
     results: dict[str, claims.ClaimResult] = dataclasses.field(default_factory=dict)
@@ -65,27 +65,25 @@ class Run:
         self.networks[seed] = store.trained(experiment, data=self.data, style=self.progress_style)
         return self.networks[seed]
 
+    @functools.cached_property
+    def trainings(self) -> dict[str, trainings.Group]:
+        """The networks that this notebook trains, by group and key; see `trainings`."""
+        return trainings.trainings(self.notebook, self.profile)
+
     @checks.arguments
-    def trained_all(self, seeds: Sequence[checks.Seed]) -> dict[int, store.Trained]:
-        """The profile's networks with these seeds, those that are not stored yet trained first."""
-        if self.num_jobs == 1:  # here, with the data that is loaded already
-            return {seed: self.trained(seed) for seed in seeds}
-        wanted = [self.profile.experiment(seed=seed) for seed in seeds]
-        found = dict(zip(seeds, self.train_all(wanted), strict=True))
-        self.networks.update(found)
+    def train(self, group: str) -> dict[Any, store.Trained]:
+        """The networks of a group by key, those that are not stored yet trained first.
+
+        Args:
+            group: a name in `trainings`; where the profile has none of its networks, none come.
+        """
+        checks.choice("a group of networks", group, self.trainings, self.notebook)
+        wanted = self.trainings[group]
+        found = dict(zip(wanted, self.train_all([*wanted.values()]), strict=True))
+        for one in found.values():
+            if one.experiment == self.profile.experiment(seed=one.experiment.seed):
+                self.networks[one.experiment.seed] = one
         return found
-
-    @checks.arguments
-    def experiment(self, wanted: Experiment) -> Experiment:
-        """An experiment of the notebook's own, cut down if this is a trial."""
-        return families.trial_experiment(wanted) if self.trial else wanted
-
-    @checks.arguments
-    def family(
-        self, wanted: families.ConvolutionalFamily | None
-    ) -> families.ConvolutionalFamily | None:
-        """A family of convolutional networks, likewise; None stays None."""
-        return families.trial_family(wanted) if self.trial and wanted else wanted
 
     @checks.arguments
     def train_all(self, wanted: Sequence[Experiment]) -> list[store.Trained]:
@@ -109,7 +107,7 @@ class Run:
         seeds: Sequence[checks.Seed] = (),
         claim_ids: Sequence[str] = (),
         size: tuple[float, float] = (8.0, 3.4),
-        family: families.ConvolutionalFamily | Experiment | None = None,
+        family: ConvolutionalFamily | Experiment | None = None,
         data: datasets.Dataset | None = None,
         trained: Sequence[store.Trained] = (),
     ) -> None:
@@ -150,7 +148,7 @@ class Run:
                 profile=profile.name,
                 dataset=figures.describe_dataset(data),
                 seeds=list(seeds),
-                settings=dataclasses.asdict(source),
+                settings=dataclasses.asdict(family) if family else profile.settings,
                 trained_with=[v for i, v in enumerate(versions) if v not in versions[:i]],
                 claims=list(claim_ids),
             ),
@@ -219,7 +217,7 @@ def open_run(
         run_dir: where to keep results; "" is a folder for interactive work.
         figures_dir: where to keep figures; "" is a folder of the run.
         interactive: False when run headlessly.
-        changed: whether settings of the notebook's own are not as it has them.
+        changed: whether settings that are no fields of the profile are not the notebook's own.
         trial: cut everything down to a few steps on tiny data, to see that it runs through.
         num_jobs: processes that train at once; no influence on any number.
         settings: fields of the profile as a JSON object, such as '{"num_lambdas": 25}'; for runs,
@@ -236,10 +234,9 @@ def open_run(
     paths.checked_name(notebook, "the name of a notebook")
     flags = {"interactive": interactive, "changed": changed, "trial": trial}
     for name, value in flags.items():
-        profiles.check_value(name, value, bool)
+        check_value(name, value, bool)
     train_many.check_num_jobs(num_jobs)
-    chosen = profiles.get_profile(profile, **_parsed(settings), **overrides)
-    chosen = profiles.trial_profile(chosen) if trial else chosen
+    chosen = profiles.get_profile(profile, trial=trial, **_parsed(settings), **overrides)
     data = datasets.load_dataset(chosen.dataset)
     model = chosen.experiment(seed=0).build_model(data)
     folder = paths.runs_dir() / "interactive"
@@ -257,7 +254,6 @@ def open_run(
         figures_dir=drawn,
         interactive=interactive,
         changed=changed or chosen.changed,
-        trial=trial,
         num_jobs=num_jobs,
     )
     display(HTML(_banner(run)), metadata={"rebasin_lab": environment()})

@@ -1,7 +1,12 @@
-"""One network, by everything that determines it."""
+"""Networks that the paper's sections are about: one, by all that determines it, or a family.
+
+Small enough to send anywhere: `store.trained` makes the network of an `Experiment`.
+"""
 
 import dataclasses
 from typing import Any
+
+import numpy as np
 
 from rebasin_lab import checks, datasets, models, training
 
@@ -39,6 +44,10 @@ class Experiment:
     def sized(self, **sizes: int | float) -> "Experiment":
         """The same with other sizes of the architecture."""
         return dataclasses.replace(self, options=tuple((dict(self.options) | sizes).items()))
+
+    def scaled(self, width: int | float) -> "Experiment":
+        """The same with another width: of its layers, or the multiple of a published one."""
+        return self.sized(**{models.ARCHITECTURES[self.architecture].width: width})
 
     def seeing(self, **fields: Any) -> "Experiment":
         """The same with other fields of its view: another part of the data, say."""
@@ -79,3 +88,87 @@ class Experiment:
     def build_model(self, data: datasets.Dataset) -> models.Model:
         """The architecture, for the images and classes of its data set."""
         return models.build_model(self.architecture, dataset=data, **dict(self.options))
+
+    def trial(self) -> "Experiment":
+        """The same cut down to a few steps on tiny data, its code paths kept."""
+        width = models.ARCHITECTURES[self.architecture].width
+        few = 0.5 if width == "width_multiplier" else 16
+        small = dataclasses.replace(self, dataset="digits8x8")
+        small = small.scaled(min(dict(self.options)[width], few))
+        return small.seeing(num_train=200, shrink=1).trained_with(batch_size=50, num_epochs=2)
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvolutionalFamily:
+    """Convolutional networks of one architecture in several widths."""
+
+    dataset: str
+    num_images: int  # of the training split, from the first on; 0 is all
+    shrink: checks.Count  # images are made so many times smaller each way
+    architecture: str
+    widths: tuple[int | float, ...]  # multiples of the published width
+    num_pairs: int  # of each width, if the profile has as many
+    train: training.TrainConfig
+    num_matched: int  # training images that matchers look at; 0 is all
+    num_evaluated: int  # images of each split that lines are evaluated on; 0 is all
+
+    @property
+    def view(self) -> datasets.View:
+        """The part of the data set it is trained on."""
+        return datasets.View(num_train=self.num_images, shrink=self.shrink)
+
+    def load_dataset(self) -> datasets.Dataset:
+        """The images it is trained on."""
+        return datasets.load_view(self.dataset, self.view)
+
+    def matched_on(self, data: datasets.Dataset) -> datasets.Dataset:
+        """The images that matchers look at."""
+        return first_images(data, self.num_matched)
+
+    def evaluated_on(self, data: datasets.Dataset) -> datasets.Dataset:
+        """The images that lines are evaluated on."""
+        return first_images(data, self.num_evaluated, self.num_evaluated)
+
+    def experiment(self, *, width: int | float, seed: checks.Seed) -> Experiment:
+        """One of its networks."""
+        return Experiment(
+            dataset=self.dataset,
+            seed=seed,
+            train=self.train,
+            architecture=self.architecture,
+            options=((models.ARCHITECTURES[self.architecture].width, width),),
+            view=self.view,
+        )
+
+    def trial(self) -> "ConvolutionalFamily":
+        """The same cut down to a few steps on tiny data, and to two widths."""
+        return dataclasses.replace(
+            self,
+            dataset="digits8x8",
+            num_images=200,
+            shrink=1,
+            widths=self.widths[:2],
+            num_matched=100,
+            num_evaluated=100,
+            train=dataclasses.replace(self.train, batch_size=50, num_epochs=1),
+        )
+
+    @property
+    def networks(self) -> str:
+        """What is trained, in a phrase."""
+        widths = ", ".join(f"{width:g}" for width in self.widths)
+        return (
+            f"{self.architecture} of width {widths}, {self.train.num_epochs} epochs of "
+            f"{self.train.optimizer.upper()}, batch {self.train.batch_size}"
+        )
+
+
+def first_images(data: datasets.Dataset, num_train: int, num_test: int = 0) -> datasets.Dataset:
+    """The first images of each split, of which there may be fewer; 0 is all."""
+    train, test = (
+        np.arange(len(labels))[: num or None]
+        for labels, num in ((data.train_labels, num_train), (data.test_labels, num_test))
+    )
+    if len(test) < len(data.test_labels):
+        return data.subset(train, test)
+    return data.subset(train) if len(train) < len(data.train_labels) else data

@@ -1,20 +1,24 @@
-"""Profiles: the sizes of everything, from a minute on a laptop to the paper's own on a GPU."""
+"""Profiles: the sizes of everything, from a minute on a laptop to the paper's own on a GPU.
+
+Every number that depends on the profile stands in the table `PROFILES`, further down. `get_profile`
+resolves a profile once: single settings replaced, and all of it cut down in a trial. What it
+returns is asked for networks, see `trainings`, and whether it is `changed`.
+"""
 
 import dataclasses
-import math
 import numbers
 import typing
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from rebasin_lab import checks, datasets, training
-from rebasin_lab.paper.networks import Experiment
+from rebasin_lab.paper import settings
+from rebasin_lab.paper.networks import ConvolutionalFamily, Experiment, first_images
 
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-    """The sizes of one whole run; a notebook may override single fields."""
+    """The sizes of one whole run; a notebook may override single fields, see `FIELDS`."""
 
     name: str
     dataset: str  # a name load_dataset knows
@@ -36,7 +40,29 @@ class Profile:
     num_merged_epochs: int  # passes over their training images
     num_halves: int  # networks of Fig. 13, each on a random half of the images
     num_normed_pairs: int  # pairs of networks with BatchNorm, and with LayerNorm, at most num_pairs
+    num_normed_lambdas: int  # points on their lines, if num_lambdas is not less
+    num_normed_images: int  # of each split, that these are evaluated on; 0 is all
+    num_statistics_images: int  # training images to measure the statistics of BatchNorm on
     minorities: tuple[float, ...]  # shares of rare classes to split by, beside section 5.4's
+    straight_through_epochs: int  # of the straight-through estimator
+    split_straight_through_epochs: int  # the same in section 5.4; 0 is not at all
+    resnet_straight_through_epochs: int  # the same on residual networks
+    # Networks of one kind each, where the profile has such.
+    batch_norm: Experiment  # section A.4
+    layer_norm: Experiment  # the same without BatchNorm, as the paper has ResNets
+    cifar_mlp: Experiment | None = None  # the second data set of Fig. 2 and 3
+    split_data: Experiment | None = None  # of section 5.4, if it is not the profile's MLP
+    resnet: ConvolutionalFamily | None = None
+    compared_resnet: ConvolutionalFamily | None = None  # on which every matcher is tried
+    vgg: ConvolutionalFamily | None = None
+    mnist_vgg: ConvolutionalFamily | None = None  # section A.1, in its first width
+    timed: tuple[tuple[str, int | float], ...] = ()  # ResNets of A.5, as drawn, and their widths
+    estimator: tuple[tuple[str, int | float], ...] = ()  # other options of the estimator
+    # Settings of single notebooks.
+    seed: int = 0  # of the first network, where there is one pair
+    convolutional_width: int = 0  # the only one at which every matcher is tried; 0 is all
+    convolutional_images: int = 0  # training images of these networks; 0 is the profile's own
+    convolutional_epochs: int = 0  # passes over them; 0 is the profile's own
 
     def __post_init__(self):
         for field in FIELDS:
@@ -46,6 +72,26 @@ class Profile:
     def changed(self) -> bool:
         """Whether single fields were replaced."""
         return self != PROFILES[self.name]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Its single settings, by name, JSON-ready."""
+        return {"name": self.name, **{field: getattr(self, field) for field in FIELDS}}
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """The seeds of A and B, pair by pair."""
+        return [(2 * index, 2 * index + 1) for index in range(self.num_pairs)]
+
+    @property
+    def seeds(self) -> range:
+        """The seeds of all pairs, in order."""
+        return range(2 * self.num_pairs)
+
+    @property
+    def split_experiment(self) -> Experiment:
+        """The network of section 5.4, of which the two parts of the data are views."""
+        return self.split_data or self.experiment(seed=0).without_snapshots()
 
     def experiment(self, *, seed: int, width: int = 0) -> Experiment:
         """Its MLP with a seed, of the profile's own width if that is 0."""
@@ -73,6 +119,10 @@ class Profile:
         """The images that lines are evaluated on where there are many of them."""
         return first_images(data, self.num_coarse_images, self.num_coarse_images)
 
+    def of_normed(self, data: datasets.Dataset) -> datasets.Dataset:
+        """The images that lines between networks with BatchNorm are evaluated on."""
+        return first_images(data, self.num_normed_images, self.num_normed_images)
+
     @property
     def networks(self) -> str:
         """What is trained, in a phrase."""
@@ -82,6 +132,12 @@ class Profile:
         )
 
 
+# Single settings, with their types; networks are none.
+FIELDS = {
+    field.name: field.type
+    for field in dataclasses.fields(Profile)
+    if field.type in (int, float, str, tuple[int, ...], tuple[float, ...]) and field.name != "name"
+}
 # The least value of a number where it is not 1. An odd number of points on a line has a middle.
 _LEAST = {
     "num_lambdas": 3,
@@ -90,20 +146,39 @@ _LEAST = {
     "contour_resolution": 2,
     "num_merged": 2,
     "num_halves": 2,
+    "num_normed_lambdas": 3,
+    "num_normed_images": 0,
+    "split_straight_through_epochs": 0,
+    "seed": 0,
+    "convolutional_width": 0,
+    "convolutional_images": 0,
+    "convolutional_epochs": 0,
 }
-_ODD = ("num_lambdas", "num_coarse_lambdas")
+_ODD = ("num_lambdas", "num_coarse_lambdas", "num_normed_lambdas")
 _MAY_BE_EMPTY = ("snapshot_epochs", "minorities")
 
-FIELDS = {field.name: field.type for field in dataclasses.fields(Profile) if field.name != "name"}
+# Those that reach all notebooks; the others reach those with a parameter of this name.
+SHARED_FIELDS = {
+    field: kind
+    for field, kind in FIELDS.items()
+    if field not in ("seed", "straight_through_epochs") and not field.startswith("convolutional_")
+}
 
 
 @checks.arguments
-def get_profile(name: str, /, **overrides: Any) -> Profile:
+def get_profile(name: str, /, *, trial: bool = False, **overrides: Any) -> Profile:
     """A profile with some fields replaced; 0 and "" mean "as the profile has it".
 
     They mean that wherever they are no value of their own, as 0 is of `num_coarse_images`. Lists
     are taken for tuples. Who replaces the number of epochs replaces that of the networks of Table
-    3, too, and who lowers the number of pairs that of the normed ones.
+    3, too, who replaces that of the straight-through estimator that of section 5.4, too, and who
+    lowers the number of pairs that of the normed ones.
+
+    Args:
+        name: "quick", "laptop" or "paper".
+        trial: whether to cut all that is not replaced down to a few steps on tiny data, to see that
+            everything runs through.
+        **overrides: fields to replace, see `FIELDS`.
 
     Raises:
         ValueError: for an unknown profile or field, or a value that a field cannot have.
@@ -126,6 +201,9 @@ def get_profile(name: str, /, **overrides: Any) -> Profile:
     given = {field: value for field, value in given.items() if value != getattr(profile, field)}
     if "num_epochs" in given:
         given.setdefault("num_merged_epochs", given["num_epochs"])
+    if "straight_through_epochs" in given:
+        for others in ("split_straight_through_epochs", "resnet_straight_through_epochs"):
+            given.setdefault(others, given["straight_through_epochs"])
     num_pairs = given.get("num_pairs", profile.num_pairs)
     if given.get("num_normed_pairs", 0) > num_pairs:
         raise ValueError(
@@ -133,7 +211,28 @@ def get_profile(name: str, /, **overrides: Any) -> Profile:
             f"{given['num_normed_pairs']}. Raise num_pairs, too."
         )
     given.setdefault("num_normed_pairs", min(profile.num_normed_pairs, num_pairs))
-    return dataclasses.replace(profile, **given)
+    chosen = dataclasses.replace(profile, **given, **_networks_with(profile, given))
+    return _cut_down(chosen) if trial else chosen
+
+
+def _networks_with(profile: Profile, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a profile's networks besides its MLPs that single settings reach."""
+    resnet, split = profile.compared_resnet, profile.split_data
+    if resnet:
+        width = given.get("convolutional_width")
+        num_epochs = given.get("convolutional_epochs", resnet.train.num_epochs)
+        resnet = dataclasses.replace(
+            resnet,
+            dataset=given.get("dataset", resnet.dataset),
+            widths=(width,) if width else resnet.widths,
+            num_images=given.get("convolutional_images", resnet.num_images),
+            train=dataclasses.replace(resnet.train, num_epochs=num_epochs),
+        )
+    if split:
+        split = dataclasses.replace(split, dataset=given.get("dataset", split.dataset))
+        split = split.scaled(given["width"]) if "width" in given else split
+        split = split.trained_with(num_epochs=given.get("num_epochs", split.train.num_epochs))
+    return {"compared_resnet": resnet, "split_data": split}
 
 
 def leaves_as_it_is(field: str, value: Any) -> bool:
@@ -150,76 +249,88 @@ def check_field(field: str, value: Any) -> Any:
     Raises:
         ValueError: if the field cannot have it.
     """
-    kind, (element,) = FIELDS[field], typing.get_args(FIELDS[field])[:1] or (None,)
-    if element is None:
-        return check_value(field, value, kind, least=_LEAST.get(field, 1), odd=field in _ODD)
-    what = "shares in [0, 0.5]" if element is float else "positive ints"
-    if not isinstance(value, (list, tuple)):
-        raise ValueError(f"Expected {field} to be a list of {what}; got {checks.shortened(value)}.")
-    if not value and field not in _MAY_BE_EMPTY:
-        raise ValueError(f"Expected {field} to be a list of at least one of {what}; got none.")
-    share = element is float
-    items = tuple(
-        check_value(
-            f"every number of {field}",
-            item,
-            element,
-            least=0 if share else 1,
-            most=0.5 if share else checks.MOST,
-        )
-        for item in value
-    )
-    if list(items) != sorted(set(items)):
-        raise ValueError(
-            f"Expected {field} to rise, each number once; got {checks.shortened(value)}."
-        )
-    return items
+    kind = FIELDS[field]
+    if elements := typing.get_args(kind):
+        may_be_empty = field in _MAY_BE_EMPTY
+        return settings.check_list(field, value, elements[0], may_be_empty=may_be_empty)
+    least, odd = _LEAST.get(field, 1), field in _ODD
+    return settings.check_value(field, value, kind, least=least, odd=odd)
 
 
-def check_value(
-    name: str,
-    value: Any,
-    kind: type,
-    *,
-    least: int | float = 0,
-    most: int | float = checks.MOST,
-    odd: bool = False,
-) -> Any:
-    """A single value of a type, as that type: bool is no int, and 3.0 is none either.
+# Ainsworth et al. 2022, A.3: warm-up over one epoch, then one cosine; L2 on every weight.
+_SGD = training.TrainConfig(
+    optimizer="sgd",
+    learning_rate=0.1,
+    schedule="warmup_cosine",
+    warmup_steps=500,
+    weight_decay=5e-4,
+    batch_size=100,
+    num_epochs=250,
+    augment=True,
+)
+# The authors' script warms up over five epochs, their text says one (PAPER.md A.3).
+_PAPER_SGD = dataclasses.replace(_SGD, warmup_steps=2_500)
+# What a CPU can do: fewer images, pixels and epochs, and no augmentation, which so short a training
+# does not repay. With a warm-up of 100 of the 1,000 steps one thin ResNet in four stays at chance.
+_SHORT_SGD = dataclasses.replace(_SGD, warmup_steps=400, num_epochs=5, augment=False)
 
-    Args:
-        name: whose value it is, for an error.
-        value: the value; numbers of NumPy will do.
-        kind: bool, int, float or str.
-        least: of a number; a float must be above it if it is 1, which stands for "positive".
-        most: of a number.
-        odd: whether an int must be odd.
+# In so few steps a VGG16 learns nothing by SGD at rates from 0.01 to 0.1: its loss stays at 2.30.
+_SHORT_ADAM = training.TrainConfig(learning_rate=3e-4, batch_size=100, num_epochs=5)
 
-    Raises:
-        ValueError: for another type, or a number out of range.
-    """
-    wanted = {bool: "true or false", str: "a text"}.get(kind, "")
-    if kind is bool:
-        fits = isinstance(value, bool)
-    elif kind is str:
-        fits = isinstance(value, str) and value.isprintable()
-    else:
-        positive = "a positive" if least == 1 else "an odd" if odd else "a"
-        article = "an" if positive == "a" and kind is int else positive
-        wanted = f"{article} {kind.__name__}"
-        if not (least == 1 and most == checks.MOST):
-            wanted += f" from {least:,} to {most:,}"
-        number = numbers.Integral if kind is int else numbers.Real
-        fits = isinstance(value, number) and not isinstance(value, bool) and math.isfinite(value)
-        fits = (
-            fits
-            and value <= most
-            and (value > 0 if kind is float and least == 1 else value >= least)
-        )
-        fits = fits and not (odd and value % 2 == 0)
-    if not fits:
-        raise ValueError(f"Expected {name} to be {wanted}; got {checks.shortened(value)}.")
-    return kind(value)
+_LAPTOP_RESNET = ConvolutionalFamily(
+    dataset="cifar10",
+    num_images=20_000,
+    shrink=2,
+    architecture="resnet8",
+    widths=(0.25, 0.5, 1, 2),
+    num_pairs=2,
+    num_matched=5_000,
+    num_evaluated=2_000,
+    train=_SHORT_SGD,
+)
+_PAPER_RESNET = ConvolutionalFamily(
+    dataset="cifar10",
+    num_images=0,
+    shrink=1,
+    architecture="resnet20",
+    widths=(1, 2, 4, 8, 16, 32),
+    num_pairs=3,
+    num_matched=0,
+    num_evaluated=0,
+    train=_PAPER_SGD,
+)
+_LAPTOP_VGG = dataclasses.replace(
+    _LAPTOP_RESNET,
+    architecture="vgg16",
+    widths=(1 / 32, 1 / 16, 1 / 8),
+    train=_SHORT_ADAM,
+)
+_PAPER_VGG = dataclasses.replace(
+    _PAPER_RESNET,
+    architecture="vgg16",
+    widths=(1 / 8, 1 / 4, 1 / 2, 1, 2, 4),
+    num_pairs=2,
+    train=dataclasses.replace(_SGD, num_epochs=100),
+)
+_TIMED = (("resnet50", 1), ("resnet20", 32))
+
+
+def _published(
+    architecture: str, dataset: str, train: training.TrainConfig, **fields: Any
+) -> Experiment:
+    """A network of the published width, or of another multiple of it."""
+    sizes = (("width_multiplier", fields.pop("width", 1)),)
+    return Experiment(dataset, 0, train, architecture, options=sizes, **fields)
+
+
+_QUICK_NORM = _published(
+    "resnet8_bn",
+    "mnist5k",
+    dataclasses.replace(_SHORT_SGD, warmup_steps=20),
+    view=datasets.View(shrink=2),
+)
+_LAPTOP_NORM = _published("resnet8_bn", "cifar10", _SHORT_SGD, view=_LAPTOP_RESNET.view)
+_PAPER_NORM = _published("resnet20_bn", "cifar10", _PAPER_SGD, width=4)
 
 
 PROFILES = {
@@ -246,7 +357,20 @@ PROFILES = {
             num_merged_epochs=30,
             num_halves=8,
             num_normed_pairs=1,
+            num_normed_lambdas=7,
+            num_normed_images=500,
+            num_statistics_images=1_000,
             minorities=(0.0, 0.1, 0.5),
+            straight_through_epochs=15,
+            split_straight_through_epochs=15,
+            resnet_straight_through_epochs=1,
+            # 4,000 images are 4 batches of the paper's.
+            estimator=(("batch_size", 100), ("match_every", 20), ("learning_rate", 0.1)),
+            batch_norm=_QUICK_NORM,
+            layer_norm=dataclasses.replace(_QUICK_NORM, architecture="resnet8").trained_with(
+                optimizer="adam", learning_rate=3e-3, weight_decay=0.0
+            ),
+            # Other convolutional networks take minutes on a CPU, too long here.
         ),
         Profile(
             name="laptop",  # the real data set, fewer epochs than the paper
@@ -269,7 +393,26 @@ PROFILES = {
             num_merged_epochs=100,  # as in the paper
             num_halves=6,
             num_normed_pairs=1,
+            num_normed_lambdas=13,
+            num_normed_images=2_000,
+            num_statistics_images=10_000,
             minorities=(0.0, 0.5),
+            straight_through_epochs=20,
+            split_straight_through_epochs=10,
+            resnet_straight_through_epochs=2,
+            batch_norm=_LAPTOP_NORM,
+            layer_norm=dataclasses.replace(_LAPTOP_NORM, architecture="resnet8"),
+            cifar_mlp=Experiment(
+                dataset="cifar10",
+                seed=0,
+                train=training.TrainConfig(batch_size=500, num_epochs=12),
+                snapshot_epochs=(1, 2, 3, 5, 8),
+            ),
+            resnet=_LAPTOP_RESNET,
+            compared_resnet=dataclasses.replace(_LAPTOP_RESNET, widths=(0.5, 1)),
+            vgg=_LAPTOP_VGG,
+            mnist_vgg=dataclasses.replace(_LAPTOP_VGG, dataset="mnist", widths=(1 / 16,)),
+            timed=_TIMED,
         ),
         Profile(
             name="paper",  # Ainsworth et al. 2022, A.3; a contour of 45 x 45 points for their 2048
@@ -292,22 +435,37 @@ PROFILES = {
             num_merged_epochs=100,
             num_halves=32,
             num_normed_pairs=3,
+            num_normed_lambdas=25,
+            num_normed_images=10_000,
+            num_statistics_images=10_000,
             minorities=(),  # its networks take a GPU hours
+            straight_through_epochs=250,
+            split_straight_through_epochs=0,  # on this network it would take days
+            # Every projection matches on the host and copies all parameters off the GPU and back.
+            resnet_straight_through_epochs=250,
+            batch_norm=_PAPER_NORM,
+            layer_norm=dataclasses.replace(_PAPER_NORM, architecture="resnet20"),
+            cifar_mlp=Experiment(
+                dataset="cifar10",
+                seed=0,
+                train=training.TrainConfig(batch_size=100, num_epochs=100, augment=True),
+                snapshot_epochs=tuple(range(1, 26)),
+            ),
+            split_data=_published("resnet20", "cifar100", _PAPER_SGD, width=32),
+            resnet=_PAPER_RESNET,
+            # Without the widest, which takes as long as all others.
+            compared_resnet=dataclasses.replace(_PAPER_RESNET, widths=(1, 2, 4, 8, 16)),
+            vgg=_PAPER_VGG,
+            mnist_vgg=dataclasses.replace(  # as in the authors' own script
+                _PAPER_VGG,
+                dataset="mnist",
+                widths=(1,),
+                train=dataclasses.replace(_SGD, learning_rate=1e-3, num_epochs=25, augment=False),
+            ),
+            timed=_TIMED,
         ),
     )
 }
-
-
-def first_images(data: datasets.Dataset, num_train: int, num_test: int = 0) -> datasets.Dataset:
-    """The first images of each split, of which there may be fewer; 0 is all."""
-    train, test = (
-        np.arange(len(labels))[: num or None]
-        for labels, num in ((data.train_labels, num_train), (data.test_labels, num_test))
-    )
-    if len(test) < len(data.test_labels):
-        return data.subset(train, test)
-    return data.subset(train) if len(train) < len(data.train_labels) else data
-
 
 # Fields of any profile, so small that a run takes minutes: to see that all of it runs through.
 _TRIAL = {
@@ -327,13 +485,24 @@ _TRIAL = {
     "num_merged_epochs": 2,
     "num_halves": 3,
     "num_normed_pairs": 1,
+    "num_normed_lambdas": 3,
     "minorities": (0.0,),
+    "straight_through_epochs": 1,
+    "split_straight_through_epochs": 1,
+    "resnet_straight_through_epochs": 1,
 }
 
 
-@checks.arguments
-def trial_profile(profile: Profile) -> Profile:
-    """A profile cut down to a few steps on tiny data, but for fields that were replaced."""
+def _cut_down(profile: Profile) -> Profile:
+    """A profile of a few steps on tiny data, but for settings that were replaced."""
     own = PROFILES[profile.name]
     cut = {name: v for name, v in _TRIAL.items() if getattr(profile, name) == getattr(own, name)}
-    return dataclasses.replace(profile, **cut)
+    networks = {
+        field: value.trial()
+        for field, value in vars(profile).items()
+        if isinstance(value, ConvolutionalFamily | Experiment)
+    }
+    if compared := networks.get("compared_resnet"):
+        networks["compared_resnet"] = dataclasses.replace(compared, widths=compared.widths[:1])
+    timed = tuple((architecture, 1 / 8) for architecture, _ in profile.timed)
+    return dataclasses.replace(profile, **cut, **networks, timed=timed)

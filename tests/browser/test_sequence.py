@@ -10,7 +10,7 @@ import pytest
 import rebasin_lab as rl
 from browser.lab_page import AS_THEY_ARE, SIZES, THEMES, TRIAL_FLAGS
 from rebasin_lab.lab import runner
-from rebasin_lab.paper import counterexample, profiles, store, trainings
+from rebasin_lab.paper import counterexample, store, trainings
 
 # Notebooks without a dial: their lesson is a map to read.
 STILL = ("04_loss_landscapes",)
@@ -19,14 +19,12 @@ TRIALS = [name for name in NOTEBOOKS if SIZES == "trial" and name not in AS_THEY
 
 
 def profile(notebook):
-    quick = rl.get_profile("quick")
-    return profiles.trial_profile(quick) if notebook in TRIALS else quick
+    return rl.get_profile("quick", trial=notebook in TRIALS)
 
 
 def networks(notebook):
     """What the notebook has trained, from the store."""
-    parameters = {"trial": True} if notebook in TRIALS else {}
-    wanted = trainings.grid(notebook, profile(notebook), parameters)
+    wanted = trainings.experiments(notebook, profile(notebook))
     with pytest.MonkeyPatch.context() as patch:
         if notebook in TRIALS:
             patch.setenv("XLA_FLAGS", TRIAL_FLAGS)

@@ -195,9 +195,24 @@ def test_a_notebook_and_its_run_agree_on_what_is_changed(path):
             plan = runner.plan_run(only=[path.stem], parameters={name: value})
             given = opened_with(path, **plan.parameters_of(path))
             fields = {k: v for k, v in given.items() if k in profiles.FIELDS}
-            chosen = profiles.get_profile("quick", **fields)
-            says = given.get("changed", False) or chosen.changed or given["trial"]
+            chosen = profiles.get_profile("quick", trial=given["trial"], **fields)
+            says = given.get("changed", False) or chosen.changed
             assert bool(says) == bool(plan.changes(path)) == (value != default), (name, value)
+
+
+@pytest.mark.parametrize("field", profiles.FIELDS)
+def test_what_the_profile_has_is_no_change_and_anything_else_is_one(field):
+    """One definition for the scoreboard, the notebook and the name of the run's folder."""
+    own = getattr(profiles.PROFILES["quick"], field)
+    other = {"dataset": "digits8x8", "num_normed_pairs": 2}.get(field)
+    other = other or (own[:-1] if isinstance(own, tuple) else own + 2)
+    for value, is_changed in ((own, False), (other, True)):
+        plan = runner.plan_run(parameters={field: value})
+        assert profiles.get_profile("quick", **{field: value}).changed == is_changed
+        assert dict(plan.parameters) == ({field: value} if is_changed else {})
+        reached = [plan.changes(path) for path in NOTEBOOKS]
+        assert any(reached) == is_changed
+        assert all(reached) == (is_changed and field in profiles.SHARED_FIELDS)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -261,13 +276,13 @@ def files_of_grid(plan):
     wanted = [
         each
         for notebook in plan.notebooks
-        for each in trainings.grid(notebook.stem, plan.profile, plan.parameters)
+        for each in trainings.experiments(notebook.stem, plan.profile)
     ]
     return {path_of(each).name for each in wanted}
 
 
 def test_every_notebook_says_which_networks_it_is_about():
-    assert list(trainings.GRIDS) == [path.stem for path in NOTEBOOKS]
+    assert list(trainings.NOTEBOOKS) == [path.stem for path in NOTEBOOKS]
 
 
 def test_every_claim_names_a_notebook_that_exists():

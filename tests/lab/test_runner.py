@@ -1573,7 +1573,8 @@ def test_a_dry_run_tells_what_is_stored_and_what_is_not_and_trains_nothing(monke
     ]
     grids = {"00_quickstart": wanted[:2], "01_permutation_symmetries": wanted}
     for name, networks in grids.items():
-        monkeypatch.setitem(trainings.GRIDS, name, lambda *_, networks=networks: networks)
+        groups = {"all": dict(enumerate(networks))}
+        monkeypatch.setitem(trainings.NOTEBOOKS, name, lambda _, groups=groups: groups)
     store.trained(wanted[0], style="silent")
     before = sorted(paths.checkpoints_dir().iterdir())
     text = runner.preview(runner.plan_run(only=["00", "01"]))
@@ -1586,5 +1587,5 @@ def test_a_dry_run_tells_what_is_stored_and_what_is_not_and_trains_nothing(monke
 
 
 def test_a_dry_run_with_everything_stored_says_so(monkeypatch):
-    monkeypatch.setitem(trainings.GRIDS, "00_quickstart", lambda *_: [])
+    monkeypatch.setitem(trainings.NOTEBOOKS, "00_quickstart", lambda _: {})
     assert "Nothing is left to train." in runner.preview(runner.plan_run(only=["00"]))

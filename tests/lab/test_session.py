@@ -40,7 +40,7 @@ def test_a_network_is_trained_once_and_remembered(run):
     assert opened.networks[3].versions == store.package_versions()
 
 
-def test_several_networks_are_trained_in_as_many_processes_as_allowed(run, monkeypatch):
+def test_a_group_is_trained_in_as_many_processes_as_allowed(run, monkeypatch):
     opened, _ = run
     swept = []
 
@@ -49,15 +49,20 @@ def test_several_networks_are_trained_in_as_many_processes_as_allowed(run, monke
         return [opened.trained(each.seed) for each in wanted]
 
     monkeypatch.setattr(session.train_many, "train_all", train_all)
-    assert opened.trained_all([3, 4]).keys() == {3, 4}
-    assert not swept
-    found = session.dataclasses.replace(opened, num_jobs=2).trained_all([4, 3])
+    opened = session.dataclasses.replace(opened, num_jobs=2)
+    found = opened.train("MLP")
     (wanted, options) = swept.pop()
-    assert [each.seed for each in wanted] == [4, 3]
+    assert [each.seed for each in wanted] == list(found) == list(opened.profile.seeds)
     assert options["num_jobs"] == 2
-    assert wanted == [found[4].experiment, found[3].experiment]
-    assert {network.origin for network in found.values()} == {"restored"}
-    assert opened.networks.keys() == {3, 4}
+    assert wanted == [*opened.trainings["MLP"].values()]
+    assert opened.networks.keys() == found.keys()
+
+
+def test_a_group_that_the_profile_does_not_have_is_empty_and_an_unknown_one_refused(run):
+    opened, _ = run
+    assert opened.train("ResNet") == {}
+    with pytest.raises(ValueError, match="Expected a group of networks .*'MLP'.*; got 'mlp'"):
+        opened.train("mlp")
 
 
 def test_a_check_is_kept_for_the_scoreboard(run):

@@ -1,6 +1,5 @@
 import concurrent.futures
 import dataclasses
-import math
 import os
 import signal
 import subprocess
@@ -13,9 +12,9 @@ import jax
 import numpy as np
 import pytest
 
-from rebasin_lab import models, paths, pytrees, training
-from rebasin_lab.datasets import View, views
-from rebasin_lab.paper import families, fingerprints, networks, profiles
+from rebasin_lab import models, paths, training
+from rebasin_lab.datasets import View
+from rebasin_lab.paper import fingerprints, networks
 from rebasin_lab.paper import store as store_
 from rebasin_lab.training import checkpoints
 
@@ -359,123 +358,6 @@ def test_an_unusable_partial_training_starts_over(store, monkeypatch, damage, me
         result = trained(store)
     assert result.origin == "trained"
     assert same_bits(result.params, whole.params)
-
-
-def test_overrides_replace_fields_and_zero_does_not():
-    quick = profiles.PROFILES["quick"]
-    assert profiles.get_profile("quick", width=0, dataset="") == quick
-    assert profiles.get_profile("quick", width=64).width == 64
-
-
-def test_networks_of_table_3_are_the_profiles_own_unless_trained_for_longer():
-    quick, laptop = (profiles.PROFILES[name] for name in ("quick", "laptop"))
-    assert quick.merged_experiment(seed=2) == quick.experiment(seed=2)
-    assert laptop.merged_experiment(seed=2).train.num_epochs == laptop.num_merged_epochs == 100
-    short = profiles.get_profile("laptop", num_epochs=5)
-    assert short.merged_experiment(seed=2) == short.experiment(seed=2)
-
-
-@pytest.mark.parametrize(
-    ("name", "overrides", "message"),
-    [
-        ("huge", {}, "Expected a profile among .*quick.*; got 'huge'"),
-        ("quick", {"widht": 3}, "Expected fields of a profile"),
-        ("quick", {"width": "wide"}, "Expected width to be a positive int; got 'wide'"),
-        ("quick", {"width": -4}, "Expected width to be a positive int; got -4"),
-    ],
-)
-def test_a_wrong_profile_is_refused(name, overrides, message):
-    with pytest.raises(ValueError, match=message):
-        profiles.get_profile(name, **overrides)
-
-
-NO_NUMBERS = [True, False, "7", math.nan, math.inf, -math.inf, -1, 10**12, None, [1], {}, 1 + 2j]
-WRONG = {
-    int: [*NO_NUMBERS, 1.5, 3.0],
-    float: NO_NUMBERS,
-    str: [1, True, None, ["mnist"], math.nan, "a\nb"],
-    tuple[int, ...]: [3, "3", True, [0], [-1], [1.5], [True], ["3"], [3, 2], [2, 2], [[1]], None],
-    tuple[float, ...]: [0.1, "0.1", [0.7], [-0.1], [math.nan], [True], [0.2, 0.1], ["0"], None],
-}
-
-
-@pytest.mark.parametrize("field", profiles.FIELDS)
-def test_every_field_refuses_what_it_cannot_be(field):
-    for value in WRONG[profiles.FIELDS[field]]:
-        with pytest.raises(ValueError, match=rf"Expected .*{field}.*; got") as caught:
-            profiles.get_profile("quick", **{field: value})
-        assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("profile", profiles.PROFILES)
-@pytest.mark.parametrize("field", profiles.FIELDS)
-def test_every_field_can_be_set_and_its_own_value_is_no_change(field, profile):
-    own = getattr(profiles.PROFILES[profile], field)
-    assert not profiles.get_profile(profile, **{field: own}).changed
-    other = {str: "digits8x8", float: 0.25, int: 3, tuple[int, ...]: [3, 7]}.get(
-        profiles.FIELDS[field], [0.25]
-    )
-    changed = profiles.get_profile(profile, **{field: other})
-    assert getattr(changed, field) == (tuple(other) if isinstance(other, list) else other)
-    assert type(getattr(changed, field)) is type(own)
-    assert changed.changed == (other != own)
-
-
-def test_ranges_of_fields():
-    get = profiles.get_profile
-    assert get("quick", num_coarse_images=0).num_coarse_images == 0  # all; no "as it has it"
-    assert get("quick", minorities=[]).minorities == ()
-    assert get("quick", width=np.int64(8)) == get("quick", width=8)
-    assert type(get("quick", width=np.int64(8)).width) is int
-    assert get("paper", num_pairs=1).num_normed_pairs == 1
-    wrong = {"num_lambdas": [1, 2, 4], "num_coarse_lambdas": [1, 2], "mlp_widths": [[]]}
-    wrong |= {"contour_resolution": [1], "num_merged": [1], "num_halves": [1]}
-    wrong |= {"num_normed_pairs": [4]}
-    for field, values in wrong.items():
-        for value in values:
-            with pytest.raises(ValueError, match=f"Expected {field} to be"):
-                get("quick", **{field: value})
-
-
-def test_a_trial_keeps_what_was_asked_for():
-    asked = profiles.get_profile("quick", width=64)
-    cut = profiles.trial_profile(asked)
-    assert (cut.width, cut.num_epochs, cut.dataset) == (64, 2, "digits8x8")
-
-
-@pytest.mark.parametrize("name", profiles.PROFILES)
-def test_every_profile_is_fit_to_train_and_interpolate(name):
-    profile = profiles.PROFILES[name]
-    assert profile.num_lambdas % 2 == 1, "the middle of the line must be on the grid"
-    assert profile.num_pairs >= 3, "claims are tested on several pairs"
-    profile.experiment(seed=0)
-
-
-@pytest.mark.parametrize("name", families.CONVOLUTIONAL)
-def test_every_convolutional_family_can_be_built(name, tiny_data):
-    family = families.get_convolutional_family(name)
-    for width in family.widths:
-        model = family.experiment(width=width, seed=0).build_model(tiny_data)
-        shapes = model.shapes
-        assert pytrees.num_parameters(shapes) > 1e4 * width**2
-        assert f", {family.train.num_epochs} epochs of SGD" in family.networks
-
-
-def test_a_convolutional_family_takes_single_overrides(monkeypatch, tiny_data):
-    monkeypatch.setattr(views, "load_dataset", lambda name: tiny_data)
-    assert families.get_convolutional_family("quick") is None
-    laptop = families.get_convolutional_family("laptop")
-    assert laptop == families.CONVOLUTIONAL["laptop"]["resnet"]
-    family = families.get_convolutional_family(
-        "laptop", dataset="tiny", width=3, num_images=20, num_epochs=2
-    )
-    assert (family.dataset, family.widths, family.train.num_epochs) == ("tiny", (3,), 2)
-    data = family.load_dataset()
-    assert len(data.train_labels) == 20
-    assert data.image_shape[0] * 2 == tiny_data.image_shape[0]
-    assert family.matched_on(data) is data
-    few = dataclasses.replace(family, num_evaluated=5).evaluated_on(data)
-    assert (len(few.train_labels), len(few.test_labels)) == (5, 5)
 
 
 # --- snapshots and views ------------------------------------------------------------------------

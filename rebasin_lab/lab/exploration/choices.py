@@ -4,7 +4,6 @@ import dataclasses
 from typing import Any
 
 from rebasin_lab import checks, datasets, matching, models, training
-from rebasin_lab.paper import families
 from rebasin_lab.paper.networks import Experiment
 from rebasin_lab.paper.profiles import PROFILES
 
@@ -16,8 +15,9 @@ _SMALL_SETS = ("mnist5k", "digits8x8")  # on larger ones, batches are five times
 def _of_notebooks() -> dict[tuple[str, str], Experiment]:
     """Networks that the notebooks train: who has run them finds these stored."""
     found = [PROFILES[name].experiment(seed=0) for name in ("quick", "laptop")]
-    found.append(families.CIFAR_MLP["laptop"])
-    for family in families.CONVOLUTIONAL["laptop"].values():
+    laptop = PROFILES["laptop"]
+    found.append(laptop.cifar_mlp)
+    for family in (laptop.resnet, laptop.vgg):
         found.append(family.experiment(width=family.widths[-2], seed=0))
     return {(one.architecture, one.dataset): one.without_snapshots() for one in found}
 

@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 from rebasin_lab import checks, datasets, models, symmetry, training
 from rebasin_lab.lab.exploration import code
 from rebasin_lab.lab.exploration.choices import Choices
-from rebasin_lab.paper import families
+from rebasin_lab.paper.profiles import PROFILES
 from rebasin_lab.paper.store import trained
 from rebasin_lab.training import checkpoints
 
@@ -142,7 +142,7 @@ def _data_of(config: dict[str, Any]) -> tuple[datasets.View, datasets.Dataset]:
     A checkpoint holds the digest of its data, not the recipe of the view.
     """
     seen = [datasets.View(), *(one.view for one in models.ARCHITECTURES.values())]
-    seen += [family.view for family in families.CONVOLUTIONAL["laptop"].values()]
+    seen.append(PROFILES["laptop"].resnet.view)
     for view in dict.fromkeys(seen):
         data = datasets.load_view(config["dataset"], view)
         if data.content_digest() == config.get("data_digest"):

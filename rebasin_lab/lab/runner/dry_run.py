@@ -22,7 +22,7 @@ def preview(plan: Plan) -> str:
     seen: dict[Path, bool] = {}  # the file of a network -> whether it is stored
     missing: list[Experiment] = []
     for notebook in plan.notebooks:
-        wanted = trainings.grid(notebook.stem, plan.profile, plan.parameters)
+        wanted = trainings.experiments(notebook.stem, plan.profile)
         files = {store.path_of(each): each for each in wanted}
         stored = {file: store.is_stored(each) for file, each in files.items()}
         new = [each for file, each in files.items() if not stored[file] and file not in seen]

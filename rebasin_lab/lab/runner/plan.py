@@ -20,7 +20,7 @@ import yaml
 
 from rebasin_lab import checks, datasets, paths
 from rebasin_lab.lab import execution, figures
-from rebasin_lab.paper import profiles, train_many
+from rebasin_lab.paper import profiles, settings, train_many
 
 # Set by the runner, not by the user, or through options of their own.
 RESERVED_PARAMETERS = ("profile", "settings", "run_dir", "figures_dir", "interactive", "num_jobs")
@@ -79,7 +79,7 @@ class Plan:
         return {
             name: value
             for name, value in self.parameters.items()
-            if name in known or (name in profiles.FIELDS and "settings" in known)
+            if name in known or (name in profiles.SHARED_FIELDS and "settings" in known)
         }
 
     def parameters_of(self, notebook: Path) -> dict[str, Any]:
@@ -162,11 +162,8 @@ def plan_run(
         execution.read_notebook(path)
     cells = {path: papermill.inspect_notebook(path) for path in notebook_sequence(only)}
     changed = _changed(cells, profile, parameters or {})
-    chosen = profiles.get_profile(
-        profile, **{name: value for name, value in changed.items() if name in profiles.FIELDS}
-    )
-    if changed.get("trial"):
-        chosen = profiles.trial_profile(chosen)
+    fields = {name: value for name, value in changed.items() if name in profiles.FIELDS}
+    chosen = profiles.get_profile(profile, trial=changed.get("trial", False), **fields)
     run_dir = paths.run_dir(_default_name(profile, changed, only) if run_name is None else run_name)
     data = datasets.load_dataset(chosen.dataset, progress=True)
     if chosen.batch_size > len(data.train_labels):
@@ -203,7 +200,7 @@ def _changed(
     """Those parameters that are not as they stand, checked, with values of the right type."""
     found = {name: cell for each in cells.values() for name, cell in each.items()}
     own = {name: cell for name, cell in found.items() if name not in RESERVED_PARAMETERS}
-    fields = profiles.FIELDS if "settings" in found else {}
+    fields = profiles.SHARED_FIELDS if "settings" in found else {}
     changed = {}
     for name, value in parameters.items():
         if name not in own and name not in fields:
@@ -220,14 +217,15 @@ def _changed(
             # A notebook's cell says of 0 and "" that they are the profile's own.
             if name in own and profiles.leaves_as_it_is(name, value):
                 continue
-            as_it_stands = getattr(profiles.PROFILES[profile], name)
             value = profiles.check_field(name, value)
+            is_changed = profiles.get_profile(profile, **{name: value}).changed
         else:
             as_it_stands = ast.literal_eval(own[name]["default"])
             kind = _TYPES[own[name]["inferred_type_name"]]
             least = 1 if kind in (int, float) and as_it_stands > 0 else 0
-            value = profiles.check_value(name, value, kind, least=least)
-        if value != as_it_stands:
+            value = settings.check_value(name, value, kind, least=least)
+            is_changed = value != as_it_stands
+        if is_changed:
             changed[name] = value
     return changed
 

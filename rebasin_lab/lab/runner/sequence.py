@@ -1,7 +1,6 @@
 """Running a plan's notebooks in order, with scoreboard and report of what has ended so far."""
 
 import contextlib
-import dataclasses
 import datetime
 import hashlib
 import io
@@ -218,7 +217,7 @@ def _write_scoreboard(
 ) -> None:
     record = {
         "title": plan.title,
-        "profile": dataclasses.asdict(plan.profile),
+        "profile": plan.profile.settings,
         "parameters": dict(plan.parameters),
         "networks": plan.profile.networks,
         "dataset": dict(plan.dataset),
