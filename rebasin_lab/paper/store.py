@@ -113,11 +113,9 @@ def trained(
     data = data or experiment.load_dataset()
     model = experiment.build_model(data)
     config = describe(experiment, data)
-    final = path_of(experiment, data=data, store=store)
+    final = _path_of(config, store)
     # A store that is only read needs no lock. What is wrong is said below, once.
-    if is_stored(experiment, data=data, store=store) and (
-        found := _restored(experiment, model, config, final)
-    ):
+    if _looks_stored(experiment, final) and (found := _restored(experiment, model, config, final)):
         _remove_partial(final)
         return found
     with paths.locked(final, f"training {experiment.title}"):
@@ -190,7 +188,10 @@ def path_of(
     experiment: Experiment, *, data: datasets.Dataset | None = None, store: Path | None = None
 ) -> Path:
     """The file in which the network of an experiment is kept, whether it is there or not."""
-    config = describe(experiment, data or experiment.load_dataset())
+    return _path_of(describe(experiment, data or experiment.load_dataset()), store)
+
+
+def _path_of(config: dict[str, Any], store: Path | None) -> Path:
     folder = paths.checkpoints_dir() if store is None else paths.checked_folder(store, "store")
     return folder / f"{digest(config)}.safetensors"
 
@@ -203,7 +204,10 @@ def is_stored(
 
     Their first bytes are looked at; `trained` looks at all.
     """
-    final = path_of(experiment, data=data, store=store)
+    return _looks_stored(experiment, path_of(experiment, data=data, store=store))
+
+
+def _looks_stored(experiment: Experiment, final: Path) -> bool:
     snapshots = {_snapshot_path(final, epoch): epoch for epoch in experiment.snapshot_epochs}
     return _is_of(checkpoints.peek(final), final) and all(
         _is_of(checkpoints.peek(path), final, epoch) for path, epoch in snapshots.items()

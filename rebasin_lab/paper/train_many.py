@@ -62,9 +62,9 @@ def train_all(
     """
     check_num_jobs(num_jobs)
     store = store or paths.checkpoints_dir()
-    missing = missing_from(wanted, store=store)
-    if missing and (executor is not None or num_jobs > 1):
-        _train_elsewhere(missing, num_jobs, executor, store, style)
+    if executor is not None or num_jobs > 1:
+        if missing := missing_from(wanted, store=store):
+            _train_elsewhere(missing, num_jobs, executor, store, style)
     return [trained(each, store=store, style=style) for each in wanted]
 
 
