@@ -66,15 +66,15 @@ class CalibrationSummary:
 
 
 class TemperedLoss(NamedTuple):
-    """The loss that is left when logits are multiplied by the best factor.
+    """The loss that is left at the best temperature.
 
     Attributes:
         loss: in nats.
-        factor: the geometric mean of the two that were used; 1 / factor is the temperature.
+        temperature: the geometric mean of the two that were used; above 1 if a network is too sure.
     """
 
     loss: float
-    factor: float
+    temperature: float
 
 
 @checks.arguments
@@ -233,27 +233,41 @@ def summarise_logits(
     )
 
 
+@checks.arguments
+def with_temperature(
+    logits: Float[Array | np.ndarray, "n classes"], temperature: checks.Positive
+) -> Float[np.ndarray, "n classes"]:
+    """The log probabilities of a network whose logits are divided by a temperature.
+
+    That changes how sure a network is, and never which class it names (temperature scaling, Guo et
+    al. 2017, arXiv 1706.04599, section 4.2). `tempered_loss` says which temperature is the best.
+
+    Args:
+        logits: of each image.
+        temperature: above 1 makes it less sure.
+    """
+    return _log_probabilities(np.asarray(logits, np.float64) / temperature)
+
+
 def tempered_loss(
     logits: Float[Array | np.ndarray, "n classes"],
     labels: Int[Array | np.ndarray, " m"],
     *,
     seed: checks.Seed = 0,
 ) -> TemperedLoss:
-    """The loss of a network made as sure as it should be, by one factor for all its logits.
+    """The loss of a network made as sure as it should be, see `with_temperature`.
 
-    A factor changes how sure a network is, and never which class it names (temperature scaling,
-    Guo et al. 2017, arXiv 1706.04599, section 4.2). The images are divided into halves that hold
-    every class, see `datasets.stratified_parts`, and each image is scaled by the factor that is
-    best on the other half. It is a measuring device, not a recipe: the factors are fitted on the
-    images measured on.
+    The images are divided into halves that hold every class, see `datasets.stratified_parts`, and
+    each image has the temperature that is best on the other half. It is a measuring device, not a
+    recipe: the temperatures are fitted on the images measured on.
 
     Args:
-        logits: of each image; multiplying them by a number changes the factor, not the loss.
+        logits: of each image; multiplying them by a number changes the temperature, not the loss.
         labels: class indices.
         seed: of the halves.
 
     Returns:
-        The mean over all images, and the factor: 1 if all factors give the same loss, which may be
+        The mean over all images, and the temperature: 1 if all give the same loss, which may be
         infinite.
 
     Raises:
@@ -271,7 +285,7 @@ def tempered_loss(
     if not leads.size or np.isinf(of_label).any():
         return TemperedLoss(negative_log_likelihood(logits, labels), 1.0)
 
-    def loss_at(factor: float, rows: np.ndarray) -> float:
+    def loss_at(factor: float, rows: np.ndarray) -> float:  # at the temperature 1 / factor
         log_sums = scipy.special.logsumexp(-factor * gaps[rows], axis=1)
         return float((log_sums + factor * of_label[rows]).mean())
 
@@ -288,7 +302,7 @@ def tempered_loss(
     factors = [best_factor(rows) for rows in halves]
     fits = zip(factors, halves[::-1], strict=True)
     loss = sum(len(rest) * loss_at(factor, rest) for factor, rest in fits) / len(labels)
-    return TemperedLoss(loss, math.sqrt(math.prod(factors)))
+    return TemperedLoss(loss, 1 / math.sqrt(math.prod(factors)))
 
 
 @checks.arguments

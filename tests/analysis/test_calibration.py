@@ -278,7 +278,7 @@ def test_tempered_loss_is_that_of_a_fine_grid(num_images, num_classes, confidenc
     loss, factor = grid_loss(confidence * logits, labels)
     # Neighbours on the grid are 0.07 % apart.
     assert found.loss == pytest.approx(loss, rel=1e-4)
-    assert found.factor == pytest.approx(factor, rel=1e-3)
+    assert found.temperature == pytest.approx(1 / factor, rel=1e-3)
 
 
 @pytest.mark.parametrize("lead", [1e-6, 0.3, 5, 1e4])
@@ -293,7 +293,7 @@ def test_tempered_loss_in_closed_form(lead, num_right):
     found = calibration.tempered_loss(logits, labels)
     entropy = -share * np.log(share) - (1 - share) * np.log(1 - share)
     assert found.loss == pytest.approx(entropy, rel=1e-9)
-    assert found.factor == pytest.approx(np.log(share / (1 - share)) / lead, rel=1e-4)
+    assert found.temperature == pytest.approx(lead / np.log(share / (1 - share)), rel=1e-4)
 
 
 @hypothesis.given(
@@ -305,7 +305,24 @@ def test_tempered_loss_does_not_depend_on_the_scale_of_logits(draw, scale, shift
     scaled = calibration.tempered_loss(scale * (logits + shift), labels, seed=seed)
     # The search stops within 1e-5 of the logarithm of a factor.
     assert scaled.loss == pytest.approx(plain.loss, rel=1e-4)
-    assert scaled.factor * scale == pytest.approx(plain.factor, rel=1e-3)
+    assert scaled.temperature / scale == pytest.approx(plain.temperature, rel=1e-3)
+
+
+def test_a_temperature_divides_logits_and_the_best_one_is_that_of_the_tempered_loss():
+    logits, labels = draw_predictions(400)
+    found = calibration.tempered_loss(4 * logits, labels)
+    losses = [
+        calibration.negative_log_likelihood(
+            calibration.with_temperature(4 * logits, found.temperature * change), labels
+        )
+        for change in (1, 0.7, 1.4)
+    ]
+    assert min(losses) == losses[0] == pytest.approx(found.loss, rel=0.02)
+    same = calibration.with_temperature(logits, 1)
+    assert np.exp(same).sum(axis=1) == pytest.approx(1)
+    assert (same.argmax(axis=1) == logits.argmax(axis=1)).all()
+    with pytest.raises(ValueError, match="temperature.* got 0"):
+        calibration.with_temperature(logits, 0)
 
 
 def test_tempered_loss_of_a_calibrated_network_is_its_loss():
@@ -315,7 +332,7 @@ def test_tempered_loss_of_a_calibrated_network_is_its_loss():
         found = calibration.tempered_loss(confidence * logits, labels)
         # A factor fitted on n / 2 images costs 1 / n nats on others, on average.
         assert found.loss == pytest.approx(fair, abs=1e-3)
-        assert found.factor * confidence == pytest.approx(1, abs=0.05)
+        assert found.temperature / confidence == pytest.approx(1, abs=0.05)
 
 
 @pytest.mark.parametrize("order", ["in turn", "in order", "shuffled"])
@@ -343,7 +360,7 @@ def test_masked_classes_do_not_matter_to_tempered_loss():
         assert found == pytest.approx(plain, rel=1e-6)
 
 
-def test_where_all_factors_are_alike_it_is_1():
+def test_where_all_temperatures_are_alike_it_is_1():
     labels = np.arange(20) % 2
     assert calibration.tempered_loss(np.zeros((20, 2)), labels) == (pytest.approx(np.log(2)), 1)
     assert calibration.tempered_loss(np.zeros((20, 1)), np.zeros(20, int)) == (0, 1)
@@ -372,7 +389,7 @@ def test_ties_do_not_hide_the_scale_of_logits(scale):
     logits = np.concatenate([logits, logits.max(axis=1, keepdims=True)], axis=1)
     plain, scaled = (calibration.tempered_loss(f * logits, labels) for f in (1, scale))
     assert scaled.loss == pytest.approx(plain.loss, rel=1e-4)
-    assert scaled.factor * scale == pytest.approx(plain.factor, rel=1e-3)
+    assert scaled.temperature / scale == pytest.approx(plain.temperature, rel=1e-3)
 
 
 def test_two_images_are_needed_to_fit_and_measure():
