@@ -15,6 +15,8 @@ from typing import Any
 os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 # Each process of pytest-xdist would take three quarters of the memory for itself.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+# Hardly any compiled code of a test runs twice, so XLA is to compile as fast as it can.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 # All processes of a run share what they compile. It goes with the run: entries are trusted when
 # they are read back, and another machine may lack some of this one's instructions.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -45,7 +47,7 @@ hypothesis.settings.load_profile("lab-ci" if os.environ.get("CI") else "lab")
 
 
 # About how many of them a file of tests takes, where it is many.
-MINUTES = {"test_notebooks": 20, "test_sequence": 4}
+MINUTES = {"test_notebooks": 20, "test_sequence": 4, "test_processes": 3, "test_runner": 2}
 
 
 def pytest_collection_modifyitems(config, items):
