@@ -69,7 +69,12 @@ def main() -> None:
     metavar="DIRECTORY",
     help="Where figures go [default: figures/ in the run's folder].",
 )
-@click.option("--jobs", "num_jobs", type=int, help="Processes to train in [default: 1].")
+@click.option(
+    "--jobs",
+    "num_jobs",
+    type=int,
+    help="Processes to train in [default: two, if there are two cores].",
+)
 @click.option(
     "--timeout",
     type=float,

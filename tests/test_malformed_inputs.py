@@ -1201,7 +1201,7 @@ ROWS = {
         ("None", lambda: open_run(None), ["notebook", "None"]),
         ("an unknown field", lambda: open_run(widht=3), ["widht", "width"]),
         ("a wrong value", lambda: open_run(width="wide"), ["width", "wide"]),
-        ("no jobs", lambda: open_run(num_jobs=0), ["job", "0"]),
+        ("less than no jobs", lambda: open_run(num_jobs=-1), ["job", "-1"]),
         ("settings that are no JSON", lambda: open_run(settings="{"), ["settings", "JSON"]),
         ("settings of a list", lambda: open_run(settings="[1]"), ["settings", "object|list"]),
         ("settings of no field", lambda: open_run(settings='{"widht": 3}'), ["widht", "width"]),

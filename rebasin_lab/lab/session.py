@@ -205,7 +205,7 @@ def open_run(
     interactive: bool = True,
     changed: bool = False,
     trial: bool = False,
-    num_jobs: int = 1,
+    num_jobs: int = 0,
     settings: str = "",
     **overrides: Any,
 ) -> Run:
@@ -219,7 +219,8 @@ def open_run(
         interactive: False when run headlessly.
         changed: whether settings that are no fields of the profile are not the notebook's own.
         trial: cut everything down to a few steps on tiny data, to see that it runs through.
-        num_jobs: processes that train at once; no influence on any number.
+        num_jobs: processes that train at once, 0 for two where there are two cores (but one for a
+            trial); no influence on any number.
         settings: fields of the profile as a JSON object, such as '{"num_lambdas": 25}'; for runs,
             since papermill hands over texts and numbers only.
         **overrides: fields of the profile to replace; 0 and "" leave a field as it is.
@@ -235,6 +236,8 @@ def open_run(
     flags = {"interactive": interactive, "changed": changed, "trial": trial}
     for name, value in flags.items():
         check_value(name, value, bool)
+    if check_value("num_jobs", num_jobs, int) == 0:
+        num_jobs = 1 if trial else train_many.default_num_jobs()
     train_many.check_num_jobs(num_jobs)
     chosen = profiles.get_profile(profile, trial=trial, **_parsed(settings), **overrides)
     data = datasets.load_dataset(chosen.dataset)

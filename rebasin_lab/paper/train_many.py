@@ -63,9 +63,15 @@ def train_all(
     check_num_jobs(num_jobs)
     store = store or paths.checkpoints_dir()
     if executor is not None or num_jobs > 1:
-        if missing := missing_from(wanted, store=store):
+        missing = missing_from(wanted, store=store)
+        if len(missing) > 1 or (missing and executor is not None):
             _train_elsewhere(missing, num_jobs, executor, store, style)
     return [trained(each, store=store, style=style) for each in wanted]
+
+
+def default_num_jobs() -> int:
+    """Two where there are two cores to train on; one on a GPU, which one training fills."""
+    return min(2, os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
 
 
 def check_num_jobs(num_jobs: int) -> None:

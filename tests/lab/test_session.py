@@ -107,6 +107,16 @@ def test_a_figure_is_saved_and_shown_with_what_was_run(run):
     assert 'alt="A line."' in shown[-1]
 
 
+@pytest.mark.parametrize(("num_cores", "expected"), [(1, 1), (2, 2), (64, 2)])
+def test_two_processes_train_where_there_are_two_cores(run, monkeypatch, num_cores, expected):
+    monkeypatch.setattr(session.train_many.os, "cpu_count", lambda: num_cores)
+    monkeypatch.setattr(session.train_many.jax, "default_backend", lambda: "cpu")
+    assert session.open_run("00_quickstart", interactive=False).num_jobs == expected
+    assert session.open_run("00_quickstart", interactive=False, trial=True).num_jobs == 1
+    monkeypatch.setattr(session.train_many.jax, "default_backend", lambda: "gpu")
+    assert session.train_many.default_num_jobs() == 1
+
+
 def test_interactive_work_leaves_the_tracked_figures_alone(run, monkeypatch):
     opened = session.open_run("04_loss_landscapes")
     assert paths.figures_dir() not in opened.figures_dir.parents
@@ -120,7 +130,7 @@ def test_interactive_work_leaves_the_tracked_figures_alone(run, monkeypatch):
         ({"changed": 0}, "Expected changed to be true or false"),
         ({"interactive": None}, "Expected interactive to be true or false"),
         ({"width": True}, "Expected width to be a positive int; got True"),
-        ({"num_jobs": 0}, "Expected at least 1 job"),
+        ({"num_jobs": -1}, "Expected num_jobs to be an int from 0"),
         ({"settings": "num_lambdas=3"}, "Expected settings to be a JSON object"),
         ({"settings": "[1]"}, "Expected settings to be a JSON object"),
         ({"settings": '{"num_lambdas": NaN}'}, "Expected num_lambdas to be an odd int"),
