@@ -97,4 +97,6 @@ def draw_for_width(record: Mapping[str, Any], width: str) -> Drawn:
             pass
     scale = min(wanted.inches / design_width, wanted.max_height / design_height)
     note = f"shrunk to its place: its text leaves no room for panels at {wanted.inches:g} in"
-    return Drawn(figures.draw(record), scale, note)
+    size = [wanted.inches / scale, design_height]
+    with warnings.catch_warnings(action="ignore"):  # the note says it
+        return Drawn(figures.draw({**record, "size_inches": size}), scale, note)
