@@ -211,8 +211,10 @@ def get_profile(name: str, /, *, trial: bool = False, **overrides: Any) -> Profi
             f"{given['num_normed_pairs']}. Raise num_pairs, too."
         )
     given.setdefault("num_normed_pairs", min(profile.num_normed_pairs, num_pairs))
-    chosen = dataclasses.replace(profile, **given, **_networks_with(profile, given))
-    return _cut_down(chosen) if trial else chosen
+    changes = given | _networks_with(profile, given)
+    if trial:
+        changes |= _cut_down(profile, changes)
+    return dataclasses.replace(profile, **changes)
 
 
 def _networks_with(profile: Profile, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -493,16 +495,15 @@ _TRIAL = {
 }
 
 
-def _cut_down(profile: Profile) -> Profile:
-    """A profile of a few steps on tiny data, but for settings that were replaced."""
-    own = PROFILES[profile.name]
-    cut = {name: v for name, v in _TRIAL.items() if getattr(profile, name) == getattr(own, name)}
+def _cut_down(profile: Profile, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a profile one of a few steps on tiny data; settings that were replaced stay."""
+    chosen = vars(profile) | changes
+    cut = {name: v for name, v in _TRIAL.items() if chosen[name] == getattr(profile, name)}
     networks = {
         field: value.trial()
-        for field, value in vars(profile).items()
+        for field, value in chosen.items()
         if isinstance(value, ConvolutionalFamily | Experiment)
     }
     if compared := networks.get("compared_resnet"):
         networks["compared_resnet"] = dataclasses.replace(compared, widths=compared.widths[:1])
-    timed = tuple((architecture, 1 / 8) for architecture, _ in profile.timed)
-    return dataclasses.replace(profile, **cut, **networks, timed=timed)
+    return cut | networks | {"timed": tuple((name, 1 / 8) for name, _ in profile.timed)}
