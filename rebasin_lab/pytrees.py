@@ -16,6 +16,7 @@ real ones, but not matched.
 """
 
 import contextlib
+import functools
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -241,6 +242,8 @@ def aligned(params_a: PyTree, params_b: PyTree) -> tuple[PyTree, PyTree]:
     params_a, params_b = paired(params_a, params_b)
     flat_b = flatten(params_b)
     for path, leaf in flatten(params_a).items():
+        if leaf.dtype == flat_b[path].dtype:
+            continue
         kinds = [
             kind
             for kind in (jnp.floating, jnp.complexfloating, jnp.integer, np.bool_)
@@ -429,9 +432,14 @@ def holds_numbers(leaf: Any, or_shapes: bool = False) -> bool:
     """True for arrays of NumPy and JAX in the types of JAX, which has no long double."""
     if not or_shapes and not isinstance(leaf, np.ndarray | np.generic | jax.Array):
         return False
-    if isinstance(leaf, np.ma.MaskedArray) or leaf.dtype in (np.longdouble, np.clongdouble):
+    return not isinstance(leaf, np.ma.MaskedArray) and _is_number_type(leaf.dtype)
+
+
+@functools.cache
+def _is_number_type(dtype: Any) -> bool:
+    if dtype in (np.longdouble, np.clongdouble):
         return False
-    return any(jnp.issubdtype(leaf.dtype, kind) for kind in (jnp.number, np.bool_))
+    return any(jnp.issubdtype(dtype, kind) for kind in (jnp.number, np.bool_))
 
 
 def check_floats(params: PyTree, name: str) -> None:
@@ -469,11 +477,13 @@ def check_finite(params: PyTree, name: str) -> None:
         ValueError: naming the first leaf that does, and how many of its entries are affected.
     """
     check_real(params, name)
-    for path, leaf in flatten(params).items():
-        # One that sums to a finite number holds no other; finite ones whose sum is not are counted.
-        with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(np.sum(np.asarray(leaf))):
-                continue
+    leaves = flatten(params)
+    # One that sums to a finite number holds no other; finite ones whose sum is not are counted.
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = {path: np.sum(np.asarray(leaf)) for path, leaf in leaves.items()}
+    for path, leaf in leaves.items():
+        if np.isfinite(sums[path]):
+            continue
         bad = int(np.size(leaf) - np.isfinite(np.asarray(leaf)).sum())
         if bad:
             raise ValueError(

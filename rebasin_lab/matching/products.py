@@ -19,8 +19,12 @@ from jaxtyping import Float32
 # Units whose values lie in slices at least this long are multiplied slice by slice, without a copy.
 _MIN_SLICE = 32
 
+# Sums over more entries than this are faster in NumPy's BLAS, in spite of a temporary.
+_MIN_DEPTH = 1024
+
 # A search with fewer multiplications than this takes about a second on one core.
 _SMALL_SEARCH = 1e11
+_SMALL = 4096  # numbers that are faster summed in float64 than in rows
 _ROW = 256  # float32 numbers summed in float32; rows are summed in float64
 
 
@@ -55,6 +59,8 @@ def inner_product(
 
 def _inner_product(a: np.ndarray, b: np.ndarray) -> float:
     a, b = a.ravel(), b.ravel()
+    if a.size < _SMALL:
+        return float(np.vdot(a.astype(np.float64), b.astype(np.float64)))
     whole = a.size // _ROW * _ROW
     rest = float(np.vdot(a[whole:].astype(np.float64), b[whole:].astype(np.float64)))
     rows = np.einsum("ij,ij->i", a[:whole].reshape(-1, _ROW), b[:whole].reshape(-1, _ROW))
@@ -80,7 +86,9 @@ def add_unit_products(
     """
     n = a.shape[axis]
     before, after = math.prod(a.shape[:axis]), math.prod(a.shape[axis + 1 :])
-    if after == 1:
+    if after == 1 and before >= _MIN_DEPTH:
+        total += a.reshape(before, n).T @ b.reshape(before, n)
+    elif after == 1:
         _add_product(total, a.reshape(before, n), b.reshape(before, n), units_first=False)
     elif before == 1 or after < _MIN_SLICE:
         rows_a, rows_b = (np.moveaxis(x, axis, 0).reshape(n, before * after) for x in (a, b))

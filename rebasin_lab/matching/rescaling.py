@@ -18,7 +18,7 @@ from jaxtyping import PyTree
 
 from rebasin_lab import pytrees
 from rebasin_lab.matching import products
-from rebasin_lab.matching.coordinate_ascent import Arrays
+from rebasin_lab.matching.coordinate_ascent import Arrays, Squares
 from rebasin_lab.symmetry import PermutationSpec, split_into_pieces
 
 # Networks whose largest weight is beyond 2 ** +-20 are scaled to 1: squares, and sums of a billion
@@ -34,6 +34,7 @@ class WeightProblem:
         spec: of the arrays; every axis holds one name or None.
         a: the arrays of A that any permutation moves, float32 in C order.
         b: likewise of B.
+        squares: by path the squared norms, in `a` and in `b`.
         lengths: of all that moves, for A and for B, in units of `a` and `b`.
         offset: <A, pi(B)> of what moves less <a, pi(b)>, in the same units.
         unit: the product of the factors that were taken out of A and B.
@@ -43,6 +44,7 @@ class WeightProblem:
     spec: PermutationSpec
     a: Arrays
     b: Arrays
+    squares: Squares
     lengths: tuple[float, float]
     offset: float
     unit: float
@@ -79,39 +81,41 @@ def weight_problem(
     params_a, params_b = pytrees.paired(params_a, params_b)
     for name, params in {"params_a": params_a, "params_b": params_b}.items():
         pytrees.check_real(params, name)
-    pieces_spec, *pair = _pieces(spec, params_a, params_b)
-    pair = [
-        {path: x for path, x in pieces.items() if path.rpartition("#")[0] not in ignored}
-        for pieces in pair
-    ]
-    pieces_spec = PermutationSpec({path: pieces_spec.axes[path] for path in pair[0]})
+    pieces_spec, *pair = split_into_pieces(spec, *map(_in_numpy, (params_a, params_b)))
     moved = {path for places in pieces_spec.permutations.values() for path, _ in places}
-    still = [{path: x for path, x in pieces.items() if path not in moved} for pieces in pair]
-    pair = [{path: x for path, x in pieces.items() if path in moved} for pieces in pair]
-    pieces_spec = PermutationSpec({path: pieces_spec.axes[path] for path in pair[0]})
+    counted = [path for path in pair[0] if path.rpartition("#")[0] not in ignored]
+    still = [{path: x[path] for path in counted if path not in moved} for x in pair]
+    pair = [{path: x[path] for path in counted if path in moved} for x in pair]
+    if len(pair[0]) < len(pieces_spec.axes):
+        entries = {path: pieces_spec.entries[path] for path in pair[0]}
+        pieces_spec = PermutationSpec.of_entries(entries)
     if normalize:
         pair = [_normalized(pieces_spec, pieces) for pieces in pair]
-    exponents = [_exponent(pieces) for pieces in pair]
-    pair = [_as_float32(pieces, e) for pieces, e in zip(pair, exponents, strict=True)]
-    lengths = tuple(math.sqrt(products.inner_product(x.values(), x.values())) for x in pair)
+    scaled = [_in_float32(pieces) for pieces in pair]
+    pair = [arrays for arrays, _, _ in scaled]
+    exponents = [exponent for _, exponent, _ in scaled]
+    squares = {path: tuple(own[path] for _, _, own in scaled) for path in pair[0]}
+    lengths = tuple(math.sqrt(math.fsum(own.values())) for _, _, own in scaled)
     if not np.isfinite(lengths).all():
         for name, params in {"params_a": params_a, "params_b": params_b}.items():
             pytrees.check_finite(params, name)
     offset = 0.0
     for path, names in pieces_spec.axes.items():
         arrays = [pieces[path] for pieces in pair]
-        arrays, shared = _without_large_means(names, *arrays)
-        offset += shared
-        for pieces, array in zip(pair, arrays, strict=True):
-            pieces[path] = array
+        if centred := _without_large_means(names, arrays, squares[path]):
+            for pieces, array in zip(pair, centred.arrays, strict=True):
+                pieces[path] = array
+            offset += centred.shared
+            squares[path] = tuple(products.inner_product([x], [x]) for x in centred.arrays)
     return WeightProblem(
         spec=pieces_spec,
         a=pair[0],
         b=pair[1],
+        squares=squares,
         lengths=lengths,
         offset=offset,
         unit=math.ldexp(1.0, sum(exponents)),
-        still=pytrees.inner_product(*still),
+        still=pytrees.inner_product(*still) if still[0] else 0.0,
     )
 
 
@@ -164,45 +168,73 @@ def _slashed(path: str) -> str:
     return path.replace(".", "/").strip("/")
 
 
-def _pieces(
-    spec: PermutationSpec, *networks: PyTree
-) -> tuple[PermutationSpec, dict[str, np.ndarray], dict[str, np.ndarray]]:
-    split = [split_into_pieces(spec, jax.tree.map(np.asarray, params)) for params in networks]
-    return split[0][0], *(pieces for _, pieces in split)
+def _in_numpy(params: PyTree) -> PyTree:
+    return jax.tree.map(np.asarray, params)
 
 
-def _exponent(arrays: Mapping[str, np.ndarray]) -> int:
-    """The power of two to take out: 0 for a network of a usual scale."""
+def _in_float32(
+    arrays: Mapping[str, np.ndarray],
+) -> tuple[dict[str, np.ndarray], int, dict[str, float]]:
+    """Arrays in float32 and C order, the power of two taken out of them, and their squared norms.
+
+    The power is 0 for a network of a usual scale.
+    """
+    limit = math.ldexp(1.0, _MAX_EXPONENT)
+    if all(x.dtype == np.float32 for x in arrays.values()):
+        plain = {path: np.asarray(x, order="C") for path, x in arrays.items()}
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = _squares(plain)
+        # The largest entry lies between the root mean square and the norm.
+        sizes = [max(x.size, 1) for x in plain.values()]
+        norm = math.sqrt(sum(squares.values()))
+        if math.sqrt(sum(sizes)) / limit < norm < limit / 2:
+            return plain, 0, squares
     largest = max(
         (max(float(x.max()), -float(x.min())) for x in arrays.values() if x.size), default=0.0
     )
     exponent = math.frexp(largest)[1] if largest else 0
-    return exponent if abs(exponent) > _MAX_EXPONENT else 0
-
-
-def _as_float32(arrays: Mapping[str, np.ndarray], exponent: int) -> dict[str, np.ndarray]:
+    exponent = exponent if abs(exponent) > _MAX_EXPONENT else 0
     if exponent:
         arrays = {path: np.ldexp(x.astype(np.float64), -exponent) for path, x in arrays.items()}
-    return {path: np.asarray(x, np.float32, order="C") for path, x in arrays.items()}
+    arrays = {path: np.asarray(x, np.float32, order="C") for path, x in arrays.items()}
+    return arrays, exponent, _squares(arrays)
+
+
+def _squares(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
+    return {path: products.inner_product([x], [x]) for path, x in arrays.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Centred:
+    """Two arrays without their means, and what that takes from <a, pi(b)>."""
+
+    arrays: tuple[np.ndarray, np.ndarray]
+    shared: float
 
 
 def _without_large_means(
-    names: Sequence[str | None], *pair: np.ndarray
-) -> tuple[tuple[np.ndarray, ...], float]:
-    """Two arrays without the means over the axes that move, and what that takes from <a, pi(b)>.
+    names: Sequence[str | None], pair: Sequence[np.ndarray], squares: Sequence[float]
+) -> _Centred | None:
+    """Two arrays without the means over the axes that move.
 
-    As they are, if less than half of the squares of each is in its means: copies cost memory.
+    None if less than half of the squares of each is in its means: copies cost memory.
     """
     moving = tuple(i for i, n in enumerate(names) if n is not None and not n.startswith("#"))
     num_moved = math.prod(pair[0].shape[axis] for axis in moving)
+
+    def share_of_means(dtype: type) -> float:
+        sums = [x.sum(moving, dtype, keepdims=True) for x in pair]
+        return max(
+            float(np.square(total, dtype=np.float64).sum()) / max(1, num_moved) / max(square, 1e-99)
+            for total, square in zip(sums, squares, strict=True)
+        )
+
+    # Sums in float64 take four times as long: only where those in float32 leave a doubt.
+    if share_of_means(np.float32) < 0.4 or share_of_means(np.float64) <= 0.5:
+        return None
     means = [x.sum(moving, np.float64, keepdims=True) / max(1, num_moved) for x in pair]
-    if not any(
-        2 * num_moved * np.square(mean).sum() > products.inner_product([x], [x])
-        for x, mean in zip(pair, means, strict=True)
-    ):
-        return pair, 0.0
     centred = (x - mean for x, mean in zip(pair, means, strict=True))  # in float64
-    return (
+    return _Centred(
         tuple(np.asarray(x, np.float32, order="C") for x in centred),
         num_moved * float(np.vdot(*means)),
     )

@@ -83,6 +83,7 @@ def weight_matching(
         on_sweep=on_sweep,
         quantity=f"inner product of {'normalised ' if normalize else ''}weights",
         restore=problem.objective,
+        squares=problem.squares,
     )
     return dataclasses.replace(result, seconds=time.perf_counter() - began)
 

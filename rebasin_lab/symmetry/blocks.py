@@ -16,28 +16,37 @@ from rebasin_lab.symmetry.spec import PermutationSpec
 
 
 def split_into_pieces(
-    spec: PermutationSpec, params: PyTree
-) -> tuple[PermutationSpec, dict[str, Any]]:
+    spec: PermutationSpec, *networks: PyTree
+) -> tuple[PermutationSpec | dict[str, Any], ...]:
     """Every leaf cut along its sums and arrangements and reshaped along its products.
 
     The pieces of two networks with one spec match each other, and a permutation of the pieces is a
     permutation of the network. Groups that vary along others keep their names, brackets included.
 
+    Args:
+        spec: of the networks.
+        *networks: one or more, of the same shapes.
+
     Returns:
-        A spec of the pieces, and the pieces by their path: "leaf#0", "leaf#1", ...
+        A spec of the pieces, and for each network its pieces by their path: "leaf#0", "leaf#1", ...
 
     Raises:
         ValueError: as `PermutationSpec.validate`; or if a group varies along one that then stands
             on two axes of a piece, as in ("h*d[h]", "h*d[h]"): names alone do not say which.
     """
-    sizes = spec.all_sizes(params)
-    leaves, names, arrays = pytrees.flatten(params), {}, {}
-    for path, whole in spec.entries.items():
-        for index, (entries, piece) in enumerate(cut(whole, leaves[path], sizes)):
-            _check_parents_once(path, whole, entries)
-            names[f"{path}#{index}"] = piece_names(entries)
-            arrays[f"{path}#{index}"] = piece
-    return PermutationSpec(names), arrays
+    sizes = spec.all_sizes(networks[0])
+    pieces_entries: dict[str, axes.Entries] = {}
+    every_pieces = []
+    for leaves in map(pytrees.flatten, networks):
+        pieces = {}
+        for path, whole in spec.entries.items():
+            for index, (entries, piece) in enumerate(cut(whole, leaves[path], sizes)):
+                if f"{path}#{index}" not in pieces_entries:
+                    _check_parents_once(path, whole, entries)
+                    pieces_entries[f"{path}#{index}"] = _named(entries)
+                pieces[f"{path}#{index}"] = piece
+        every_pieces.append(pieces)
+    return PermutationSpec.of_entries(pieces_entries), *every_pieces
 
 
 def _check_parents_once(path: str, whole: axes.Entries, entries: axes.Entries) -> None:
@@ -88,9 +97,14 @@ def _taken(array: Any, axis: int, positions: tuple[int, ...]) -> Any:
 
 def piece_names(entries: axes.Entries) -> tuple[str | None, ...]:
     """Names of the groups on the axes of a piece; a "#" name only if something varies along it."""
+    return axes.format_entries(_named(entries))
+
+
+def _named(entries: axes.Entries) -> axes.Entries:
+    """The groups on the axes of a piece; a "#" name only if something varies along it."""
     parents = {parent for entry in entries for g in axes.groups_in(entry) for parent in g.parents}
     return tuple(
-        entry.key
+        entry
         if isinstance(entry, axes.Group) and (not entry.is_fixed or entry.base in parents)
         else None
         for entry in entries

@@ -28,9 +28,14 @@ Permutation = Mapping[str, Int[np.ndarray, "..."]]
 @checks.arguments
 def identity_permutation(spec: PermutationSpec, params: PyTree) -> dict[str, np.ndarray]:
     """The permutation that leaves every unit where it is."""
+    return identity_of_sizes(spec, spec.all_sizes(params))
+
+
+def identity_of_sizes(spec: PermutationSpec, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """As `identity_permutation`, from what `spec.all_sizes` returned."""
     return {
         name: np.tile(np.arange(shape[-1]), (*shape[:-1], 1)) if shape[1:] else np.arange(*shape)
-        for name, shape in spec.shapes(params).items()
+        for name, shape in spec.shapes_of_sizes(sizes).items()
     }
 
 

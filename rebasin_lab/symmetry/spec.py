@@ -72,6 +72,15 @@ class PermutationSpec:
         object.__setattr__(self, "explanations", explanations)
         object.__setattr__(self, "assumptions", _checked_assumptions(self.assumptions))
 
+    @classmethod
+    def of_entries(cls, entries: Mapping[str, axes.Entries]) -> "PermutationSpec":
+        """A spec of entries that are known to go together, such as parts of another spec's."""
+        spec = object.__new__(cls)
+        fields = {"axes": _names(entries), "group_sizes": {}, "explanations": {}}
+        for name, value in (fields | {"assumptions": (), "entries": dict(entries)}).items():
+            object.__setattr__(spec, name, value)
+        return spec
+
     @functools.cached_property
     def entries(self) -> dict[str, axes.Entries]:
         """The axes as structures: leaf path -> one parsed entry or None per axis."""
@@ -120,15 +129,27 @@ class PermutationSpec:
 
     def all_sizes(self, params: PyTree) -> dict[str, int]:
         """As `sizes`, and the lengths of the "#" axes."""
-        self._check_leaves(params)
-        shapes = {path: leaf.shape for path, leaf in pytrees.flatten(params).items()}
-        return solve_sizes(self.entries, shapes, self.group_sizes)
+        shapes = self._checked_shapes(params)
+        solved = self._solved[-1]  # by whatever thread
+        if solved is None or solved[0] != shapes:
+            solved = shapes, solve_sizes(self.entries, shapes, self.group_sizes)
+            self._solved[-1] = solved
+        return dict(solved[1])
+
+    @functools.cached_property
+    def _solved(self) -> list:
+        """The shapes for which sizes were worked out last, and the sizes."""
+        return [None]
 
     def shapes(self, params: PyTree) -> dict[str, tuple[int, ...]]:
         """The shape of each permutation's index array: the sizes of its parents, then its own."""
-        known, keys = self.all_sizes(params), {g.base: key for key, g in self.groups.items()}
+        return self.shapes_of_sizes(self.all_sizes(params))
+
+    def shapes_of_sizes(self, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+        """As `shapes`, from what `all_sizes` returned."""
+        keys = {group.base: key for key, group in self.groups.items()}
         return {
-            name: (*(known[keys[parent]] for parent in self.groups[name].parents), known[name])
+            name: (*(sizes[keys[parent]] for parent in self.groups[name].parents), sizes[name])
             for name in self.permutations
         }
 
@@ -142,7 +163,7 @@ class PermutationSpec:
         """
         self.all_sizes(params)
 
-    def _check_leaves(self, params: PyTree) -> None:
+    def _checked_shapes(self, params: PyTree) -> dict[str, tuple[int, ...]]:
         pytrees.check_arrays(params, "", or_shapes=True)
         leaves = pytrees.flatten(params)
         variables = {pytrees.without_variable(path): path for path in leaves}
@@ -170,6 +191,7 @@ class PermutationSpec:
                     f"Expected one entry per axis of '{path}' (shape {leaves[path].shape}); "
                     f"got {names}."
                 )
+        return {path: leaf.shape for path, leaf in leaves.items()}
 
     def renamed(self) -> "PermutationSpec":
         """The same spec with names P_0, P_1, ... and #0, #1, ... in order of first appearance.
