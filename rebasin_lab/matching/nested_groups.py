@@ -5,23 +5,35 @@ dimensions can be lined up, and that is another assignment for every pair of hea
 n units and d[h] of m units in each, n^2 assignments of size m say how alike two heads can be made,
 and one of size n pairs them: exact, all else held.
 
-If one array holds two groups that vary along h, as a grouped convolution does with the inputs and
-the outputs of each of its groups, every pair of units is a small matching problem of its own, see
-`subproblems`. A group that only varies along "#" axes, such as a layer of a stack, is a family too:
+If one array holds two groups that vary along h, as a grouped convolution does with the inputs c[h]
+and the outputs o[h] of each of its groups, every pair of units is a matching problem of its own,
+with c and o as its groups, and small. So for n units, n^2 small problems are solved by a function
+that the caller hands in, and one assignment pairs the units. (The small ones are local searches, so
+this one is.) A group that only varies along "#" axes, such as a layer of a stack, is a family too:
 one assignment for every slot.
 """
 
-from collections.abc import Mapping, Sequence
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from rebasin_lab.matching import assignment, subproblems
+from rebasin_lab.matching import assignment
 from rebasin_lab.matching.similarity import UnitSimilarity
 from rebasin_lab.symmetry import PermutationSpec, apply_permutation, axes
 
 # name -> [*held axes, units of A and of B for each group above it, its units of A, of B]
 Scores = dict[str, np.ndarray]
+Arrays = Mapping[str, np.ndarray]
 Moves = dict[str, np.ndarray]
+
+# Matches two small networks: (spec, arrays of A, of B, given similarities) -> the permutation, its
+# objective, and that of leaving all where it is.
+SubMatcher = Callable[
+    [PermutationSpec, Arrays, Arrays, Sequence[UnitSimilarity]],
+    tuple[dict[str, np.ndarray], float, float],
+]
 
 
 def nodes_of_groups(spec: PermutationSpec) -> dict[str, list[str]]:
@@ -97,11 +109,11 @@ class Family:
 
     def best_moves(
         self,
-        arrays_a: Mapping[str, np.ndarray],
-        arrays_b: Mapping[str, np.ndarray],
+        arrays_a: Arrays,
+        arrays_b: Arrays,
         similarities: Sequence[UnitSimilarity],
         sizes: Mapping[str, int],
-        submatch: subproblems.SubMatcher | None = None,
+        submatch: SubMatcher | None = None,
     ) -> tuple[Moves, float]:
         """The moves that raise the objective most, all else held, and by how much.
 
@@ -125,18 +137,14 @@ class Family:
         if all(self._is_chain(names) for _, names in places):
             moves, gain = self._by_assignments(places, arrays_a, arrays_b, given, own_sizes)
         else:
-            moves, gain = subproblems.best_moves(
-                self, arrays_a, arrays_b, given, own_sizes, submatch
-            )
+            moves, gain = _best_of_pairs(self, arrays_a, arrays_b, given, own_sizes, submatch)
         return {whole: moves[name] for name, whole in self.keys.items()}, gain
 
     def is_tied(self, path: str) -> bool:
         """Whether the root stands on two axes of an array: the objective is quadratic in it."""
         return self.spec.axes[path].count(self.root) > 1
 
-    def moved(
-        self, arrays: Mapping[str, np.ndarray], moves: Mapping[str, np.ndarray]
-    ) -> dict[str, np.ndarray]:
+    def moved(self, arrays: Arrays, moves: Arrays) -> dict[str, np.ndarray]:
         """The family's arrays after moves, which are in the whole spec's names."""
         own = {name: moves[whole] for name, whole in self.keys.items()}
         return apply_permutation(self.spec, own, dict(arrays))
@@ -177,8 +185,8 @@ class Family:
     def _by_assignments(
         self,
         places: Sequence[tuple[str, Sequence[str | None]]],
-        arrays_a: Mapping[str, np.ndarray],
-        arrays_b: Mapping[str, np.ndarray],
+        arrays_a: Arrays,
+        arrays_b: Arrays,
         similarities: Sequence[UnitSimilarity],
         sizes: Mapping[str, int],
     ) -> tuple[Moves, float]:
@@ -269,6 +277,121 @@ class Family:
     def _lengths_above(self, name: str, sizes: Mapping[str, int]) -> list[int]:
         parents = self.spec.groups[name].parents
         return [sizes[self._bases.get(parent, parent)] for parent in parents]
+
+
+def _best_of_pairs(
+    family: Family,
+    arrays_a: Arrays,
+    arrays_b: Arrays,
+    similarities: Sequence[UnitSimilarity],
+    sizes: Mapping[str, int],
+    submatch: SubMatcher,
+) -> tuple[dict[str, np.ndarray], float]:
+    """As `Family.best_moves` where every pair of units is a problem, in the family's own names."""
+    root, outer = family.root, family.held[family.root]
+    pair = _Pair(family, arrays_a, sizes)
+    moves, gain = family.identity(sizes), 0.0
+    # A root that varies along "#" axes itself is paired slot by slot.
+    for slots in itertools.product(*(range(sizes[axis]) for axis in outer)):
+        at = dict(zip(outer, slots, strict=True))
+        units = [{**at, root: unit} for unit in range(sizes[root])]
+        a = [pair.inside(arrays_a, unit) for unit in units]
+        b = [pair.inside(arrays_b, unit) for unit in units]
+        values, inner_moves = np.empty((len(units),) * 2), {}
+        for i, j in np.ndindex(values.shape):
+            given, alone = pair.given(similarities, at, i, j, sizes)
+            inner_moves[i, j], best, still = submatch(pair.spec, a[i], b[j], given)
+            values[i, j] = best + alone
+            gain -= still + alone if i == j else 0.0
+        order = assignment.solve_assignment(values)
+        gain += assignment.total_similarity(values, order)
+        moves[root][slots] = order
+        for i, j in enumerate(order.tolist()):
+            pair.read_off(moves, {**at, root: i}, inner_moves[i, j])
+    return moves, gain
+
+
+class _Pair:
+    """What is left to match between one unit of A's root and one of B's.
+
+    Attributes:
+        spec: of the insides of a unit.
+        names: name in the family's spec -> name in this one, for all that is left.
+    """
+
+    def __init__(self, family: Family, arrays: Arrays, sizes: Mapping[str, int]):
+        self.family = family
+        self.gone = [family.root, *family.held[family.root]]
+        self.paths = [path for path in arrays if family.root in family.spec.axes[path]]
+        bases = {family.spec.groups[name].base for name in self.gone}
+        self.names = {
+            name: axes.Group(group.base, tuple(p for p in group.parents if p not in bases)).key
+            for name, group in family.spec.groups.items()
+            if name not in self.gone
+        }
+        names = {path: family.spec.axes[path] for path in self.paths}
+        self._zeros = {}
+        for name in self.names:
+            if not name.startswith("#") and all(name not in held for held in names.values()):
+                # In no array that counts yet: it stands in one of zeros.
+                left = [n for n in (*family.held[name], *family.chains[name]) if n not in self.gone]
+                names[f"zeros/{name}"] = left
+                self._zeros[f"zeros/{name}"] = np.zeros([sizes[n] for n in left], np.float32)
+        self.spec = PermutationSpec(
+            {
+                path: tuple(self.names.get(name) for name in held if name not in self.gone)
+                for path, held in names.items()
+            }
+        )
+
+    def inside(self, arrays: Arrays, at: Mapping[str, int]) -> dict[str, np.ndarray]:
+        """The arrays at one unit of the root."""
+        cut = {}
+        for path in self.paths:
+            index = tuple(at.get(name, slice(None)) for name in self.family.spec.axes[path])
+            cut[path] = np.array(arrays[path][index], order="C")  # no axis may be left
+        return cut | self._zeros
+
+    def given(
+        self,
+        similarities: Sequence[UnitSimilarity],
+        at: Mapping[str, int],
+        i: int,
+        j: int,
+        sizes: Mapping[str, int],
+    ) -> tuple[list[UnitSimilarity], float]:
+        """What is given about the insides of unit i of A and unit j of B, and about these alone."""
+        inside, alone = [], 0.0
+        for similarity in similarities:
+            held = [name for name in similarity.entries if name.startswith("#")]
+            chain = [name for name in similarity.entries if not name.startswith("#")]
+            matrix = similarity.matrix[tuple(at.get(name, slice(None)) for name in held)]
+            slots = matrix.shape[:-2]
+            matrix = matrix.reshape(*slots, *(sizes[name] for name in chain * 2))
+            axis = len(slots) + chain.index(self.family.root)
+            matrix = matrix.take(j, axis + len(chain)).take(i, axis)
+            kept = [name for name in similarity.entries if name not in self.gone]
+            if len(chain) == 1:
+                alone += float(matrix.sum(dtype=np.float64))
+                continue
+            size = math.prod(sizes[name] for name in chain if name != self.family.root)
+            entries = tuple(self.names[name] for name in kept)
+            inside.append(UnitSimilarity(entries, matrix.reshape(*slots, size, size)))
+        return inside, alone
+
+    def read_off(
+        self,
+        moves: dict[str, np.ndarray],
+        at: Mapping[str, int],
+        inner: Arrays,
+    ) -> None:
+        """Write what was found for one unit of the root into the moves of the family."""
+        slots = {self.family.spec.groups[name].base: slot for name, slot in at.items()}
+        for name in self.family.keys:
+            if name != self.family.root:
+                parents = self.family.spec.groups[name].parents
+                index = tuple(slots.get(parent, slice(None)) for parent in parents)
+                moves[name][index] = inner[self.names[name]]
 
 
 def best_order(similarity: np.ndarray) -> np.ndarray:
