@@ -85,7 +85,8 @@ def check_options(name, options):
 
 def test_the_table_of_options_is_that_of_the_command():
     table = re.findall(r"^\| `(--[\w-]+)", TEXTS["notebooks/README.md"], re.M)
-    command = {option for each in cli.main.commands["reproduce"].params for option in each.opts}
+    shown = [each for each in cli.main.commands["reproduce"].params if not each.hidden]
+    command = {option for each in shown for option in each.opts}
     assert command - {*table} == {"--profile", "--figures"}  # PROFILE of make; for tests
     assert {*table} <= command
 
