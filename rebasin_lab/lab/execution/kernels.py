@@ -28,8 +28,10 @@ SECONDS_BETWEEN_LOOKS = 1.0  # for a kernel's reply
 _ARGUMENTS = [
     "--IPKernelApp.log_level=40",  # errors; not its warnings
     "--HistoryManager.hist_file=:memory:",
-    # Leaves no name behind; if it fails, so does the notebook's own import, where it is seen.
-    "--IPKernelApp.exec_lines=__import__('rebasin_lab.lab.background_errors').lab.background_errors.listen();",
+    # Load what every notebook loads, while another one runs. It leaves no name behind; if it fails,
+    # so does the notebook's own import, where it is seen.
+    "--IPKernelApp.exec_lines=__import__('rebasin_lab.lab.session'); "
+    "__import__('rebasin_lab.lab.background_errors').lab.background_errors.listen();",
 ]
 
 
