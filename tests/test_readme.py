@@ -111,6 +111,13 @@ def test_every_matcher_and_every_notebook_is_on_the_front_page():
         assert f"(notebooks/{notebook.name})" in README
 
 
+def test_files_named_in_the_design_exist():
+    names = re.findall(r"`([a-z]+/[\w/]+(?:\.py)?)`", TEXTS["rebasin_lab/DESIGN.md"])
+    assert names
+    for name in names:
+        assert (ROOT / name).exists() or (ROOT / "rebasin_lab" / name).exists(), name
+
+
 def heading_ids(page):
     """The ends of links to its headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
