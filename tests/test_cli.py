@@ -106,11 +106,14 @@ def test_how_to_run_is_passed_on(monkeypatch):
         return 0
 
     monkeypatch.setattr(runner, "reproduce", reproduce)
-    options = ("--jobs", "2", "--timeout", "0.5", "--keep-going", "--anew")
+    options = ("--jobs", "2", "--timeout", "0.5", "--keep-going", "--force")
     assert invoke("reproduce", *options).exit_code == 0
-    assert asked == {"keep_going": True, "anew": True, "num_jobs": 2, "timeout": 0.5}
+    assert asked == {"keep_going": True, "force": True, "num_jobs": 2, "timeout": 0.5}
     assert invoke("reproduce").exit_code == 0
-    assert asked == {"keep_going": False, "anew": False, "num_jobs": None, "timeout": 60}
+    assert asked == {"keep_going": False, "force": False, "num_jobs": None, "timeout": 60}
+    old_name = invoke("reproduce", "--anew")
+    assert asked["force"]
+    assert "--anew is called --force now" in old_name.output
 
 
 def test_the_defaults_of_the_time_limit_are_said():

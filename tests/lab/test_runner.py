@@ -99,10 +99,10 @@ def sequence(tmp_path, monkeypatch):
     return write
 
 
-def reproduce(*, keep_going=False, anew=True, **options):
+def reproduce(*, keep_going=False, force=True, **options):
     out = io.StringIO()
     plan = runner.plan_run(**options)
-    status = runner.reproduce(plan, keep_going=keep_going, anew=anew, out=out)
+    status = runner.reproduce(plan, keep_going=keep_going, force=force, out=out)
     return status, out.getvalue()
 
 
@@ -586,7 +586,7 @@ def test_resuming_keeps_what_ran_through_with_its_claims_and_figures(sequence, e
     with pytest.raises(KeyboardInterrupt):
         reproduce()
     sequence(n01_b=["pass"])
-    status, text = reproduce(anew=False)
+    status, text = reproduce(force=False)
     assert status == 0
     assert [name for name, _ in executed] == ["00_a", "01_b", "01_b"]
     assert re.search(r"^\[1/2\] 00_a .* kept$", text, re.MULTILINE)
@@ -681,7 +681,7 @@ def test_resuming_runs_again_what_may_have_changed_and_says_why(
     sequence(n00_a=["pass"])
     reproduce()
     edit(monkeypatch, paths.runs_dir() / "quick", sequence)
-    status, text = reproduce(anew=False)
+    status, text = reproduce(force=False)
     assert f"00_a                       runs again: {reason}" in text
     assert len(executed) == 2
 
@@ -759,7 +759,7 @@ def test_what_is_no_outcome_of_a_run_is_run_again_whatever_it_is(sequence, execu
         assert resuming.kept(plan, next(iter(plan.notebooks))) is None
     if not path.is_file():  # `execute` removes it; its stand-in here would wait for the pipe
         path.unlink()
-    status, text = reproduce(anew=False)
+    status, text = reproduce(force=False)
     assert status == 0
     assert len(executed) == 2
     assert "kept" not in text.split("Scoreboard")[0]
@@ -772,7 +772,7 @@ def test_a_folder_in_the_place_of_a_file_is_named_and_left_as_it_is(sequence, ex
     kept.parent.mkdir(parents=True)
     kept.touch()
     with pytest.raises(OSError, match=name):
-        reproduce(anew=False)
+        reproduce(force=False)
     assert kept.exists()
     assert len(executed) == (name == "00_a.ipynb"), "what is in the way is seen at the start"
 
@@ -825,8 +825,8 @@ def test_a_notebook_that_is_none_is_refused_before_anything_runs(sequence, execu
 def test_other_parameters_are_not_resumed_but_another_number_of_jobs_is(sequence, executed):
     sequence(n00_a=["pass"])
     reproduce(run_name="mine", parameters={"width": 8})
-    assert "kept" in reproduce(run_name="mine", parameters={"width": 8}, num_jobs=2, anew=False)[1]
-    text = reproduce(run_name="mine", parameters={"width": 9}, anew=False)[1]
+    assert "kept" in reproduce(run_name="mine", parameters={"width": 8}, num_jobs=2, force=False)[1]
+    text = reproduce(run_name="mine", parameters={"width": 9}, force=False)[1]
     assert "runs again: its parameters changed" in text
 
 
@@ -838,7 +838,7 @@ def test_code_that_changes_while_a_notebook_runs_keeps_it_from_being_resumed(
     monkeypatch.setattr(resuming, "code_digest", lambda: next(digests, "after"))
     reproduce()
     assert execution.read_record(paths.runs_dir() / "quick" / "00_a.ipynb")["code"] == ""
-    assert "runs again: the source of rebasin_lab changed" in reproduce(anew=False)[1]
+    assert "runs again: the source of rebasin_lab changed" in reproduce(force=False)[1]
 
 
 def test_the_digest_of_the_code_sees_every_module(monkeypatch, tmp_path):
@@ -889,7 +889,7 @@ def test_an_executed_notebook_carries_the_record_of_its_run(sequence):
     assert {"jax", "rebasin_lab"} <= record["versions"].keys()
     assert record["started"] < record["ended"]
     assert [name for name, _ in record["figures"]] == ["one"]
-    assert "kept" in reproduce(anew=False)[1]
+    assert "kept" in reproduce(force=False)[1]
 
 
 @pytest.mark.slow
@@ -997,7 +997,7 @@ def test_compiled_code_is_kept_where_the_user_says_or_under_runs(
     assert own or folder.stat().st_mode & 0o777 == 0o700
     assert [path.name for path in folder.iterdir() if path.name.startswith("jit__lambda")]
     assert paths.compiled_dir().exists() != own
-    assert "kept" in reproduce(anew=False)[1], "where it is kept decides no outcome"
+    assert "kept" in reproduce(force=False)[1], "where it is kept decides no outcome"
 
 
 @pytest.mark.parametrize("name", jupyter._MEMORY)

@@ -23,7 +23,7 @@ def reproduce(
     plan: Plan,
     *,
     keep_going: bool = False,
-    anew: bool = False,
+    force: bool = False,
     out: io.TextIOBase = sys.stdout,
 ) -> int:
     """Run a plan's notebooks and print the scoreboard of their claims.
@@ -33,7 +33,7 @@ def reproduce(
     Args:
         plan: what to run.
         keep_going: run the notebooks after one that failed.
-        anew: run also notebooks that ran through in this run's folder and for which nothing that
+        force: run also notebooks that ran through in this run's folder and for which nothing that
             decides their outcome has changed since; these are kept otherwise.
         out: where to print.
 
@@ -46,7 +46,7 @@ def reproduce(
     """
     texts.never_fails(out)
     with _held(plan):
-        return _reproduce(plan, keep_going=keep_going, anew=anew, out=out)
+        return _reproduce(plan, keep_going=keep_going, force=force, out=out)
 
 
 @contextlib.contextmanager
@@ -78,7 +78,7 @@ def _held(plan: Plan) -> Iterator[None]:
         yield
 
 
-def _reproduce(plan: Plan, *, keep_going: bool, anew: bool, out: io.TextIOBase) -> int:
+def _reproduce(plan: Plan, *, keep_going: bool, force: bool, out: io.TextIOBase) -> int:
     plural = "" if len(plan.notebooks) == 1 else "s"
     _say(f"{len(plan.notebooks)} notebook{plural}, {plan.title}", out)
     started, since = _now(), time.monotonic()
@@ -93,7 +93,7 @@ def _reproduce(plan: Plan, *, keep_going: bool, anew: bool, out: io.TextIOBase) 
             for number, notebook in enumerate(plan.notebooks, 1):
                 is_last = number == len(plan.notebooks)
                 label = f"[{number}/{len(plan.notebooks)}] {notebook.stem:<26}"
-                outcome = _kept(plan, notebook, label, out) if not anew else None
+                outcome = _kept(plan, notebook, label, out) if not force else None
                 if outcome is None:
                     status = execution.StatusLine(label, out, since=since)
                     outcome = _execute(plan, notebook, kernels, status, is_last=is_last)
