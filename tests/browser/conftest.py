@@ -118,8 +118,7 @@ def lab(browser, tmp_path_factory):
         "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
         **{f"JUPYTERLAB_{n.upper()}_DIR": str(home / n) for n in ("settings", "workspaces")},
     }
-    for name in ("REBASIN_DATA", "XLA_FLAGS"):
-        environment.pop(name, None)
+    environment.pop("REBASIN_DATA", None)
     options = [
         "--no-browser",
         "--ip=127.0.0.1",
@@ -139,7 +138,6 @@ def lab(browser, tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _networks_are_those_of_the_lab(lab, monkeypatch):
     monkeypatch.setenv("REBASIN_RUNS", str(lab.runs))
-    monkeypatch.delenv("XLA_FLAGS", raising=False)
 
 
 @pytest.fixture(scope="package")
