@@ -81,7 +81,12 @@ ARCHITECTURES = checks.Registry(
         "resnet20": Architecture(resnet.ResNet20, learning_rate=3e-3),
         "resnet20_bn": Architecture(resnet.ResNet20BatchNorm, learning_rate=3e-3),
         "resnet32": Architecture(resnet.ResNet32, learning_rate=3e-3),
-        "resnet50": Architecture(resnet.ResNet50, small={"width_multiplier": 1 / 8}),
+        "resnet50": Architecture(
+            resnet.ResNet50,
+            small={"width_multiplier": 1 / 8},
+            learning_rate=3e-3,
+            num_epochs=10,
+        ),
         "vit": Architecture(
             vit.ViT,
             width="width",

@@ -278,25 +278,33 @@ def test_every_matcher_has_a_look_of_its_own():
 
 @pytest.mark.parametrize("is_known", [True, False])
 def test_matcher_of_ones_own_is_drawn_by_every_plot_of_matchers(is_known, monkeypatch):
+    """Also where it is not registered: a figure is drawn again in other processes."""
+    label, colour = "mine", "#0072B2"
     if is_known:
-        own = rl.Matcher(lambda spec, a, b, *, seed: None, "my $5 matching", "#123456", "P")
-        monkeypatch.setitem(rl.MATCHERS, "mi$ne", own)
+        label, colour = "my matching", "#123456"
+        own = rl.Matcher(lambda spec, a, b, *, seed: None, label, colour, "P")
+        monkeypatch.setitem(rl.MATCHERS, "mine", own)
     curve = {"lambdas": [0.0, 1.0], "train_loss": [0.5, 0.6], "test_loss": [0.5, 0.6]}
-    curves = {"mi$ne": curve, "naive": curve}
-    search = {"method": "mi$ne", "visits": [0, 1], "objective": [0.0, 1.0]}
+    curves = {"mine": curve, "naive": curve}
+    search = {"method": "mine", "visits": [0, 1], "objective": [0.0, 1.0]}
     for plot, numbers in {
         "explored_lines": {"metric": "loss", "splits": ["test"], "curves": curves},
         "method_lines": {"curves": curves},
-        "matchers": {"methods": {"mi$ne": {"cosines": [0.5], "barriers": [1.0]}}, "naive": [2.0]},
-        "matchers_by_width": {"widths": [8], "barriers": {"mi$ne": [[0.5]]}},
-        "ascents": {"searches": [search], "in_place": {"mi$ne": [3]}, "chance": 1.0},
+        "matchers": {"methods": {"mine": {"cosines": [0.5], "barriers": [1.0]}}, "naive": [2.0]},
+        "matchers_by_width": {"widths": [8], "barriers": {"mine": [[0.5]]}},
+        "ascents": {"searches": [search], "in_place": {"mine": [3]}, "chance": 1.0},
+        "onset": {
+            "epochs": [0, 1, 2],
+            "barriers": {"mine": {"train": [[0.1, 0.2, 0.3]]}},
+            "lines": [],
+            "marked": None,
+        },
     }.items():
-        if not is_known:
-            with pytest.raises(ValueError, match=r"to be one of .*weight.*; got mi\$ne"):
-                drawn(plot, numbers)
-            continue
-        colours = {line.get_color() for ax in drawn(plot, numbers).axes for line in ax.lines}
-        assert "#123456" in colours, plot
+        axes = drawn(plot, numbers).axes
+        lines = [line for ax in axes for line in ax.lines if line.get_color() == colour]
+        assert lines, plot
+        texts = [text.get_text() for ax in axes for text in ax.get_yticklabels()]
+        assert any(label in text for text in [*(str(line.get_label()) for line in lines), *texts])
 
 
 def test_stages_of_one_method_share_a_scale_of_colours():

@@ -35,7 +35,7 @@ VALUES = {f"{split}_{metric}": optional(holed("lambdas")) for split in STYLES fo
 @takes(
     metric=one_of(*METRICS),
     splits=list_of(one_of(*STYLES), most=len(STYLES)),
-    curves=by_name(alone(fields(lambdas=array("lambdas"), **VALUES, **LOSS)), LOOKS),
+    curves=by_name(alone(fields(lambdas=array("lambdas"), **VALUES, **LOSS))),
 )
 def draw_explored_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Loss or accuracy on the line from A to B, for B as each method permutes it.

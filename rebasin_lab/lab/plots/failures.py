@@ -25,7 +25,6 @@ from rebasin_lab.lab.plots.shapes import (
     by_name,
     fields,
     holed,
-    key_of,
     letters,
     list_of,
     one_of,
@@ -35,12 +34,12 @@ from rebasin_lab.lab.plots.shapes import (
 
 STATISTICS = {"averaged": ", averaged statistics", "anew": ", measured anew", "none": ""}
 STROKES = {"averaged": "-", "anew": "--", "none": "-."}
-LINE = {"method": key_of(METHODS), "statistics": one_of(*STATISTICS)}
+LINE = {"method": letters, "statistics": one_of(*STATISTICS)}
 
 
 @takes(
     recipes=list_of(letters, "recipes", most=MOST_NAMES),
-    barriers=by_name(list_of(array(least=0), "recipes"), METHODS),
+    barriers=by_name(list_of(array(least=0), "recipes")),
     losses=list_of(array(least=0), "recipes"),
     moved=list_of(array(least=0), "recipes"),
 )

@@ -26,7 +26,6 @@ from rebasin_lab.lab.plots.shapes import (
     by_name,
     fields,
     holed,
-    key_of,
     letters,
     list_of,
     place_in,
@@ -57,7 +56,15 @@ _VARIANTS = {
     "normalized": Look("weights, normalised", COLOURS["weight matching"], "<"),
     "naive": Look("naive", COLOURS["naive"], "o"),
 }
-LOOKS: Mapping[str, Look | Matcher] = collections.ChainMap(_VARIANTS, MATCHERS)
+
+
+class _Looks(collections.ChainMap[str, Look | Matcher]):
+    def __missing__(self, name: str) -> Look:
+        # Registered where the figure came from, but not here.
+        return Look(name, "#0072B2", "h")
+
+
+LOOKS = _Looks(_VARIANTS, MATCHERS)
 CHANGE = COLOURS["weight matching"]  # what a visit is about to change
 # Marks stay legible on dark cells.
 HALO = [patheffects.withStroke(linewidth=3, foreground="white")]
@@ -139,14 +146,14 @@ def draw_ascent_visit(fig: Figure, numbers: Mapping[str, Any]) -> None:
     searches=list_of(
         alone(
             fields(
-                method=key_of(LOOKS),
+                method=letters,
                 visits=list_of(whole(), "visits"),
                 objective=array("visits"),
             )
         ),
         most=MOST_NAMES,
     ),
-    in_place=by_name(list_of(whole()), LOOKS),
+    in_place=by_name(list_of(whole())),
     chance=real(),
 )
 def draw_ascents(fig: Figure, numbers: Mapping[str, Any]) -> None:
@@ -223,7 +230,6 @@ def draw_halfway(fig: Figure, numbers: Mapping[str, Any]) -> None:
                 **LOSS,
             )
         ),
-        LOOKS,
     )
 )
 def draw_method_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
@@ -263,7 +269,7 @@ def draw_method_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
 
 
 @takes(
-    methods=by_name(alone(fields(cosines=array("pairs"), barriers=array("pairs"))), LOOKS),
+    methods=by_name(alone(fields(cosines=array("pairs"), barriers=array("pairs")))),
     naive=array(),
 )
 def draw_matchers(fig: Figure, numbers: Mapping[str, Any]) -> None:
@@ -307,7 +313,7 @@ def draw_matchers(fig: Figure, numbers: Mapping[str, Any]) -> None:
 
 @takes(
     widths=list_of(real(), "widths", most=MOST_PANELS),
-    barriers=by_name(list_of(array(), "widths"), LOOKS),
+    barriers=by_name(list_of(array(), "widths")),
 )
 def draw_matchers_by_width(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Barriers of all matchers on networks of several widths: a row each, a panel for each width.

@@ -5,7 +5,6 @@ networks, a thick line their mean; train is solid, test dashed. Barriers have a 
 which ends at `FLOOR`: what lies below is drawn there.
 """
 
-import collections
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,12 +31,13 @@ from rebasin_lab.lab.plots.shapes import (
     takes,
     whole,
 )
+from rebasin_lab.matching import Matcher
 
 _VARIANTS = {
     "late": Look("permutation of the end", "#CC79A7", "D"),
     "changes": Look("changes alone", "#E69F00", "s"),
 }
-METHODS = collections.ChainMap(_VARIANTS, LOOKS)
+METHODS = LOOKS.new_child(_VARIANTS)
 STYLES = {"train": "-", "test": "--"}
 # Where there is one split only, styles tell methods apart.
 STROKES = {"late": "-.", "activation": "--", "changes": ":", "random": ":"}
@@ -48,10 +48,8 @@ TICKS = (0, 1, 2, 5, 10, 20, 50, 100)  # epochs
 
 @takes(
     epochs=list_of(whole(), "epochs"),
-    barriers=by_name(by_name(list_of(array("epochs")), STYLES, names="splits"), METHODS),
-    lines=list_of(
-        fields(title=letters, curves=by_name(CURVES, METHODS)), least=0, most=MOST_PANELS
-    ),
+    barriers=by_name(by_name(list_of(array("epochs")), STYLES, names="splits")),
+    lines=list_of(fields(title=letters, curves=by_name(CURVES)), least=0, most=MOST_PANELS),
     marked=or_none(real()),
 )
 def draw_onset(fig: Figure, numbers: Mapping[str, Any]) -> None:
@@ -98,7 +96,7 @@ def draw_onset(fig: Figure, numbers: Mapping[str, Any]) -> None:
     legend_below(fig, ax, handlelength=LONG)
 
 
-@takes(curves=by_name(CURVES, METHODS), chance=real())
+@takes(curves=by_name(CURVES), chance=real())
 def draw_untrained_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Test loss and accuracy on the line between networks that were not trained yet.
 
@@ -122,7 +120,7 @@ def draw_untrained_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
     epochs=list_of(whole(), "epochs"),
     shares=by_name(list_of(array("epochs"))),
     chance=real(),
-    cosines=by_name(list_of(array("epochs")), METHODS),
+    cosines=by_name(list_of(array("epochs"))),
 )
 def draw_partners(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Draw the number of units with their final partner, and B's distance, by epoch.
@@ -153,7 +151,7 @@ def draw_partners(fig: Figure, numbers: Mapping[str, Any]) -> None:
     widths=list_of(real(2.0**-30), "widths", most=MOST_NAMES),
     names=list_of(letters, "widths"),
     xlabel=letters,
-    barriers=by_name(list_of(array(least=0), "widths"), METHODS),
+    barriers=by_name(list_of(array(least=0), "widths")),
     accuracies=list_of(array(least=0), "widths"),
 )
 def draw_widths(fig: Figure, numbers: Mapping[str, Any]) -> None:
@@ -189,7 +187,7 @@ def draw_widths(fig: Figure, numbers: Mapping[str, Any]) -> None:
 
 def _draw_by_width(
     ax: Axes,
-    look: Look,
+    look: Look | Matcher,
     widths: Sequence[float | int],
     values: Sequence[Sequence[float] | np.ndarray],
 ) -> None:

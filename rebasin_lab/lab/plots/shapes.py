@@ -83,23 +83,24 @@ def by_name(
 
     Args:
         shape: of each value.
-        among: the keys there may be, a table that may grow; any, if there are none.
+        among: the keys there may be; any, if there are none.
         names: a name for the keys, which are the same wherever it stands.
         least: how many there are at least.
         most: and at most.
     """
+    known = tuple(among)
 
     def check(value: Any, where: str, met: Met) -> dict[str, Any]:
         if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
             raise _unexpected(where, "an object", value)
         _check_size(where, len(value), least, most)
-        for name in value if among else ():
-            key_of(among)(name, where, met)
+        for name in value if known else ():
+            one_of(*known)(name, where, met)
         if names and met.setdefault(names, set(value)) != set(value):
             wanted = ", ".join(sorted(map(repr, met[names])))
             raise _unexpected(where, f"an object of {_shortened(wanted)}", ", ".join(value))
         found = {
-            name if among else letters(name, where, met): shape(one, f"{where}/{name}", met)
+            letters(name, where, met): shape(one, f"{where}/{name}", met)
             for name, one in value.items()
         }
         if len(found) < len(value):
@@ -201,11 +202,6 @@ def one_of(*names: str) -> Shape:
         return value
 
     return check
-
-
-def key_of(table: Iterable[str]) -> Shape:
-    """A key of a table, which may grow."""
-    return lambda value, where, met: one_of(*table)(value, where, met)
 
 
 def one_met(names: str) -> Shape:
