@@ -350,7 +350,9 @@ def inner_product(params_a: PyTree, params_b: PyTree) -> float:
 
     Of complex numbers it is that of their real and imaginary parts.
     """
-    return float(sum(np.vdot(a, b).real for a, b in _paired(params_a, params_b)))
+    # Not np.vdot: for so little work the threads of BLAS take longer to meet than to multiply.
+    pairs = _paired(params_a, params_b)
+    return float(sum(np.einsum("i,i", a.conj().ravel(), b.ravel()).real for a, b in pairs))
 
 
 def distance(params_a: PyTree, params_b: PyTree) -> float:
