@@ -14,6 +14,7 @@ import hashlib
 import importlib
 import inspect
 import json
+import pkgutil
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,6 +32,12 @@ T = TypeVar("T")
 
 # Whatever nothing above it can import: it changes no result.
 _LATER = ("lab", "cli.py", "paper/claims")
+_MODULES = tuple(
+    f"{wing}{module.name}"
+    for wing in ("", "paper/")
+    for module in pkgutil.iter_modules([fingerprints.PACKAGE / wing])
+    if f"{wing}{module.name}" not in ("lab", "cli", "paper", "paper/claims")
+)
 
 
 def remembered(fn: Callable[..., T], /, *args: Any, **options: Any) -> T:
@@ -99,7 +106,7 @@ def _call(fn: Callable, args: tuple[Any, ...], options: Mapping[str, Any]) -> st
     code = [
         name,
         _code_digest(),
-        fingerprints.changed_constants(),
+        fingerprints.constants_digest(*_MODULES),
         fingerprints.computing_environment(),
     ]
     try:

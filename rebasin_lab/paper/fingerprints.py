@@ -13,6 +13,7 @@ import ast
 import dataclasses
 import functools
 import hashlib
+import importlib
 import inspect
 import os
 import re
@@ -118,11 +119,17 @@ def source_digest(*modules: str) -> str:
         *modules: modules and folders of the package, such as "models" and "training/training_loop".
     """
     digest = hashlib.sha256()
+    for path in _files_of(*modules):
+        digest.update(f"{path.relative_to(PACKAGE).as_posix()} {_code_of(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _files_of(*modules: str) -> list[Path]:
+    found = []
     for module in modules:
         folder, file = PACKAGE / module, PACKAGE / f"{module}.py"
-        for path in sorted(folder.rglob("*.py")) if folder.is_dir() else [file]:
-            digest.update(f"{path.relative_to(PACKAGE).as_posix()} {_code_of(path)}\n".encode())
-    return digest.hexdigest()
+        found += sorted(folder.rglob("*.py")) if folder.is_dir() else [file]
+    return found
 
 
 @functools.cache
@@ -296,33 +303,24 @@ def _unknown(value: Any) -> UnknownContentError:
     )
 
 
-def changed_constants(*modules: str) -> dict[str, str]:
-    """Constants of the lab's modules that were set to other values since they were loaded.
+def constants_digest(*modules: str) -> str:
+    """A digest of the constants of the lab's modules as they are now, not as their code has them.
+
+    Numbers, texts, and tuples and tables of them count, under names in capitals. The modules are
+    loaded if they are not yet, so that a constant counts no matter when it was set.
 
     Args:
-        *modules: as for `source_digest`; none for all that were loaded before this one.
-
-    Returns:
-        "module:NAME" -> what it is now, empty if all are as the code has them.
+        *modules: as for `source_digest`.
     """
-    wanted = tuple(f"rebasin_lab.{each.replace('/', '.')}." for each in modules)
-    return {
-        place: now
-        for place, now in _constants().items()
-        if _AS_LOADED.get(place, now) != now
-        and (not wanted or place.replace(":", ".").startswith(wanted))
-    }
-
-
-def _constants() -> dict[str, str]:
-    """Numbers, texts, and tuples and tables of them, that the modules of the lab give names to."""
-    found = {}
-    for module, loaded in list(sys.modules.items()):
-        if module.startswith("rebasin_lab."):
-            for name, value in list(vars(loaded).items()):
-                if name.isupper() and _is_plain(value):
-                    found[f"{module}:{name}"] = repr(value)
-    return found
+    digest = hashlib.sha256()
+    for path in _files_of(*modules):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        name = ".".join(part for part in parts if part != "__init__")
+        for constant, value in sorted(vars(importlib.import_module(name)).items()):
+            # What is empty is a store to be filled, such as `pytrees._PATHS`.
+            if constant.isupper() and _is_plain(value) and value not in ((), [], {}):
+                digest.update(f"{name}:{constant} {value!r}\n".encode())
+    return digest.hexdigest()
 
 
 def _is_plain(value: Any) -> bool:
@@ -332,6 +330,3 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, tuple | list):
         return all(map(_is_plain, value))
     return value is None or type(value) in (bool, int, float, str)
-
-
-_AS_LOADED = _constants()

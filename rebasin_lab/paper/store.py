@@ -248,7 +248,7 @@ def describe(experiment: Experiment, data: datasets.Dataset) -> dict[str, Any]:
         "network": network,
         "options": dict(experiment.options),
         "data_digest": data.content_digest(),
-        "code": [_CODE, fingerprints.changed_constants(*TRAINING_MODULES)],
+        "code": [_CODE, fingerprints.constants_digest(*TRAINING_MODULES)],
         "environment": fingerprints.computing_environment(),
     }
 

@@ -5,6 +5,8 @@ import dataclasses
 import functools
 import io
 import itertools
+import subprocess
+import sys
 import threading
 
 import jax
@@ -252,12 +254,33 @@ def test_a_constant_that_was_set_to_another_value_is_other_code(
         )
 
     before = names()
-    assert fingerprints.changed_constants() == {}
     with monkeypatch.context() as patched:
         patched.setattr(module, name, value)
-        assert list(fingerprints.changed_constants()) == [f"{module.__name__}:{name}"]
         assert all(one != other for one, other in zip(names(), before, strict=True))
     assert names() == before
+
+
+def test_a_constant_counts_that_was_set_before_anything_looked_at_it():
+    program = """
+import subprocess
+import sys
+import rebasin_lab as rl
+if len(sys.argv) > 1:
+    from rebasin_lab.training import training_loop
+    training_loop.STATISTICS_MOMENTUM = 0.5
+from rebasin_lab.paper import cache, networks, store
+experiment = networks.Experiment("digits8x8", 0, rl.TrainConfig())
+print(store.digest(store.describe(experiment, experiment.load_dataset())))
+print(cache._call(rl.log10_num_symmetries, (rl.mlp_permutation_spec(1), {"a": 1}), {}))
+"""
+    as_it_is, again, changed = (
+        subprocess.run(
+            [sys.executable, "-c", program, *more], capture_output=True, text=True, check=True
+        ).stdout.split()
+        for more in ([], [], ["changed"])
+    )
+    assert as_it_is == again
+    assert all(one != other for one, other in zip(as_it_is, changed, strict=True))
 
 
 def test_what_goes_while_constants_are_looked_at_is_no_error(monkeypatch):
@@ -270,7 +293,7 @@ def test_what_goes_while_constants_are_looked_at_is_no_error(monkeypatch):
 
     monkeypatch.setattr(datasets.dataset, "TABLE", table, raising=False)
     monkeypatch.setattr(fingerprints, "_is_plain", collecting)
-    fingerprints.changed_constants()
+    fingerprints.constants_digest("datasets")
     table[3] = 4
     assert is_plain(table)
     assert table == {1: 2}
