@@ -133,7 +133,7 @@ def choice(**fields):
 
 
 def match(method="weight", spec=SPEC, a=A, b=B, **options):
-    if rl.MATCHERS[method].needs_data:
+    if any(method == name and matcher.needs_data for name, matcher in rl.MATCHERS.items()):
         options = {"apply_fn": apply_fn, "data": DATA, **options}
     return rl.match(method, spec, a, b, **options)
 
