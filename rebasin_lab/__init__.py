@@ -13,6 +13,7 @@ import nothing else; `cli` is the command.
 """
 
 import importlib
+import warnings
 from typing import Any
 
 from rebasin_lab import processes
@@ -70,6 +71,27 @@ _NAMES_OF_MODULES = {
 }
 _MODULES = {name: module for module, names in _NAMES_OF_MODULES.items() for name in names}
 _FOLDERS = {module.partition(".")[0] for module in _NAMES_OF_MODULES}  # rl.merging, too
+# Modules that had a place of their own here; for one release these names still find them.
+_MOVED = {
+    "augmentation": "training.augmentation",
+    "calibration": "analysis.calibration",
+    "checkpoints": "training.checkpoints",
+    "claims": "paper.claims",
+    "collapse": "analysis.variance_collapse",
+    "comparison": "analysis.comparison",
+    "counterexample": "paper.counterexample",
+    "evaluation": "metrics",
+    "execution": "lab.execution",
+    "figure_export": "lab.figure_export",
+    "figures": "lab.figures",
+    "interpolation": "analysis.interpolation",
+    "plots": "lab.plots",
+    "records": "paper.cache",
+    "runner": "lab.runner",
+    "runs": "lab.session",
+    "sweeps": "paper.train_many",
+    "widgets": "lab.widgets",
+}
 
 __all__ = sorted(_MODULES)
 
@@ -77,6 +99,10 @@ __all__ = sorted(_MODULES)
 def __getattr__(name: str) -> Any:
     if name in _FOLDERS:
         return importlib.import_module(f"rebasin_lab.{name}")
+    if name in _MOVED:
+        place = f"rebasin_lab.{_MOVED[name]}"
+        warnings.warn(f"rebasin_lab.{name} is now {place}.", DeprecationWarning, stacklevel=2)
+        return importlib.import_module(place)
     if name not in _MODULES:
         raise AttributeError(f"module 'rebasin_lab' has no attribute {name!r}")
     module = _MODULES[name]

@@ -123,6 +123,13 @@ def test_public_names_are_sorted_and_unique():
     assert sorted(set(rl.__all__)) == sorted(rl.__all__)
 
 
+@pytest.mark.parametrize("name", rl._MOVED)
+def test_a_module_is_found_under_its_old_name_and_the_new_one_is_said(name):
+    with pytest.warns(DeprecationWarning, match=f"{name} is now rebasin_lab.{rl._MOVED[name]}"):
+        module = getattr(rl, name)
+    assert module.__name__ == f"rebasin_lab.{rl._MOVED[name]}"
+
+
 def test_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'rebasin_lab' has no attribute 'clever'"):
         rl.clever  # noqa: B018
