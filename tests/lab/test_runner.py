@@ -203,7 +203,8 @@ def answer(request):
     time.sleep(0.5)
     raise ValueError("no answer")
 import time
-latest = Latest(answer, unheard.tell)
+tell = background_errors.tell
+latest = Latest(answer, tell)
 """
 
 EXPLORER = """
@@ -216,7 +217,10 @@ def apply_fn(params, images):
 LATE_ERRORS = {
     "dial": ([DIALS, "slider.value = 1\nslider.value = 2", "x = 1"], "no figure of level 2"),
     "latest": ([LATEST, "latest.ask(1)"], "no answer"),
-    "callback": ([LATEST.replace("unheard.tell", "lambda e: 1 / 0"), "latest.ask(1)"], "division"),
+    "callback": (
+        [LATEST.replace("background_errors.tell", "lambda e: 1 / 0"), "latest.ask(1)"],
+        "division",
+    ),
     "thread": (["import threading\nthreading.Thread(target=lambda: {}['key']).start()"], "key"),
     "explorer": ([EXPLORER, "rl.explore(({}, {}), apply_fn=apply_fn, data=data)"], "In [4]: "),
 }
