@@ -16,6 +16,7 @@ Products and similarities are float32, gains and objectives are summed in float6
 along another are moved together with it, see `nested_groups`.
 """
 
+import copy
 import dataclasses
 import math
 import time
@@ -105,7 +106,7 @@ class Ascent:
         for name, places in self._places.items():
             for place in places:
                 self._in_array.setdefault(place.path, []).append((name, place))
-        self._given = GivenSimilarities(spec, similarities, self.sizes)
+        self._first_given = GivenSimilarities(spec, similarities, self.sizes)
         self.tolerances = self._tolerances(squares or squares_of(arrays_a, arrays_b))
         self.restart(start)
 
@@ -113,7 +114,7 @@ class Ascent:
         """Forget all that was found, and set out from a permutation: the identity by default."""
         self.order = dict(self._still if start is None else start)
         self.names = list(self._places)
-        self._given = GivenSimilarities(self.spec, self._similarities, self.sizes)
+        self._given = copy.copy(self._first_given)  # a move leaves the original as it is
         if start is not None:
             self._given.move(start)
         self._similarity: dict[str, np.ndarray] = {}
@@ -184,10 +185,7 @@ class Ascent:
             self.order[name] = self.order[name][moves[name]]
         if self._similarities:
             self._given.move(moves)
-        for path in dict.fromkeys(place.path for place in self._places[name]):
-            for other, place in self._in_array[path]:
-                if place.is_tied or (other != name and self._counts(place)):
-                    self._settled.discard(other)
+        self._unsettle_beside(name)
         return gain
 
     def sweep(self) -> float:
@@ -215,7 +213,7 @@ class Ascent:
         self.cost.assignment_seconds += time.perf_counter() - started
         gain = math.fsum(_gain(matrix, before, order) for matrix in linear)
         # Of a tied group only part of the objective is linear.
-        for path in {place.path for place in tied}:
+        for path in dict.fromkeys(place.path for place in tied):
             still, moved = (
                 self._moved(path, orders) for orders in (self.order, {**self.order, name: order})
             )
@@ -318,6 +316,10 @@ class Ascent:
     def _match(self, name: str) -> None:
         """From now on a group counts on the other axes of its arrays."""
         self._matched.add(name)
+        self._unsettle_beside(name)
+
+    def _unsettle_beside(self, name: str) -> None:
+        """Have the groups that share an array with this one solved again."""
         for path in dict.fromkeys(place.path for place in self._places[name]):
             for other, place in self._in_array[path]:
                 if place.is_tied or (other != name and self._counts(place)):
@@ -356,17 +358,15 @@ class Ascent:
             norms = (math.fsum(squares[path][side] for path in paths) for side in (0, 1))
             scale = math.sqrt(math.prod(norms))
             if self._similarities:
-                scale += self._given.scale(name)
+                scale += self._first_given.scale(name)
             tolerances[name] = assignment.FLOAT32_TIE * scale
         return tolerances
 
 
 def squares_of(arrays_a: Arrays, arrays_b: Arrays) -> Squares:
     """The squared norms of every array, of A and of B."""
-    return {
-        path: tuple(products.inner_product([x[path]], [x[path]]) for x in (arrays_a, arrays_b))
-        for path in arrays_a
-    }
+    of_a, of_b = products.squares(arrays_a), products.squares(arrays_b)
+    return {path: (of_a[path], of_b[path]) for path in arrays_a}
 
 
 def _gain(similarity: np.ndarray, before: np.ndarray, after: np.ndarray) -> float:

@@ -9,7 +9,7 @@ import contextlib
 import functools
 import math
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import scipy.linalg.blas
@@ -55,6 +55,11 @@ def inner_product(
 ) -> float:
     """The sum of all a * b, to about 1e-8 of the norms: four times as fast as all in float64."""
     return math.fsum(_inner_product(x, y) for x, y in zip(a, b, strict=True))
+
+
+def squares(arrays: Mapping[str, Float32[np.ndarray, "..."]]) -> dict[str, float]:
+    """The squared norm of each array, see `inner_product`."""
+    return {path: _inner_product(x, x) for path, x in arrays.items()}
 
 
 def _inner_product(a: np.ndarray, b: np.ndarray) -> float:

@@ -183,7 +183,7 @@ def _in_float32(
     if all(x.dtype == np.float32 for x in arrays.values()):
         plain = {path: np.asarray(x, order="C") for path, x in arrays.items()}
         with np.errstate(over="ignore", invalid="ignore"):
-            squares = _squares(plain)
+            squares = products.squares(plain)
         # The largest entry lies between the root mean square and the norm.
         sizes = [max(x.size, 1) for x in plain.values()]
         norm = math.sqrt(sum(squares.values()))
@@ -197,11 +197,7 @@ def _in_float32(
     if exponent:
         arrays = {path: np.ldexp(x.astype(np.float64), -exponent) for path, x in arrays.items()}
     arrays = {path: np.asarray(x, np.float32, order="C") for path, x in arrays.items()}
-    return arrays, exponent, _squares(arrays)
-
-
-def _squares(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
-    return {path: products.inner_product([x], [x]) for path, x in arrays.items()}
+    return arrays, exponent, products.squares(arrays)
 
 
 @dataclasses.dataclass(frozen=True)
