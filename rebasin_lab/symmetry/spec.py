@@ -40,6 +40,7 @@ class PermutationSpec:
             may be missing. Two specs that differ in these alone are equal.
         assumptions: on what the symmetries depend beside the function, such as "no two of the
             values that top_k compares are equal", one sentence each; mostly none.
+        entries: `axes` as structures: one parsed entry or None per axis.
 
     Raises:
         ValueError: for an entry against the grammar, a group with two sets of parents, or one whose
@@ -52,6 +53,7 @@ class PermutationSpec:
         default_factory=dict, compare=False, repr=False
     )
     assumptions: tuple[str, ...] = ()
+    entries: Mapping[str, axes.Entries] = dataclasses.field(init=False, compare=False, repr=False)
 
     def __post_init__(self):
         checks.argument("axes", self.axes, Mapping[str, Any], "PermutationSpec")
@@ -80,11 +82,6 @@ class PermutationSpec:
         for name, value in (fields | {"assumptions": (), "entries": dict(entries)}).items():
             object.__setattr__(spec, name, value)
         return spec
-
-    @functools.cached_property
-    def entries(self) -> dict[str, axes.Entries]:
-        """The axes as structures: leaf path -> one parsed entry or None per axis."""
-        return {path: _parsed(path, names) for path, names in self.axes.items()}
 
     @functools.cached_property
     def groups(self) -> dict[str, axes.Group]:
