@@ -10,7 +10,6 @@ source of the library and of the paper, and what computes: packages, device, and
 
 import dataclasses
 import functools
-import hashlib
 import importlib
 import inspect
 import json
@@ -31,12 +30,12 @@ from rebasin_lab.training import checkpoints
 T = TypeVar("T")
 
 # Whatever nothing above it can import: it changes no result.
-_LATER = ("lab", "cli.py", "paper/claims")
+_LATER = ("lab", "cli", "paper/claims")
 _MODULES = tuple(
     f"{wing}{module.name}"
     for wing in ("", "paper/")
     for module in pkgutil.iter_modules([fingerprints.PACKAGE / wing])
-    if f"{wing}{module.name}" not in ("lab", "cli", "paper", "paper/claims")
+    if f"{wing}{module.name}" not in (*_LATER, "paper")
 )
 
 
@@ -126,14 +125,9 @@ def records_dir() -> Path:
 @functools.cache
 def _code_digest() -> str:
     """Of the code as it was when it was loaded: later edits change nothing in this process."""
-    with_what = {**store.package_versions(), "assignment": assignment.SOLVER}
-    digest = hashlib.sha256(json.dumps(with_what, sort_keys=True).encode())
-    for path in sorted(fingerprints.PACKAGE.rglob("*.py")):
-        place = path.relative_to(fingerprints.PACKAGE)
-        if not any(place.is_relative_to(later) for later in _LATER):
-            content = path.read_bytes()
-            digest.update(f"{place.as_posix()} {len(content)}\n".encode() + content)
-    return digest.hexdigest()
+    files = fingerprints.files_of(*_MODULES)
+    code = fingerprints.bytes_digest(fingerprints.PACKAGE, files)
+    return fingerprints.digest([code, store.package_versions(), assignment.SOLVER])
 
 
 def _encoded(value: Any, arrays: dict[str, np.ndarray]) -> Any:

@@ -19,7 +19,7 @@ import os
 import re
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -119,12 +119,22 @@ def source_digest(*modules: str) -> str:
         *modules: modules and folders of the package, such as "models" and "training/training_loop".
     """
     digest = hashlib.sha256()
-    for path in _files_of(*modules):
+    for path in files_of(*modules):
         digest.update(f"{path.relative_to(PACKAGE).as_posix()} {_code_of(path)}\n".encode())
     return digest.hexdigest()
 
 
-def _files_of(*modules: str) -> list[Path]:
+def bytes_digest(folder: Path, files: Iterable[Path]) -> str:
+    """A digest of files below a folder: of their names there, and of every byte."""
+    digest = hashlib.sha256()
+    for path in files:
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+def files_of(*modules: str) -> list[Path]:
+    """The files of modules, named as for `source_digest`."""
     found = []
     for module in modules:
         folder, file = PACKAGE / module, PACKAGE / f"{module}.py"
@@ -313,7 +323,7 @@ def constants_digest(*modules: str) -> str:
         *modules: as for `source_digest`.
     """
     digest = hashlib.sha256()
-    for path in _files_of(*modules):
+    for path in files_of(*modules):
         parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
         name = ".".join(part for part in parts if part != "__init__")
         for constant, value in sorted(vars(importlib.import_module(name)).items()):

@@ -25,7 +25,7 @@ from rebasin_lab.paper import fingerprints
 from rebasin_lab.paper.networks import Experiment
 from rebasin_lab.training import checkpoints
 
-# The rooms whose code decides the bits of a network; data is known by its content.
+# The modules whose code decides the bits of a network; data is known by its content.
 TRAINING_MODULES = (
     "pytrees",
     "models",

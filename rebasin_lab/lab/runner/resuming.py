@@ -9,7 +9,6 @@ their files are held to published checksums when they are read.
 
 import datetime
 import functools
-import hashlib
 import os
 import platform
 from collections.abc import Mapping
@@ -90,12 +89,7 @@ class OutdatedError(Exception):
 
 def code_digest() -> str:
     """A digest of all modules of this package."""
-    digest = hashlib.sha256()
-    for path in sorted(_PACKAGE.rglob("*.py")):
-        content = path.read_bytes()
-        name = path.relative_to(_PACKAGE).as_posix()
-        digest.update(f"{name} {len(content)}\n".encode() + content)
-    return digest.hexdigest()
+    return fingerprints.bytes_digest(_PACKAGE, sorted(_PACKAGE.rglob("*.py")))
 
 
 def _outdated(plan: Plan, notebook: Path, record: Mapping[str, Any]) -> str:
