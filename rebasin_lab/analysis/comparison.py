@@ -141,8 +141,7 @@ def _calls(
         method = options.pop("method")
         if method != "naive":
             checks.choice("a matcher", method, matching.MATCHERS, "match")
-            known = matching.MATCHERS[method].options
-            options = {each: value for each, value in offered.items() if each in known} | options
+            options = matching.MATCHERS[method].accepted(offered) | options
             checked = {option: value for option, value in options.items() if option != "seed"}
             matching.check_options(method, checked)
         elif options:

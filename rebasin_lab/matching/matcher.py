@@ -73,6 +73,10 @@ class Matcher:
             if one.kind is one.KEYWORD_ONLY and name != "seed"
         }
 
+    def accepted(self, offered: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of the offered options that it takes."""
+        return {name: value for name, value in offered.items() if name in self.options}
+
     @property
     def needs_data(self) -> bool:
         """Whether it looks at data: `apply_fn` and `data` are among its options."""

@@ -287,9 +287,7 @@ def _match(
         report(f"matching: {method.replace('_', ' ')}", state.epoch, state.num_epochs)
 
     offered = {"apply_fn": pair.apply_fn, "data": pair.data, "on_epoch": on_epoch}
-    known = matching.MATCHERS[method].options
-    options = {name: value for name, value in offered.items() if name in known}
-    options |= choices.options_of(method, pair.data)
+    options = matching.MATCHERS[method].accepted(offered) | choices.options_of(method, pair.data)
     return {
         method: _computed(
             matching.match, method, pair.spec, pair.params_a, pair.params_b, seed=0, **options
