@@ -21,8 +21,8 @@ from rebasin_lab import processes
 if processes.is_own_program():  # what it loads next takes seconds, and leaves nothing to tidy up
     processes.end_at_signals()
 
-# The public face. A name is loaded from its module on first use: nobody waits for what they do not
-# use, and the names of the lab need the extra [lab].
+# The public face. A name is loaded from its module on first use: a program waits only for what it
+# uses, and the names of the lab need the extra [lab].
 _NAMES_OF_MODULES = {
     # library
     "analysis.calibration": ["calibration_summary", "reliability_curve"],

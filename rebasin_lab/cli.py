@@ -247,10 +247,12 @@ def export(
             return
         if page:
             raise ValueError("Expected --page with --gallery, whose page it is; got it alone.")
+        every = figure_export.FORMATS
+        kinds = every if formats is None else figure_export.parse_formats(formats)
         index = figure_export.export_figures(
             figure_export.choose_figures(source or paths.figures_dir(), only),
             folder,
-            **({} if formats is None else {"formats": figure_export.parse_formats(formats)}),
+            formats=kinds,
             width=width,
             on_figure=_print_figure,
         )

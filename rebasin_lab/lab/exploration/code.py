@@ -36,8 +36,8 @@ _FILES = """\
 from pathlib import Path
 
 import rebasin_lab as rl
-from rebasin_lab.training import checkpoints
 from rebasin_lab import datasets
+from rebasin_lab.training import checkpoints
 
 data = datasets.load_view({dataset!r}, {view})
 model = rl.build_model({architecture!r}, dataset=data, **{options!r})
