@@ -23,6 +23,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+# When this process began to load the lab, of which this is the first module.
+loaded_at = time.time()
+
 MARK = "REBASIN_LAB_MARK"
 
 SECONDS_TO_END = 10.0  # for a process that was asked to; then it is killed

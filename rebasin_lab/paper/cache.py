@@ -125,7 +125,7 @@ def records_dir() -> Path:
 @functools.cache
 def _code_digest() -> str:
     """Of the code as it was when it was loaded: later edits change nothing in this process."""
-    files = fingerprints.files_of(*_MODULES)
+    files = fingerprints.loaded(*_MODULES)
     code = fingerprints.bytes_digest(fingerprints.PACKAGE, files)
     return fingerprints.digest([code, store.package_versions(), assignment.SOLVER])
 
@@ -191,6 +191,3 @@ def _record_class(name: str) -> type:
     ):
         raise checkpoints.CheckpointError(f"Expected a record of the lab's; it holds a '{name}'.")
     return found
-
-
-_code_digest()

@@ -18,6 +18,7 @@ import inspect
 import os
 import re
 import sys
+import time
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -26,7 +27,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rebasin_lab import checks, datasets, matching, models
+from rebasin_lab import checks, datasets, matching, models, processes
 from rebasin_lab.symmetry import PermutationSpec
 
 PACKAGE = Path(__file__).parents[1]
@@ -67,6 +68,10 @@ _COMPUTING_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "ml_dtypes")
 
 class UnknownContentError(ValueError):
     """Something of which two cannot be told apart by their content."""
+
+
+class EditedError(RuntimeError):
+    """Files of the lab that are no longer, or may no longer be, what this process runs."""
 
 
 def computing_environment() -> dict[str, Any]:
@@ -113,7 +118,7 @@ def _version(package: str) -> str:
 def source_digest(*modules: str) -> str:
     """A digest of what modules of the lab do: their code, without comments and docstrings.
 
-    It is of the files as they were when each was first asked for.
+    It is of the files as they were when each was first asked for, see `loaded`.
 
     Args:
         *modules: modules and folders of the package, such as "models" and "training/training_loop".
@@ -140,6 +145,31 @@ def files_of(*modules: str) -> list[Path]:
         folder, file = PACKAGE / module, PACKAGE / f"{module}.py"
         found += sorted(folder.rglob("*.py")) if folder.is_dir() else [file]
     return found
+
+
+def loaded(*modules: str) -> list[Path]:
+    """The files of modules, named as for `source_digest`, that this process runs.
+
+    Raises:
+        EditedError: if one was edited since this process began to load the lab: the old code may
+            run, or the new.
+    """
+    files = files_of(*modules)
+    for path in files:
+        _module_of(path)
+        # Later than now is no edit, but a clock that was wrong.
+        if processes.loaded_at < path.stat().st_mtime <= time.time():
+            raise EditedError(
+                f"Expected the code that this process loaded; '{path}' was edited since, so that "
+                "nobody knows which code a stored result is of. Start again (in a notebook: "
+                "restart the kernel)."
+            )
+    return files
+
+
+def _module_of(path: Path) -> types.ModuleType:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return importlib.import_module(".".join(part for part in parts if part != "__init__"))
 
 
 @functools.cache
@@ -324,12 +354,11 @@ def constants_digest(*modules: str) -> str:
     """
     digest = hashlib.sha256()
     for path in files_of(*modules):
-        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
-        name = ".".join(part for part in parts if part != "__init__")
-        for constant, value in sorted(vars(importlib.import_module(name)).items()):
+        module = _module_of(path)
+        for constant, value in sorted(vars(module).items()):
             # What is empty is a store to be filled, such as `pytrees._PATHS`.
             if constant.isupper() and _is_plain(value) and value not in ((), [], {}):
-                digest.update(f"{name}:{constant} {value!r}\n".encode())
+                digest.update(f"{module.__name__}:{constant} {value!r}\n".encode())
     return digest.hexdigest()
 
 

@@ -9,6 +9,7 @@ not train one network at once. A damaged file is named in a warning and made aga
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -35,9 +36,6 @@ TRAINING_MODULES = (
 )
 
 PACKAGES = ("rebasin_lab", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "matplotlib")
-
-
-_CODE = fingerprints.source_digest(*TRAINING_MODULES)  # as loaded: later edits change nothing here
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,9 +246,16 @@ def describe(experiment: Experiment, data: datasets.Dataset) -> dict[str, Any]:
         "network": network,
         "options": dict(experiment.options),
         "data_digest": data.content_digest(),
-        "code": [_CODE, fingerprints.constants_digest(*TRAINING_MODULES)],
+        "code": [_code_digest(), fingerprints.constants_digest(*TRAINING_MODULES)],
         "environment": fingerprints.computing_environment(),
     }
+
+
+@functools.cache
+def _code_digest() -> str:
+    """Of the code as it was when it was loaded: later edits change nothing in this process."""
+    fingerprints.loaded(*TRAINING_MODULES)
+    return fingerprints.source_digest(*TRAINING_MODULES)
 
 
 def package_versions() -> dict[str, str]:

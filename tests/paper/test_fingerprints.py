@@ -5,6 +5,8 @@ import dataclasses
 import functools
 import io
 import itertools
+import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -281,6 +283,37 @@ print(cache._call(rl.log10_num_symmetries, (rl.mlp_permutation_spec(1), {"a": 1}
     )
     assert as_it_is == again
     assert all(one != other for one, other in zip(as_it_is, changed, strict=True))
+
+
+@pytest.mark.parametrize("asked", ["store", "cache"])
+def test_code_that_was_edited_after_a_part_was_loaded_is_no_identity(tmp_path, asked):
+    """The process may run the old code of a module while its file has the new."""
+    shutil.copytree(fingerprints.PACKAGE, tmp_path / "rebasin_lab")
+    program = """
+import sys
+import rebasin_lab as rl
+rl.match  # loads the matchers
+if len(sys.argv) > 2:
+    edited = rl.matching.__file__ if sys.argv[1] == "cache" else rl.pytrees.__file__
+    with open(edited, "a") as file:
+        file.write("# edited")
+from rebasin_lab.paper import cache, networks, store
+if sys.argv[1] == "store":
+    experiment = networks.Experiment("digits8x8", 0, rl.TrainConfig())
+    store.describe(experiment, experiment.load_dataset())
+else:
+    cache._call(rl.log10_num_symmetries, (rl.mlp_permutation_spec(1), {"a": 1}), {})
+"""
+    for more in ([], ["edited"]):
+        done = subprocess.run(
+            [sys.executable, "-c", program, asked, *more],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
+        last_line = done.stderr.splitlines()[-1] if done.returncode else ""
+        assert ("EditedError" in last_line and "restart the kernel" in last_line) == bool(more)
 
 
 def test_what_goes_while_constants_are_looked_at_is_no_error(monkeypatch):

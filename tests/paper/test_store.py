@@ -81,7 +81,7 @@ def test_other_training_code_has_another_name_and_other_comments_do_not(tiny_dat
         with monkeypatch.context() as patched:
             patched.setattr(fingerprints, "_code_of", lambda p: p.name != edited and code_of(p))  # noqa: B023
             assert fingerprints.source_digest(*store_.TRAINING_MODULES) != before
-    monkeypatch.setattr(store_, "_CODE", "other")
+    monkeypatch.setattr(store_, "_code_digest", lambda: "other")
     assert name_of(EXPERIMENT, tiny_data) != name
     path = fingerprints.PACKAGE / "training/training_loop.py"
     source = path.read_text()
