@@ -60,7 +60,7 @@ _NAMES_OF_MODULES = {
     ],
     "training": ["TrainConfig", "TrainingResult", "train"],
     # paper
-    "paper.cache": ["remembered"],
+    "paper.cache": ["cached"],
     "paper.networks": ["Experiment"],
     "paper.profiles": ["Profile", "get_profile"],
     "paper.store": ["trained"],
@@ -92,6 +92,7 @@ _MOVED = {
     "sweeps": "paper.train_many",
     "widgets": "lab.widgets",
 }
+_RENAMED = {"remembered": "cached"}  # likewise
 
 __all__ = sorted(_MODULES)
 
@@ -103,6 +104,9 @@ def __getattr__(name: str) -> Any:
         place = f"rebasin_lab.{_MOVED[name]}"
         warnings.warn(f"rebasin_lab.{name} is now {place}.", DeprecationWarning, stacklevel=2)
         return importlib.import_module(place)
+    if name in _RENAMED:
+        warnings.warn(f"rl.{name} is now rl.{_RENAMED[name]}.", DeprecationWarning, stacklevel=2)
+        return __getattr__(_RENAMED[name])
     if name not in _MODULES:
         raise AttributeError(f"module 'rebasin_lab' has no attribute {name!r}")
     module = _MODULES[name]

@@ -123,6 +123,13 @@ def test_public_names_are_sorted_and_unique():
     assert sorted(set(rl.__all__)) == sorted(rl.__all__)
 
 
+@pytest.mark.parametrize("old", rl._RENAMED)
+def test_a_name_that_changed_is_found_with_a_warning(old):
+    new = rl._RENAMED[old]
+    with pytest.warns(DeprecationWarning, match=f"rl.{old} is now rl.{new}"):
+        assert getattr(rl, old) is getattr(rl, new)
+
+
 @pytest.mark.parametrize("name", rl._MOVED)
 def test_a_module_is_found_under_its_old_name_and_the_new_one_is_said(name):
     with pytest.warns(DeprecationWarning, match=f"{name} is now rebasin_lab.{rl._MOVED[name]}"):

@@ -1,6 +1,6 @@
 """Results that are there already: what a pure function of the lab returned, kept in the store.
 
-    curve = rl.remembered(rl.interpolation_curve, model.apply, params_a, params_b, data)
+    curve = rl.cached(rl.interpolation_curve, model.apply, params_a, params_b, data)
 
 is `rl.interpolation_curve(model.apply, params_a, params_b, data)`, read back if the same call was
 made before. *The same* is taken strictly: every byte of every parameter and image, all options, the
@@ -39,7 +39,7 @@ _MODULES = tuple(
 )
 
 
-def remembered(fn: Callable[..., T], /, *args: Any, **options: Any) -> T:
+def cached(fn: Callable[..., T], /, *args: Any, **options: Any) -> T:
     """The result of `fn(*args, **options)`, from the store if this call was made before.
 
     Args:
@@ -56,7 +56,7 @@ def remembered(fn: Callable[..., T], /, *args: Any, **options: Any) -> T:
         ValueError: for a result of another kind.
     """
     call = _call(fn, args, options)
-    path = records_dir() / f"{call}.safetensors"
+    path = cache_dir() / f"{call}.safetensors"
     try:
         return _read(path, call)
     except FileNotFoundError:
@@ -117,7 +117,7 @@ def _call(fn: Callable, args: tuple[Any, ...], options: Mapping[str, Any]) -> st
     return content[:32]
 
 
-def records_dir() -> Path:
+def cache_dir() -> Path:
     """Where records are kept, shared by all runs."""
     return paths.runs_dir() / "records"
 

@@ -1,4 +1,4 @@
-"""Networks that the paper's sections are about: one, by all that determines it, or a family.
+"""Recipes of networks: `Experiment` for one, `ConvolutionalFamily` for several widths.
 
 Small enough to send anywhere: `store.trained` makes the network of an `Experiment`.
 """
@@ -13,7 +13,7 @@ from rebasin_lab import checks, datasets, models, training
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """What a network is trained on, how, and from which seed: small enough to send anywhere.
+    """All that determines a trained network: data, architecture, training and seed.
 
     Attributes:
         dataset: a name `load_dataset` knows.
@@ -37,43 +37,43 @@ class Experiment:
         checks.fields(self)
         models.check_options(self.architecture, dict(self.options))
 
-    def seeded(self, seed: checks.Seed) -> "Experiment":
-        """The same with another seed."""
+    def with_seed(self, seed: checks.Seed) -> "Experiment":
+        """Return a copy with another seed."""
         return dataclasses.replace(self, seed=seed)
 
-    def sized(self, **sizes: int | float) -> "Experiment":
-        """The same with other sizes of the architecture."""
+    def with_sizes(self, **sizes: int | float) -> "Experiment":
+        """Return a copy with other sizes of the architecture."""
         return dataclasses.replace(self, options=tuple((dict(self.options) | sizes).items()))
 
-    def scaled(self, width: int | float) -> "Experiment":
-        """The same with another width: of its layers, or the multiple of a published one."""
-        return self.sized(**{models.ARCHITECTURES[self.architecture].width: width})
+    def with_width(self, width: int | float) -> "Experiment":
+        """Return a copy of another width: units per layer, or multiple of the published width."""
+        return self.with_sizes(**{models.ARCHITECTURES[self.architecture].width: width})
 
-    def seeing(self, **fields: Any) -> "Experiment":
-        """The same with other fields of its view: another part of the data, say."""
+    def with_view(self, **fields: Any) -> "Experiment":
+        """Return a copy with other fields of its view, such as another part of the data."""
         checks.options(fields, vars(self.view), "fields of a View")
         return dataclasses.replace(self, view=dataclasses.replace(self.view, **fields))
 
     def without_snapshots(self) -> "Experiment":
-        """The same, of which only the end is kept."""
+        """Return a copy that keeps no snapshots."""
         return dataclasses.replace(self, snapshot_epochs=())
 
-    def trained_with(self, **fields: Any) -> "Experiment":
-        """The same with other fields of its training; snapshots after its end are left out."""
+    def with_training(self, **fields: Any) -> "Experiment":
+        """Return a copy with other fields of its training, without snapshots after its end."""
         checks.options(fields, vars(self.train), "fields of a TrainConfig")
         train = dataclasses.replace(self.train, **fields)
-        kept = tuple(epoch for epoch in self.snapshot_epochs if epoch < train.num_epochs)
-        return dataclasses.replace(self, train=train, snapshot_epochs=kept)
+        snapshots = tuple(epoch for epoch in self.snapshot_epochs if epoch < train.num_epochs)
+        return dataclasses.replace(self, train=train, snapshot_epochs=snapshots)
 
     @property
     def title(self) -> str:
-        """Its network in a phrase."""
+        """Describe the network, for messages."""
         sizes = ", ".join(f"{name.replace('_', ' ')} {size}" for name, size in self.options)
         return f"{self.dataset} {self.architecture} ({sizes}), seed {self.seed}"
 
     @property
     def networks(self) -> str:
-        """What is trained, in a phrase for captions: all but the data and the seed."""
+        """Describe the network for captions: all but the data and the seed."""
         sizes = ", ".join(f"{name.replace('_', ' ')} {size}" for name, size in self.options)
         train, augmented = self.train, ", augmented" if self.train.augment else ""
         return (
@@ -82,20 +82,20 @@ class Experiment:
         )
 
     def load_dataset(self) -> datasets.Dataset:
-        """Its images."""
+        """Load its view of the data set."""
         return datasets.load_view(self.dataset, self.view)
 
     def build_model(self, data: datasets.Dataset) -> models.Model:
-        """The architecture, for the images and classes of its data set."""
+        """Build the architecture for the images and classes of its data set."""
         return models.build_model(self.architecture, dataset=data, **dict(self.options))
 
     def trial(self) -> "Experiment":
-        """The same cut down to a few steps on tiny data, its code paths kept."""
+        """Return a copy cut down to a few steps on tiny data, for a smoke test."""
         width = models.ARCHITECTURES[self.architecture].width
         few = 0.5 if width == "width_multiplier" else 16
         small = dataclasses.replace(self, dataset="digits8x8")
-        small = small.scaled(min(dict(self.options)[width], few))
-        return small.seeing(num_train=200, shrink=1).trained_with(batch_size=50, num_epochs=2)
+        small = small.with_width(min(dict(self.options)[width], few))
+        return small.with_view(num_train=200, shrink=1).with_training(batch_size=50, num_epochs=2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,23 +114,23 @@ class ConvolutionalFamily:
 
     @property
     def view(self) -> datasets.View:
-        """The part of the data set it is trained on."""
+        """The part of the data set that its networks are trained on."""
         return datasets.View(num_train=self.num_images, shrink=self.shrink)
 
     def load_dataset(self) -> datasets.Dataset:
-        """The images it is trained on."""
+        """Load the images that its networks are trained on."""
         return datasets.load_view(self.dataset, self.view)
 
     def matched_on(self, data: datasets.Dataset) -> datasets.Dataset:
-        """The images that matchers look at."""
+        """Return the images that matchers look at."""
         return first_images(data, self.num_matched)
 
     def evaluated_on(self, data: datasets.Dataset) -> datasets.Dataset:
-        """The images that lines are evaluated on."""
+        """Return the images that lines are evaluated on."""
         return first_images(data, self.num_evaluated, self.num_evaluated)
 
     def experiment(self, *, width: int | float, seed: checks.Seed) -> Experiment:
-        """One of its networks."""
+        """Return one of its networks."""
         return Experiment(
             dataset=self.dataset,
             seed=seed,
@@ -141,7 +141,7 @@ class ConvolutionalFamily:
         )
 
     def trial(self) -> "ConvolutionalFamily":
-        """The same cut down to a few steps on tiny data, and to two widths."""
+        """Return a copy cut down to a few steps on tiny data and to two widths."""
         return dataclasses.replace(
             self,
             dataset="digits8x8",
@@ -155,7 +155,7 @@ class ConvolutionalFamily:
 
     @property
     def networks(self) -> str:
-        """What is trained, in a phrase."""
+        """Describe its networks, for captions."""
         widths = ", ".join(f"{width:g}" for width in self.widths)
         return (
             f"{self.architecture} of width {widths}, {self.train.num_epochs} epochs of "
@@ -164,7 +164,7 @@ class ConvolutionalFamily:
 
 
 def first_images(data: datasets.Dataset, num_train: int, num_test: int = 0) -> datasets.Dataset:
-    """The first images of each split, of which there may be fewer; 0 is all."""
+    """Return the first images of each split, or all of them where there are fewer; 0 is all."""
     train, test = (
         np.arange(len(labels))[: num or None]
         for labels, num in ((data.train_labels, num_train), (data.test_labels, num_test))

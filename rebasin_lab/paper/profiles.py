@@ -113,7 +113,7 @@ class Profile:
         own = self.experiment(seed=seed)
         if self.num_merged_epochs == self.num_epochs:
             return own
-        return own.without_snapshots().trained_with(num_epochs=self.num_merged_epochs)
+        return own.without_snapshots().with_training(num_epochs=self.num_merged_epochs)
 
     def coarse(self, data: datasets.Dataset) -> datasets.Dataset:
         """The images that lines are evaluated on where there are many of them."""
@@ -232,8 +232,8 @@ def _networks_with(profile: Profile, given: Mapping[str, Any]) -> dict[str, Any]
         )
     if split:
         split = dataclasses.replace(split, dataset=given.get("dataset", split.dataset))
-        split = split.scaled(given["width"]) if "width" in given else split
-        split = split.trained_with(num_epochs=given.get("num_epochs", split.train.num_epochs))
+        split = split.with_width(given["width"]) if "width" in given else split
+        split = split.with_training(num_epochs=given.get("num_epochs", split.train.num_epochs))
     return {"compared_resnet": resnet, "split_data": split}
 
 
@@ -369,7 +369,7 @@ PROFILES = {
             # 4,000 images are 4 batches of the paper's.
             estimator=(("batch_size", 100), ("match_every", 20), ("learning_rate", 0.1)),
             batch_norm=_QUICK_NORM,
-            layer_norm=dataclasses.replace(_QUICK_NORM, architecture="resnet8").trained_with(
+            layer_norm=dataclasses.replace(_QUICK_NORM, architecture="resnet8").with_training(
                 optimizer="adam", learning_rate=3e-3, weight_decay=0.0
             ),
             # Other convolutional networks take minutes on a CPU, too long here.

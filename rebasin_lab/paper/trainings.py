@@ -54,8 +54,8 @@ def _family(profile: Profile, family: ConvolutionalFamily | None, *, widest: boo
     }
 
 
-def _seeded(base: Experiment | None, seeds: Sequence[int]) -> Group:
-    return {seed: base.seeded(seed) for seed in seeds} if base else {}
+def _with_seeds(base: Experiment | None, seeds: Sequence[int]) -> Group:
+    return {seed: base.with_seed(seed) for seed in seeds} if base else {}
 
 
 def _matching_methods(profile: Profile) -> dict[str, Group]:
@@ -68,7 +68,7 @@ def _matching_methods(profile: Profile) -> dict[str, Group]:
 def _loss_landscapes(profile: Profile) -> dict[str, Group]:
     return {
         "MLP": _mlps(profile, profile.seeds),
-        "CIFAR-10 MLP": _seeded(profile.cifar_mlp, profile.seeds),
+        "CIFAR-10 MLP": _with_seeds(profile.cifar_mlp, profile.seeds),
         "ResNet": _family(profile, profile.resnet, widest=True),
     }
 
@@ -76,7 +76,7 @@ def _loss_landscapes(profile: Profile) -> dict[str, Group]:
 def _onset(profile: Profile) -> dict[str, Group]:
     return {
         "MLP": _mlps(profile, profile.seeds),
-        "CIFAR-10 MLP": _seeded(profile.cifar_mlp, profile.seeds),
+        "CIFAR-10 MLP": _with_seeds(profile.cifar_mlp, profile.seeds),
     }
 
 
@@ -95,14 +95,14 @@ def _model_width(profile: Profile) -> dict[str, Group]:
 
 def _split_data(profile: Profile) -> dict[str, Group]:
     base = profile.split_experiment
-    parts = {"A": base.seeing(part="biased a"), "B": base.seeing(part="biased b")}
+    parts = {"A": base.with_view(part="biased a"), "B": base.with_view(part="biased b")}
     pairs = {
-        (pair, name): one.seeded(pair[name == "B"])
+        (pair, name): one.with_seed(pair[name == "B"])
         for pair in profile.pairs
         for name, one in {**parts, "all data": base}.items()
     }
     minorities = {
-        (minority, name): one.seeded(index).seeing(minority=minority)
+        (minority, name): one.with_seed(index).with_view(minority=minority)
         for minority in sorted({*profile.minorities, base.view.minority})
         for index, (name, one) in enumerate(parts.items())
     }
@@ -113,7 +113,7 @@ def _merge_many(profile: Profile) -> dict[str, Group]:
     halves = {
         seed: profile.experiment(seed=seed)
         .without_snapshots()
-        .seeing(part="random half", part_seed=seed)
+        .with_view(part="random half", part_seed=seed)
         for seed in range(profile.num_halves)
     }
     singles = {seed: profile.merged_experiment(seed=seed) for seed in range(profile.num_merged)}
@@ -133,7 +133,7 @@ def recipes(profile: Profile) -> dict[str, Experiment]:
         (thin, {"optimizer": "sgd", "learning_rate": 0.1, "num_epochs": 1}),
     )
     return {
-        name: profile.experiment(seed=0, width=width).without_snapshots().trained_with(**change)
+        name: profile.experiment(seed=0, width=width).without_snapshots().with_training(**change)
         for name, (width, change) in zip(recipe_names(profile), changes, strict=True)
     }
 
@@ -148,7 +148,7 @@ def recipe_names(profile: Profile) -> tuple[str, str, str, str, str, str, str]:
 
 def _failure_modes(profile: Profile) -> dict[str, Group]:
     of_recipes = {
-        (name, seed): one.seeded(seed)
+        (name, seed): one.with_seed(seed)
         for name, one in recipes(profile).items()
         for seed in profile.seeds
     }
@@ -156,8 +156,8 @@ def _failure_modes(profile: Profile) -> dict[str, Group]:
     return {
         "recipes": of_recipes,
         "VGG": _family(profile, profile.mnist_vgg),
-        "BatchNorm": _seeded(profile.batch_norm, seeds),
-        "LayerNorm": _seeded(profile.layer_norm, seeds),
+        "BatchNorm": _with_seeds(profile.batch_norm, seeds),
+        "LayerNorm": _with_seeds(profile.layer_norm, seeds),
     }
 
 

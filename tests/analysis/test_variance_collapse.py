@@ -127,7 +127,7 @@ def test_a_walk_is_remembered(trained_pair, tiny_data):
     model, *ends = trained_pair
     call = (variance_collapse.walk_line, model, spec_of(model, ends[0]), *ends, tiny_data)
     options = {"images": tiny_data.train_images, "num_lambdas": 3}
-    first, second = (rl.remembered(*call, **options) for _ in range(2))
+    first, second = (rl.cached(*call, **options) for _ in range(2))
     assert np.array_equal(first.spread, second.spread)
     assert second.layers == NAMES
 

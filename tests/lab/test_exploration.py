@@ -310,8 +310,8 @@ def test_file_of_a_view_is_looked_at_with_that_view(tmp_path, monkeypatch):
     wanted = dataclasses.replace(Choices(**SMALL).experiment(0), view=few.view)
     paths = []
     for seed in range(2):
-        rl.trained(wanted.seeded(seed))
-        paths.append(str(path_of(wanted.seeded(seed))))
+        rl.trained(wanted.with_seed(seed))
+        paths.append(str(path_of(wanted.with_seed(seed))))
     found = exploration.load_pair(Choices(files=tuple(paths)))
     assert len(found.data.train_labels) == 300
     assert "View(num_train=300)" in found.code

@@ -43,9 +43,9 @@ def test_a_curve_is_computed_once(trained_pair, tiny_data, calls):
     model, params_a, params_b = trained_pair
     line = (model.apply, params_a, params_b, tiny_data)
     expected = rl.interpolation_curve(*line, num_lambdas=3)
-    first = cache.remembered(rl.interpolation_curve, *line, num_lambdas=3)
+    first = cache.cached(rl.interpolation_curve, *line, num_lambdas=3)
     del calls[:]
-    again = cache.remembered(rl.interpolation_curve, *line, num_lambdas=3)
+    again = cache.cached(rl.interpolation_curve, *line, num_lambdas=3)
     assert not calls
     same(first, expected)
     same(again, expected)
@@ -55,8 +55,8 @@ def test_a_matching_comes_back_whole(trained_pair, tiny_data):
     model, params_a, params_b = trained_pair
     for options in ({}, {"effort": "thorough"}):
         call = ("weight", SPEC, params_a, params_b)
-        first = cache.remembered(rl.match, *call, **options)
-        again = cache.remembered(rl.match, *call, **options)
+        first = cache.cached(rl.match, *call, **options)
+        again = cache.cached(rl.match, *call, **options)
         same(again, first)  # its seconds, too: they are those of the first call
         assert isinstance(again, matching.MatchingResult)
         assert all(isinstance(start, matching.Start) for start in again.starts)
@@ -68,7 +68,7 @@ def test_a_named_tuple_keeps_its_names(trained_pair, tiny_data):
     model, params, _ = trained_pair
     call = (model.apply, params, tiny_data.test_images, tiny_data.test_labels)
     for _ in range(2):
-        metrics = cache.remembered(rl.evaluate, *call)
+        metrics = cache.cached(rl.evaluate, *call)
         assert metrics == rl.evaluate(*call)
         assert metrics.loss == metrics[0]
 
@@ -104,34 +104,34 @@ def test_anything_that_changes_is_another_call(what, trained_pair, tiny_data):
 def test_an_equal_copy_is_the_same_call(trained_pair, tiny_data, calls):
     model, params_a, params_b = trained_pair
     line = (model.apply, params_a, params_b, tiny_data)
-    cache.remembered(rl.interpolation_curve, *line, num_lambdas=2, on_point=lambda: None)
+    cache.cached(rl.interpolation_curve, *line, num_lambdas=2, on_point=lambda: None)
     del calls[:]
     copies = [jax.tree.map(np.array, params) for params in (params_a, params_b)]
     other = rl.build_model("mlp", dataset=tiny_data, width=8, num_hidden_layers=2)
-    cache.remembered(rl.interpolation_curve, other.apply, *copies, tiny_data, num_lambdas=2)
+    cache.cached(rl.interpolation_curve, other.apply, *copies, tiny_data, num_lambdas=2)
     assert not calls
 
 
 def test_other_code_is_another_call(monkeypatch, trained_pair, tiny_data, calls):
     model, params_a, params_b = trained_pair
     line = (model.apply, params_a, params_b, tiny_data)
-    cache.remembered(rl.interpolation_curve, *line, num_lambdas=2)
+    cache.cached(rl.interpolation_curve, *line, num_lambdas=2)
     del calls[:]
     monkeypatch.setattr(cache, "_code_digest", lambda: "edited")
-    cache.remembered(rl.interpolation_curve, *line, num_lambdas=2)
+    cache.cached(rl.interpolation_curve, *line, num_lambdas=2)
     assert calls
 
 
 def test_a_damaged_record_is_computed_again(trained_pair, tiny_data, calls):
     model, params_a, params_b = trained_pair
     line = (model.apply, params_a, params_b, tiny_data)
-    expected = cache.remembered(rl.interpolation_curve, *line, num_lambdas=2)
-    (path,) = cache.records_dir().iterdir()
+    expected = cache.cached(rl.interpolation_curve, *line, num_lambdas=2)
+    (path,) = cache.cache_dir().iterdir()
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.warns(UserWarning, match="damaged .* computed again"):
-        same(cache.remembered(rl.interpolation_curve, *line, num_lambdas=2), expected)
+        same(cache.cached(rl.interpolation_curve, *line, num_lambdas=2), expected)
     del calls[:]
-    cache.remembered(rl.interpolation_curve, *line, num_lambdas=2)
+    cache.cached(rl.interpolation_curve, *line, num_lambdas=2)
     assert not calls
 
 
@@ -140,10 +140,10 @@ def test_a_record_of_another_call_or_of_another_kind_is_computed_again(
 ):
     model, *params = trained_pair
     line = (model.apply, *params, tiny_data)
-    expected = cache.remembered(rl.interpolation_curve, *line, num_lambdas=2)
-    (path,) = cache.records_dir().iterdir()
-    cache.remembered(rl.interpolation_curve, *line, num_lambdas=3)
-    (other,) = set(cache.records_dir().iterdir()) - {path}
+    expected = cache.cached(rl.interpolation_curve, *line, num_lambdas=2)
+    (path,) = cache.cache_dir().iterdir()
+    cache.cached(rl.interpolation_curve, *line, num_lambdas=3)
+    (other,) = set(cache.cache_dir().iterdir()) - {path}
     network = checkpoints.save
     for damage in (
         lambda: path.write_bytes(other.read_bytes()),
@@ -152,11 +152,11 @@ def test_a_record_of_another_call_or_of_another_kind_is_computed_again(
     ):
         damage()
         with pytest.warns(UserWarning, match="computed again"):
-            same(cache.remembered(rl.interpolation_curve, *line, num_lambdas=2), expected)
+            same(cache.cached(rl.interpolation_curve, *line, num_lambdas=2), expected)
     path.unlink()
     path.mkdir()
     with pytest.warns(UserWarning, match="no file.*computed again|not kept"):
-        same(cache.remembered(rl.interpolation_curve, *line, num_lambdas=2), expected)
+        same(cache.cached(rl.interpolation_curve, *line, num_lambdas=2), expected)
 
 
 def test_data_is_known_by_its_content_whatever_its_digest_says(trained_pair, tiny_data):
@@ -165,7 +165,7 @@ def test_data_is_known_by_its_content_whatever_its_digest_says(trained_pair, tin
 
     def accuracy(**changes):
         data = dataclasses.replace(tiny_data, **changes)
-        curve = cache.remembered(rl.interpolation_curve, model.apply, *params, data, num_lambdas=2)
+        curve = cache.cached(rl.interpolation_curve, model.apply, *params, data, num_lambdas=2)
         again = rl.interpolation_curve(model.apply, *params, data, num_lambdas=2)
         same(curve, again)
         return curve.test_accuracy[0]
@@ -179,9 +179,9 @@ def test_data_is_known_by_its_content_whatever_its_digest_says(trained_pair, tin
 def test_a_default_counts_as_if_it_were_written(trained_pair, tiny_data, calls):
     model, *params = trained_pair
     line = (model.apply, *params)
-    cache.remembered(rl.interpolation_curve, *line, tiny_data, num_lambdas=25)
+    cache.cached(rl.interpolation_curve, *line, tiny_data, num_lambdas=25)
     del calls[:]
-    cache.remembered(rl.interpolation_curve, *line, data=tiny_data)
+    cache.cached(rl.interpolation_curve, *line, data=tiny_data)
     assert not calls
 
 
@@ -192,15 +192,15 @@ def test_a_matcher_in_the_place_of_the_labs_has_no_record(monkeypatch, trained_p
     other = dataclasses.replace(rl.MATCHERS["weight"], function=lambda *a, **o: None, efforts={})
     monkeypatch.setitem(rl.MATCHERS, "weight", other)
     for call in (
-        lambda: cache.remembered(rl.match, "weight", SPEC, *params),
-        lambda: cache.remembered(rl.compare_matchers, SPEC, *params, **compared),
-        lambda: cache.remembered(
+        lambda: cache.cached(rl.match, "weight", SPEC, *params),
+        lambda: cache.cached(rl.compare_matchers, SPEC, *params, **compared),
+        lambda: cache.cached(
             rl.compare_matchers, SPEC, *params, **compared, methods={"mine": {"method": "weight"}}
         ),
     ):
         with pytest.raises(ValueError, match="put in its place"):
             call()
-    cache.remembered(rl.match, "greedy", SPEC, *params)
+    cache.cached(rl.match, "greedy", SPEC, *params)
 
 
 def test_a_matcher_of_ones_own_has_no_record_unless_it_is_made_of_the_labs(
@@ -223,8 +223,8 @@ def test_a_matcher_of_ones_own_has_no_record_unless_it_is_made_of_the_labs(
     monkeypatch.setitem(rl.MATCHERS, "mine", own)
     for call in (
         name_of_all,
-        lambda: cache.remembered(rl.match, "mine", SPEC, *params),
-        lambda: cache.remembered(rl.compare_matchers, SPEC, *params, **compared, methods=["mine"]),
+        lambda: cache.cached(rl.match, "mine", SPEC, *params),
+        lambda: cache.cached(rl.compare_matchers, SPEC, *params, **compared, methods=["mine"]),
     ):
         with pytest.raises(fingerprints.UnknownContentError, match="whose source is known"):
             call()
@@ -262,7 +262,7 @@ def test_a_record_that_cannot_be_written_costs_no_result(monkeypatch, trained_pa
     monkeypatch.setattr(paths, "write_atomically", full)
     model, params_a, params_b = trained_pair
     with pytest.warns(UserWarning, match="full.* not kept"):
-        curve = cache.remembered(
+        curve = cache.cached(
             rl.interpolation_curve, model.apply, params_a, params_b, tiny_data, num_lambdas=2
         )
     assert curve.train_loss.shape == (2,)
@@ -273,9 +273,9 @@ def test_what_cannot_be_told_apart_is_refused(trained_pair, tiny_data):
     line = (params_a, params_b, tiny_data)
     for apply_fn in (lambda params, images: images, object()):
         with pytest.raises(ValueError, match="Expected"):
-            cache.remembered(rl.interpolation_curve, apply_fn, *line)
+            cache.cached(rl.interpolation_curve, apply_fn, *line)
     with pytest.raises(ValueError, match="modules"):
-        cache.remembered(lambda: 1)
+        cache.cached(lambda: 1)
 
 
 def test_a_record_names_nothing_but_the_labs_records(tmp_path):

@@ -95,7 +95,7 @@ def test_other_training_code_has_another_name_and_other_comments_do_not(tiny_dat
 
 def test_a_network_is_known_by_the_content_of_its_data(store, tiny_data):
     """Whatever its digest says, which may be empty, wrong, or another set's."""
-    small = EXPERIMENT.trained_with(num_epochs=1, batch_size=50)
+    small = EXPERIMENT.with_training(num_epochs=1, batch_size=50)
     first = store_.trained(small, data=tiny_data, store=store, style="silent")
     labels = np.roll(tiny_data.train_labels, 1)
     for changes, origin in (
@@ -135,7 +135,7 @@ def test_a_damaged_network_is_named_and_made_again(store, damage):
     assert first.path.read_bytes() == content
 
 
-SNAPSHOTS = dataclasses.replace(EXPERIMENT, snapshot_epochs=(1, 3)).trained_with(num_epochs=4)
+SNAPSHOTS = dataclasses.replace(EXPERIMENT, snapshot_epochs=(1, 3)).with_training(num_epochs=4)
 
 
 def flipped(content):
@@ -248,7 +248,7 @@ def test_threads_that_want_one_network_train_it_once(store):
 @pytest.mark.slow
 def test_a_process_that_wants_a_network_in_training_waits_for_it(store):
     """And goes on with it, if the other is killed."""
-    long = EXPERIMENT.trained_with(batch_size=10, num_epochs=60)
+    long = EXPERIMENT.with_training(batch_size=10, num_epochs=60)
     process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(store)])
     while not list(store.glob("*.partial.safetensors")):
         assert process.poll() is None, "it ended before anything was stored"

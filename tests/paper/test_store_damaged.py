@@ -156,14 +156,14 @@ RESULTS = {
 def test_a_record_that_holds_no_result_is_computed_again(kind, trained_pair, tiny_data):
     model, params, _ = trained_pair
     call = (model.apply, params, tiny_data.test_images, tiny_data.test_labels)
-    expected = cache.remembered(rl.evaluate, *call)
-    (path,) = cache.records_dir().iterdir()
+    expected = cache.cached(rl.evaluate, *call)
+    (path,) = cache.cache_dir().iterdir()
     whole = path.read_bytes()
     arrays, metadata = checkpoints.load(path)
     del metadata["result"]
     checkpoints.save(path, arrays, metadata | RESULTS[kind])
     with pytest.warns(UserWarning, match=f"{path.name}.* It is computed again") as warned:
-        assert cache.remembered(rl.evaluate, *call) == expected
+        assert cache.cached(rl.evaluate, *call) == expected
     assert "\n" not in str(warned[0].message)
     assert path.read_bytes() == whole
 
@@ -171,15 +171,15 @@ def test_a_record_that_holds_no_result_is_computed_again(kind, trained_pair, tin
 def test_a_damaged_record_is_never_taken(trained_pair, tiny_data):
     model, params, _ = trained_pair
     call = (model.apply, params, tiny_data.test_images, tiny_data.test_labels)
-    expected = cache.remembered(rl.evaluate, *call)
-    (path,) = cache.records_dir().iterdir()
+    expected = cache.cached(rl.evaluate, *call)
+    (path,) = cache.cache_dir().iterdir()
     content = path.read_bytes()
     for change in changes(content, {"another": content[:100]}):
         path.unlink()
         put(path, change)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            assert cache.remembered(rl.evaluate, *call) == expected
+            assert cache.cached(rl.evaluate, *call) == expected
         path.rmdir() if path.is_dir() else path.unlink()
         path.write_bytes(content)
 
@@ -199,7 +199,7 @@ def test_a_result_comes_back_with_its_types_and_bits(monkeypatch):
     result = {"arrays": arrays, 3: [(1, 2.5), [None, True, "\u2713"], float("nan"), 2**63]}
     monkeypatch.setattr(cache.fingerprints, "name_of", lambda fn: "rebasin_lab.metrics:evaluate")
     for _ in range(2):
-        found = cache.remembered(lambda: result)
+        found = cache.cached(lambda: result)
         assert repr(found[3]) == repr(result[3])
         for name, array in arrays.items():
             array = np.asarray(array)
@@ -208,14 +208,14 @@ def test_a_result_comes_back_with_its_types_and_bits(monkeypatch):
                 array.shape,
             ), name
             assert found["arrays"][name].tobytes() == array.tobytes(), name
-    assert len(list(cache.records_dir().iterdir())) == 1
+    assert len(list(cache.cache_dir().iterdir())) == 1
 
 
 def test_a_result_that_is_too_long_to_keep_is_not_lost(monkeypatch):
     monkeypatch.setattr(checkpoints, "MOST_HEADER_BYTES", 10_000)
     monkeypatch.setattr(cache.fingerprints, "name_of", lambda fn: "rebasin_lab.metrics:evaluate")
     with pytest.warns(UserWarning, match="at most 10,000 bytes.* The result is not kept"):
-        assert cache.remembered(lambda: list(range(5000))) == list(range(5000))
+        assert cache.cached(lambda: list(range(5000))) == list(range(5000))
 
 
 VALUES = {
@@ -239,6 +239,6 @@ def test_a_result_that_cannot_be_kept_is_one_clear_error(kind, monkeypatch, with
     # A function of the lab's, so that the call has a name.
     monkeypatch.setattr(cache.fingerprints, "name_of", lambda fn: "rebasin_lab.metrics:evaluate")
     with pytest.raises(ValueError, match="Expected") as caught:
-        cache.remembered(lambda: value)
+        cache.cached(lambda: value)
     assert "\n" not in str(caught.value)
-    assert not cache.records_dir().exists() or not list(cache.records_dir().iterdir())
+    assert not cache.cache_dir().exists() or not list(cache.cache_dir().iterdir())

@@ -78,7 +78,7 @@ def test_epochs_of_networks_that_others_train_are_shown_as_they_end(tmp_path, mo
         if state.epoch == 20:
             raise KeyboardInterrupt
 
-    long = GRID[0].trained_with(num_epochs=40)
+    long = GRID[0].with_training(num_epochs=40)
     with pytest.raises(KeyboardInterrupt):
         trained(long, store=tmp_path, style="silent", on_epoch=half_way)
     assert epochs_stored(path_of(long, store=tmp_path)) == 20

@@ -21,7 +21,7 @@ SMALL = Experiment(
     view=View(num_train=200),
 )
 GRID = [dataclasses.replace(SMALL, seed=seed) for seed in range(3)]
-DIVERGES = SMALL.trained_with(learning_rate=1e30, optimizer="sgd")
+DIVERGES = SMALL.with_training(learning_rate=1e30, optimizer="sgd")
 
 
 @pytest.fixture(scope="module")

@@ -90,8 +90,10 @@ class Choices:
         # A control's 16.0 is the 16 of a stored network.
         width = int(self.width) if float(self.width).is_integer() else self.width
         wanted = {self.record.width: width, self.record.depth: self.depth}
-        base = base.sized(**{name: size for name, size in wanted.items() if size})
-        return base.trained_with(num_epochs=self.num_epochs or base.train.num_epochs).seeded(seed)
+        base = base.with_sizes(**{name: size for name, size in wanted.items() if size})
+        return base.with_training(num_epochs=self.num_epochs or base.train.num_epochs).with_seed(
+            seed
+        )
 
     def _small_experiment(self) -> Experiment:
         """One that a CPU trains in minutes."""

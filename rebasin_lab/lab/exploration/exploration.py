@@ -301,7 +301,7 @@ def _computed(fn: Callable[..., Any], *args: Any, **options: Any) -> Any:
     The source of anybody else's function is not, so that its results cannot be kept.
     """
     try:
-        return cache.remembered(fn, *args, **options)
+        return cache.cached(fn, *args, **options)
     except fingerprints.UnknownContentError:
         return fn(*args, **options)
 
