@@ -82,8 +82,7 @@ def main() -> None:
     help="That a notebook may take [default: 60; laptop 360, paper a week].",
 )
 @click.option("--keep-going", is_flag=True, help="Go on after a notebook that failed.")
-@click.option("--force", is_flag=True, help="Run also notebooks that would not change.")
-@click.option("--anew", is_flag=True, hidden=True)  # the name of --force until this release
+@click.option("--anew", is_flag=True, hidden=True)
 @click.option("--dry-run", is_flag=True, help="Only say what would be trained.")
 def reproduce(
     profile: str,
@@ -94,14 +93,13 @@ def reproduce(
     num_jobs: int | None,
     timeout: float | None,
     keep_going: bool,
-    force: bool,
     anew: bool,
     dry_run: bool,
 ) -> None:
     """Run the notebook sequence and print the scoreboard."""
     runner = _lab_module("runner")
     if anew:
-        click.echo("--anew is called --force now; the next release has no --anew.", err=True)
+        click.echo("--anew will be removed: every run executes every notebook now.", err=True)
     try:
         plan = runner.plan_run(
             profile=profile,
@@ -115,14 +113,14 @@ def reproduce(
         if dry_run:
             click.echo(f"{plan.title}\n\n{runner.preview(plan)}")
             return
-        status = runner.reproduce(plan, keep_going=keep_going, force=force or anew)
+        status = runner.reproduce(plan, keep_going=keep_going)
     except BrokenPipeError:  # whoever read the output has gone; click ends quietly
         raise
     except (ValueError, OSError, paths.LockedError) as error:
         # The reader's to mend: a paragraph, not a traceback.
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt as interrupt:
-        click.echo("\nInterrupted. What ran is kept; the same command goes on from there.")
+        click.echo("\nInterrupted. What ended is stored; the same command goes on from there.")
         status = 128 + getattr(interrupt, "number", signal.SIGINT)
     sys.exit(status)
 

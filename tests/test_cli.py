@@ -106,14 +106,13 @@ def test_how_to_run_is_passed_on(monkeypatch):
         return 0
 
     monkeypatch.setattr(runner, "reproduce", reproduce)
-    options = ("--jobs", "2", "--timeout", "0.5", "--keep-going", "--force")
-    assert invoke("reproduce", *options).exit_code == 0
-    assert asked == {"keep_going": True, "force": True, "num_jobs": 2, "timeout": 0.5}
+    options = ("--jobs", "2", "--timeout", "0.5", "--keep-going", "--anew")
+    result = invoke("reproduce", *options)
+    assert result.exit_code == 0
+    assert "--anew will be removed: every run executes every notebook now." in result.output
+    assert asked == {"keep_going": True, "num_jobs": 2, "timeout": 0.5}
     assert invoke("reproduce").exit_code == 0
-    assert asked == {"keep_going": False, "force": False, "num_jobs": None, "timeout": 60}
-    old_name = invoke("reproduce", "--anew")
-    assert asked["force"]
-    assert "--anew is called --force now" in old_name.output
+    assert asked == {"keep_going": False, "num_jobs": None, "timeout": 60}
 
 
 def test_the_defaults_of_the_time_limit_are_said():

@@ -64,8 +64,7 @@ def write_report(run_dir: Path) -> Path:
         reason = texts.in_a_line(f"{type(error).__name__}: {error}", 500)
         raise ValueError(
             f"Expected '{source}' to be a scoreboard as this version of the lab writes it; there "
-            f"is no making a report of it ({reason}). Run the notebooks again: what has not "
-            "changed is kept."
+            f"is no making a report of it ({reason}). Run the notebooks again."
         ) from error
     paths.write_atomically(path, page.encode())
     return path
@@ -260,8 +259,6 @@ def _notebook_row(notebook: Mapping[str, Any], figures: Sequence[ReportedFigure]
     outcome = "ran through"
     if notebook["error"]:
         outcome = f"failed {notebook['error']}"
-    elif notebook["kept"]:
-        outcome = f"kept from a run on {_minute(notebook['started'])} UTC"
     num_figures = sum(figure.notebook == name for figure in figures)
     redrawn = len(notebook["figures"]) - num_figures
     missing = f" ({redrawn} drawn again by another run since, or damaged)" if redrawn else ""

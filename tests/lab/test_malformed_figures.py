@@ -318,7 +318,6 @@ def scoreboard(digest):
                 "notebook": "00_test",
                 "seconds": 1.0,
                 "error": "",
-                "kept": False,
                 "started": "2026-11-22T21:06:21+00:00",
                 "python": "3.12.1",
                 "devices": [],

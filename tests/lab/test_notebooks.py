@@ -118,7 +118,7 @@ class TestQuickRun:
         times = [path.stat().st_mtime_ns for path in stored]
         out = (folder / "again.txt").open("w")
         plan = runner.plan_run(only=["00"], figures_dir=folder / "figures")
-        assert runner.reproduce(plan, force=True, out=out) == 0
+        assert runner.reproduce(plan, out=out) == 0
         out.close()
         after = {p.name: p.read_bytes() for p in (folder / "figures" / "00_quickstart").iterdir()}
         assert before == after

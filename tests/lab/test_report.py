@@ -48,7 +48,6 @@ def notebook(name, **changes):
         "notebook": name,
         "seconds": 12.3,
         "error": "",
-        "kept": False,
         "started": "2026-11-22T21:06:21+00:00",
         "python": "3.12.1",
         "devices": ["cuda:0 (NVIDIA H200)"],
@@ -201,12 +200,12 @@ def test_a_claim_of_a_figure_that_nobody_knows_is_left_out():
 
 def test_notebooks_are_listed_with_outcome_seconds_device_and_files():
     outcomes = [
-        notebook("01_permutation_symmetries", kept=True),
+        notebook("01_permutation_symmetries"),
         notebook("04_loss_landscapes", error="In [3]: KeyError: 1"),
     ]
     page = Page(render(notebooks=outcomes))
     first, second, third = (row["text"] for row in page.all("tr")[-3:])
-    assert "kept from a run on 2026-11-22 21:06 UTC12.3cuda:0 (NVIDIA H200)" in first
+    assert "ran through12.3cuda:0 (NVIDIA H200)" in first
     assert "failed In [3]: KeyError: 1" in second
     assert third == "05_laternot run"
     links = {link["href"] for link in page.all("a")}

@@ -16,6 +16,7 @@ import time
 import types
 from pathlib import Path
 
+import jax
 import nbformat
 import psutil
 import pytest
@@ -27,7 +28,6 @@ import rebasin_lab as rl
 from rebasin_lab import paths
 from rebasin_lab.lab import execution, jupyter, report, runner, session
 from rebasin_lab.lab.execution import kernels, status
-from rebasin_lab.lab.runner import resuming
 from rebasin_lab.paper import claims, profiles, store, trainings
 from rebasin_lab.paper.networks import Experiment
 
@@ -83,7 +83,7 @@ def sequence(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setattr(paths, "notebooks_dir", lambda: folder)
     monkeypatch.setattr(paths, "figures_dir", lambda: tmp_path / "figures")
-    monkeypatch.setattr(resuming, "code_digest", lambda: "code")  # it may be edited meanwhile
+    monkeypatch.setattr(kernels, "code_digest", lambda: "code")  # it may be edited meanwhile
 
     def write(kernel="python3", **notebooks):
         for name, sources in notebooks.items():
@@ -99,11 +99,15 @@ def sequence(tmp_path, monkeypatch):
     return write
 
 
-def reproduce(*, keep_going=False, force=True, **options):
+def reproduce(*, keep_going=False, **options):
     out = io.StringIO()
     plan = runner.plan_run(**options)
-    status = runner.reproduce(plan, keep_going=keep_going, force=force, out=out)
+    status = runner.reproduce(plan, keep_going=keep_going, out=out)
     return status, out.getvalue()
+
+
+def metadata_of(notebook):
+    return nbformat.read(paths.runs_dir() / "quick" / f"{notebook}.ipynb", as_version=4).metadata
 
 
 def scoreboard(run="quick"):
@@ -585,190 +589,6 @@ def test_a_scoreboard_of_an_earlier_run_is_gone_when_the_first_notebook_starts(s
     assert scoreboard()["notebooks"] == []
 
 
-def test_resuming_keeps_what_ran_through_with_its_claims_and_figures(sequence, executed):
-    sequence(n00_a=["pass"], n01_b=["interrupt"])
-    with pytest.raises(KeyboardInterrupt):
-        reproduce()
-    sequence(n01_b=["pass"])
-    status, text = reproduce(force=False)
-    assert status == 0
-    assert [name for name, _ in executed] == ["00_a", "01_b", "01_b"]
-    assert re.search(r"^\[1/2\] 00_a .* kept$", text, re.MULTILINE)
-    board = scoreboard()
-    assert [n["kept"] for n in board["notebooks"]] == [True, False]
-    assert "reproduced" in {row["status"] for row in board["claims"]}
-    report = (paths.runs_dir() / "quick" / "report.html").read_text()
-    assert 'id="figure/00_a/one"' in report
-
-
-def test_without_being_asked_nothing_is_kept(sequence, executed):
-    sequence(n00_a=["pass"])
-    reproduce()
-    assert "kept" not in reproduce()[1].split("Scoreboard")[0]
-    assert len(executed) == 2
-
-
-def _edit_source(monkeypatch, run, sequence):
-    sequence(n00_a=["pass  # and more"])
-
-
-def _edit_code(monkeypatch, run, sequence):
-    monkeypatch.setattr(resuming, "code_digest", lambda: "other")
-
-
-def _edit_versions(monkeypatch, run, sequence):
-    monkeypatch.setattr(resuming.store, "package_versions", lambda: {"jax": "99"})
-
-
-def _edit_environment(monkeypatch, run, sequence):
-    monkeypatch.setenv("JAX_ENABLE_X64", "1")
-
-
-def _edit_tf32(monkeypatch, run, sequence):
-    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
-
-
-def _edit_data(monkeypatch, run, sequence):
-    describe = lambda data: {"name": "mnist5k", "title": "Others", "digest": "0" * 64}  # noqa: E731
-    monkeypatch.setattr("rebasin_lab.lab.figures.describe_dataset", describe)
-
-
-def _edit_copy(monkeypatch, run, sequence):
-    path = run / "00_a.ipynb"
-    path.write_text(path.read_text().replace('"pass"', '"pass  # edited"'))
-
-
-def _edit_claims(monkeypatch, run, sequence):
-    (run / "claims" / "00_a.json").write_text('{"table1-mlp": [3499]}')
-
-
-def _edit_figure(monkeypatch, run, sequence):
-    path = run / "figures" / "00_a" / "one.json"
-    path.write_text(path.read_text().replace("C.", "D."))
-
-
-def _edit_error(monkeypatch, run, sequence):
-    path = run / "00_a.ipynb"
-    execution.write_record(path, execution.read_record(path) | {"error": "In [3]: KeyError: 1"})
-
-
-def _edit_record(monkeypatch, run, sequence):
-    execution.write_record(run / "00_a.ipynb", {})
-
-
-def _edit_device(monkeypatch, run, sequence):
-    path = run / "00_a.ipynb"
-    execution.write_record(path, execution.read_record(path) | {"devices": ["cuda:0 (some GPU)"]})
-    monkeypatch.setattr(resuming, "_devices_now", lambda: ["TFRT_CPU_0 (cpu)"])
-
-
-@pytest.mark.parametrize(
-    ("edit", "reason"),
-    [
-        (_edit_source, "its source changed"),
-        (_edit_code, "the source of rebasin_lab changed"),
-        (_edit_versions, "the versions of packages changed"),
-        (_edit_environment, "what the environment says of JAX, or of where data is changed"),
-        (_edit_tf32, "what the environment says of JAX, or of where data is changed"),
-        (_edit_data, "the data set changed"),
-        (_edit_copy, "its executed copy was edited"),
-        (_edit_claims, "the file of its claims is not as it wrote it"),
-        (_edit_figure, "its figure 'one' is not as it drew it"),
-        (_edit_error, "it had failed"),
-        (_edit_record, "it had not ended"),
-        (_edit_device, "it ran on another device"),
-    ],
-)
-def test_resuming_runs_again_what_may_have_changed_and_says_why(
-    sequence, executed, monkeypatch, edit, reason
-):
-    sequence(n00_a=["pass"])
-    reproduce()
-    edit(monkeypatch, paths.runs_dir() / "quick", sequence)
-    status, text = reproduce(force=False)
-    assert f"00_a                       runs again: {reason}" in text
-    assert len(executed) == 2
-
-
-def _valid_copy(**metadata):
-    source = json.loads(next(paths.notebooks_dir().glob("*.ipynb")).read_text())
-    return json.dumps({**source, "metadata": {**source["metadata"], **metadata}})
-
-
-def _record_with(**changes):
-    def write(path):
-        whole = execution.read_record(path)
-        assert whole
-        execution.write_record(path, {**whole, **changes})
-
-    return write
-
-
-NO_OUTCOMES = {
-    "empty mapping": "{}",
-    "list": "[]",
-    "number": "4",
-    "null": "null",
-    "text": '"notebook"',
-    "empty": "",
-    "binary": b"\x00\xff\x80" * 100,
-    "UTF-16": "{}".encode("utf-16"),
-    "cut short": lambda path: path.write_bytes(path.read_bytes()[:-40]),
-    "format 3": '{"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": []}',
-    "format 99": '{"nbformat": 99, "nbformat_minor": 0, "metadata": {}, "cells": []}',
-    "format as text": '{"nbformat": "4", "nbformat_minor": 5, "metadata": {}, "cells": []}',
-    "no cells": '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}}',
-    "cells no list": '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": 3}',
-    "cells of no cells": '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [1, {}]}',
-    "metadata no mapping": '{"nbformat": 4, "nbformat_minor": 5, "metadata": [], "cells": []}',
-    "no metadata": '{"nbformat": 4, "nbformat_minor": 5, "cells": []}',
-    "deep": "[" * 200_000,
-    "no record": lambda path: path.write_text(_valid_copy()),
-    "record a list": lambda path: path.write_text(_valid_copy(rebasin_lab=[1])),
-    "record empty": lambda path: path.write_text(_valid_copy(rebasin_lab={})),
-    "record of little": lambda path: path.write_text(_valid_copy(rebasin_lab={"error": ""})),
-    "seconds a text": _record_with(seconds="1"),
-    "seconds NaN": _record_with(seconds=float("nan")),
-    "seconds endless": _record_with(seconds=float("inf")),
-    "started no time": _record_with(started="yesterday"),
-    "ended a number": _record_with(ended=3),
-    "parameters a list": _record_with(parameters=[]),
-    "devices a text": _record_with(devices="cpu"),
-    "devices of numbers": _record_with(devices=[1]),
-    "error a list": _record_with(error=[]),
-    "figures a mapping": _record_with(figures={"one": "digest"}),
-    "figures of texts": _record_with(figures=["one"]),
-    "figures elsewhere": _record_with(figures=[["../one", "digest"]]),
-    "claims a number": _record_with(claims=3),
-    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
-    "a link to nowhere": lambda path: (path.unlink(), path.symlink_to(path.with_name("gone"))),
-    "a link to itself": lambda path: (path.unlink(), path.symlink_to(path)),
-}
-
-
-@pytest.mark.parametrize("content", NO_OUTCOMES.values(), ids=NO_OUTCOMES)
-def test_what_is_no_outcome_of_a_run_is_run_again_whatever_it_is(sequence, executed, content):
-    sequence(n00_a=["pass"])
-    reproduce()
-    path = paths.runs_dir() / "quick" / "00_a.ipynb"
-    if callable(content):
-        content(path)
-    else:
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    (paths.runs_dir() / "quick" / "scoreboard.json").write_text("[]")
-    assert isinstance(execution.read_record(path), dict)
-    assert execution.described_by_kernel(path) == {}
-    plan = runner.plan_run()
-    with contextlib.suppress(resuming.OutdatedError):
-        assert resuming.kept(plan, next(iter(plan.notebooks))) is None
-    if not path.is_file():  # `execute` removes it; its stand-in here would wait for the pipe
-        path.unlink()
-    status, text = reproduce(force=False)
-    assert status == 0
-    assert len(executed) == 2
-    assert "kept" not in text.split("Scoreboard")[0]
-
-
 @pytest.mark.parametrize("name", ["00_a.ipynb", "scoreboard.json", "report.html"])
 def test_a_folder_in_the_place_of_a_file_is_named_and_left_as_it_is(sequence, executed, name):
     sequence(n00_a=["pass"])
@@ -776,7 +596,7 @@ def test_a_folder_in_the_place_of_a_file_is_named_and_left_as_it_is(sequence, ex
     kept.parent.mkdir(parents=True)
     kept.touch()
     with pytest.raises(OSError, match=name):
-        reproduce(force=False)
+        reproduce()
     assert kept.exists()
     assert len(executed) == (name == "00_a.ipynb"), "what is in the way is seen at the start"
 
@@ -826,35 +646,16 @@ def test_a_notebook_that_is_none_is_refused_before_anything_runs(sequence, execu
     assert executed == []
 
 
-def test_other_parameters_are_not_resumed_but_another_number_of_jobs_is(sequence, executed):
-    sequence(n00_a=["pass"])
-    reproduce(run_name="mine", parameters={"width": 8})
-    assert "kept" in reproduce(run_name="mine", parameters={"width": 8}, num_jobs=2, force=False)[1]
-    text = reproduce(run_name="mine", parameters={"width": 9}, force=False)[1]
-    assert "runs again: its parameters changed" in text
-
-
-def test_code_that_changes_while_a_notebook_runs_keeps_it_from_being_resumed(
-    sequence, executed, monkeypatch
-):
-    sequence(n00_a=["pass"])
-    digests = iter(["before", "after"])
-    monkeypatch.setattr(resuming, "code_digest", lambda: next(digests, "after"))
-    reproduce()
-    assert execution.read_record(paths.runs_dir() / "quick" / "00_a.ipynb")["code"] == ""
-    assert "runs again: the source of rebasin_lab changed" in reproduce(force=False)[1]
-
-
 def test_the_digest_of_the_code_sees_every_module(monkeypatch, tmp_path):
     (tmp_path / "deep").mkdir()
     module = tmp_path / "deep" / "module.py"
     module.write_text("x = 1")
-    monkeypatch.setattr(resuming, "_PACKAGE", tmp_path)
-    before = resuming.code_digest()
+    monkeypatch.setattr(kernels.fingerprints, "PACKAGE", tmp_path)
+    before = kernels.code_digest()
     module.write_text("x = 2")
-    changed = resuming.code_digest()
+    changed = kernels.code_digest()
     module.rename(tmp_path / "deep" / "other.py")
-    assert len({before, changed, resuming.code_digest()}) == 3
+    assert len({before, changed, kernels.code_digest()}) == 3
 
 
 def test_jobs_go_to_notebooks_that_have_them_and_are_no_changed_setting(sequence, executed):
@@ -884,16 +685,15 @@ def test_an_executed_notebook_carries_the_record_of_its_run(sequence):
     cells = [DESCRIBE, MEASURE.format(notebook="00_a", value=3498)]
     sequence(kernel="somebodys-conda", n00_a=[*cells, DRAW.format(notebook="00_a", name="one")])
     assert reproduce()[0] == 0
-    metadata = nbformat.read(paths.runs_dir() / "quick" / "00_a.ipynb", as_version=4).metadata
+    metadata = metadata_of("00_a")
     record = metadata["rebasin_lab"]
     assert metadata.kernelspec.name == "python3"
     assert record["profile"] == "quick"
-    assert record["devices"] == execution.devices_now() != []
+    assert record["devices"] == [f"{each} ({each.device_kind})" for each in jax.devices()]
     assert record["platform"] == "a machine"
     assert {"jax", "rebasin_lab"} <= record["versions"].keys()
     assert record["started"] < record["ended"]
     assert [name for name, _ in record["figures"]] == ["one"]
-    assert "kept" in reproduce(force=False)[1]
 
 
 @pytest.mark.slow
@@ -919,7 +719,7 @@ runner.reproduce(runner.plan_run(), keep_going=True)
     _, errors = started.communicate(timeout=30)
     assert errors.rstrip().endswith("KeyboardInterrupt")
     assert scoreboard()["notebooks"] == []
-    assert execution.read_record(paths.runs_dir() / "quick" / "00_a.ipynb") == {}
+    assert "rebasin_lab" not in metadata_of("00_a")
     _wait_for(lambda: not _runs(int(pid.read_text())))
 
 
@@ -965,19 +765,20 @@ pathlib.Path(run_dir, f"{name}.json").write_text(json.dumps(said))
 
 
 @pytest.mark.slow
-def test_a_prepared_kernel_is_used_only_alive_and_with_the_code_it_imported(sequence):
+def test_a_prepared_kernel_is_used_only_alive_and_with_the_code_it_imported(sequence, monkeypatch):
     with execution.Kernels(paths.notebooks_dir()) as pool:
-        first = pool.take("code", prepare_next=True)
+        first = pool.take(prepare_next=True)
         prepared = pool._ready
-        assert pool.take("code", prepare_next=True) is prepared
+        assert pool.take(prepare_next=True) is prepared
         assert not _runs(first.provisioner.pid)
         outdated = pool._ready
-        assert pool.take("edited", prepare_next=True) is not outdated
+        monkeypatch.setattr(kernels, "code_digest", lambda: "edited")
+        assert pool.take(prepare_next=True) is not outdated
         assert not _runs(outdated.provisioner.pid)
         dead = pool._ready
         os.kill(dead.provisioner.pid, signal.SIGKILL)
         dead.provisioner.process.wait()
-        last = pool.take("edited", prepare_next=True)
+        last = pool.take(prepare_next=True)
         assert last is not dead
         ready = pool._ready
     assert not _runs(last.provisioner.pid)
@@ -1001,7 +802,6 @@ def test_compiled_code_is_kept_where_the_user_says_or_under_runs(
     assert own or folder.stat().st_mode & 0o777 == 0o700
     assert [path.name for path in folder.iterdir() if path.name.startswith("jit__lambda")]
     assert paths.compiled_dir().exists() != own
-    assert "kept" in reproduce(force=False)[1], "where it is kept decides no outcome"
 
 
 @pytest.mark.parametrize("name", jupyter._MEMORY)
@@ -1364,7 +1164,7 @@ def test_links_from_a_run_to_the_source_are_removed_and_the_source_stays(sequenc
     status, text = reproduce()
     assert status == 0, text
     assert source.read_bytes() == before
-    assert execution.read_record(run / "00_first.ipynb")["error"] == ""
+    assert metadata_of("00_first")["rebasin_lab"]["error"] == ""
 
 
 def test_a_notebook_is_not_executed_onto_itself(sequence):
@@ -1376,7 +1176,6 @@ def test_a_notebook_is_not_executed_onto_itself(sequence):
             source,
             {},
             kernels=execution.Kernels(source.parent),
-            code="",
             status=execution.StatusLine("", io.StringIO()),
             minutes=1.0,
         )

@@ -9,12 +9,8 @@ An executed notebook carries a record of its run in its metadata, under `rebasin
 when the run has ended: a copy without a record is one that was interrupted.
 """
 
-import contextlib
 import datetime
-import hashlib
-import json
 import logging
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -27,11 +23,10 @@ from jupyter_client.manager import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import LocalHandler, papermill_io
 
-from rebasin_lab import paths, processes, texts
+from rebasin_lab import paths, texts
 from rebasin_lab.lab.execution.kernels import Kernels
 from rebasin_lab.lab.execution.reading import notebook_there, read_notebook
 from rebasin_lab.lab.execution.status import Place, StatusLine
-from rebasin_lab.lab.jupyter import KernelEnvironment
 
 __all__ = [
     "METADATA_KEY",
@@ -40,11 +35,8 @@ __all__ = [
     "Place",
     "StatusLine",
     "described_by_kernel",
-    "devices_now",
     "execute",
     "read_notebook",
-    "read_record",
-    "source_digest",
     "swallowed_errors",
     "write_record",
 ]
@@ -67,7 +59,6 @@ class NotebookOutcome(NamedTuple):
         output: the executed notebook, as far as it got.
         parameters: what it was run with.
         started: when, in UTC.
-        kept: whether this is the outcome of an earlier run.
         record: what the executed notebook carries in its metadata.
     """
 
@@ -77,7 +68,6 @@ class NotebookOutcome(NamedTuple):
     output: Path
     parameters: Mapping[str, Any]
     started: datetime.datetime
-    kept: bool = False
     record: Mapping[str, Any] = {}
 
 
@@ -87,7 +77,6 @@ def execute(
     parameters: Mapping[str, Any],
     *,
     kernels: Kernels,
-    code: str,
     status: StatusLine,
     minutes: float,
     is_last: bool = True,
@@ -99,7 +88,6 @@ def execute(
         output: the executed copy; an earlier one, and its log, are removed first.
         parameters: values for its parameters cell.
         kernels: one of them runs it.
-        code: a digest of what kernels import.
         status: receives what the notebook prints, as it prints, and which cell it is at.
         minutes: that it may take; then its kernel is killed, with all that this started.
         is_last: if not, a kernel is made ready for the next notebook.
@@ -121,7 +109,7 @@ def execute(
     for handler in (log, status):
         logger.addHandler(handler)
     try:
-        kernel = kernels.take(code, prepare_next=not is_last)
+        kernel = kernels.take(prepare_next=not is_last)
         with kernels.limited(60 * minutes) as reached:
             error = _run(notebook, output, parameters, logger, kernel, status.place)
         if error and reached.is_set():
@@ -142,21 +130,6 @@ def execute(
     return NotebookOutcome(notebook.stem, seconds, texts.plain(error), output, parameters, started)
 
 
-def source_digest(path: Path) -> str:
-    """Return a digest of a notebook's cells, without what papermill puts in.
-
-    Raises:
-        ValueError: if the file is no notebook.
-        OSError: if it cannot be read.
-    """
-    cells = [
-        [cell.cell_type, cell.source, list(cell.metadata.get("tags", ()))]
-        for cell in read_notebook(path).cells
-        if "injected-parameters" not in cell.metadata.get("tags", ())
-    ]
-    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
-
-
 def described_by_kernel(path: Path) -> dict[str, Any]:
     """Return the devices, versions and so on that the kernel of an executed notebook recorded.
 
@@ -170,34 +143,6 @@ def described_by_kernel(path: Path) -> dict[str, Any]:
     return {}
 
 
-def devices_now() -> list[str]:
-    """Return the devices a kernel would find, each as `device (kind)`; none if unknown.
-
-    Another process is asked: one that has looked at a GPU holds some of its memory.
-    """
-    program = (
-        "import jax, json; print(json.dumps([f'{d} ({d.device_kind})' for d in jax.devices()]))"
-    )
-    mark = processes.new_mark()
-    with (
-        processes.Reaper() as reaper,
-        KernelEnvironment(reaper),
-        contextlib.suppress(subprocess.SubprocessError),
-    ):
-        reaper.add(mark)
-        asked = subprocess.run(
-            [sys.executable, "-c", program],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=SECONDS_TO_START,  # a device may be stuck
-            env=processes.marked(mark),
-        )
-        reaper.discard(mark)
-        return json.loads(asked.stdout.splitlines()[-1])
-    return []
-
-
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
     """Put a record into the metadata of an executed notebook, if there is one."""
     if (notebook := notebook_there(path)) is None:
@@ -206,13 +151,6 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
     notebook.metadata.get("papermill", {})["output_path"] = str(path)
     notebook.metadata.kernelspec = _KERNELSPEC  # papermill leaves the name the source came with
     paths.write_atomically(path, (nbformat.writes(notebook) + "\n").encode())
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """The record of an executed notebook; empty if it has none."""
-    notebook = notebook_there(path)
-    record = notebook.metadata.get(METADATA_KEY) if notebook else None
-    return dict(record) if isinstance(record, dict) else {}
 
 
 def swallowed_errors(path: Path) -> list[str]:

@@ -22,6 +22,7 @@ from traitlets import Type, Unicode
 
 from rebasin_lab import processes
 from rebasin_lab.lab.jupyter import KernelEnvironment
+from rebasin_lab.paper import fingerprints
 
 SECONDS_BETWEEN_LOOKS = 1.0  # for a kernel's reply
 
@@ -33,6 +34,12 @@ _ARGUMENTS = [
     "--IPKernelApp.exec_lines=__import__('rebasin_lab.lab.session'); "
     "__import__('rebasin_lab.lab.background_errors').lab.background_errors.listen();",
 ]
+
+
+def code_digest() -> str:
+    """A digest of all modules of this package, which kernels import."""
+    package = fingerprints.PACKAGE
+    return fingerprints.bytes_digest(package, sorted(package.rglob("*.py")))
 
 
 class Kernels:
@@ -66,14 +73,14 @@ class Kernels:
         finally:
             self._entered.close()
 
-    def take(self, code: str, *, prepare_next: bool = False) -> AsyncKernelManager:
-        """Return an unused kernel: the prepared one, if it imported this code and lives.
+    def take(self, *, prepare_next: bool = False) -> AsyncKernelManager:
+        """Return an unused kernel: the prepared one, if it imported the code of now and lives.
 
         Args:
-            code: a digest of what kernels import.
             prepare_next: start the next one, too, and do not wait for it.
         """
         self.give_back()
+        code = code_digest()
         ready, self._ready = self._ready, None
         if ready is not None and (self._ready_for != code or not run_sync(ready.is_alive)()):
             self._shut_down(ready)

@@ -3,8 +3,8 @@
 Everything a run makes lies in `runs/<run>/`: the executed notebooks, a log for each, the claims,
 `scoreboard.json`, `report.html`. A failing notebook stops the run with its name, cell and error, or
 does not if asked to keep going. `plan` checks a request, `dry_run` says what it would train,
-`sequence` runs it, `resuming` says what of an earlier run may be kept, `publishing` puts figures of
-a finished run into `figures/`.
+`sequence` runs it, `publishing` puts figures of a finished run into `figures/`. Every run executes
+every notebook: networks and results that are stored are read back.
 """
 
 from rebasin_lab.lab.runner.dry_run import preview

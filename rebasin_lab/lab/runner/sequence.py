@@ -14,7 +14,6 @@ from pathlib import Path
 
 from rebasin_lab import paths, texts
 from rebasin_lab.lab import execution, report, session
-from rebasin_lab.lab.runner import resuming
 from rebasin_lab.lab.runner.plan import Plan
 from rebasin_lab.paper import claims, store
 
@@ -23,7 +22,6 @@ def reproduce(
     plan: Plan,
     *,
     keep_going: bool = False,
-    force: bool = False,
     out: io.TextIOBase = sys.stdout,
 ) -> int:
     """Run a plan's notebooks and print the scoreboard of their claims.
@@ -33,8 +31,6 @@ def reproduce(
     Args:
         plan: what to run.
         keep_going: run the notebooks after one that failed.
-        force: run also notebooks that ran through in this run's folder and for which nothing that
-            decides their outcome has changed since; these are kept otherwise.
         out: where to print.
 
     Returns:
@@ -46,7 +42,7 @@ def reproduce(
     """
     texts.never_fails(out)
     with _held(plan):
-        return _reproduce(plan, keep_going=keep_going, force=force, out=out)
+        return _reproduce(plan, keep_going=keep_going, out=out)
 
 
 @contextlib.contextmanager
@@ -78,7 +74,7 @@ def _held(plan: Plan) -> Iterator[None]:
         yield
 
 
-def _reproduce(plan: Plan, *, keep_going: bool, force: bool, out: io.TextIOBase) -> int:
+def _reproduce(plan: Plan, *, keep_going: bool, out: io.TextIOBase) -> int:
     plural = "" if len(plan.notebooks) == 1 else "s"
     _say(f"{len(plan.notebooks)} notebook{plural}, {plan.title}", out)
     started, since = _now(), time.monotonic()
@@ -93,12 +89,9 @@ def _reproduce(plan: Plan, *, keep_going: bool, force: bool, out: io.TextIOBase)
             for number, notebook in enumerate(plan.notebooks, 1):
                 is_last = number == len(plan.notebooks)
                 label = f"[{number}/{len(plan.notebooks)}] {notebook.stem:<26}"
-                outcome = _kept(plan, notebook, label, out) if not force else None
-                if outcome is None:
-                    status = execution.StatusLine(label, out, since=since)
-                    outcome = _execute(plan, notebook, kernels, status, is_last=is_last)
-                how = outcome.error or ("kept" if outcome.kept else "ok")
-                _say(f"{label} {outcome.seconds:6.1f} s  {how}", out)
+                status = execution.StatusLine(label, out, since=since)
+                outcome = _execute(plan, notebook, kernels, status, is_last=is_last)
+                _say(f"{label} {outcome.seconds:6.1f} s  {outcome.error or 'ok'}", out)
                 outcomes.append(outcome)
                 _write_scoreboard(plan, outcomes, started)
                 if outcome.error and not keep_going:
@@ -115,7 +108,7 @@ def _reproduce(plan: Plan, *, keep_going: bool, force: bool, out: io.TextIOBase)
     failed = [outcome for outcome in outcomes if outcome.error]
     if failed:
         _say("\n" + "\n".join(map(_failure, failed)), out)
-        _say("What else ran is kept; trained networks are in the store.", out)
+        _say("Trained networks and results are stored: the same command goes on from there.", out)
     _say_if_any(unwritten, out)
     return 1 if failed or unwritten else 0
 
@@ -135,16 +128,6 @@ def _say_if_any(text: str, out: io.TextIOBase) -> None:
             _say(f"\n{text}", out)
 
 
-def _kept(
-    plan: Plan, notebook: Path, label: str, out: io.TextIOBase
-) -> execution.NotebookOutcome | None:
-    try:
-        return resuming.kept(plan, notebook)
-    except resuming.OutdatedError as reason:
-        _say(f"{label} runs again: {reason}", out)
-        return None
-
-
 def _execute(
     plan: Plan,
     notebook: Path,
@@ -155,24 +138,23 @@ def _execute(
 ) -> execution.NotebookOutcome:
     # What an earlier run left under this name must not pass for this one's.
     paths.remove(session.claims_file(plan.run_dir, notebook.stem), within=plan.run_dir)
-    decided_by, figures_before = resuming.deciding(plan, notebook), _figure_files(plan, notebook)
+    figures_before = _figure_files(plan, notebook)
     outcome = execution.execute(
         notebook,
         plan.run_dir / notebook.name,
         plan.parameters_of(notebook),
         kernels=kernels,
-        code=decided_by["code"],
         status=status,
         minutes=plan.timeout,
         is_last=is_last,
     )
-    if resuming.code_digest() != decided_by["code"]:
-        decided_by["code"] = ""  # nobody can say what of it the kernel imported
     drawn = _figure_files(plan, notebook).items() - figures_before.items()
     record = {
         "profile": plan.profile.name,
         "parameters": dict(outcome.parameters),
-        **decided_by,
+        "dataset": dict(plan.dataset),
+        "versions": store.package_versions(),
+        "python": platform.python_version(),
         "platform": platform.platform(),
         "devices": [],
         **execution.described_by_kernel(outcome.output),
@@ -180,7 +162,6 @@ def _execute(
         "ended": _now(),
         "seconds": round(outcome.seconds, 1),
         "error": outcome.error,
-        "claims": report.file_digest(session.claims_file(plan.run_dir, notebook.stem)),
         "figures": [  # in the order drawn; nbformat would sort a mapping
             [path.stem, report.file_digest(path)]
             for path, _ in sorted(drawn, key=lambda item: (item[1], item[0]))
@@ -231,7 +212,6 @@ def _write_scoreboard(
                 "notebook": outcome.notebook,
                 "seconds": round(outcome.seconds, 1),
                 "error": outcome.error,
-                "kept": outcome.kept,
                 "parameters": dict(outcome.parameters),
                 **{
                     name: outcome.record[name]
