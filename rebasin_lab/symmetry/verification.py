@@ -45,9 +45,9 @@ def verify_equivalence(
     A right spec changes the outputs by rounding, since sums are taken in another order. What hides
     behind a small gate, as 1e-6 * branch(x), would pass for that; so the function is evaluated in
     float64 where it can be, and the change is multiplied by what that rounds less than float32, up
-    to 1. A function that rounds to float32 or less on its way is evaluated as it is, with its
-    products at JAX's highest precision (a GPU's default has three digits): then mistakes below
-    about 1e-5 of the outputs do not show.
+    to 1. A function that rounds to float32 or less on its way, or calls Python, is evaluated as it
+    is, with its products at JAX's highest precision (a GPU's default has three digits): then
+    mistakes below about 1e-5 of the outputs do not show.
 
     Args:
         apply_fn: takes the parameters, then the inputs; returns any pytree of arrays. The change of
@@ -130,15 +130,18 @@ def widened(tree: PyTree) -> PyTree:
 
 
 def computes_in_float64(apply_fn: Callable, params: PyTree, inputs: tuple) -> bool:
-    """Return True if the function takes float64, and all it computes from it stays so wide."""
+    """Return True if the function takes float64, and all it computes from it stays so wide.
+
+    What calls Python does not: XLA may do so from a thread of its own, where JAX has float32 alone.
+    """
     with jax.enable_x64(True):
         try:
             closed = jax.make_jaxpr(apply_fn)(*widened((_as_shapes(params), *_as_shapes(inputs))))
         except Exception:  # the caller's function, which may refuse other types in any way
             return False
-        return all(
-            _is_wide(v.aval) for equation in _equations(closed.jaxpr) for v in equation.outvars
-        )
+        equations = list(_equations(closed.jaxpr))
+        calls_python = any(e.primitive.name in ("pure_callback", "io_callback") for e in equations)
+        return not calls_python and all(_is_wide(v.aval) for e in equations for v in e.outvars)
 
 
 def rounding(apply_fn: Callable, params: PyTree, inputs: tuple) -> float:

@@ -12,12 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.experimental import io_callback
 from jax.extend.core import Primitive
 from jax.interpreters import mlir
 
 import rebasin_lab as rl
 from oracles import assert_same_permutation, plant
 from rebasin_lab import symmetry
+from rebasin_lab.symmetry import verification
 
 NUM_UNITS = 8
 
@@ -300,9 +302,22 @@ def test_what_does_not_move_with_the_units_is_no_site():
     assert symmetry.trace_activations(apply_fn, spec, params, x).axes == {"into b": (None, "P")}
 
 
+@pytest.mark.parametrize("callback", [jax.pure_callback, io_callback])
+def test_what_calls_python_is_not_computed_in_float64(callback):
+    """XLA may call it from a thread of its own, where a float64 would be cut."""
+
+    def apply_fn(p, x):
+        hidden = x @ p["a"]
+        return callback(np.tanh, jax.ShapeDtypeStruct(hidden.shape, hidden.dtype), hidden)
+
+    params, x = {"a": np.ones((5, 3), "f4")}, (np.ones((4, 5), "f4"),)
+    assert not verification.computes_in_float64(apply_fn, params, x)
+    assert verification.computes_in_float64(lambda p, x: jnp.tanh(x @ p["a"]), params, x)
+
+
 def test_a_mistake_behind_a_small_gate_is_refused():
     def apply_fn(p, x):
-        return x @ p["s"] + 1e-6 * (on_the_host(np.tanh)(p, x @ p["a"]) @ p["b"])
+        return x @ p["s"] + 1e-6 * (one_by_one(p, x @ p["a"]) @ p["b"])
 
     shapes = {"s": (5, 3), "a": (5, NUM_UNITS), "b": (NUM_UNITS, 3)}
     right = {"s": (None, None), "a": (None, "P"), "b": ("P", None)}
