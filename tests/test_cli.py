@@ -202,8 +202,7 @@ def test_folder_that_cannot_be_written_to_is_one_paragraph(tmp_path):
     result = invoke("figures", "--to", str(target), "--only", "03_counterexample/slopes")
     assert result.exit_code == 1
     assert re.search(
-        r"Error: Expected --to to be a folder.*paper.*file' is no folder",
-        result.output,
+        r"Error: Expected --to to be a folder.*paper.*file' is no folder", result.output
     )
     assert "Traceback" not in result.output
 

@@ -170,10 +170,7 @@ def _descendants(process):
 
 @pytest.mark.parametrize(
     ("place", "number"),
-    [
-        ("planning", signal.SIGTERM),
-        *(("kernel", number) for number in (*SIGNALS, signal.SIGKILL)),
-    ],
+    [("planning", signal.SIGTERM), *(("kernel", number) for number in (*SIGNALS, signal.SIGKILL))],
 )
 def test_a_signal_while_planning_or_while_a_kernel_starts_leaves_nothing(tmp_path, place, number):
     run = subprocess.Popen(

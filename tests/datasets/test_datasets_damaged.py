@@ -202,19 +202,11 @@ SOURCES = {
     ),
     "packed": source(
         "packed",
-        layout(
-            ["a.npz"],
-            functools.partial(formats.read_packed, codec="webp", label_key="labels"),
-        ),
+        layout(["a.npz"], functools.partial(formats.read_packed, codec="webp", label_key="labels")),
         (32, 32, 3),
     ),
 }
-WHOLE = {
-    "idx": IDX_FILES,
-    "binary": binary_tar(),
-    "pickle": PICKLE_FILES,
-    "packed": npz(),
-}
+WHOLE = {"idx": IDX_FILES, "binary": binary_tar(), "pickle": PICKLE_FILES, "packed": npz()}
 
 
 def load(kind, folder):

@@ -243,10 +243,7 @@ NUMBERS = {
         "num_units": 16,
     },
     "units": {"rows": {"A": [IMAGE, IMAGE], "B": [IMAGE, IMAGE]}, "slots": [3, 7]},
-    "untrained_lines": {
-        "curves": {"naive": [CURVE, CURVE], "late": [CURVE, CURVE]},
-        "chance": 0.1,
-    },
+    "untrained_lines": {"curves": {"naive": [CURVE, CURVE], "late": [CURVE, CURVE]}, "chance": 0.1},
     "widths": {
         "widths": [0.5, 1, 2],
         "names": ["1/2", "1", "2"],

@@ -245,12 +245,7 @@ def test_the_lab_draws_its_panels_where_nobody_watches(tmp_path):
     executed = papermill.execute_notebook(
         LAB,
         tmp_path / "lab.ipynb",
-        parameters={
-            "dataset": "digits8x8",
-            "width": 16.0,
-            "num_epochs": 1,
-            "interactive": False,
-        },
+        parameters={"dataset": "digits8x8", "width": 16.0, "num_epochs": 1, "interactive": False},
         kernel_name="python3",
         progress_bar=False,
     )

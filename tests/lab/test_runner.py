@@ -749,10 +749,7 @@ while len(siblings) < 2 and time.monotonic() < deadline:
     said["siblings"] = siblings
 pathlib.Path(run_dir, f"{name}.json").write_text(json.dumps(said))
 """
-    sequence(
-        n00_a=["name = 'a'", PROCESS, wait_for_sibling],
-        n01_b=["name = 'b'", PROCESS],
-    )
+    sequence(n00_a=["name = 'a'", PROCESS, wait_for_sibling], n01_b=["name = 'b'", PROCESS])
     status, text = reproduce()
     assert status == 0, text
     first, second = _said("a"), _said("b")

@@ -326,12 +326,7 @@ def test_stops_of_a_control(control, expected):
 def test_neighbours_come_dial_by_dial_the_nearest_first():
     controls = {"x": slider(1, max=3), "name": ipywidgets.Dropdown(options=["a", "b"])}
     near = prerendering.nearest_first(controls, {"x": 1, "name": "a"})
-    assert [tuple(values.values()) for values in near] == [
-        (0, "a"),
-        (1, "b"),
-        (2, "a"),
-        (3, "a"),
-    ]
+    assert [tuple(values.values()) for values in near] == [(0, "a"), (1, "b"), (2, "a"), (3, "a")]
 
 
 def test_value_that_a_browser_rounds_is_the_same_stop():

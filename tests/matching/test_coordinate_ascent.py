@@ -130,7 +130,7 @@ def test_growth_begins_with_the_group_most_is_known_about():
 # --- similarities that are given ----------------------------------------------------------------
 
 GIVEN = rl.PermutationSpec(
-    {"W": (None, "P"), "q": ("h", "d[h]", None), "up": ("#l", None, "u[#l]"), "f": ("#l", "h")},
+    {"W": (None, "P"), "q": ("h", "d[h]", None), "up": ("#l", None, "u[#l]"), "f": ("#l", "h")}
 )
 SIZES = {"P": 5, "h": 3, "d[h]": 4, "#l": 2, "u[#l]": 6}
 ENTRIES = [("P",), ("h",), ("h", "d[h]"), ("#l", "u[#l]")]

@@ -45,8 +45,7 @@ def test_names_of_leaves(name, paths, found):
 
 @pytest.mark.parametrize("paths", [TORCH, LINEN])
 @pytest.mark.parametrize(
-    "name",
-    [".*", "b.1", "bn[12]", "bn?", "^bn1", "*", "eight", "weigh", "bn3", "1", "n1"],
+    "name", [".*", "b.1", "bn[12]", "bn?", "^bn1", "*", "eight", "weigh", "bn3", "1", "n1"]
 )
 def test_what_is_no_name_is_none(name, paths):
     with pytest.raises(ValueError, match="or parts of them; '.*' is none.* The network has: "):

@@ -77,10 +77,7 @@ PAIRS = {
 
 # The root stands on two axes of one array: the objective is quadratic in it.
 TIED = {
-    "talking heads": (
-        {"mix": ("h", "h"), "query": ("h", "d[h]", None)},
-        [("h", "d[h]"), ("h",)],
-    ),
+    "talking heads": ({"mix": ("h", "h"), "query": ("h", "d[h]", None)}, [("h", "d[h]"), ("h",)]),
     "stacked recurrences": (
         {"W": ("#l", "u[#l]", "u[#l]"), "bias": ("#l", "u[#l]")},
         [("#l", "u[#l]")],

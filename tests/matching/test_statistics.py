@@ -178,10 +178,7 @@ def test_slots_come_first_and_units_of_two_groups_row_by_row():
 
         return jax.lax.scan(layer, x, params)[0]
 
-    axes = {
-        "up": ("#l", "d[#l,h]", None, "h[#l]"),
-        "down": ("#l", "d[#l,h]", "h[#l]", None),
-    }
+    axes = {"up": ("#l", "d[#l,h]", None, "h[#l]"), "down": ("#l", "d[#l,h]", "h[#l]", None)}
     spec = rl.PermutationSpec(axes)
     rng = np.random.default_rng(0)
     params = {

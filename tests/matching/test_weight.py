@@ -358,10 +358,7 @@ def test_order_of_axes_has_no_influence_on_normalised_weights():
     pair = [{name: rng.standard_normal(shapes[name]) for name in axes} for _ in range(2)]
     found = rl.match("weight", rl.PermutationSpec(axes), *pair, normalize=True)
     other = rl.match(
-        "weight",
-        rl.PermutationSpec(turned),
-        *jax.tree.map(np.transpose, pair),
-        normalize=True,
+        "weight", rl.PermutationSpec(turned), *jax.tree.map(np.transpose, pair), normalize=True
     )
     assert_same_permutation(found.permutation, other.permutation)
     np.testing.assert_allclose(found.objective, other.objective, rtol=1e-5)

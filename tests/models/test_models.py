@@ -35,13 +35,7 @@ SIZES = [
     ("vgg16", (32, 32, 3), 10, {"width_multiplier": 1 / 8}, 240_594),
     ("resnet20", (32, 32, 3), 10, {}, 292_954),
     # With a mean and a variance for the channels of the stem, of six norms a stage, of shortcuts.
-    (
-        "resnet20_bn",
-        (32, 32, 3),
-        10,
-        {},
-        292_954 + 2 * (16 + 6 * (16 + 32 + 64) + 32 + 64),
-    ),
+    ("resnet20_bn", (32, 32, 3), 10, {}, 292_954 + 2 * (16 + 6 * (16 + 32 + 64) + 32 + 64)),
     # torchvision's 25,557,032 weights and, for 26,560 channels, a mean and a variance each.
     ("resnet50", (224, 224, 3), 1000, {}, 25_557_032 + 2 * 26_560),
     # Patches, positions, 4 blocks of 2 norms, 4 projections and the MLP, the last norm, the head.

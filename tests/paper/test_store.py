@@ -336,8 +336,7 @@ def test_a_callback_that_raises_ends_a_training_that_goes_on_later(store):
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"),
-    [(_truncated, "damaged"), (_of_another_optax, "missing in")],
+    ("damage", "message"), [(_truncated, "damaged"), (_of_another_optax, "missing in")]
 )
 def test_an_unusable_partial_training_starts_over(store, monkeypatch, damage, message):
     whole = trained(store.with_name("other"))

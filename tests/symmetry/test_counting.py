@@ -39,11 +39,7 @@ def test_count_is_the_number_of_different_networks():
 VARYING = {
     "heads": ({"w": ("h", "d[h]"), "v": ("h*d[h]",)}, (3, 2), math.factorial(3) * 2**3),
     "stack": ({"w": ("#0", "d[#0]"), "v": (None,)}, (2, 3), 6**2),
-    "two parents": (
-        {"w": ("g", "h[g]*d[g,h]"), "v": ("g*h[g]*d[g,h]",)},
-        (2, 4),
-        2 * 2**2 * 2**4,
-    ),
+    "two parents": ({"w": ("g", "h[g]*d[g,h]"), "v": ("g*h[g]*d[g,h]",)}, (2, 4), 2 * 2**2 * 2**4),
     "sum": ({"w": ("P", "P+Q"), "v": ("Q",)}, (2, 5), 2 * 6),
 }
 

@@ -239,10 +239,7 @@ PINNING = {
     ),
     "argmax": (lambda h: h * jnp.argmax(h, 1)[:, None], "argmax answers with a position"),
     "flip": (lambda h: h + h[:, ::-1], "rev turns the order round"),
-    "fft": (
-        lambda h: jnp.abs(jnp.fft.fft(h, axis=1)),
-        "fft needs its order at test_inference.py:",
-    ),
+    "fft": (lambda h: jnp.abs(jnp.fft.fft(h, axis=1)), "fft needs its order at test_inference.py:"),
     "convolution": (
         lambda h: jax.vmap(lambda row: jnp.convolve(row, jnp.ones(3), mode="same"))(h),
         "a window slides over its positions",

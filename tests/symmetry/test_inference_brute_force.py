@@ -208,9 +208,7 @@ NETWORKS: dict[str, Network] = {
         {"a": (1, 3), "w": (3, 3), "o": (3, 1)},
     ),
     "stacked layers in a scan": Network(
-        _stacked_scan,
-        {"a": (2, 1, 3), "b": (2, 3, 1)},
-        along={("a", 2): (0,), ("b", 1): (0,)},
+        _stacked_scan, {"a": (2, 1, 3), "b": (2, 3, 1)}, along={("a", 2): (0,), ("b", 1): (0,)}
     ),
     "position-dependent constant": Network(
         lambda p, x: (jnp.tanh(x @ p["a"]) * jnp.arange(1.0, 5.0)[None]) @ p["b"],

@@ -104,10 +104,7 @@ OPAQUE = {
     "scattered sums": spread(lambda h: lax.psum_scatter(jnp.tile(h, (2, 1)), "d", tiled=True)),
 }
 # These move numbers alone, or are gone once the function is traced.
-HARMLESS = {
-    "a check": checked,
-    "the number of a device": spread(lambda h: h * lax.axis_index("d")),
-}
+HARMLESS = {"a check": checked, "the number of a device": spread(lambda h: h * lax.axis_index("d"))}
 NOT_COMPUTED_HERE = ("a foreign function", "gathered", "exchanged", "scattered sums")
 
 
