@@ -119,7 +119,7 @@ class Profile:
         """The images that lines are evaluated on where there are many of them."""
         return first_images(data, self.num_coarse_images, self.num_coarse_images)
 
-    def of_normed(self, data: datasets.Dataset) -> datasets.Dataset:
+    def normed(self, data: datasets.Dataset) -> datasets.Dataset:
         """The images that lines between networks with BatchNorm are evaluated on."""
         return first_images(data, self.num_normed_images, self.num_normed_images)
 
