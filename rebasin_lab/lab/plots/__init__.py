@@ -17,105 +17,38 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from rebasin_lab import texts
-from rebasin_lab.lab.plots.calibration import (
-    draw_loss_lines_with_levels,
-    draw_merged_bars,
-    draw_reliability,
+from rebasin_lab.lab.plots import (
+    calibration,
+    counterexample,
+    exploration,
+    failures,
+    matching,
+    merging,
+    onset,
+    results,
+    swap,
+    symmetry_group,
 )
-from rebasin_lab.lab.plots.counterexample import (
-    draw_decision_regions,
-    draw_decision_walk,
-    draw_error_curves,
-    draw_slopes,
-    draw_sorted_barriers,
-    draw_two_tests,
-)
-from rebasin_lab.lab.plots.exploration import draw_explored_lines, draw_search, draw_unit_order
-from rebasin_lab.lab.plots.failures import (
-    draw_collapse,
-    draw_line_stop,
-    draw_mended_lines,
-    draw_recipes,
-)
-from rebasin_lab.lab.plots.matching import (
-    draw_ascent_visit,
-    draw_ascents,
-    draw_halfway,
-    draw_matchers,
-    draw_matchers_by_width,
-    draw_method_lines,
-    draw_similarity_views,
-)
-from rebasin_lab.lab.plots.merging import (
-    draw_class_counts,
-    draw_line_reliability,
-    draw_merge_objective,
-    draw_merged_by_number,
-    draw_merged_number,
-    draw_minorities,
-)
-from rebasin_lab.lab.plots.onset import draw_onset, draw_partners, draw_untrained_lines, draw_widths
-from rebasin_lab.lab.plots.results import (
-    draw_barriers,
-    draw_contour,
-    draw_history,
-    draw_interpolation,
-    draw_line_position,
-    draw_objective,
-    draw_published,
-    draw_samples,
-    draw_symmetry_counts,
-    draw_units,
-)
-from rebasin_lab.lab.plots.swap import draw_swapped_units
-from rebasin_lab.lab.plots.symmetry_group import draw_symmetry_group, symmetry_picture
+from rebasin_lab.lab.plots.symmetry_group import symmetry_picture
 
+_MODULES = (
+    calibration,
+    counterexample,
+    exploration,
+    failures,
+    matching,
+    merging,
+    onset,
+    results,
+    swap,
+    symmetry_group,
+)
+# `draw_NAME` of each module is the plot NAME.
 PLOTS: dict[str, Callable[[Figure, Mapping[str, Any]], None]] = {
-    "ascent_visit": draw_ascent_visit,
-    "ascents": draw_ascents,
-    "barriers": draw_barriers,
-    "class_counts": draw_class_counts,
-    "collapse": draw_collapse,
-    "contour": draw_contour,
-    "decision_regions": draw_decision_regions,
-    "decision_walk": draw_decision_walk,
-    "error_curves": draw_error_curves,
-    "explored_lines": draw_explored_lines,
-    "halfway": draw_halfway,
-    "history": draw_history,
-    "interpolation": draw_interpolation,
-    "line_position": draw_line_position,
-    "line_reliability": draw_line_reliability,
-    "line_stop": draw_line_stop,
-    "loss_lines_with_levels": draw_loss_lines_with_levels,
-    "matchers": draw_matchers,
-    "matchers_by_width": draw_matchers_by_width,
-    "mended_lines": draw_mended_lines,
-    "merge_objective": draw_merge_objective,
-    "merged_bars": draw_merged_bars,
-    "merged_by_number": draw_merged_by_number,
-    "merged_number": draw_merged_number,
-    "method_lines": draw_method_lines,
-    "minorities": draw_minorities,
-    "objective": draw_objective,
-    "onset": draw_onset,
-    "partners": draw_partners,
-    "published_lines": draw_published,
-    "recipes": draw_recipes,
-    "reliability": draw_reliability,
-    "samples": draw_samples,
-    "search": draw_search,
-    "similarity_views": draw_similarity_views,
-    "slopes": draw_slopes,
-    "sorted_barriers": draw_sorted_barriers,
-    "swapped_units": draw_swapped_units,
-    "symmetry_counts": draw_symmetry_counts,
-    "symmetry_group": draw_symmetry_group,
-    "two_tests": draw_two_tests,
-    "unit_order": draw_unit_order,
-    "units": draw_units,
-    "untrained_lines": draw_untrained_lines,
-    "widths": draw_widths,
+    name.removeprefix("draw_"): plot
+    for module in _MODULES
+    for name, plot in vars(module).items()
+    if name.startswith("draw_")
 }
 
 

@@ -88,7 +88,7 @@ def draw_interpolation(fig: Figure, numbers: Mapping[str, Any]) -> None:
     lambdas=array("lambdas"),
     panels=by_name(by_name(array("lambdas"), PUBLISHED), most=MOST_PANELS),
 )
-def draw_published(fig: Figure, numbers: Mapping[str, Any]) -> None:
+def draw_published_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Draw published curves of several methods, one panel a metric.
 
     Numbers: `lambdas`; `panels`: metric ("loss", else an accuracy in %) -> method -> values.

@@ -15,8 +15,6 @@ from jaxtyping import PyTree
 
 from rebasin_lab import pytrees, symmetry
 
-Places = tuple[tuple[str, int], ...]
-
 
 @dataclasses.dataclass
 class _Row:
