@@ -34,10 +34,10 @@ class _Listener:
         threading.excepthook = self._on_thread
         shell.events.register("post_run_cell", self._end_cell)
 
-    def _on_thread(self, found: threading.ExceptHookArgs) -> None:
-        if found.exc_value is not None:
-            self.errors.append(found.exc_value)
-        self._print(found)
+    def _on_thread(self, uncaught: threading.ExceptHookArgs) -> None:
+        if uncaught.exc_value is not None:
+            self.errors.append(uncaught.exc_value)
+        self._print(uncaught)
 
     def _end_cell(self, *_: Any) -> None:
         for work in list(self.work):

@@ -146,10 +146,10 @@ def read_figures(saved: Sequence[Path]) -> dict[Path, dict[str, Any]]:
     Raises:
         ValueError: if any file holds no figure, saying of the first why and naming the others.
     """
-    found, refused = {}, {}
+    records, refused = {}, {}
     for path in saved:
         try:
-            found[path] = read_figure(path)
+            records[path] = read_figure(path)
         except ValueError as error:
             refused[path] = error
     if refused:
@@ -157,7 +157,7 @@ def read_figures(saved: Sequence[Path]) -> dict[Path, dict[str, Any]]:
         names = ", ".join(f"'{path}'" for path in others)
         also = f" Nor do {names}." if others else ""
         raise ValueError(f"{reason}{also} Nothing was written.") from reason
-    return found
+    return records
 
 
 @contextlib.contextmanager

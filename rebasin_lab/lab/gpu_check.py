@@ -144,7 +144,7 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def judged(line: Line) -> Line:
+def with_verdict(line: Line) -> Line:
     """The line with its bound's verdict; a line that has failed did not hold."""
     if line.error:
         return dataclasses.replace(line, held=False)
@@ -207,13 +207,13 @@ def _in_process(
     else:
         output = done.stdout
         why = _last_line(done.stderr, done.returncode) if done.returncode else ""
-    found = [json.loads(text) for text in output.splitlines() if text.startswith('{"name"')]
-    lines = [Line(**fields) for fields in found]
+    printed = [json.loads(text) for text in output.splitlines() if text.startswith('{"name"')]
+    lines = [Line(**fields) for fields in printed]
     if flags:
         lines = [dataclasses.replace(line, name=f"{line.name}, {flags}") for line in lines]
     if why:
         lines.append(Line(label, error=why))
-    return [judged(line) for line in lines]
+    return [with_verdict(line) for line in lines]
 
 
 def _last_line(stderr: str, returncode: int) -> str:
@@ -323,13 +323,13 @@ def _statistics(sizes: Sizes) -> Iterator[Line]:
     )[:width, width:]
     for precision in PRECISIONS:
         with jax.default_matmul_precision(precision):
-            found = matching.statistics.gather_statistics(
+            gathered = matching.statistics.gather_statistics(
                 symmetry.activations.trace_activations(apply_fn, spec, params_a, inputs[:2]),
                 params_a,
                 params_b,
                 [inputs[:1_500], inputs[1_500:]],
             )
-            [statistics] = found.values()
+            [statistics] = gathered.values()
         error = float(np.abs(statistics.correlation() - expected).max())
         yield Line(f"error of correlations, {precision}", error)
 
@@ -342,12 +342,12 @@ def _matching(sizes: Sizes) -> Iterator[Line]:
         planted = symmetry.random_permutation(spec, params, seed=1)
         moved = symmetry.apply_permutation(spec, planted, params)
         start = time.perf_counter()
-        found = matching.match("weight", spec, params, moved, seed=0).permutation
+        matched = matching.match("weight", spec, params, moved, seed=0).permutation
         seconds = time.perf_counter() - start
         yield Line(f"weight matching of {title}", seconds, "s")
         if title.startswith("MLP"):  # ascent from nothing need not find it in thin networks
             expected = symmetry.invert_permutation(planted)
-            wrong = sum(int((found[name] != expected[name]).sum()) for name in expected)
+            wrong = sum(int((matched[name] != expected[name]).sum()) for name in expected)
             yield Line(f"units matched otherwise than planted, {title}", wrong)
 
 

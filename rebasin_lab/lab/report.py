@@ -110,8 +110,8 @@ def _read_figures(run_dir: Path, board: Board) -> list[ReportedFigure]:
                 if Path(part).name != part:
                     raise ValueError(f"Expected the name of a file; got {part!r}, a path")
             path = folder / f"{name}.json"
-            if file_digest(path) == digest and (found := _read_figure(path)):
-                figures.append(ReportedFigure(notebook["notebook"], name, *found))
+            if file_digest(path) == digest and (content := _read_figure(path)):
+                figures.append(ReportedFigure(notebook["notebook"], name, *content))
     return figures
 
 
@@ -190,9 +190,9 @@ def _scoreboard(board: Board, figures: Sequence[ReportedFigure]) -> str:
     rows = sorted(board["claims"], key=lambda row: _section_order(_section(row)))
     groups = "".join(
         f'<tbody><tr><th class="section" scope="rowgroup" colspan="6">{_text(section)}</th></tr>'
-        + "".join(_claim_row(row, board, figures) for row in of_section)
+        + "".join(_claim_row(row, board, figures) for row in section_rows)
         + "</tbody>"
-        for section, of_section in itertools.groupby(rows, key=_section)
+        for section, section_rows in itertools.groupby(rows, key=_section)
     )
     return (
         '<section id="scoreboard"><h2>Scoreboard</h2>'

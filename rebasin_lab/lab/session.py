@@ -79,11 +79,11 @@ class Run:
         """
         checks.choice("a group of networks", group, self.trainings, self.notebook)
         wanted = self.trainings[group]
-        found = dict(zip(wanted, self.train_all([*wanted.values()]), strict=True))
-        for one in found.values():
+        networks = dict(zip(wanted, self.train_all([*wanted.values()]), strict=True))
+        for one in networks.values():
             if one.experiment == self.profile.experiment(seed=one.experiment.seed):
                 self.networks[one.experiment.seed] = one
-        return found
+        return networks
 
     @checks.arguments
     def train_all(self, wanted: Sequence[Experiment]) -> list[store.Trained]:
@@ -282,12 +282,12 @@ def check_platform() -> None:
     Raises:
         ValueError: if not; hours on a CPU must not pass for a GPU's.
     """
-    asked = os.environ.get("JAX_PLATFORMS", "").split(",")[0].strip().lower()
-    found = jax.default_backend()
-    if asked and {"cuda": "gpu", "rocm": "gpu"}.get(asked, asked) != found:
+    requested = os.environ.get("JAX_PLATFORMS", "").split(",")[0].strip().lower()
+    backend = jax.default_backend()
+    if requested and {"cuda": "gpu", "rocm": "gpu"}.get(requested, requested) != backend:
         raise ValueError(
-            f"Expected JAX to compute on '{asked}', as JAX_PLATFORMS asks for; this kernel "
-            f"computes on '{found}'. Install JAX for that device, or change JAX_PLATFORMS."
+            f"Expected JAX to compute on '{requested}', as JAX_PLATFORMS asks for; this kernel "
+            f"computes on '{backend}'. Install JAX for that device, or change JAX_PLATFORMS."
         )
 
 
@@ -313,15 +313,15 @@ def read_claims(run_dir: Path, notebook: str) -> dict[str, list[float]]:
     """
     path = claims_file(run_dir, notebook)
     try:
-        found = paths.read_json(path, MOST_CLAIMS_BYTES, finite=False)
-        if not isinstance(found, dict) or not all(map(_are_numbers, found.values())):
+        numbers = paths.read_json(path, MOST_CLAIMS_BYTES, finite=False)
+        if not isinstance(numbers, dict) or not all(map(_are_numbers, numbers.values())):
             raise ValueError(f"Expected '{path}' to hold a list of numbers for each claim")
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         warnings.warn(f"{error}. Its claims count as not measured.", stacklevel=2)
         return {}
-    return {claim: list(map(float, values)) for claim, values in found.items()}
+    return {claim: list(map(float, values)) for claim, values in numbers.items()}
 
 
 def _are_numbers(values: Any) -> bool:
@@ -354,23 +354,11 @@ def _banner(run: Run) -> str:
 
 
 def _claims_table(results: Iterable[claims.ClaimResult], title: str) -> str:
-    header = "".join(
-        f'<th style="text-align:left">{name}</th>'
-        for name in ("claim", "section", "paper", "measured", "tolerance", "")
-    )
-    rows = "".join(
-        "<tr>"
-        + "".join(
-            f'<td style="text-align:left">{texts.as_html(value)}</td>'
-            for value in (
-                f"{result.claim.statement} ({result.claim.quantity})",
-                result.claim.section,
-                result.claim.paper,
-                result.measured_text,
-                result.tolerance,
-            )
-        )
-        + f'<td style="text-align:left"><b>{texts.as_html(result.status)}</b></td></tr>'
-        for result in results
-    )
-    return f"<p>{texts.as_html(title)}</p><table><tr>{header}</tr>{rows}</table>"
+    def row(tag: str, cells: Mapping[str, str]) -> str:
+        shown = {name: texts.as_html(cell) for name, cell in cells.items()}
+        shown["status"] = f"<b>{shown['status']}</b>"
+        style = 'style="text-align:left"'
+        return "".join(f"<{tag} {style}>{shown[name]}</{tag}>" for name in claims.COLUMNS)
+
+    rows = [row("th", claims.COLUMNS), *(row("td", result.as_row()) for result in results)]
+    return f"<p>{texts.as_html(title)}</p><table><tr>{'</tr><tr>'.join(rows)}</tr></table>"

@@ -183,11 +183,9 @@ def _class_name(value: Any) -> str:
 def _record_class(name: str) -> type:
     """The dataclass or named tuple of the lab with this name: a file names nothing else."""
     module, _, qualname = name.partition(":")
-    found = None
+    kind = None
     if module.split(".")[0] == "rebasin_lab":
-        found = getattr(importlib.import_module(module), qualname, None)
-    if not (
-        isinstance(found, type) and (dataclasses.is_dataclass(found) or found.__base__ is tuple)
-    ):
+        kind = getattr(importlib.import_module(module), qualname, None)
+    if not (isinstance(kind, type) and (dataclasses.is_dataclass(kind) or kind.__base__ is tuple)):
         raise checkpoints.CheckpointError(f"Expected a record of the lab's; it holds a '{name}'.")
-    return found
+    return kind

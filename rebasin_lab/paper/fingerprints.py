@@ -140,11 +140,11 @@ def bytes_digest(folder: Path, files: Iterable[Path]) -> str:
 
 def files_of(*modules: str) -> list[Path]:
     """The files of modules, named as for `source_digest`."""
-    found = []
+    files = []
     for module in modules:
         folder, file = PACKAGE / module, PACKAGE / f"{module}.py"
-        found += sorted(folder.rglob("*.py")) if folder.is_dir() else [file]
-    return found
+        files += sorted(folder.rglob("*.py")) if folder.is_dir() else [file]
+    return files
 
 
 def loaded(*modules: str) -> list[Path]:
@@ -310,12 +310,12 @@ def name_of(value: Callable) -> str:
         UnknownContentError: for any other, also for one that has but the name of the lab's.
     """
     module, name = (getattr(value, field, "") for field in ("__module__", "__qualname__"))
-    found = sys.modules.get(module) if _is_labs(value) else None
+    target = sys.modules.get(module) if _is_labs(value) else None
     for part in name.split("."):
-        found = getattr(found, part, None)
+        target = getattr(target, part, None)
     code = getattr(inspect.unwrap(value), "__code__", None)
     file = getattr(sys.modules.get(module), "__file__", None)
-    if found is not value or (code is not None and code.co_filename != file):
+    if target is not value or (code is not None and code.co_filename != file):
         got = f"{module}:{name}" if name else checks.shortened(value)
         raise UnknownContentError(
             f"Expected a function of the lab's modules, whose source is known; got {got}, which "

@@ -29,7 +29,7 @@ def check_value(
     Raises:
         ValueError: for another type, or a number out of range.
     """
-    wanted = {bool: "true or false", str: "a text"}.get(kind, "")
+    expected = {bool: "true or false", str: "a text"}.get(kind, "")
     if kind is bool:
         fits = isinstance(value, bool)
     elif kind is str:
@@ -37,9 +37,9 @@ def check_value(
     else:
         positive = "a positive" if least == 1 else "an odd" if odd else "a"
         article = "an" if positive == "a" and kind is int else positive
-        wanted = f"{article} {kind.__name__}"
+        expected = f"{article} {kind.__name__}"
         if not (least == 1 and most == checks.MOST):
-            wanted += f" from {least:,} to {most:,}"
+            expected += f" from {least:,} to {most:,}"
         number = numbers.Integral if kind is int else numbers.Real
         fits = isinstance(value, number) and not isinstance(value, bool) and math.isfinite(value)
         fits = (
@@ -49,7 +49,7 @@ def check_value(
         )
         fits = fits and not (odd and value % 2 == 0)
     if not fits:
-        raise ValueError(f"Expected {name} to be {wanted}; got {checks.shortened(value)}.")
+        raise ValueError(f"Expected {name} to be {expected}; got {checks.shortened(value)}.")
     return kind(value)
 
 

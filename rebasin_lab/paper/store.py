@@ -73,8 +73,8 @@ class Trained:
         if epoch == 0:
             return training.initial_params(self.model, seed=experiment.seed)
         if epoch not in experiment.snapshot_epochs:
-            kept = [0, *experiment.snapshot_epochs, experiment.train.num_epochs]
-            raise ValueError(f"Expected an epoch whose parameters are kept, {kept}; got {epoch}.")
+            epochs = [0, *experiment.snapshot_epochs, experiment.train.num_epochs]
+            raise ValueError(f"Expected an epoch whose parameters are kept, {epochs}; got {epoch}.")
         try:
             params = _load_snapshot(self.path, epoch, self.params)
         except (checkpoints.CheckpointError, FileNotFoundError) as error:
@@ -113,16 +113,18 @@ def trained(
     config = describe(experiment, data)
     final = _path_of(config, store)
     # A store that is only read needs no lock. What is wrong is said below, once.
-    if _looks_stored(experiment, final) and (found := _restored(experiment, model, config, final)):
+    if _looks_stored(experiment, final) and (
+        network := _restored(experiment, model, config, final)
+    ):
         _remove_partial(final)
-        return found
+        return network
     with paths.locked(final, f"training {experiment.title}"):
         paths.sweep(final.parent, start=f"{final.stem}.")
         # Another process may have trained it in the meantime.
         then = "The network is trained again."
-        if found := _restored(experiment, model, config, final, then=then):
+        if network := _restored(experiment, model, config, final, then=then):
             _partial_path(final).unlink(missing_ok=True)
-            return found
+            return network
         return _trained(experiment, model, data, config, final, style, on_epoch)
 
 
@@ -139,10 +141,10 @@ def _restored(
     What is damaged is named in a warning that ends with `then`, if there is such.
     """
     damaged = checkpoints.DamagedCheckpointError
-    found = _load_unless(damaged, final, model.shapes, config, then=then)
-    if found is None or not _are_whole(experiment.snapshot_epochs, model, final, then):
+    loaded = _load_unless(damaged, final, model.shapes, config, then=then)
+    if loaded is None or not _are_whole(experiment.snapshot_epochs, model, final, then):
         return None
-    params, metadata = found
+    params, metadata = loaded
     _check_is_of(metadata, final, final)
     return Trained(
         model,
@@ -168,9 +170,9 @@ def _trained(
     partial = _partial_path(final)
     state = _partial_state(partial, template, config)
     if state:
-        wanted = [epoch for epoch in experiment.snapshot_epochs if epoch <= state.epoch]
+        epochs = [epoch for epoch in experiment.snapshot_epochs if epoch <= state.epoch]
         # Those that are missing were not wanted when it began.
-        if not _are_whole(wanted, model, final, "The training starts over."):
+        if not _are_whole(epochs, model, final, "The training starts over."):
             state = None
     result = _train(experiment, model, data, config, state, final, style, on_epoch)
     versions = package_versions()
@@ -384,12 +386,12 @@ def _partial_state(
     tree = {"params": template.params, "opt_state": template.opt_state}
     # Damaged, or left by another version of optax or Flax: an unfinished training is not worth
     # stopping for.
-    found = _load_unless(
+    loaded = _load_unless(
         checkpoints.CheckpointError, partial, tree, config, then="The training starts over."
     )
-    if found is None:
+    if loaded is None:
         return None
-    tree, metadata = found
+    tree, metadata = loaded
     tree = jax.device_put(tree)
     return training.TrainState(
         tree["params"], tree["opt_state"], metadata["epoch"], metadata["history"]

@@ -147,14 +147,14 @@ def recipe_names(profile: Profile) -> tuple[str, str, str, str, str, str, str]:
 
 
 def _failure_modes(profile: Profile) -> dict[str, Group]:
-    of_recipes = {
+    recipe_networks = {
         (name, seed): one.with_seed(seed)
         for name, one in recipes(profile).items()
         for seed in profile.seeds
     }
     seeds = profile.seeds[: 2 * profile.num_normed_pairs]
     return {
-        "recipes": of_recipes,
+        "recipes": recipe_networks,
         "VGG": _family(profile, profile.mnist_vgg),
         "BatchNorm": _with_seeds(profile.batch_norm, seeds),
         "LayerNorm": _with_seeds(profile.layer_norm, seeds),

@@ -52,7 +52,7 @@ sys.exit(gpu_check.main(["--tiny", "--out", {str(tmp_path / "out")!r}]))
     ],
 )
 def test_a_line_is_judged_by_the_bound_of_its_name(name, value, held):
-    assert gpu_check.judged(Line(name, value)).held is held
+    assert gpu_check.with_verdict(Line(name, value)).held is held
 
 
 def test_full_sizes_need_a_gpu(capsys, tmp_path, monkeypatch):
@@ -90,6 +90,6 @@ def test_flags_reach_the_process_and_the_names_of_its_lines(monkeypatch):
 
 @pytest.mark.parametrize("name", ["statistics", "max_pool"])
 def test_measurements_hold_in_this_process_too(name):
-    lines = list(map(gpu_check.judged, gpu_check.MEASUREMENTS[name](TINY)))
+    lines = list(map(gpu_check.with_verdict, gpu_check.MEASUREMENTS[name](TINY)))
     assert lines
     assert not any(line.held is False for line in lines)

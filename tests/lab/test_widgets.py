@@ -157,7 +157,7 @@ def idle_kernel(monkeypatch):
     shell = Shell()
     one = prerendering.Ahead(shell)
     shell.callbacks["post_run_cell"](None)
-    monkeypatch.setattr(prerendering, "of_this_kernel", lambda: one)
+    monkeypatch.setattr(prerendering, "for_this_kernel", lambda: one)
     return shell
 
 
@@ -225,7 +225,7 @@ def test_panels_are_drawn_ahead_one_at_a_time_the_last_that_moved_first(idle_ker
 @pytest.mark.usefixtures("quick_pictures")
 def test_nothing_is_drawn_ahead_while_the_reader_waits_for_a_picture(idle_kernel):
     calls = []
-    with prerendering.of_this_kernel().give_way():
+    with prerendering.for_this_kernel().give_way():
         shown = rl.dials(lambda x: calls.append(x) or {}, x=slider(1, max=2))
         assert not shown._ahead.wait(0.2)
         assert calls == [1]
@@ -259,7 +259,7 @@ def test_dial_that_moves_during_a_long_picture_has_its_neighbours_drawn(idle_ker
             time.sleep(0.1)
         return {}
 
-    one = prerendering.of_this_kernel()
+    one = prerendering.for_this_kernel()
     one.ask("panel", (lambda x=x: draw(x) for x in (1, 2)))
     assert begun.wait(5.0)
     one.ask("panel", (lambda x=x: draw(x) for x in (3,)))

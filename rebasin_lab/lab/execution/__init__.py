@@ -138,8 +138,8 @@ def described_by_kernel(path: Path) -> dict[str, Any]:
     """
     for cell in _cells(path):
         for output in cell.get("outputs", ()):
-            if isinstance(said := output.get("metadata", {}).get(METADATA_KEY), dict):
-                return dict(said)
+            if isinstance(description := output.get("metadata", {}).get(METADATA_KEY), dict):
+                return dict(description)
     return {}
 
 

@@ -71,7 +71,7 @@ class StatusLine(logging.Handler):
         self._since = self._last if since is None else since
         self._live = out.isatty()
         self.place = Place()
-        self._said = (0, "running ...")  # in which cell, and what
+        self._latest = (0, "running ...")  # in which cell, and what
         self._ended = threading.Event()
         if self._live:
             self._draw()
@@ -82,7 +82,7 @@ class StatusLine(logging.Handler):
         lines = [line for line in record.getMessage().splitlines() if progress.is_line(line)]
         if not lines or self._ended.is_set():
             return
-        self._said = (self.place.number, texts.in_a_line(lines[-1], most=300))
+        self._latest = (self.place.number, texts.in_a_line(lines[-1], most=300))
         self._show()
 
     def close(self) -> None:
@@ -108,7 +108,7 @@ class StatusLine(logging.Handler):
 
     def _line(self) -> str:
         elapsed = tqdm.tqdm.format_interval(self._clock() - self._since)
-        number, text = self._said
+        number, text = self._latest
         parts = [f"{self._label} {elapsed}"]
         if self.place.number:
             parts.append(f"cell {self.place.number} of {self.place.count}")

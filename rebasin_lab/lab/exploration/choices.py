@@ -14,12 +14,12 @@ _SMALL_SETS = ("mnist5k", "digits8x8")  # on larger ones, batches are five times
 
 def _of_notebooks() -> dict[tuple[str, str], Experiment]:
     """Networks that the notebooks train: who has run them finds these stored."""
-    found = [PROFILES[name].experiment(seed=0) for name in ("quick", "laptop")]
+    experiments = [PROFILES[name].experiment(seed=0) for name in ("quick", "laptop")]
     laptop = PROFILES["laptop"]
-    found.append(laptop.cifar_mlp)
+    experiments.append(laptop.cifar_mlp)
     for family in (laptop.resnet, laptop.vgg):
-        found.append(family.experiment(width=family.widths[-2], seed=0))
-    return {(one.architecture, one.dataset): one.without_snapshots() for one in found}
+        experiments.append(family.experiment(width=family.widths[-2], seed=0))
+    return {(one.architecture, one.dataset): one.without_snapshots() for one in experiments}
 
 
 _OF_NOTEBOOKS = _of_notebooks()
@@ -89,8 +89,8 @@ class Choices:
         base = _OF_NOTEBOOKS.get((self.architecture, self.dataset)) or self._small_experiment()
         # A control's 16.0 is the 16 of a stored network.
         width = int(self.width) if float(self.width).is_integer() else self.width
-        wanted = {self.record.width: width, self.record.depth: self.depth}
-        base = base.with_sizes(**{name: size for name, size in wanted.items() if size})
+        sizes = {self.record.width: width, self.record.depth: self.depth}
+        base = base.with_sizes(**{name: size for name, size in sizes.items() if size})
         return base.with_training(num_epochs=self.num_epochs or base.train.num_epochs).with_seed(
             seed
         )

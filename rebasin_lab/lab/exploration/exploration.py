@@ -262,7 +262,7 @@ def explore_pair(
     compared = {}
     for index, method in enumerate(methods):
         report(f"matching: {method.replace('_', ' ')}", index, len(methods))
-        found = _match(choices, pair, method, report) if method != "naive" else {}
+        results = _match(choices, pair, method, report) if method != "naive" else {}
         compared |= _computed(
             comparison.compare_matchers,
             pair.spec,
@@ -271,7 +271,7 @@ def explore_pair(
             apply_fn=pair.apply_fn,
             data=pair.data,
             methods={method: choices.options_of(method, pair.data)},
-            found=found,
+            found=results,
             num_lambdas=choices.num_lambdas,
         )
     report("matched", len(methods), len(methods))

@@ -141,9 +141,9 @@ def _data_of(config: dict[str, Any]) -> tuple[datasets.View, datasets.Dataset]:
 
     A checkpoint holds the digest of its data, not the recipe of the view.
     """
-    seen = [datasets.View(), *(one.view for one in models.ARCHITECTURES.values())]
-    seen.append(PROFILES["laptop"].resnet.view)
-    for view in dict.fromkeys(seen):
+    views = [datasets.View(), *(one.view for one in models.ARCHITECTURES.values())]
+    views.append(PROFILES["laptop"].resnet.view)
+    for view in dict.fromkeys(views):
         data = datasets.load_view(config["dataset"], view)
         if data.content_digest() == config.get("data_digest"):
             return view, data

@@ -80,17 +80,17 @@ def choose_figures(source: Path, only: Sequence[str] = ()) -> list[Path]:
     names = {_name(path): path for path in saved}
     chosen: set[Path] = set()
     for wanted in only:
-        found = {
+        matches = {
             path
             for name, path in names.items()
             if wanted in (name, path.stem) or path.parent.name.startswith(wanted or "/")
         }
-        if not found:
+        if not matches:
             raise ValueError(
                 f"Expected the name of a figure under '{source}', or the start of a notebook's; "
                 f"got {wanted!r}. There are: {', '.join(names)}."
             )
-        chosen |= found
+        chosen |= matches
     return sorted(chosen) if only else saved
 
 
@@ -172,10 +172,10 @@ def _check_writable(directory: Path, chosen: Sequence[Path]) -> None:
             return
     stems = {folders[path.parent.name] / file_name(path.stem) for path in chosen}
     targets = [stem.with_name(f"{stem.name}.{ending}") for stem in stems for ending in _ENDINGS]
-    if found := sorted(path for path in (directory / INDEX, *targets) if os.path.lexists(path)):
+    if taken := sorted(path for path in (directory / INDEX, *targets) if os.path.lexists(path)):
         raise ValueError(
             f"Expected '{directory}' to be a new folder, or one that an earlier export wrote (it "
-            f"has '{INDEX}'); there is '{found[0]}', which would be written over. Choose another "
+            f"has '{INDEX}'); there is '{taken[0]}', which would be written over. Choose another "
             "folder, or move that away."
         )
 

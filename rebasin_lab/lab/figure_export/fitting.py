@@ -74,13 +74,13 @@ def draw_for_width(record: Mapping[str, Any], width: str) -> Drawn:
         record: what a figure's JSON file holds.
         width: a name in `WIDTHS`.
     """
-    wanted = WIDTHS[width]
+    place = WIDTHS[width]
     design_width, design_height = map(float, record["size_inches"])
-    smallest, largest = (points / BODY_POINTS for points in wanted.body_points)
-    scale = float(np.clip(wanted.inches / design_width, smallest, largest))
+    smallest, largest = (points / BODY_POINTS for points in place.body_points)
+    scale = float(np.clip(place.inches / design_width, smallest, largest))
     figure = reflow.ReflowingFigure(
-        width=wanted.inches / scale,
-        max_height=wanted.max_height / scale,
+        width=place.inches / scale,
+        max_height=place.max_height / scale,
         design=(design_width, design_height),
     )
     with warnings.catch_warnings():
@@ -95,8 +95,8 @@ def draw_for_width(record: Mapping[str, Any], width: str) -> Drawn:
             return Drawn(figure, scale)
         except UserWarning:  # axes have collapsed: texts around them took all the room
             pass
-    scale = min(wanted.inches / design_width, wanted.max_height / design_height)
-    note = f"shrunk to its place: its text leaves no room for panels at {wanted.inches:g} in"
-    size = [wanted.inches / scale, design_height]
+    scale = min(place.inches / design_width, place.max_height / design_height)
+    note = f"shrunk to its place: its text leaves no room for panels at {place.inches:g} in"
+    size = [place.inches / scale, design_height]
     with warnings.catch_warnings(action="ignore"):  # the note says it
         return Drawn(figures.draw({**record, "size_inches": size}), scale, note)

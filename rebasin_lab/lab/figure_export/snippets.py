@@ -127,7 +127,7 @@ def markdown_text(text: str, *, in_front: bool = True) -> str:
     """
     escaped = _MARKDOWN.sub(r"\\\g<0>", _one_line(text))
     if in_front:
-        escaped = _IN_FRONT.sub(lambda found: f"{found[0][:-1]}\\{found[0][-1]}", escaped)
+        escaped = _IN_FRONT.sub(lambda match: f"{match[0][:-1]}\\{match[0][-1]}", escaped)
     return escaped
 
 

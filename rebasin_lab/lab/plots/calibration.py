@@ -178,11 +178,11 @@ def _draw_reliability_panel(
         confidence, frequency = (
             np.array(curve[field], float) for field in ("confidence", "frequency")
         )
-        there = ~np.isnan(confidence)
+        present = ~np.isnan(confidence)
         label = f"{name}: {panel['ece'][name]:#.2g}"
         ax.plot(
-            confidence[there],
-            frequency[there],
+            confidence[present],
+            frequency[present],
             style,
             marker=marker,
             color=colour,

@@ -276,8 +276,8 @@ def _frame(ax: Axes) -> None:
 
 def _draw_outcomes(ax: Axes, truth: Sequence[str], yes: Sequence[str]) -> None:
     """Draw the square in four colours, by the network's answer and the right one."""
-    right, said = (np.array([list(row) for row in rows]) == "1" for rows in (truth, yes))
-    outcome = np.select([right & said, ~right & said, right & ~said], [1, 2, 3])
+    right, answers = (np.array([list(row) for row in rows]) == "1" for rows in (truth, yes))
+    outcome = np.select([right & answers, ~right & answers, right & ~answers], [1, 2, 3])
     _show(ax, outcome, cmap=ListedColormap(list(OUTCOMES.values())), vmin=0, vmax=3)
     ax.add_patch(Rectangle((-1, 0), 1, 1, fill=False, edgecolor="black", linewidth=1.2))
 

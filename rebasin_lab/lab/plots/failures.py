@@ -54,9 +54,9 @@ def draw_recipes(fig: Figure, numbers: Mapping[str, Any]) -> None:
     axes = fig.subplots(3, 1, sharex=True, height_ratios=[2.6, 1, 1])
     positions = np.arange(len(numbers["recipes"]))
     shifts = np.linspace(-0.27, 0.27, len(numbers["barriers"]))
-    for shift, (method, of_recipes) in zip(shifts, numbers["barriers"].items(), strict=True):
+    for shift, (method, by_recipe) in zip(shifts, numbers["barriers"].items(), strict=True):
         look = METHODS[method]
-        for position, barriers in zip(positions, of_recipes, strict=True):
+        for position, barriers in zip(positions, by_recipe, strict=True):
             axes[0].plot(
                 [position + shift] * len(barriers),
                 barriers,

@@ -244,8 +244,8 @@ def _draw_reliability(
 ) -> None:
     """One curve over the diagonal, where there are predictions."""
     confidence, frequency = (np.array(curve[f], float) for f in ("confidence", "frequency"))
-    there = ~np.isnan(confidence)
+    present = ~np.isnan(confidence)
     ax.plot([0, 1], [0, 1], color="#999999", linewidth=1, zorder=1)
     marks = {"marker": marker, "color": colour, "linewidth": 1.4, "clip_on": False}
-    ax.plot(confidence[there], frequency[there], linestyle=style, **marks)
+    ax.plot(confidence[present], frequency[present], linestyle=style, **marks)
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="predicted probability", ylabel="observed frequency")

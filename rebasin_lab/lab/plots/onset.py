@@ -90,8 +90,8 @@ def draw_onset(fig: Figure, numbers: Mapping[str, Any]) -> None:
             for split in splits:
                 style = STYLES[split] if len(splits) > 1 else STROKES.get(method, "-")
                 _draw_lines(line_ax, method, curves, f"{split}_loss", style=style)
-        of_panel = itertools.chain(*panel["curves"].values())
-        line_ax.set(title=panel["title"], ylabel=losses.loss_label(*of_panel))
+        panel_curves = itertools.chain(*panel["curves"].values())
+        line_ax.set(title=panel["title"], ylabel=losses.loss_label(*panel_curves))
         losses.start_at_zero(line_ax)
     legend_below(fig, ax, handlelength=LONG)
 
@@ -192,16 +192,18 @@ def _draw_by_width(
     values: Sequence[Sequence[float] | np.ndarray],
 ) -> None:
     """A marker for every value, and a line through the means."""
-    there = [(width, found) for width, found in zip(widths, values, strict=True) if len(found)]
+    tried = [
+        (width, heights) for width, heights in zip(widths, values, strict=True) if len(heights)
+    ]
     marks = {"color": look.colour, "markerfacecolor": look.face}
     # An open marker shows around one that lies in the same place.
     marks["markersize"] = 9 if look.is_open else 5
-    for width, found in there:
-        ax.plot([width] * len(found), found, look.marker, alpha=0.7, **marks)
-    means = [np.mean(found) for _, found in there]
-    ax.plot([width for width, _ in there], means, color=look.colour)
+    for width, heights in tried:
+        ax.plot([width] * len(heights), heights, look.marker, alpha=0.7, **marks)
+    means = [np.mean(heights) for _, heights in tried]
+    ax.plot([width for width, _ in tried], means, color=look.colour)
     # Only for the legend: what marks a pair, and the line if there is one.
-    style = look.marker + ("-" if len(there) > 1 else "")
+    style = look.marker + ("-" if len(tried) > 1 else "")
     ax.plot([], [], style, label=look.label, **marks)
 
 

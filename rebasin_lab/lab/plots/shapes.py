@@ -37,16 +37,16 @@ def fields(**shapes: Shape) -> Shape:
     def check(value: Any, where: str, met: Met) -> dict[str, Any]:
         if not isinstance(value, Mapping):
             raise _unexpected(where, "an object", value)
-        found = {}
+        result = {}
         for name, shape in shapes.items():
             if name in value:
-                found[name] = shape(value[name], f"{where}/{name}", met)
+                result[name] = shape(value[name], f"{where}/{name}", met)
             elif not getattr(shape, "is_optional", False):
                 raise ValueError(
                     f"Expected '{texts.in_a_line(where, 200)}' to have '{name}'; got only "
                     f"{_shortened(', '.join(map(repr, value)) or 'an empty object')}"
                 )
-        return found
+        return result
 
     return check
 
@@ -99,13 +99,13 @@ def by_name(
         if names and met.setdefault(names, set(value)) != set(value):
             wanted = ", ".join(sorted(map(repr, met[names])))
             raise _unexpected(where, f"an object of {_shortened(wanted)}", ", ".join(value))
-        found = {
+        result = {
             letters(name, where, met): shape(one, f"{where}/{name}", met)
             for name, one in value.items()
         }
-        if len(found) < len(value):
+        if len(result) < len(value):
             raise _unexpected(where, "an object of names that differ", ", ".join(value))
-        return found
+        return result
 
     return check
 
@@ -330,11 +330,11 @@ def _font_signs() -> frozenset[int]:
     return frozenset(font_manager.get_font(path).get_charmap())
 
 
-def _check_size(where: str, found: int, least: int, most: int) -> None:
-    if not least <= found <= most:
+def _check_size(where: str, size: int, least: int, most: int) -> None:
+    if not least <= size <= most:
         raise ValueError(
             f"Expected '{texts.in_a_line(where, 200)}' to hold {least} to {most:,} values; got "
-            f"{found:,}"
+            f"{size:,}"
         )
 
 

@@ -198,9 +198,9 @@ def _changed(
     cells: Mapping[Path, Mapping[str, Any]], profile: str, parameters: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Those parameters that are not as they stand, checked, with values of the right type."""
-    found = {name: cell for each in cells.values() for name, cell in each.items()}
-    own = {name: cell for name, cell in found.items() if name not in RESERVED_PARAMETERS}
-    fields = profiles.SHARED_FIELDS if "settings" in found else {}
+    known = {name: cell for each in cells.values() for name, cell in each.items()}
+    own = {name: cell for name, cell in known.items() if name not in RESERVED_PARAMETERS}
+    fields = profiles.SHARED_FIELDS if "settings" in known else {}
     changed = {}
     for name, value in parameters.items():
         if name not in own and name not in fields:

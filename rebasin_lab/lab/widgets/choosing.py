@@ -40,12 +40,12 @@ class ChoiceControls:
             control.observe(self._on_change, names="value")
 
     @property
-    def of_networks(self) -> list[ipywidgets.ValueWidget]:
+    def network_controls(self) -> list[ipywidgets.ValueWidget]:
         """Those of data and networks; none of networks handed in."""
         return [control for name, control in self._controls.items() if name not in _HOW]
 
     @property
-    def of_matchers(self) -> list[ipywidgets.ValueWidget]:
+    def matcher_controls(self) -> list[ipywidgets.ValueWidget]:
         """Those of matchers."""
         return [self._controls[name] for name in _HOW]
 
@@ -81,21 +81,21 @@ def _chosen(controls: Mapping[str, ipywidgets.ValueWidget], first: Choices) -> C
     Raises:
         ValueError: if that is not to be had.
     """
-    said = {name: control.value for name, control in controls.items()}
-    how = {"matchers": tuple(said["matchers"]), "effort": said["effort"]}
-    if "dataset" not in said:  # networks of one's own
+    values = {name: control.value for name, control in controls.items()}
+    how = {"matchers": tuple(values["matchers"]), "effort": values["effort"]}
+    if "dataset" not in values:  # networks of one's own
         return dataclasses.replace(first, **how)
-    files = [said[name].strip() for name in ("file_a", "file_b")]
+    files = [values[name].strip() for name in ("file_a", "file_b")]
     if any(files) and not all(files):
         raise ValueError("Expected two checkpoints, or none: name the other file, too.")
     return dataclasses.replace(
         first,
-        dataset=said["dataset"],
-        architecture=said["architecture"],
-        width=said["width"],
-        depth=said["depth"] if models.ARCHITECTURES[said["architecture"]].depth else 0,
-        num_epochs=said["num_epochs"],
-        seeds=(said["seed_a"], said["seed_b"]),
+        dataset=values["dataset"],
+        architecture=values["architecture"],
+        width=values["width"],
+        depth=values["depth"] if models.ARCHITECTURES[values["architecture"]].depth else 0,
+        num_epochs=values["num_epochs"],
+        seeds=(values["seed_a"], values["seed_b"]),
         files=tuple(files) if all(files) else (),
         **how,
     )

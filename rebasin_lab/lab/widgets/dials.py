@@ -46,7 +46,7 @@ class Dials(ipywidgets.VBox):
         self._lock = threading.RLock()  # a dial may set another one
         self._pictures: dict[tuple[Any, ...], tuple[Mapping[str, Any], str]] = {}
         self._drawing = threading.RLock()
-        self._ahead = prerendering.of_this_kernel()
+        self._ahead = prerendering.for_this_kernel()
         self._redraw()
         for control in self._controls.values():
             control.style.description_width = "initial"  # a label is never cut short

@@ -116,8 +116,8 @@ class Explorer(ipywidgets.VBox):
         row = ipywidgets.Layout(flex_flow="row wrap", align_items="flex-end")
         super().__init__(
             [
-                ipywidgets.HBox(self._controls.of_networks, layout=row),
-                ipywidgets.HBox([*self._controls.of_matchers, *work], layout=row),
+                ipywidgets.HBox(self._controls.network_controls, layout=row),
+                ipywidgets.HBox([*self._controls.matcher_controls, *work], layout=row),
                 self._message,
                 self._view,
             ]
@@ -130,7 +130,7 @@ class Explorer(ipywidgets.VBox):
     @property
     def result(self) -> Exploration | None:
         """The exploration on view; None before the first."""
-        return self._view.found
+        return self._view.exploration
 
     @property
     def lam(self) -> float:
@@ -226,17 +226,17 @@ class Explorer(ipywidgets.VBox):
         background_errors.tell(error)
         self._message.value = fragments.error(texts.plain(str(error) or type(error).__name__))
 
-    def _show_result(self, found: Exploration) -> None:
-        origins = " and ".join(dict.fromkeys(found.pair.origins))
-        self._status.value = fragments.note(f"{found.pair.title} ({origins})")
+    def _show_result(self, result: Exploration) -> None:
+        origins = " and ".join(dict.fromkeys(result.pair.origins))
+        self._status.value = fragments.note(f"{result.pair.title} ({origins})")
         try:
-            self._view.show(found)
+            self._view.show(result)
         except Exception as error:  # noqa: BLE001 (shown to the reader)
             self._show_error(error)
 
     def _begin_landscape(self) -> None:
-        found, method = self.result, self.method
-        if found is None or self._work.is_busy:
+        result, method = self.result, self.method
+        if result is None or self._work.is_busy:
             return
         if method == "naive":
             self._view.show_landscape(
@@ -247,8 +247,8 @@ class Explorer(ipywidgets.VBox):
             return
 
         def job(report: exploration.OnStep) -> None:
-            numbers = found.contour(method, on_step=report)
-            self._view.show_landscape(figures.as_html(panels.landscape(found, method, numbers)))
+            numbers = result.contour(method, on_step=report)
+            self._view.show_landscape(figures.as_html(panels.landscape(result, method, numbers)))
             self._status.value = ""
 
         self._stop_button.disabled = False

@@ -22,10 +22,12 @@ LONGEST_ERROR = 240  # letters
 def error(text: str) -> str:
     """Return an error as HTML that a screen reader reads at once; a long text is folded."""
     short = textwrap.shorten(text, LONGEST_ERROR, placeholder=" ...")
-    said = f'<p role="alert" style="margin:0;line-height:1.4"><b>{texts.as_html(short)}</b></p>'
+    paragraph = (
+        f'<p role="alert" style="margin:0;line-height:1.4"><b>{texts.as_html(short)}</b></p>'
+    )
     if len(text) <= LONGEST_ERROR:
-        return said
-    return f"{said}<details><summary>all of it</summary>{texts.as_html(text)}</details>"
+        return paragraph
+    return f"{paragraph}<details><summary>all of it</summary>{texts.as_html(text)}</details>"
 
 
 def note(text: str) -> str:

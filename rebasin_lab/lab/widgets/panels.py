@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from rebasin_lab import matching
-from rebasin_lab.analysis import interpolation
 from rebasin_lab.lab import figures
 from rebasin_lab.lab.exploration import Exploration
 from rebasin_lab.lab.plots.matching import LOOKS
@@ -21,23 +20,23 @@ def label_of(method: str) -> str:
     return LOOKS[method].label
 
 
-def lines(found: Exploration, *, metric: str, splits: Sequence[str]) -> dict[str, Any]:
+def lines(exploration: Exploration, *, metric: str, splits: Sequence[str]) -> dict[str, Any]:
     """The figure of all lines from A to B."""
     barriers = ", ".join(
-        f"{label_of(name)} {one.test_barrier:.3f}" for name, one in found.compared.items()
+        f"{label_of(name)} {one.test_barrier:.3f}" for name, one in exploration.compared.items()
     )
     return picture(
         "explored_lines",
         {
-            "curves": {name: one.curve.as_numbers() for name, one in found.compared.items()},
+            "curves": {name: one.curve.as_numbers() for name, one in exploration.compared.items()},
             "metric": metric,
             "splits": list(splits),
         },
         alt=f"{metric} on the line from A to B ({' and '.join(splits)}); test barriers in nats: "
         f"{barriers}",
-        caption=f"{found.pair.title}; test barriers: {barriers} nats",
+        caption=f"{exploration.pair.title}; test barriers: {barriers} nats",
         # Two columns of names below the panel, which keeps its height.
-        size=(6.4, 4.0 + 0.2 * max(0, len(found.compared) * len(splits) / 2 - 4)),
+        size=(6.4, 4.0 + 0.2 * max(0, len(exploration.compared) * len(splits) / 2 - 4)),
     )
 
 
@@ -72,9 +71,9 @@ def with_axes(record: dict[str, Any]) -> Drawn:
     return Drawn(buffer.getvalue(), left, right, 1 - box.y1, box.height)
 
 
-def unit_order(found: Exploration, method: str, group: str) -> dict[str, Any]:
+def unit_order(exploration: Exploration, method: str, group: str) -> dict[str, Any]:
     """The figure of one layer's permutation, before and after."""
-    numbers = found.unit_matrices(method, group)
+    numbers = exploration.unit_matrices(method, group)
     after = numbers["after"].diagonal().mean()
     return picture(
         "unit_order",
@@ -90,10 +89,10 @@ def unit_order(found: Exploration, method: str, group: str) -> dict[str, Any]:
     )
 
 
-def search(found: Exploration, method: str) -> dict[str, Any]:
+def search(exploration: Exploration, method: str) -> dict[str, Any]:
     """The figure of a matcher's climb, and of the layers it leaves."""
-    result = found.compared[method].result
-    before, after = found.layers("naive"), found.layers(method)
+    result = exploration.compared[method].result
+    before, after = exploration.layers("naive"), exploration.layers(method)
     has_visits = matching.MATCHERS[method].has_visits
     lowest = min(after, key=after.get)
     return picture(
@@ -101,7 +100,7 @@ def search(found: Exploration, method: str) -> dict[str, Any]:
         {
             "objective": list(result.objective),
             "quantity": result.quantity,
-            "visits_per_sweep": len(found.groups()) if has_visits else 0,
+            "visits_per_sweep": len(exploration.groups()) if has_visits else 0,
             "layers": {path: [before[path], after[path]] for path in after},
         },
         alt=f"{label_of(method)}: {result.quantity} from {result.objective[0]:.4g} to "
@@ -112,7 +111,7 @@ def search(found: Exploration, method: str) -> dict[str, Any]:
     )
 
 
-def landscape(found: Exploration, method: str, numbers: dict[str, Any]) -> dict[str, Any]:
+def landscape(exploration: Exploration, method: str, numbers: dict[str, Any]) -> dict[str, Any]:
     """The figure of the plane through A, B and permuted B."""
     return picture(
         "contour",
@@ -124,11 +123,11 @@ def landscape(found: Exploration, method: str, numbers: dict[str, Any]) -> dict[
     )
 
 
-def walk(found: Exploration, method: str, lam: float) -> str:
+def walk(exploration: Exploration, method: str, lam: float) -> str:
     """Return the panel of the network at lambda: its metrics and its answers."""
-    step, data = found.walk(method, lam), found.pair.data
+    step, data = exploration.walk(method, lam), exploration.pair.data
     names = data.class_names
-    chosen = found.strip
+    chosen = exploration.strip
     facts = (
         f"λ = {lam:.2f}, {label_of(method)}: test accuracy {100 * step.accuracy:.2f} %, "
         f"test loss {step.loss:.4f} nats"
@@ -139,36 +138,26 @@ def walk(found: Exploration, method: str, lam: float) -> str:
         [(names[answer], chance) for answer, chance in step.answers],
         method=label_of(method),
     )
-    return fragments.note(facts) + shown + first_layer(found, method, lam)
+    return fragments.note(facts) + shown + first_layer(exploration, method, lam)
 
 
-def first_layer(found: Exploration, method: str, lam: float) -> str:
+def first_layer(exploration: Exploration, method: str, lam: float) -> str:
     """Weights of the first layer at lambda; nothing for a network that has none to look at."""
-    if not found.first_layer:
+    if not exploration.first_layer:
         return ""
-    limit = float(np.percentile(np.abs(found.filters("naive", 0.0)), 99))
-    return fragments.filters(found.filters(method, lam), limit)
+    limit = float(np.percentile(np.abs(exploration.filters("naive", 0.0)), 99))
+    return fragments.filters(exploration.filters(method, lam), limit)
 
 
-def page(found: Exploration, lam: float) -> str:
+def page(exploration: Exploration, lam: float) -> str:
     """Return all panels without controls."""
-    method = found.methods[-1]
-    records = [lines(found, metric="loss", splits=("train", "test"))]
+    method = exploration.methods[-1]
+    records = [lines(exploration, metric="loss", splits=("train", "test"))]
     if method != "naive":
         records += [
-            *(unit_order(found, method, group) for group in found.groups()[:1]),
-            search(found, method),
-            landscape(found, method, found.contour(method)),
+            *(unit_order(exploration, method, group) for group in exploration.groups()[:1]),
+            search(exploration, method),
+            landscape(exploration, method, exploration.contour(method)),
         ]
     first, *others = [figures.as_html(record) for record in records]
-    return "\n".join([first, walk(found, method, lam), *others])
-
-
-def barriers(found: Exploration) -> dict[str, dict[str, float]]:
-    """Method -> its barriers (nats) on both splits."""
-    return {
-        name: {
-            split: interpolation.loss_barrier(one.curve, split=split) for split in ("train", "test")
-        }
-        for name, one in found.compared.items()
-    }
+    return "\n".join([first, walk(exploration, method, lam), *others])

@@ -103,7 +103,7 @@ class Ahead:
             return None
 
 
-def of_this_kernel() -> Ahead | None:
+def for_this_kernel() -> Ahead | None:
     """Return the pre-renderer of this kernel; None without a kernel, or without a reader."""
     shell = get_ipython()
     no_reader = getattr(shell, "kernel", None) is None or background_errors.is_listening()
@@ -148,9 +148,9 @@ def nearest_first(
     """
     others = {name: _others(stops(control), values[name]) for name, control in controls.items()}
     for rank in range(max(map(len, others.values()), default=0)):
-        for name, found in others.items():
-            if rank < len(found):
-                yield {**values, name: found[rank]}
+        for name, values_of_dial in others.items():
+            if rank < len(values_of_dial):
+                yield {**values, name: values_of_dial[rank]}
 
 
 def _others(every: list[Any], value: Any) -> list[Any]:

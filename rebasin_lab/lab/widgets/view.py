@@ -36,7 +36,7 @@ class View(ipywidgets.HBox):
     """
 
     def __init__(self, *, on_landscape: Callable[[], None], on_error: Callable[[Exception], None]):
-        self.found: Exploration | None = None
+        self.exploration: Exploration | None = None
         self._on_error = on_error
         self._name = next(_names)
         self._lock = threading.RLock()
@@ -63,15 +63,15 @@ class View(ipywidgets.HBox):
         """The matcher whose permutation B has on that line."""
         return self._method.value
 
-    def show(self, found: Exploration) -> None:
+    def show(self, exploration: Exploration) -> None:
         """Show another exploration; what was chosen to walk with stays, where it can."""
         with self._lock:
-            self.found = found
-            methods = [(panels.label_of(name), name) for name in found.methods]
+            self.exploration = exploration
+            methods = [(panels.label_of(name), name) for name in exploration.methods]
             self._is_settling = True
             try:
-                _offer(self._method, methods, default=found.methods[-1])
-                _offer(self._group, [(name, name) for name in found.groups()])
+                _offer(self._method, methods, default=exploration.methods[-1])
+                _offer(self._group, [(name, name) for name in exploration.groups()])
             finally:
                 self._is_settling = False
             self._landscape.value = ""
@@ -88,7 +88,7 @@ class View(ipywidgets.HBox):
         Raises:
             ValueError: before anything is.
         """
-        return self._need_found().as_code(self.method, round(self.lam, 4))
+        return self._need_exploration().as_code(self.method, round(self.lam, 4))
 
     def save_figure(self, directory: Path | None = None) -> Path:
         """Save the figure of the lines, with its numbers; the path of its JSON file.
@@ -99,9 +99,9 @@ class View(ipywidgets.HBox):
         Raises:
             ValueError: before anything is on view.
         """
-        found = self._need_found()
-        record = self._lines_record(found)
-        has_seeds = not ({"file", "given"} & {*found.pair.origins})
+        exploration = self._need_exploration()
+        record = self._lines_record(exploration)
+        has_seeds = not ({"file", "given"} & {*exploration.pair.origins})
         return figures.save_figure(
             directory or paths.runs_dir() / "interactive" / "figures" / "explorer",
             "lines-" + store.digest({"plot": record["plot"], **record["numbers"]})[:8],
@@ -113,10 +113,10 @@ class View(ipywidgets.HBox):
             provenance=figures.Provenance(
                 notebook="explorer",
                 profile="interactive",
-                dataset=figures.describe_dataset(found.pair.data),
-                seeds=list(found.choices.seeds) if has_seeds else [],
-                settings=dataclasses.asdict(found.choices),
-                trained_with=[dict(one) for one in found.pair.versions],
+                dataset=figures.describe_dataset(exploration.pair.data),
+                seeds=list(exploration.choices.seeds) if has_seeds else [],
+                settings=dataclasses.asdict(exploration.choices),
+                trained_with=[dict(one) for one in exploration.pair.versions],
                 claims=[],
             ),
         )
@@ -192,7 +192,7 @@ class View(ipywidgets.HBox):
 
         def on_change(_: Any) -> None:
             with self._lock:
-                if self.found is None or self._is_settling:
+                if self.exploration is None or self._is_settling:
                     return
                 try:
                     show()
@@ -201,12 +201,12 @@ class View(ipywidgets.HBox):
 
         return on_change
 
-    def _lines_record(self, found: Exploration) -> dict[str, Any]:
+    def _lines_record(self, exploration: Exploration) -> dict[str, Any]:
         splits = ("train", "test") if self._split.value == "both" else (self._split.value,)
-        return panels.lines(found, metric=self._metric.value, splits=splits)
+        return panels.lines(exploration, metric=self._metric.value, splits=splits)
 
     def _show_lines(self) -> None:
-        record = self._lines_record(self._need_found())
+        record = self._lines_record(self._need_exploration())
         drawn = panels.with_axes(record)
         self._axes = drawn.left, drawn.right
         self._lines.value = fragments.with_cursor(
@@ -224,29 +224,29 @@ class View(ipywidgets.HBox):
         self._cursor.value = fragments.cursor(self._name, left + self.lam * (right - left))
 
     def _show_method(self) -> None:
-        self._walks.ask((self._need_found(), self.method, self.lam))
+        self._walks.ask((self._need_exploration(), self.method, self.lam))
         self._show_order()
         self._show_search()
         self._show_code()
 
     def _on_lam(self, _: Any) -> None:
-        if self.found is not None:
+        if self.exploration is not None:
             self._place_cursor()
-            self._walks.ask((self.found, self.method, self.lam))
+            self._walks.ask((self.exploration, self.method, self.lam))
 
     def _show_walk(self, request: tuple[Exploration, str, float]) -> None:
         self._walk.value = panels.walk(*request)
 
     def _show_order(self) -> None:
-        found = self._need_found()
+        exploration = self._need_exploration()
         if self._group.value:
-            record = panels.unit_order(found, self.method, self._group.value)
+            record = panels.unit_order(exploration, self.method, self._group.value)
             self._order.value = figures.as_html(record)
 
     def _show_search(self) -> None:
-        found = self._need_found()
+        exploration = self._need_exploration()
         self._search.value = (
-            figures.as_html(panels.search(found, self.method))
+            figures.as_html(panels.search(exploration, self.method))
             if self.method != "naive"
             else fragments.note("Naive merging leaves B in its own order: there is no search.")
         )
@@ -260,10 +260,10 @@ class View(ipywidgets.HBox):
         except Exception as error:  # noqa: BLE001 (shown to the reader)
             self._on_error(error)
 
-    def _need_found(self) -> Exploration:
-        if self.found is None:
+    def _need_exploration(self) -> Exploration:
+        if self.exploration is None:
             raise ValueError("Nothing is on view yet: choose networks, then Compare.")
-        return self.found
+        return self.exploration
 
 
 def _offer(
