@@ -16,7 +16,7 @@ from rebasin_lab.paper import profiles
 
 
 class _PlainErrors(click.Group):
-    """A command whose errors hold nothing that a terminal obeys, on streams of any encoding."""
+    """A command whose errors hold no terminal sequences, on streams of any encoding."""
 
     def make_context(self, *args: Any, **options: Any) -> click.Context:
         for stream in (sys.stdout, sys.stderr):
@@ -79,11 +79,11 @@ def main() -> None:
     "--timeout",
     type=float,
     metavar="MINUTES",
-    help="That a notebook may take [default: 60; laptop 360, paper a week].",
+    help="Limit of each notebook [default: 60; laptop 360, paper a week].",
 )
 @click.option("--keep-going", is_flag=True, help="Go on after a notebook that failed.")
 @click.option("--anew", is_flag=True, hidden=True)
-@click.option("--dry-run", is_flag=True, help="Only say what would be trained.")
+@click.option("--dry-run", is_flag=True, help="Only list what would be trained.")
 def reproduce(
     profile: str,
     settings: tuple[str, ...],
@@ -114,10 +114,10 @@ def reproduce(
             click.echo(f"{plan.title}\n\n{runner.preview(plan)}")
             return
         status = runner.reproduce(plan, keep_going=keep_going)
-    except BrokenPipeError:  # whoever read the output has gone; click ends quietly
+    except BrokenPipeError:  # the reader has gone; click ends quietly
         raise
     except (ValueError, OSError, paths.LockedError) as error:
-        # The reader's to mend: a paragraph, not a traceback.
+        # For the reader to correct: a paragraph, not a traceback.
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt as interrupt:
         click.echo("\nInterrupted. What ended is stored; the same command goes on from there.")
@@ -158,7 +158,7 @@ def open_lab(arguments: tuple[str, ...]) -> None:
 
 
 def _lab_module(name: str) -> types.ModuleType:
-    """A module that needs the extra [lab], and takes seconds to import."""
+    """Return a module that needs the extra [lab], and takes seconds to import."""
     try:
         with processes.signals_end():
             return importlib.import_module(f"rebasin_lab.lab.{name}")

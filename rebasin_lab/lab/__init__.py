@@ -1,4 +1,4 @@
-"""The tools around notebooks: runs, figures, widgets, the headless sequence. Nothing else needs it.
+"""Tools around notebooks: session, figures, widgets, the headless sequence.
 
-It needs the extra [lab]: Jupyter, widgets, papermill.
+They need the extra [lab]: Jupyter, widgets, papermill.
 """

@@ -1,8 +1,8 @@
-"""Errors that end nothing: those of a widget's callback, or of another thread, in a headless run.
+"""Errors of a widget's callback, or of another thread, which fail their cell in a headless run.
 
-In JupyterLab they are shown in their panel, and the reader goes on. Where there is no reader a
-notebook with such an error must not pass for one that ran through. So a kernel of a headless run
-listens, and what was told is an error of the cell at whose end it is known.
+JupyterLab shows them in their panel. Without a reader, a notebook with such an error must not count
+as one that ran through. So the kernel of a headless run collects them, and raises each at the end
+of the cell.
 """
 
 import threading
@@ -11,8 +11,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from IPython import get_ipython
 
-MOST_ERRORS = 20  # that are kept of a cell
-SECONDS_TO_WAIT = 600.0  # at the end of a cell, for work that it began on another thread
+MOST_ERRORS = 20  # of a cell
+SECONDS_TO_WAIT = 600.0  # at the end of a cell, for its work on another thread
 
 
 @runtime_checkable
@@ -20,7 +20,7 @@ class Waitable(Protocol):
     """Work on another thread."""
 
     def wait(self, seconds: float) -> bool:
-        """Wait until it has ended; whether that is so."""
+        """Wait until it has ended; return True if it has."""
 
 
 class _Listener:
@@ -62,8 +62,8 @@ def is_listening() -> bool:
     return _listener is not None
 
 
-def tell(error: BaseException) -> None:
-    """Tell of an error that was caught to be shown to a reader; headless it fails the cell."""
+def report(error: BaseException) -> None:
+    """Report an error that a panel shows; in a headless run it fails the cell."""
     if _listener is not None:
         _listener.errors.append(error)
 

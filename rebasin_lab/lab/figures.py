@@ -1,8 +1,8 @@
-"""Saving figures together with the numbers they draw.
+"""Save figures together with the numbers they draw.
 
-A figure is three files: `<name>.json` holds the numbers and where they come from, `<name>.svg` and
-`<name>.png` are drawn from that file and from nothing else. So every picture can be drawn again,
-and the same numbers give the same bytes.
+A figure is three files: `<name>.json` holds the numbers and their provenance, `<name>.svg` and
+`<name>.png` are drawn from that file alone. So every picture can be drawn again, and the same
+numbers give the same bytes.
 """
 
 import base64
@@ -40,7 +40,7 @@ class Provenance:
         profile: the profile of the run.
         dataset: name, title and digest of the data.
         seeds: of the networks drawn.
-        settings: sizes worth knowing, such as width and epochs.
+        settings: sizes, such as width and epochs.
         trained_with: versions of the packages the networks were trained with, if there are any;
             those of the process that drew the figure stand beside them.
         claims: ids of the claims the figure supports.
@@ -76,13 +76,13 @@ def save_figure(
     """Write `<name>.json`, `.svg` and `.png`.
 
     Args:
-        directory: where to; created if need be.
+        directory: to write to; created if need be.
         name: the file name without ending.
         plot: a name in `plots.PLOTS`.
-        numbers: what that plot draws, JSON-ready.
+        numbers: that this plot draws, JSON-ready.
         caption: one or two sentences to stand under the figure.
-        alt: what a reader who cannot see it should be told.
-        provenance: where the numbers come from.
+        alt: text in place of the picture, for a screen reader.
+        provenance: of the numbers.
         size: width and height in inches.
 
     Returns:
@@ -90,7 +90,7 @@ def save_figure(
 
     Raises:
         ValueError: for a name that is none, such as a path, for an unknown plot, and for numbers
-            that are not what it draws.
+            that it cannot draw.
     """
     paths.checked_name(name, "the name of a figure")
     plots.checked(plot, numbers)
@@ -106,7 +106,7 @@ def save_figure(
     path = directory / f"{name}.json"
     text = _as_json(record)
     try:
-        pictures = _pictures(strict_json.parsed(text))  # what cannot be drawn leaves no file
+        pictures = _pictures(strict_json.parsed(text))  # first: an error leaves no file
     except ValueError as error:
         raise ValueError(f"The figure '{name}' cannot be drawn. {error}") from error
     paths.write_atomically(path, text.encode())
@@ -129,10 +129,10 @@ def redraw(path: Path) -> None:
 
 
 def read_figure(path: Path) -> dict[str, Any]:
-    """The record of a figure from its file, with all that `save_figure` writes.
+    """Return the record of a figure from its file, with all that `save_figure` writes.
 
     Raises:
-        ValueError: if there is no such file, or it holds anything else, saying what and where.
+        ValueError: if there is no such file, or it holds anything else.
     """
     with refused_at(path):
         record = _RECORD(paths.read_json(path), "figure", {})
@@ -141,10 +141,10 @@ def read_figure(path: Path) -> dict[str, Any]:
 
 
 def read_figures(saved: Sequence[Path]) -> dict[Path, dict[str, Any]]:
-    """The records of several figures, by file.
+    """Return the records of several figures, by file.
 
     Raises:
-        ValueError: if any file holds no figure, saying of the first why and naming the others.
+        ValueError: if any file holds no figure; it names all.
     """
     records, refused = {}, {}
     for path in saved:
@@ -162,7 +162,7 @@ def read_figures(saved: Sequence[Path]) -> dict[Path, dict[str, Any]]:
 
 @contextlib.contextmanager
 def refused_at(path: Path) -> Iterator[None]:
-    """Have an error of a figure's numbers, or of drawing them, say which file they are from."""
+    """Name the file in an error of a figure's numbers, or of drawing them."""
     try:
         yield
     except (OSError, ValueError, LookupError, TypeError, ArithmeticError) as error:
@@ -189,14 +189,14 @@ def _write_pictures(path: Path, pictures: Mapping[str, bytes]) -> None:
 
 @checks.arguments
 def render(record: Mapping[str, Any], kind: str) -> bytes:
-    """The picture of a figure record, as the bytes of an SVG or a PNG file."""
+    """Return the picture of a figure record, as the bytes of an SVG or a PNG file."""
     checks.choice("kind", kind, ("png", "svg"), "render")
     with drawing():
         return _encoded(draw(record), kind)
 
 
 def _encoded(fig: Figure, kind: str) -> bytes:
-    # A date would make every run's file another one.
+    # With a date every run would write other bytes.
     metadata = {"Date": None} if kind == "svg" else {}
     buffer = io.BytesIO()
     fig.savefig(buffer, format=kind, dpi=PNG_DPI, metadata=metadata)
@@ -205,11 +205,10 @@ def _encoded(fig: Figure, kind: str) -> bytes:
 
 @checks.arguments
 def draw(record: Mapping[str, Any]) -> Figure:
-    """A figure record as a matplotlib figure, laid out; to be called, and saved, in `drawing()`.
+    """Draw a figure record as a matplotlib figure, laid out; call and save it in `drawing()`.
 
     Raises:
-        ValueError: for an unknown plot, a size that is none, and numbers that are not what the plot
-            draws.
+        ValueError: for an unknown plot, a size that is none, and numbers that it cannot draw.
     """
     size = check_size(record["size_inches"], "size_inches", {})
     fig = Figure(figsize=tuple(size), layout="constrained")
@@ -220,8 +219,8 @@ def draw(record: Mapping[str, Any]) -> Figure:
 
 @contextlib.contextmanager
 def drawing() -> Iterator[None]:
-    """The lab's style, for one thread at a time; all code that draws or saves runs inside."""
-    # From matplotlib's defaults, not from the caller's settings or a matplotlibrc.
+    """Apply the lab's style, for one thread at a time; all code that draws or saves runs inside."""
+    # On matplotlib's defaults, not on the caller's settings or a matplotlibrc.
     with _drawing, matplotlib.style.context(STYLE_FILE, after_reset=True):
         yield
 
@@ -229,8 +228,8 @@ def drawing() -> Iterator[None]:
 def settle_layout(fig: Figure) -> None:
     """Lay the figure out once, to six digits.
 
-    The solver behind the layout adds in an order of its own, so places differ in their last digits
-    from one drawing to the next, and with them the bytes of an SVG.
+    The layout's solver sums in no fixed order, so places, and the bytes of an SVG, differ in their
+    last digits from one drawing to the next.
     """
     if fig.axes:
         fig.get_layout_engine().execute(fig)
@@ -240,7 +239,7 @@ def settle_layout(fig: Figure) -> None:
 
 
 def check_size(value: Any, where: str, met: shapes.Met) -> list[float | int]:
-    """Width and height in inches, within bounds: a picture has a pixel for each 150th of one."""
+    """Check width and height in inches: a picture has a pixel for each 150th of one."""
     width, height = shapes.list_of(shapes.real(0.5, 500), 2)(value, where, met)
     if width * height > MOST_SQUARE_INCHES:
         raise ValueError(
@@ -269,7 +268,7 @@ _RECORD = shapes.fields(
 
 
 def _as_json(record: Mapping[str, Any]) -> str:
-    """Provenance to read, a line per field; then the numbers, each entry on a line of its own."""
+    """Write provenance, a line per field, then each entry of the numbers on a line of its own."""
     lines = [
         f" {json.dumps(key)}: {json.dumps(value)}"
         for key, value in record.items()
@@ -284,7 +283,7 @@ def _as_json(record: Mapping[str, Any]) -> str:
 
 @checks.arguments
 def as_html(record: Mapping[str, Any], png: bytes | None = None) -> str:
-    """A figure for a notebook: an image with alternative text, and its caption.
+    """Return a figure for a notebook: an image with alternative text, and its caption.
 
     HTML, because JupyterLab drops the alternative text of any other kind of output.
 
@@ -303,5 +302,5 @@ def as_html(record: Mapping[str, Any], png: bytes | None = None) -> str:
 
 @checks.arguments
 def saved_figures(directory: Path | None = None) -> list[Path]:
-    """The JSON files of all figures under a folder, sorted."""
+    """Return the JSON files of all figures under a folder, sorted."""
     return sorted((directory or paths.figures_dir()).glob("*/*.json"))

@@ -1,10 +1,10 @@
-"""`make gpu-check`: measures on a GPU, in minutes, what a CPU cannot tell, and prints a table.
+"""`make gpu-check`: measure on a GPU, in minutes, what a CPU cannot show, and print a table.
 
-Equality of permuted networks and the same bits from the same training are facts on a CPU; on a GPU
-they depend on the precision of products and on XLA's flags, and speed and memory are of interest.
-It needs the library alone and makes its own data. Each measurement is a process of its own with a
-time limit, so that one that fails or runs out of memory leaves the others as they are. What must
-hold is fixed in `BOUNDS`. `--tiny` runs the same measurements in seconds, on a CPU too.
+On a GPU, equality of permuted networks and the same bits from the same training depend on the
+precision of products and on XLA's flags; speed and memory are measured, too. The check needs the
+library alone and makes its own data. Each measurement is a process of its own with a time limit, so
+that one that fails or runs out of memory leaves the others as they are. `BOUNDS` has what must
+hold. `--tiny` runs the same measurements in seconds, on a CPU too.
 """
 
 import argparse
@@ -43,8 +43,8 @@ SECONDS = 470  # of all measurements together
 PRECISIONS = ("default", "highest")
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
-# What must hold: (start of the line's name, end of it, largest number, or the truth). Other lines
-# are only shown.
+# Bounds that must hold: start of the line's name, end of it, and the largest number, or True. Other
+# lines are only shown.
 BOUNDS: tuple[tuple[str, str, float | bool], ...] = (
     ("the GPU is used", "", True),
     # float32 sums in another order, about 1e-6; the bound of the claim functional-equivalence.
@@ -56,7 +56,7 @@ BOUNDS: tuple[tuple[str, str, float | bool], ...] = (
     # The same arithmetic compiled apart, over a few steps; deeper networks part faster.
     ("distance of scan and steps, part of the way, MLP", f"highest, {DETERMINISTIC}", 1e-3),
     ("units matched otherwise than planted", "", 0),
-    # On a CPU, and on some GPUs, the memory is not told: no number, no bound.
+    # A CPU, and some GPUs, do not report their memory: no number, no bound.
     ("peak of memory", "", 0.9),
 )
 
@@ -87,11 +87,11 @@ class Line:
     """One line of the table.
 
     Attributes:
-        name: what was measured.
-        value: a number, a truth or a text; None where it is not told here.
+        name: of the quantity.
+        value: a number, True or False, or a text; None where this device does not report it.
         unit: of a number.
         held: whether it is within its bound; None without a bound.
-        error: why there is no value.
+        error: the reason why there is no value.
     """
 
     name: str
@@ -102,7 +102,7 @@ class Line:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, print the table, write it where asked; 0 if all held that must."""
+    """Measure, print the table, write it with `--out`; return 0 if all held that must."""
     parser = argparse.ArgumentParser(prog="rebasin_lab.lab.gpu_check", description=__doc__)
     parser.add_argument("--tiny", action="store_true", help="small sizes, on any backend")
     parser.add_argument("--out", type=_folder, help="folder for gpu_check.md and gpu_check.json")
@@ -145,7 +145,7 @@ def _seconds(text: str) -> float:
 
 
 def with_verdict(line: Line) -> Line:
-    """The line with its bound's verdict; a line that has failed did not hold."""
+    """Return the line with its bound's verdict; a line that has failed did not hold."""
     if line.error:
         return dataclasses.replace(line, held=False)
     for start, end, limit in BOUNDS:
@@ -156,7 +156,7 @@ def with_verdict(line: Line) -> Line:
 
 
 def _all_lines(tiny: bool, seconds: int | float) -> Iterator[Line]:
-    """The lines of all measurements, each when it is there."""
+    """Yield the lines of all measurements, each when it is measured."""
     end = time.monotonic() + seconds
     sizes = TINY if tiny else FULL
     plan: list[tuple[str, float, float | None, str]] = [  # name, limit, multiplier, XLA's flags
@@ -183,7 +183,7 @@ def _all_lines(tiny: bool, seconds: int | float) -> Iterator[Line]:
 def _in_process(
     name: str, label: str, tiny: bool, multiplier: float | None, flags: str, seconds: int | float
 ) -> list[Line]:
-    """The lines of one measurement in a process of its own; its failure is a line too."""
+    """Return the lines of one measurement in a process of its own; its failure is a line too."""
     if seconds <= 1:
         return [Line(label, held=False, error="no time was left")]
     command = [sys.executable, "-m", "rebasin_lab.lab.gpu_check", "--measure", name]
@@ -217,7 +217,7 @@ def _in_process(
 
 
 def _last_line(stderr: str, returncode: int) -> str:
-    """The error that ended a process."""
+    """Return the error that ended a process."""
     texts = [text for text in stderr.splitlines() if text.strip() and not text.startswith("-----")]
     errors = [text for text in texts if "Error" in text or "EXHAUSTED" in text]
     return " ".join(f"exit status {returncode}: {(errors or texts or ['no message'])[-1]}".split())
@@ -228,7 +228,7 @@ _HEAD = "| measured | value | must hold |\n| --- | --- | --- |"
 
 def _row(line: Line) -> str:
     value = f"{line.value:.3g}" if isinstance(line.value, float) else str(line.value)
-    shown = f"{value} {line.unit}".strip() if line.value is not None else "not told here"
+    shown = f"{value} {line.unit}".strip() if line.value is not None else "not reported here"
     shown = (f"failed: {line.error}" if line.error else shown).replace("|", "/")
     held = {True: "held", False: "**did not hold**", None: ""}[line.held]
     return f"| {line.name} | {shown} | {held} |"
@@ -238,7 +238,7 @@ def _row(line: Line) -> str:
 
 
 def _measure(name: str, sizes: Sizes, multiplier: float | None) -> None:
-    """Print the lines of one measurement as JSON, each when it is there."""
+    """Print the lines of one measurement as JSON, each when it is measured."""
     arguments = () if multiplier is None else (multiplier,)
     for line in MEASUREMENTS[name](sizes, *arguments):
         print(json.dumps(dataclasses.asdict(line)), flush=True)
@@ -261,7 +261,7 @@ def _machine(sizes: Sizes) -> Iterator[Line]:
 
 
 def _equivalence(sizes: Sizes) -> Iterator[Line]:
-    """Return the largest change of logits, relative to the largest, if all units are shuffled."""
+    """Measure the largest change of logits, relative to the largest, by shuffling all units."""
     for title, model, data in _networks(sizes):
         params = training.initial_params(model, seed=0)
         images = jnp.asarray(data.test_images)
@@ -275,7 +275,7 @@ def _equivalence(sizes: Sizes) -> Iterator[Line]:
                 before, after = (np.asarray(apply_fn(each, images)) for each in (params, shuffled))
             change = float(np.abs(after - before).max() / np.abs(before).max())
             yield Line(f"change of logits, permuted {title}, {precision}", change)
-        # However the process is set: it asks for the precision itself.
+        # Whatever the settings: it sets the precision itself.
         change = symmetry.verify_equivalence(model.apply, spec, params, images, num_trials=1)
         yield Line(f"change of logits, verify_equivalence of {title}, highest", change)
 
@@ -299,7 +299,7 @@ def _networks(sizes: Sizes) -> Iterator[tuple[str, models.Model, datasets.Datase
 
 
 def _statistics(sizes: Sizes) -> Iterator[Line]:
-    """Correlations of two networks' units by one pass on the device, beside float64 in NumPy."""
+    """Measure correlations of two networks' units on the device against float64 in NumPy."""
     width, num_inputs = sizes.mlp_width, 64
     spec = symmetry.PermutationSpec({"in": (None, "P"), "out": ("P", None)})
     rng = np.random.default_rng(0)
@@ -335,7 +335,7 @@ def _statistics(sizes: Sizes) -> Iterator[Line]:
 
 
 def _matching(sizes: Sizes) -> Iterator[Line]:
-    """A planted permutation is found by weight matching, in so many seconds."""
+    """Time weight matching on a planted permutation, and count wrong units."""
     for title, model, data in list(_networks(sizes))[:2]:
         params = training.initial_params(model, seed=0)
         spec = symmetry.infer_permutation_spec(model.apply, params, jnp.asarray(data.test_images))
@@ -352,7 +352,7 @@ def _matching(sizes: Sizes) -> Iterator[Line]:
 
 
 def _bits(sizes: Sizes) -> Iterator[Line]:
-    """One training and the same again, resumed after an epoch, and by the other kind of loop."""
+    """Compare the bits of a training, the same again, resumed, and by the other kind of loop."""
     data = _data(sizes.pixels, 3, 20 * sizes.batch_size, 100)
     multiplier = sizes.trained_multiplier
     mlp = models.build_model("mlp", dataset=data, width=sizes.mlp_width, num_hidden_layers=3)
@@ -387,7 +387,7 @@ def _own_loop() -> str:
 
 
 def _max_pool(sizes: Sizes) -> Iterator[Line]:
-    """Gradients of max-poolings, which some XLA cannot compile with deterministic flags."""
+    """Take gradients of max-poolings, which some XLA cannot compile with deterministic flags."""
     images = jnp.asarray(_data(sizes.pixels, 3, 10, sizes.batch_size).test_images)
     for size in (2, 3):  # VGG16's windows lie side by side, those of ResNet50's stem overlap
 
@@ -413,7 +413,7 @@ def _resnet_speed(sizes: Sizes, multiplier: float) -> Iterator[Line]:
 
 
 def _speed(title: str, model: models.Model, data: datasets.Dataset, sizes: Sizes) -> Iterator[Line]:
-    """Milliseconds of a training step within one scan, as `train` runs an epoch on a GPU."""
+    """Measure a training step (ms) within one scan, as `train` runs an epoch on a GPU."""
     config = training.TrainConfig(optimizer="sgd", batch_size=sizes.batch_size)
     optimizer = training.make_optimizer(config, sizes.num_steps)
     step = training.make_step(model.apply, optimizer)
@@ -445,7 +445,7 @@ def _speed(title: str, model: models.Model, data: datasets.Dataset, sizes: Sizes
 
 
 def _memory(sizes: Sizes, multiplier: float) -> Iterator[Line]:
-    """Return the device memory that evaluating many images takes."""
+    """Measure the device memory that evaluating many images takes."""
     data = _data(sizes.pixels, 3, 10, sizes.num_images)
     model = _resnet(sizes.resnet, multiplier, data)
     params = jax.device_put(training.initial_params(model, seed=0))
@@ -481,7 +481,7 @@ def _same_bits(left: PyTree, right: PyTree) -> bool:
 
 @functools.lru_cache
 def _data(pixels: int, channels: int, num_train: int, num_test: int) -> datasets.Dataset:
-    """Ten noisy patterns, in turn."""
+    """Make a data set of ten noisy patterns, in turn."""
     rng = np.random.default_rng(0)
     patterns = rng.integers(40, 216, (10, pixels, pixels, channels))
 

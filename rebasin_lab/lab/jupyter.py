@@ -1,7 +1,6 @@
 """JupyterLab on the notebooks, and the kernel that it and headless runs have in common.
 
-Apart from `execution`, whose libraries take four seconds to import: whoever opens JupyterLab would
-wait for them.
+It imports nothing of `execution`, whose libraries take seconds: JupyterLab opens without them.
 """
 
 import hashlib
@@ -33,15 +32,15 @@ def run_lab(arguments: Sequence[str] = ()) -> int:
     with processes.Reaper() as reaper, KernelEnvironment(reaper, somebody_watches=True):
         reaper.add(mark)
         try:
-            # Its root is the folder it is started in, unless it is told another.
+            # Its root is the folder it is started in, unless an option sets another.
             server = subprocess.Popen(
                 command, cwd=paths.notebooks_dir(), env=processes.marked(mark)
             )
             reaper.add(mark, server.pid)
-            # Ctrl-C is for the server, which asks whether it is meant; we wait for what it says.
+            # Ctrl-C is for the server, which asks for confirmation; wait for its answer.
             with processes.signals_terminate(server) as came:
                 status = server.wait()
-        finally:  # of terminals and kernels, what it could not end
+        finally:  # terminals and kernels that it could not end
             processes.kill(mark)
             reaper.discard(mark)
         if came:
@@ -49,7 +48,7 @@ def run_lab(arguments: Sequence[str] = ()) -> int:
         return status if status >= 0 else 128 - status
 
 
-# What a user says of a GPU's memory; then nothing is added to it.
+# A user's settings of a GPU's memory; then nothing is added to them.
 _MEMORY = (
     "XLA_PYTHON_CLIENT_PREALLOCATE",
     "XLA_PYTHON_CLIENT_MEM_FRACTION",
@@ -59,10 +58,10 @@ _MEMORY = (
 
 
 def _compiled_dir() -> Path:
-    """The folder of what is compiled for this kind of processor by this version of XLA.
+    """Return the folder of programs compiled for this kind of processor by this version of XLA.
 
-    Not of the machine's name: a runner has another one each time. What lies there is executed, so
-    that it belongs to this user alone.
+    The machine's name does not count: a CI runner has another each time. The files are executed, so
+    the folder belongs to this user alone.
     """
     try:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
@@ -79,14 +78,13 @@ def _compiled_dir() -> Path:
 class KernelEnvironment:
     """The environment of kernels, which inherit ours, while they run.
 
-    What XLA compiles is kept, most of all the hundreds of little programs that plain array code is
-    made of.
+    Programs that XLA compiles are cached, most of all the many small ones of plain array code.
 
     Args:
         reaper: removes its folder if this process cannot.
-        somebody_watches: whether their figures are to be shown, too; several may run at once.
+        somebody_watches: whether their figures are shown, too; several may run at once.
         shares_device: whether other processes compute beside a kernel, so that it should take a
-            GPU's memory as it needs it. What the user says of that memory stands.
+            GPU's memory as it needs it. The user's own settings of that memory stay.
 
     Attributes:
         folder: of files that kernels need while they run.
@@ -119,7 +117,7 @@ class KernelEnvironment:
             ),
             **self._backend,
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-            # They work in another folder, where a relative path would mean another place.
+            # Kernels work in another folder, where a relative path means another place.
             "REBASIN_RUNS": str(paths.runs_dir()),
         }
         if data_dir := paths.data_dir():
@@ -129,7 +127,7 @@ class KernelEnvironment:
                 added["JAX_COMPILATION_CACHE_DIR"] = os.path.abspath(compiled)
         else:
             added |= {
-                # Of one machine: on another its instructions may be missing.
+                # For this machine: another one may lack its instructions.
                 "JAX_COMPILATION_CACHE_DIR": str(_compiled_dir()),
                 "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
                 "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",

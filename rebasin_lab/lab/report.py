@@ -1,9 +1,9 @@
-"""What a run found, to read in a browser: `report.html`.
+"""The report of a run for a browser: `report.html`.
 
-The report is one file that opens anywhere, without a network and without scripts: what was run on
-what, every claim with its status, every figure with its caption, links both ways. It is made from
-the run's `scoreboard.json` and the files of its figures alone, so that it can be made again. Links
-to executed notebooks are relative: they work where these lie beside it.
+One file that opens anywhere, without a network and without scripts: settings and devices, every
+claim with its status, every figure with its caption, links both ways. It is made from the run's
+`scoreboard.json` and the files of its figures alone. Links to executed notebooks are relative: they
+work where these lie beside it.
 """
 
 import base64
@@ -50,7 +50,7 @@ class ReportedFigure(NamedTuple):
 def write_report(run_dir: Path) -> Path:
     """Write `report.html` into the folder of a run, from its scoreboard and figures.
 
-    A figure that another run has drawn again since is left out, and the report says so.
+    A figure that another run has drawn again since is left out; the report counts these.
 
     Raises:
         ValueError: if the scoreboard is not as `runner.reproduce` writes it.
@@ -71,7 +71,7 @@ def write_report(run_dir: Path) -> Path:
 
 
 def file_digest(path: Path) -> str:
-    """The SHA-256 of a file's content; "" if there is no such file, or it cannot be read."""
+    """Return the SHA-256 of a file's content; "" if there is no such file, or it cannot be read."""
     if not path.is_file():
         return ""
     try:
@@ -82,7 +82,7 @@ def file_digest(path: Path) -> str:
 
 
 def render_report(board: Board, figures: Sequence[ReportedFigure]) -> str:
-    """The report as HTML.
+    """Return the report as HTML.
 
     Args:
         board: the content of a run's `scoreboard.json`.
@@ -116,7 +116,7 @@ def _read_figures(run_dir: Path, board: Board) -> list[ReportedFigure]:
 
 
 def _read_figure(path: Path) -> tuple[Mapping[str, Any], bytes] | None:
-    """A figure's record and picture; None if either is not as `figures.save_figure` leaves it."""
+    """Return a figure's record and picture; None if either is not as `save_figure` leaves it."""
     try:
         record = paths.read_json(path)
         match record:
@@ -139,7 +139,7 @@ def _read_figure(path: Path) -> tuple[Mapping[str, Any], bytes] | None:
 
 
 def _summary(board: Board) -> str:
-    """What was run on what, as a list; first of all what keeps it from being the whole paper."""
+    """List profile, settings, data, devices, versions and claims, and failed notebooks."""
     notebooks, profile = board["notebooks"], board["profile"]
     devices = list(dict.fromkeys(d for n in notebooks for d in n["devices"])) or ["not recorded"]
     versions = ", ".join(f"{name} {version}" for name, version in board["versions"].items())
@@ -148,10 +148,9 @@ def _summary(board: Board) -> str:
     seconds = tqdm.tqdm.format_interval(sum(notebook["seconds"] for notebook in notebooks))
     rows = {
         "Profile": profile["name"] + (", with settings changed" if changes else ""),
-        "Changed settings": changes
-        and f"{changes}: no claim of a notebook that has them is judged",
+        "Changed settings": changes and f"{changes}: claims of a notebook that has them stay open",
         "Data": f"{board['dataset']['title']} (SHA-256 {board['dataset']['digest'][:16]}…)",
-        "Networks": f"{board['networks']}; where a notebook has others, its captions say so",
+        "Networks": f"{board['networks']}; other ones are named in captions",
         "Pairs": str(profile["num_pairs"]),
         "Device": ", ".join(devices),
         "Versions": versions,
@@ -183,7 +182,7 @@ def _contents(board: Board) -> str:
 
 
 def _scoreboard(board: Board, figures: Sequence[ReportedFigure]) -> str:
-    """All claims as one table, in the order of the paper's sections."""
+    """Return all claims as one table, in the order of the paper's sections."""
     shown = ("statement", "paper", "measured_text", "tolerance", "status")
     names = [*(claims.COLUMNS[name].capitalize() for name in shown), "Where"]
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
@@ -198,7 +197,7 @@ def _scoreboard(board: Board, figures: Sequence[ReportedFigure]) -> str:
         '<section id="scoreboard"><h2>Scoreboard</h2>'
         "<p>Every bound was fixed before the run. A claim about pairs of networks must hold for "
         "every pair, or by a statistic over all of them. Grey rows were not tested in this run; "
-        f"their status says why. The same as data: {_link(SCOREBOARD_NAME, SCOREBOARD_NAME)}.</p>"
+        f"see their status. The same as data: {_link(SCOREBOARD_NAME, SCOREBOARD_NAME)}.</p>"
         '<div class="wide" role="region" tabindex="0" aria-label="Claims"><table>'
         f"<caption>{_text(claims.tally(row['status'] for row in board['claims']))}</caption>"
         f"<thead><tr>{head}</tr></thead>{groups}</table></div></section>"
@@ -234,7 +233,7 @@ def _why_not_run(notebook: str, board: Board) -> str:
 
 
 def _notebooks(board: Board, figures: Sequence[ReportedFigure]) -> str:
-    """A line for each notebook: how it went, how long it took, where it is."""
+    """Return a line for each notebook: outcome, seconds, devices, files."""
     head = "".join(
         f'<th scope="col">{name}</th>'
         for name in ("Notebook", "Outcome", "Seconds", "Device", "Figures", "Files")
@@ -283,7 +282,7 @@ def _figures_of(
 
 
 def _figure(figure: ReportedFigure, board: Board) -> str:
-    """A picture with its caption, its text for those who cannot see it, and its claims."""
+    """Return a picture with its caption, its alternative text, and its claims."""
     record = figure.record
     known = {row["claim"]: row for row in board["claims"]}
     supported = "".join(
@@ -304,7 +303,7 @@ def _figure(figure: ReportedFigure, board: Board) -> str:
 
 
 def _section(row: Row) -> str:
-    """The part of the paper a claim belongs to: `3.2, Lemma 2` is in section 3.2."""
+    """Return the part of the paper a claim belongs to: `3.2, Lemma 2` is in section 3.2."""
     part = row["section"].split(",")[0].strip()
     if re.match(r"\d", part):
         return f"Section {part}"
@@ -312,7 +311,7 @@ def _section(row: Row) -> str:
 
 
 def _section_order(section: str) -> tuple:
-    """Sections by number, then what has none (tables), then appendices."""
+    """Sort sections by number, then tables, which have none, then appendices."""
     kind, _, number = section.partition(" ")
     numbers = tuple(int(digits) for digits in re.findall(r"\d+", number))
     return {"Section": 0, "Appendix": 2}.get(kind, 1), numbers, section
@@ -350,7 +349,7 @@ def _minute(timestamp: str) -> str:
 
 _MARKS = {"yes": "✓", "no": "✗", "untested": "–"}
 
-# Figures are drawn on white and stay so. On paper everything is dark on light.
+# Figures stay on white. On paper everything is dark on light.
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #ffffff; --soft: #59636e;
   --line: #d1d9e0; --head: #f3f5f7; --link: #0550ae; --yes: #0a6b36; --no: #b3261e; }
@@ -387,7 +386,7 @@ figcaption p, figcaption ul { margin: .3rem 0; } summary { color: var(--soft); c
   thead { display: table-header-group; } a { color: inherit; } }
 """
 
-# Nothing may be loaded from anywhere, and a browser is told so.
+# The policy forbids a browser to load anything.
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>

@@ -1,4 +1,4 @@
-"""What a notebook's first cell opens: one handle on its profile, networks, figures and claims.
+"""The session of a notebook: one handle on its profile, networks, figures and claims.
 
     run = rl.open_run("04_loss_landscapes", profile=profile, run_dir=run_dir, interactive=...)
 
@@ -37,13 +37,13 @@ class Run:
         profile: the profile, overrides included.
         data: the data set of the profile.
         model: the architecture of the profile.
-        run_dir: where this run keeps its claims.
-        figures_dir: where figures go.
-        interactive: False when nobody watches.
-        changed: whether any setting is not the profile's own: then no claim is judged.
+        run_dir: folder of the run's claims.
+        figures_dir: folder of its figures.
+        interactive: False in a headless run.
+        changed: whether any setting is not the profile's own: then every claim stays open.
         num_jobs: processes that train at once.
-        networks: networks used so far, by seed.
-        results: claims measured so far.
+        networks: used so far, by seed.
+        results: of claims measured so far.
     """
 
     notebook: str
@@ -60,7 +60,7 @@ class Run:
 
     @checks.arguments
     def trained(self, seed: checks.Seed) -> store.Trained:
-        """The profile's network with this seed: restored if stored, else trained."""
+        """Return the profile's network with this seed: restored if stored, else trained."""
         experiment = self.profile.experiment(seed=seed)
         self.networks[seed] = store.trained(experiment, data=self.data, style=self.progress_style)
         return self.networks[seed]
@@ -72,27 +72,27 @@ class Run:
 
     @checks.arguments
     def train(self, group: str) -> dict[Any, store.Trained]:
-        """The networks of a group by key, those that are not stored yet trained first.
+        """Return the networks of a group by key, those that are not stored yet trained first.
 
         Args:
-            group: a name in `trainings`; where the profile has none of its networks, none come.
+            group: a name in `trainings`; it is empty where the profile has none of its networks.
         """
         checks.choice("a group of networks", group, self.trainings, self.notebook)
-        wanted = self.trainings[group]
-        networks = dict(zip(wanted, self.train_all([*wanted.values()]), strict=True))
+        experiments = self.trainings[group]
+        networks = dict(zip(experiments, self.train_all([*experiments.values()]), strict=True))
         for one in networks.values():
             if one.experiment == self.profile.experiment(seed=one.experiment.seed):
                 self.networks[one.experiment.seed] = one
         return networks
 
     @checks.arguments
-    def train_all(self, wanted: Sequence[Experiment]) -> list[store.Trained]:
-        """The networks of many experiments, those that are not stored yet trained first."""
-        return train_many.train_all(wanted, num_jobs=self.num_jobs, style=self.progress_style)
+    def train_all(self, experiments: Sequence[Experiment]) -> list[store.Trained]:
+        """Return the networks of many experiments, those that are not stored yet trained first."""
+        return train_many.train_all(experiments, num_jobs=self.num_jobs, style=self.progress_style)
 
     @property
     def progress_style(self) -> progress.Style:
-        """How to show progress here."""
+        """The style of progress bars."""
         return "auto" if self.interactive else "lines"
 
     @checks.arguments
@@ -111,18 +111,18 @@ class Run:
         data: datasets.Dataset | None = None,
         trained: Sequence[store.Trained] = (),
     ) -> None:
-        """Save a figure with its numbers and show it; the caption gains what was run.
+        """Save a figure with its numbers and show it; the caption gains profile and seeds.
 
         Args:
             name: of its files.
             plot: a name in `figures.PLOTS`.
             numbers: all that is drawn.
-            caption: what it shows.
-            alt: the same for those who cannot see it.
+            caption: to stand under it.
+            alt: text in place of the picture, for a screen reader.
             seeds: of the networks in it.
             claim_ids: claims it belongs to.
             size: inches.
-            family: what its networks are, if not the profile's MLPs; then `data` and `trained`, in
+            family: of its networks, if not the profile's MLPs; then `data` and `trained`, in
                 place of the profile's, too.
             data: their data set.
             trained: the networks themselves.
@@ -159,7 +159,7 @@ class Run:
 
     @checks.arguments
     def check(self, claim_id: str, measured: Any) -> claims.ClaimResult:
-        """Hold measured numbers against a claim of the paper, and keep the result."""
+        """Hold measured numbers against a claim of the paper, and store the result."""
         result = claims.measure(claim_id, self.profile.name, measured, changed=self.changed)
         if result.claim.notebook != self.notebook:
             raise ValueError(
@@ -174,10 +174,10 @@ class Run:
         return result
 
     def show_claims(self, measured_on: str = "") -> None:
-        """Show this notebook's claims as a table: what the paper says, what was measured.
+        """Show this notebook's claims as a table.
 
         Args:
-            measured_on: what they were measured on; the profile's data and networks by default.
+            measured_on: data and networks; the profile's by default.
         """
         own = [claim for claim in claims.CLAIMS.values() if claim.notebook == self.notebook]
         missing = [
@@ -209,16 +209,16 @@ def open_run(
     settings: str = "",
     **overrides: Any,
 ) -> Run:
-    """Open a notebook's run and say what it runs on.
+    """Open a notebook's run and show its profile, data and devices.
 
     Args:
         notebook: the notebook's name, without ending.
         profile: "quick", "laptop" or "paper".
-        run_dir: where to keep results; "" is a folder for interactive work.
-        figures_dir: where to keep figures; "" is a folder of the run.
+        run_dir: folder of results; "" is that of interactive work.
+        figures_dir: folder of figures; "" is one of the run.
         interactive: False when run headlessly.
         changed: whether settings that are no fields of the profile are not the notebook's own.
-        trial: cut everything down to a few steps on tiny data, to see that it runs through.
+        trial: cut everything down to a smoke test, a few steps on tiny data.
         num_jobs: processes that train at once, 0 for two where there are two cores (but one for a
             trial); no influence on any number.
         settings: fields of the profile as a JSON object, such as '{"num_lambdas": 25}'; for runs,
@@ -292,7 +292,7 @@ def check_platform() -> None:
 
 
 def environment() -> dict[str, Any]:
-    """What this process computes with, JSON-ready: devices, versions, Python, platform."""
+    """Describe what this process computes with, JSON-ready: devices, versions, Python, platform."""
     return {
         "devices": [f"{device} ({device.device_kind})" for device in jax.devices()],
         "versions": store.package_versions(),
@@ -302,14 +302,14 @@ def environment() -> dict[str, Any]:
 
 
 def claims_file(run_dir: Path, notebook: str) -> Path:
-    """Where a run keeps the numbers measured for a notebook's claims."""
+    """Return the file of the numbers measured for a notebook's claims."""
     return run_dir / "claims" / f"{notebook}.json"
 
 
 def read_claims(run_dir: Path, notebook: str) -> dict[str, list[float]]:
-    """The numbers that a run measured for a notebook's claims, by claim; none if there is no file.
+    """Return the numbers measured for a notebook's claims, by claim; none if there is no file.
 
-    A file that `Run.check` cannot have written counts as none, with a warning.
+    A file that `Run.check` did not write counts as none, with a warning.
     """
     path = claims_file(run_dir, notebook)
     try:

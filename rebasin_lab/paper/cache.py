@@ -1,11 +1,11 @@
-"""Results that are there already: what a pure function of the lab returned, kept in the store.
+"""The cache of results of the lab's pure functions, on disk.
 
     curve = rl.cached(rl.interpolation_curve, model.apply, params_a, params_b, data)
 
 is `rl.interpolation_curve(model.apply, params_a, params_b, data)`, read back if the same call was
-made before. *The same* is taken strictly: every byte of every parameter and image, all options, the
-source of the library and of the paper, and what computes: packages, device, and JAX's settings, see
-`fingerprints`. So a record is never out of date, and may be deleted at any time.
+made before. *The same* is every byte of every parameter and image, all options, the source of the
+library and of the paper, packages, device, and JAX's settings, see `fingerprints`. So an entry is
+never out of date, and may be deleted at any time.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from rebasin_lab.training import checkpoints
 
 T = TypeVar("T")
 
-# Whatever nothing above it can import: it changes no result.
+# Nothing above these imports them: they change no result.
 _LATER = ("lab", "cli", "paper/claims")
 _MODULES = tuple(
     f"{wing}{module.name}"
@@ -40,16 +40,16 @@ _MODULES = tuple(
 
 
 def cached(fn: Callable[..., T], /, *args: Any, **options: Any) -> T:
-    """The result of `fn(*args, **options)`, from the store if this call was made before.
+    """Return the result of `fn(*args, **options)`, from the store if this call was made before.
 
     Args:
         fn: a function of the lab, without side effects that matter.
         *args: numbers, texts, arrays, trees of these, data sets, specs, functions of the lab's
-            modules, and methods of its models: what has a content, see `fingerprints.described`.
-        **options: likewise; callbacks (`on_...`) do not count, and are not called for a record.
+            modules, and methods of its models, see `fingerprints.described`.
+        **options: likewise; callbacks (`on_...`) do not count, and are not called for an entry.
 
     Returns:
-        The result; arrays are NumPy's. Times in it are those of the call that was made.
+        The result; arrays are NumPy's. Times in it are those of the first call.
 
     Raises:
         UnknownContentError: for an argument of another kind, a ValueError.
@@ -74,17 +74,17 @@ def cached(fn: Callable[..., T], /, *args: Any, **options: Any) -> T:
     metadata = {"config": {"call": call}, "function": fingerprints.name_of(fn), "result": encoded}
     try:
         checkpoints.save(path, arrays, metadata)
-    except (OSError, ValueError) as error:  # the result is worth more than its record
-        warnings.warn(f"{error} The result is not kept.", stacklevel=2)
+    except (OSError, ValueError) as error:  # the result is worth more than its entry
+        warnings.warn(f"{error} The result is not cached.", stacklevel=2)
     return _decoded(json.loads(json.dumps(encoded)), arrays)
 
 
 def _read(path: Path, call: str) -> Any:
-    """The result that a record holds.
+    """Return the result that an entry holds.
 
     Raises:
-        FileNotFoundError: if there is no such record.
-        CheckpointError: if it is damaged, or another's, or holds no result.
+        FileNotFoundError: if there is no such entry.
+        CheckpointError: if it is damaged, or another call's, or holds no result.
     """
     arrays, metadata = checkpoints.load(path, config={"call": call})
     try:
@@ -97,7 +97,7 @@ def _read(path: Path, call: str) -> Any:
 
 
 def _call(fn: Callable, args: tuple[Any, ...], options: Mapping[str, Any]) -> str:
-    """The name of a call's record; defaults count as if they had been written."""
+    """Return the name of a call's entry; a default counts as if it had been passed."""
     name = fingerprints.name_of(fn)
     counted = {name: value for name, value in options.items() if not name.startswith("on_")}
     bound = inspect.signature(fn).bind(*args, **counted)
@@ -118,20 +118,20 @@ def _call(fn: Callable, args: tuple[Any, ...], options: Mapping[str, Any]) -> st
 
 
 def cache_dir() -> Path:
-    """Where records are kept, shared by all runs."""
+    """Return the folder of cache entries, shared by all runs."""
     return paths.runs_dir() / "records"
 
 
 @functools.cache
 def _code_digest() -> str:
-    """Of the code as it was when it was loaded: later edits change nothing in this process."""
+    """Return a digest of the code as it was loaded: later edits change nothing in this process."""
     files = fingerprints.loaded(*_MODULES)
     code = fingerprints.bytes_digest(fingerprints.PACKAGE, files)
     return fingerprints.digest([code, store.package_versions(), assignment.SOLVER])
 
 
 def _encoded(value: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """A value as JSON, with its arrays put into `arrays`."""
+    """Return a value as JSON, with its arrays put into `arrays`."""
     match value:
         case None | bool() | int() | float() | str():
             return value
@@ -171,7 +171,7 @@ def _decoded(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
 
 
 def _has_values(array: np.ndarray | jax.Array) -> bool:
-    """False for what NumPy has no type for, such as keys, and for masks, which it would drop."""
+    """Return False for keys, which NumPy has no type for, and for masks, which it would drop."""
     is_masked = isinstance(array, np.ma.MaskedArray)
     return not is_masked and not jax.dtypes.issubdtype(array.dtype, jax.dtypes.extended)
 
@@ -181,7 +181,7 @@ def _class_name(value: Any) -> str:
 
 
 def _record_class(name: str) -> type:
-    """The dataclass or named tuple of the lab with this name: a file names nothing else."""
+    """Return the dataclass or named tuple of the lab with this name; a file can load no other."""
     module, _, qualname = name.partition(":")
     kind = None
     if module.split(".")[0] == "rebasin_lab":

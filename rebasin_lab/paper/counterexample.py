@@ -1,9 +1,9 @@
-"""Two small pairs of networks about which everything is known (Ainsworth et al. 2022, 4 and A.7.2).
+"""Two small pairs of networks with closed-form answers (Ainsworth et al. 2022, 4 and A.7.2).
 
 `opposite_tests` is the paper's counterexample: two perfect networks that no permutation joins by a
 line without a barrier. `linear_pair` is one that greedy matching lines up wrongly. All of these
-networks have two hidden layers of two units, so that there are four permutations, and everything
-about them can be tried, drawn and checked against a formula.
+networks have two hidden layers of two units, so there are four permutations, which can all be tried
+and checked against a formula.
 
 Errors are measured in float64, on the host. It matters: f is exactly 0 on the whole region where
 the networks of the counterexample say yes, and rounding must not decide there.
@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from rebasin_lab import checks, pytrees, symmetry
 
-# What f may miss of 0 by rounding in float64 and still say yes; weights and inputs are about 1.
+# Rounding of f in float64 up to which it counts as 0; weights and inputs are about 1.
 ROUNDING = 1e-9
 
 _IN_ORDER, _SWAPPED = np.array([0, 1]), np.array([1, 0])
@@ -47,14 +47,14 @@ class Pair:
     spec: symmetry.PermutationSpec
 
     def permuted_b(self, name: str) -> PyTree:
-        """B under one of `PERMUTATIONS`."""
+        """Return B under one of `PERMUTATIONS`."""
         return symmetry.apply_permutation(self.spec, _permutation(name), self.params_b)
 
 
 def hidden_units(
     params: PyTree, inputs: Float[Array | np.ndarray, "n inputs"]
 ) -> list[Float[Array | np.ndarray, "n units"]]:
-    """The outputs of each hidden layer: ReLU, with a bias or without.
+    """Return the outputs of each hidden layer: ReLU, with a bias or without.
 
     Written so that NumPy's float64 arrays pass through it as well as JAX's.
     """
@@ -70,12 +70,12 @@ def hidden_units(
 def apply_fn(
     params: PyTree, inputs: Float[Array | np.ndarray, "n inputs"]
 ) -> Float[Array | np.ndarray, " n"]:
-    """The output f of each input: the last hidden layer, read out linearly without a bias."""
+    """Return the output f of each input: the last hidden layer, read out without a bias."""
     return (hidden_units(params, inputs)[-1] @ params["layers"][-1]["kernel"])[:, 0]
 
 
 def opposite_tests() -> Pair:
-    """The counterexample of section 4 and A.6: one function, its two tests in opposite order.
+    """Return the counterexample of section 4 and A.6: one function, its tests in opposite order.
 
     On the square both networks compute f(x) = -max(0, x1) - max(0, -x2). A tests x2 in its first
     layer and x1 in its second, B the other way round.
@@ -96,7 +96,7 @@ def opposite_tests() -> Pair:
 
 @checks.arguments
 def linear_pair(epsilon: float = 0.01) -> Pair:
-    """The networks of A.7.2, f(x) = x and f(x) = (1 + epsilon) x for x > 0, without biases.
+    """Return the networks of A.7.2, f(x) = x and f(x) = (1 + epsilon) x for x > 0, without biases.
 
     A uses its first path from input to output, B its second, of almost equal weights.
     """
@@ -115,7 +115,7 @@ def linear_pair(epsilon: float = 0.01) -> Pair:
 
 
 def slope(params: PyTree) -> float:
-    """f(1), the slope of a network without biases to the right of 0."""
+    """Return f(1), the slope of a network without biases to the right of 0."""
     return float(apply_fn(params, np.ones((1, 1)))[0])
 
 
@@ -135,7 +135,7 @@ def name_of(permutation: symmetry.Permutation) -> str:
 
 @checks.arguments
 def grid_points(resolution: checks.Count = 400) -> Float[np.ndarray, "n 2"]:
-    """The centres of resolution x resolution cells of the square [-1, 1]^2, row by row of x2.
+    """Return the centres of resolution x resolution cells of [-1, 1]^2, row by row of x2.
 
     On the lines of `opposite_tests`, an error measured on them misses the true one by at most
     1 / resolution, if `resolution` is even: the networks there say yes in a cone between two rays
@@ -151,7 +151,7 @@ def grid_points(resolution: checks.Count = 400) -> Float[np.ndarray, "n 2"]:
 def random_points(
     num_points: checks.Count = 1024, *, seed: checks.Seed = 0
 ) -> Float[np.ndarray, "n 2"]:
-    """Points drawn uniformly from the square; the paper's Fig. 7 has 1024."""
+    """Draw points uniformly from the square; the paper's Fig. 7 has 1024."""
     return np.random.default_rng(seed).uniform(-1, 1, (num_points, 2))
 
 
@@ -161,7 +161,7 @@ def true_labels(points: Float[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
     return (points[:, 0] < 0) & (points[:, 1] > 0)
 
 
-def says_yes(params: PyTree, points: Float[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
+def predicted_labels(params: PyTree, points: Float[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
     """Return True where f >= 0, up to rounding."""
     return apply_fn(params, points) >= -ROUNDING
 
@@ -172,7 +172,7 @@ def error_curve(
     lambdas: Float[np.ndarray, " n"],
     points: Float[np.ndarray, "m 2"],
 ) -> Float[np.ndarray, " n"]:
-    """The fraction of points labelled wrongly on the line from A (lambda = 0) to B (1), Fig. 6.
+    """Return the fraction of wrong labels on the line from A (lambda = 0) to B (1), as in Fig. 6.
 
     Args:
         params_a: float64 arrays, as those of a `Pair`.
@@ -183,7 +183,7 @@ def error_curve(
     labels = true_labels(points)
     return np.array(
         [
-            (says_yes(pytrees.lerp(lam, params_a, params_b), points) != labels).mean()
+            (predicted_labels(pytrees.lerp(lam, params_a, params_b), points) != labels).mean()
             for lam in lambdas
         ]
     )
@@ -195,7 +195,7 @@ def squared_change(
     lambdas: Float[np.ndarray, " n"],
     points: Float[np.ndarray, "m 2"],
 ) -> Float[np.ndarray, " n"]:
-    """The mean of (f - f_A)^2 on the line from A to B: what the error, a matter of sign, misses.
+    """Return the mean of (f - f_A)^2 on the line from A to B; the error sees its sign alone.
 
     Args:
         params_a: float64 arrays, as those of a `Pair`.
@@ -210,7 +210,7 @@ def squared_change(
 
 @checks.arguments
 def closed_form_error(name: str, lambdas: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """The exact error on the line from A to the permuted B of `opposite_tests`.
+    """Return the exact error on the line from A to the permuted B of `opposite_tests`.
 
     With t the distance to the nearer end: 1/4 wherever t > 0 for the identity and the second swap,
     t / (4 (1 - t)) for both swaps, and (t / (1 - t) + 2 t (1 - t) / (t^2 + (1 - t)^2)) / 8 for the
@@ -245,7 +245,7 @@ def train_networks(
     batch_size: checks.Count = 64,
     learning_rate: checks.Positive = 0.1,
 ) -> list[PyTree]:
-    """Networks of the counterexample's shape, trained by SGD on its task from random starts.
+    """Train networks of the counterexample's shape by SGD on its task, from random starts.
 
     Logistic loss, momentum 0.9, the learning rate falling to 0 along a cosine. Not an experiment of
     the paper. So small a network often fails to learn the task: look at the errors.

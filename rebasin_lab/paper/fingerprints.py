@@ -1,10 +1,10 @@
-"""Texts that two values share only if they are the same: what stored results are known by.
+"""Keys of stored results: digests of the content of all that determines them.
 
-A result is known by the content of all that made it: `described` is that of data and arguments,
-`source_digest` that of the lab's code, `computing_environment` that of JAX, its settings and its
-device. A name never stands for what it names: two data sets of one name, or a function put in the
-place of the lab's, are told apart. What has no content that can be known is refused: a function
-whose source is not the lab's, an iterator, a random generator, an object of another package.
+`described` gives the content of data and arguments, `source_digest` that of the lab's code,
+`computing_environment` JAX, its settings and its device. A name never stands for what it names: two
+data sets of one name, or a function put in the place of the lab's, have different keys. A value
+without a known content is refused: a function whose source is not the lab's, an iterator, a random
+generator, an object of another package.
 
 Bits differ between processors of one kind, too; stored results move between machines all the same.
 """
@@ -52,7 +52,7 @@ JAX_SETTINGS = (
     "jax_threefry_partitionable",
     "jax_use_direct_linearize",
 )
-# What the libraries below JAX read for themselves.
+# Read by the libraries below JAX.
 VARIABLES = (
     "CUBLAS_WORKSPACE_CONFIG",
     "LIBTPU_INIT_ARGS",
@@ -60,25 +60,24 @@ VARIABLES = (
     "TF_CUDNN_DETERMINISTIC",
     "XLA_FLAGS",
 )
-# Flags for the number of threads, which changes no bit (`train_many` sets the first, and its tests
-# show that), and for what XLA writes down.
+# Flags of dumps, and of the number of threads, which changes no bit (tested in `train_many`).
 _FLAGS_WITHOUT_EFFECT = re.compile(r"--xla_(cpu_multi_thread_eigen|dump_\w+)(=\S*)?")
 _COMPUTING_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "ml_dtypes")
 
 
 class UnknownContentError(ValueError):
-    """Something of which two cannot be told apart by their content."""
+    """A value whose content is not known."""
 
 
 class EditedError(RuntimeError):
-    """Files of the lab that are no longer, or may no longer be, what this process runs."""
+    """Files of the lab were edited since this process loaded them."""
 
 
 def computing_environment() -> dict[str, Any]:
-    """What decides the bits of a result besides code and arguments, as it is now; JSON-ready.
+    """Return what decides the bits of a result besides code and arguments, now; JSON-ready.
 
     JAX's settings count as they are in this thread, inside `jax.default_matmul_precision(...)` too.
-    The runtime's own version says which CUDA and cuDNN a GPU computes with.
+    The runtime's own version includes those of CUDA and cuDNN.
     """
     device = default_device()
     variables = {name: os.environ.get(name, "") for name in VARIABLES}
@@ -95,14 +94,14 @@ def computing_environment() -> dict[str, Any]:
 
 
 def jax_settings() -> dict[str, bool | int | float | str | None]:
-    """Those of JAX's settings that change a number, as they are in this thread."""
+    """Return those of JAX's settings that change a number, as they are in this thread."""
     values = {name: getattr(jax.config, name) for name in JAX_SETTINGS if hasattr(jax.config, name)}
     plain = (bool, int, float, str, type(None))  # some are enumerations
     return {n: value if type(value) in plain else str(value) for n, value in values.items()}
 
 
 def default_device() -> jax.Device:
-    """The device on which JAX computes unless told otherwise."""
+    """Return the device on which JAX computes by default."""
     chosen = jax.config.jax_default_device
     if isinstance(chosen, jax.Device):
         return chosen
@@ -111,14 +110,14 @@ def default_device() -> jax.Device:
 
 @functools.cache
 def _version(package: str) -> str:
-    # Of what is loaded: the files may be another version's since.
+    # Of the loaded module: the files may be of another version since.
     return str(getattr(sys.modules.get(package) or __import__(package), "__version__", ""))
 
 
 def source_digest(*modules: str) -> str:
-    """A digest of what modules of the lab do: their code, without comments and docstrings.
+    """Return a digest of the code of modules of the lab, without comments and docstrings.
 
-    It is of the files as they were when each was first asked for, see `loaded`.
+    It reads each file once, see `loaded`.
 
     Args:
         *modules: modules and folders of the package, such as "models" and "training/training_loop".
@@ -130,7 +129,7 @@ def source_digest(*modules: str) -> str:
 
 
 def bytes_digest(folder: Path, files: Iterable[Path]) -> str:
-    """A digest of files below a folder: of their names there, and of every byte."""
+    """Return a digest of files below a folder: their names there, and every byte."""
     digest = hashlib.sha256()
     for path in files:
         content = path.read_bytes()
@@ -139,7 +138,7 @@ def bytes_digest(folder: Path, files: Iterable[Path]) -> str:
 
 
 def files_of(*modules: str) -> list[Path]:
-    """The files of modules, named as for `source_digest`."""
+    """Return the files of modules, named as for `source_digest`."""
     files = []
     for module in modules:
         folder, file = PACKAGE / module, PACKAGE / f"{module}.py"
@@ -148,16 +147,16 @@ def files_of(*modules: str) -> list[Path]:
 
 
 def loaded(*modules: str) -> list[Path]:
-    """The files of modules, named as for `source_digest`, that this process runs.
+    """Return the files of modules, named as for `source_digest`, that this process runs.
 
     Raises:
-        EditedError: if one was edited since this process began to load the lab: the old code may
-            run, or the new.
+        EditedError: if one was edited since this process began to load the lab: it may run the old
+            code or the new.
     """
     files = files_of(*modules)
     for path in files:
         _module_of(path)
-        # Later than now is no edit, but a clock that was wrong.
+        # Later than now is no edit, but a wrong clock.
         if processes.loaded_at < path.stat().st_mtime <= time.time():
             raise EditedError(
                 f"Expected the code that this process loaded; '{path}' was edited since, so that "
@@ -178,7 +177,7 @@ def _code_of(path: Path) -> str:
 
 
 def code_text(source: str) -> str:
-    """Python code as one text that comments, docstrings and layout do not change."""
+    """Return Python code as one text that comments, docstrings and layout do not change."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if (
@@ -190,7 +189,7 @@ def code_text(source: str) -> str:
 
 
 def digest(value: Any) -> str:
-    """A digest of the content of a value.
+    """Return a digest of the content of a value.
 
     Raises:
         UnknownContentError: as `described`.
@@ -203,7 +202,7 @@ def digest(value: Any) -> str:
 
 
 def described(value: Any) -> Iterator[str]:
-    """Texts that two values share only if they are the same, type and content.
+    """Yield texts that two values share only if they are the same, type and content.
 
     Args:
         value: a number, text, array, or PRNG key; a list, tuple, mapping, set, dataclass or named
@@ -275,7 +274,7 @@ def described(value: Any) -> Iterator[str]:
 
 
 def _described_jax_array(value: jax.Array) -> Iterator[str]:
-    """As the same array of NumPy's, and what of it a computation may depend on besides."""
+    """Yield the texts of the same NumPy array, and of all else that a computation may depend on."""
     if isinstance(value, jax.core.Tracer):
         raise UnknownContentError(
             "Expected an array with numbers in it; got one that JAX is tracing. Call the function "
@@ -304,10 +303,10 @@ def _described_array(array: np.ndarray) -> Iterator[str]:
 
 
 def name_of(value: Callable) -> str:
-    """The module and name of a function or class of the lab, whose source is known.
+    """Return the module and name of a function or class of the lab, whose source is known.
 
     Raises:
-        UnknownContentError: for any other, also for one that has but the name of the lab's.
+        UnknownContentError: for any other, also for one that only has the name of the lab's.
     """
     module, name = (getattr(value, field, "") for field in ("__module__", "__qualname__"))
     target = sys.modules.get(module) if _is_labs(value) else None
@@ -344,7 +343,7 @@ def _unknown(value: Any) -> UnknownContentError:
 
 
 def constants_digest(*modules: str) -> str:
-    """A digest of the constants of the lab's modules as they are now, not as their code has them.
+    """Return a digest of the constants of the lab's modules as they are now.
 
     Numbers, texts, and tuples and tables of them count, under names in capitals. The modules are
     loaded if they are not yet, so that a constant counts no matter when it was set.
@@ -356,7 +355,7 @@ def constants_digest(*modules: str) -> str:
     for path in files_of(*modules):
         module = _module_of(path)
         for constant, value in sorted(vars(module).items()):
-            # What is empty is a store to be filled, such as `pytrees._PATHS`.
+            # An empty one is filled later, such as `pytrees._PATHS`.
             if constant.isupper() and _is_plain(value) and value not in ((), [], {}):
                 digest.update(f"{module.__name__}:{constant} {value!r}\n".encode())
     return digest.hexdigest()
@@ -364,7 +363,7 @@ def constants_digest(*modules: str) -> str:
 
 def _is_plain(value: Any) -> bool:
     if isinstance(value, dict):
-        held = value.copy()  # what the lab remembers of arrays goes whenever one of these does
+        held = value.copy()  # entries of dead arrays may go at any time
         return all(map(_is_plain, held)) and all(map(_is_plain, held.values()))
     if isinstance(value, tuple | list):
         return all(map(_is_plain, value))

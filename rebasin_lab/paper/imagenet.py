@@ -1,8 +1,8 @@
-"""Curves that the authors of Git Re-Basin published as numbers: ImageNet, which no laptop redoes.
+"""Curves on ImageNet that the authors of Git Re-Basin published as numbers.
 
 Two ResNet50 (one downloaded, one of their own), on the 50,000 validation images, at 25 equally
 spaced lambdas from A (0) to B (1), BatchNorm statistics re-estimated at each; from the script that
-draws Figs. 2, 8 and 12 of Ainsworth et al. 2022. OT-Fusion (Singh and Jaggi 2020) was run by them.
+draws Figs. 2, 8 and 12 of Ainsworth et al. 2022. They ran OT-Fusion (Singh and Jaggi 2020), too.
 """
 
 import numpy as np
@@ -40,7 +40,7 @@ _IMAGENET = """
 
 
 def imagenet_curves() -> dict[str, dict[str, Float[np.ndarray, "25"]]]:
-    """Metric ("loss" in nats, "top-1" and "top-5" as fractions) -> method -> the curve."""
+    """Return metric ("loss" in nats, "top-1" and "top-5" as fractions) -> method -> curve."""
     columns = np.array([line.split() for line in _IMAGENET.split("\n") if line], float).T
     loss, top1, top5 = columns[:2], columns[2:5], columns[5:]
     methods = ("naive", "weight matching", "OT-Fusion")

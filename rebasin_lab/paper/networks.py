@@ -22,7 +22,7 @@ class Experiment:
         architecture: a name `build_model` knows.
         options: its sizes.
         view: the part of the data set it sees.
-        snapshot_epochs: after these its parameters are kept, too; no influence on the network.
+        snapshot_epochs: after these its parameters are stored, too; no influence on the network.
     """
 
     dataset: str

@@ -1,8 +1,8 @@
-"""Profiles: the sizes of everything, from a minute on a laptop to the paper's own on a GPU.
+"""Profiles: the sizes of everything, from minutes on a laptop to the paper's own on a GPU.
 
 Every number that depends on the profile stands in the table `PROFILES`, further down. `get_profile`
-resolves a profile once: single settings replaced, and all of it cut down in a trial. What it
-returns is asked for networks, see `trainings`, and whether it is `changed`.
+resolves a profile once: it replaces single settings, and cuts all of it down for a smoke test
+(`trial`). `trainings` lists its networks.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ class Profile:
     num_coarse_images: int  # of each split, that these are evaluated on; 0 is all
     contour_resolution: int  # points along each side of the loss contour
     contour_images: int  # test images per point of the contour
-    snapshot_epochs: tuple[int, ...]  # after which parameters are kept, to watch barriers fall
+    snapshot_epochs: tuple[int, ...]  # after which parameters are stored, to watch barriers fall
     mlp_widths: tuple[int, ...]  # of a sweep, the profile's own width among them
     thin_width: int  # units per hidden layer where failures are looked for
     num_merged: int  # networks of Table 3
@@ -70,7 +70,7 @@ class Profile:
 
     @property
     def changed(self) -> bool:
-        """Whether single fields were replaced."""
+        """True if single fields were replaced."""
         return self != PROFILES[self.name]
 
     @property
@@ -94,7 +94,7 @@ class Profile:
         return self.split_data or self.experiment(seed=0).without_snapshots()
 
     def experiment(self, *, seed: int, width: int = 0) -> Experiment:
-        """Its MLP with a seed, of the profile's own width if that is 0."""
+        """Return its MLP with a seed, of the profile's own width if that is 0."""
         train = training.TrainConfig(
             learning_rate=self.learning_rate,
             batch_size=self.batch_size,
@@ -109,23 +109,23 @@ class Profile:
         )
 
     def merged_experiment(self, *, seed: int) -> Experiment:
-        """A network of Table 3: its MLP, trained for `num_merged_epochs`."""
+        """Return a network of Table 3: its MLP, trained for `num_merged_epochs`."""
         own = self.experiment(seed=seed)
         if self.num_merged_epochs == self.num_epochs:
             return own
         return own.without_snapshots().with_training(num_epochs=self.num_merged_epochs)
 
     def coarse(self, data: datasets.Dataset) -> datasets.Dataset:
-        """The images that lines are evaluated on where there are many of them."""
+        """Return the images that lines are evaluated on where there are many of them."""
         return first_images(data, self.num_coarse_images, self.num_coarse_images)
 
     def normed(self, data: datasets.Dataset) -> datasets.Dataset:
-        """The images that lines between networks with BatchNorm are evaluated on."""
+        """Return the images that lines between networks with BatchNorm are evaluated on."""
         return first_images(data, self.num_normed_images, self.num_normed_images)
 
     @property
     def networks(self) -> str:
-        """What is trained, in a phrase."""
+        """Its MLPs in a phrase, for captions."""
         return (
             f"MLP with {self.num_hidden_layers} hidden layers of {self.width} units, "
             f"{self.num_epochs} epochs of Adam, batch {self.batch_size}"
@@ -157,7 +157,7 @@ _LEAST = {
 _ODD = ("num_lambdas", "num_coarse_lambdas", "num_normed_lambdas")
 _MAY_BE_EMPTY = ("snapshot_epochs", "minorities")
 
-# Those that reach all notebooks; the others reach those with a parameter of this name.
+# These reach all notebooks; the others only notebooks with a parameter of this name.
 SHARED_FIELDS = {
     field: kind
     for field, kind in FIELDS.items()
@@ -167,17 +167,16 @@ SHARED_FIELDS = {
 
 @checks.arguments
 def get_profile(name: str, /, *, trial: bool = False, **overrides: Any) -> Profile:
-    """A profile with some fields replaced; 0 and "" mean "as the profile has it".
+    """Return a profile with some fields replaced; 0 and "" mean "as the profile has it".
 
-    They mean that wherever they are no value of their own, as 0 is of `num_coarse_images`. Lists
-    are taken for tuples. Who replaces the number of epochs replaces that of the networks of Table
-    3, too, who replaces that of the straight-through estimator that of section 5.4, too, and who
-    lowers the number of pairs that of the normed ones.
+    They mean that wherever they are no value of the field, as 0 is of `num_coarse_images`. Lists
+    are taken for tuples. The number of epochs replaces that of the networks of Table 3, too, the
+    straight-through estimator's that of section 5.4, and fewer pairs leave fewer normed ones.
 
     Args:
         name: "quick", "laptop" or "paper".
-        trial: whether to cut all that is not replaced down to a few steps on tiny data, to see that
-            everything runs through.
+        trial: whether to cut all that is not replaced down to a smoke test: a few steps on tiny
+            data.
         **overrides: fields to replace, see `FIELDS`.
 
     Raises:
@@ -218,7 +217,7 @@ def get_profile(name: str, /, *, trial: bool = False, **overrides: Any) -> Profi
 
 
 def _networks_with(profile: Profile, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a profile's networks besides its MLPs that single settings reach."""
+    """Return the networks besides a profile's MLPs, changed by the single settings given."""
     resnet, split = profile.compared_resnet, profile.split_data
     if resnet:
         width = given.get("convolutional_width")
@@ -238,7 +237,7 @@ def _networks_with(profile: Profile, given: Mapping[str, Any]) -> dict[str, Any]
 
 
 def leaves_as_it_is(field: str, value: Any) -> bool:
-    """Whether a value of a profile's field means "as the profile has it"."""
+    """Return True if a value of a profile's field means "as the profile has it"."""
     if isinstance(value, str):
         return value == ""
     is_zero = isinstance(value, numbers.Real) and not isinstance(value, bool) and not value
@@ -246,7 +245,7 @@ def leaves_as_it_is(field: str, value: Any) -> bool:
 
 
 def check_field(field: str, value: Any) -> Any:
-    """A value for a profile's field, as the type that the field has.
+    """Return a value for a profile's field, as the type that the field has.
 
     Raises:
         ValueError: if the field cannot have it.
@@ -272,8 +271,8 @@ _SGD = training.TrainConfig(
 )
 # The authors' script warms up over five epochs, their text says one (PAPER.md A.3).
 _PAPER_SGD = dataclasses.replace(_SGD, warmup_steps=2_500)
-# What a CPU can do: fewer images, pixels and epochs, and no augmentation, which so short a training
-# does not repay. With a warm-up of 100 of the 1,000 steps one thin ResNet in four stays at chance.
+# For a CPU: fewer images, pixels and epochs, and no augmentation, which so short a training does
+# not repay. With a warm-up of 100 of the 1,000 steps one thin ResNet in four stays at chance.
 _SHORT_SGD = dataclasses.replace(_SGD, warmup_steps=400, num_epochs=5, augment=False)
 
 # In so few steps a VGG16 learns nothing by SGD at rates from 0.01 to 0.1: its loss stays at 2.30.
@@ -320,7 +319,7 @@ _TIMED = (("resnet50", 1), ("resnet20", 32))
 def _published(
     architecture: str, dataset: str, train: training.TrainConfig, **fields: Any
 ) -> Experiment:
-    """A network of the published width, or of another multiple of it."""
+    """Return a network of the published width, or of another multiple of it."""
     sizes = (("width_multiplier", fields.pop("width", 1)),)
     return Experiment(dataset, 0, train, architecture, options=sizes, **fields)
 
@@ -469,7 +468,7 @@ PROFILES = {
     )
 }
 
-# Fields of any profile, so small that a run takes minutes: to see that all of it runs through.
+# Fields of a smoke test of any profile, which takes minutes.
 _TRIAL = {
     "dataset": "digits8x8",
     "width": 16,
@@ -496,7 +495,7 @@ _TRIAL = {
 
 
 def _cut_down(profile: Profile, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes a profile one of a few steps on tiny data; settings that were replaced stay."""
+    """Return the fields of a few steps on tiny data; settings that were given stay."""
     chosen = vars(profile) | changes
     cut = {name: v for name, v in _TRIAL.items() if chosen[name] == getattr(profile, name)}
     networks = {

@@ -1,4 +1,4 @@
-"""Values of single settings, as a notebook's cell or a command line gives them, checked."""
+"""Checks of single settings that a notebook's cell or a command line gives."""
 
 import math
 import numbers
@@ -16,7 +16,7 @@ def check_value(
     most: int | float = checks.MOST,
     odd: bool = False,
 ) -> Any:
-    """A single value of a type, as that type: bool is no int, and 3.0 is none either.
+    """Return a value as the type that it must have: neither a bool nor 3.0 is an int.
 
     Args:
         name: whose value it is, for an error.
@@ -54,7 +54,7 @@ def check_value(
 
 
 def check_list(name: str, value: Any, kind: type, *, may_be_empty: bool) -> tuple[Any, ...]:
-    """Rising numbers, as a tuple: positive ints, or shares in [0, 0.5] where they are floats.
+    """Return rising numbers as a tuple: positive ints, or shares in [0, 0.5] for floats.
 
     Args:
         name: whose value it is, for an error.

@@ -1,10 +1,10 @@
-"""Networks that are restored when stored, trained when not.
+"""The store of trained networks: restored when stored, trained when not.
 
-`trained(experiment)` is the only way notebooks get networks. The store is keyed by a digest of all
-that determines the result: the config, the content of the data, the code that trains, and JAX with
-its settings and device, see `fingerprints`. A training writes its state after every epoch, so that
-a killed one goes on where it was, to the same final bits. It holds a lock, so that two processes do
-not train one network at once. A damaged file is named in a warning and made again.
+Notebooks get networks by `trained(experiment)` alone. The key is a digest of all that determines
+the result: the config, the content of the data, the code that trains, and JAX with its settings and
+device, see `fingerprints`. A training writes its state after every epoch, so that a killed one goes
+on from there, to the same final bits. It holds a lock, so that two processes do not train one
+network at once. A damaged file is named in a warning and made again.
 """
 
 import contextlib
@@ -46,10 +46,10 @@ class Trained:
         model: its architecture.
         params: its parameters, plain nested dicts.
         history: per epoch, see `training.TrainingResult`.
-        origin: whether it was "restored" whole, "resumed" in the middle, or "trained".
+        origin: "restored" whole, "resumed" in the middle, or "trained".
         versions: of the packages it was trained with.
         path: its file.
-        experiment: what it was asked for by.
+        experiment: its recipe.
     """
 
     model: models.Model
@@ -61,11 +61,11 @@ class Trained:
     experiment: Experiment
 
     def params_after(self, epoch: int) -> PyTree:
-        """Its parameters after so many epochs: 0, one of its snapshots, or the last.
+        """Return its parameters after so many epochs: 0, one of its snapshots, or the last.
 
         Raises:
-            ValueError: for an epoch that was not kept.
-            CheckpointError: if its file is not there any more, or damaged, or another's.
+            ValueError: for an epoch without a snapshot.
+            CheckpointError: if its file is gone, or damaged, or another network's.
         """
         experiment = self.experiment
         if epoch == experiment.train.num_epochs:
@@ -93,7 +93,7 @@ def trained(
     style: progress.Style = "auto",
     on_epoch: Callable[[training.TrainState], None] | None = None,
 ) -> Trained:
-    """The network of an experiment: from the store if it is there, else trained and stored.
+    """Return the network of an experiment: from the store if it is there, else trained and stored.
 
     Args:
         experiment: what to train.
@@ -112,7 +112,7 @@ def trained(
     model = experiment.build_model(data)
     config = describe(experiment, data)
     final = _path_of(config, store)
-    # A store that is only read needs no lock. What is wrong is said below, once.
+    # A store that is only read needs no lock. Below, a damaged file is named once.
     if _looks_stored(experiment, final) and (
         network := _restored(experiment, model, config, final)
     ):
@@ -136,9 +136,9 @@ def _restored(
     *,
     then: str = "",
 ) -> Trained | None:
-    """A network with all of its snapshots, if they are there and whole; else None.
+    """Return a network with all of its snapshots, if they are there and whole; else None.
 
-    What is damaged is named in a warning that ends with `then`, if there is such.
+    A damaged file is named in a warning that ends with `then`, unless that is empty.
     """
     damaged = checkpoints.DamagedCheckpointError
     loaded = _load_unless(damaged, final, model.shapes, config, then=then)
@@ -171,7 +171,7 @@ def _trained(
     state = _partial_state(partial, template, config)
     if state:
         epochs = [epoch for epoch in experiment.snapshot_epochs if epoch <= state.epoch]
-        # Those that are missing were not wanted when it began.
+        # Those that are missing were no part of the experiment when it began.
         if not _are_whole(epochs, model, final, "The training starts over."):
             state = None
     result = _train(experiment, model, data, config, state, final, style, on_epoch)
@@ -187,7 +187,7 @@ def _trained(
 def path_of(
     experiment: Experiment, *, data: datasets.Dataset | None = None, store: Path | None = None
 ) -> Path:
-    """The file in which the network of an experiment is kept, whether it is there or not."""
+    """Return the file of an experiment's network, which need not be there."""
     return _path_of(describe(experiment, data or experiment.load_dataset()), store)
 
 
@@ -200,9 +200,9 @@ def _path_of(config: dict[str, Any], store: Path | None) -> Path:
 def is_stored(
     experiment: Experiment, *, data: datasets.Dataset | None = None, store: Path | None = None
 ) -> bool:
-    """Whether an experiment's network is there, with all of its snapshots.
+    """Return True if an experiment's network is there, with all of its snapshots.
 
-    Their first bytes are looked at; `trained` looks at all.
+    It reads their first bytes; `trained` reads all.
     """
     return _looks_stored(experiment, path_of(experiment, data=data, store=store))
 
@@ -215,7 +215,7 @@ def _looks_stored(experiment: Experiment, final: Path) -> bool:
 
 
 def epochs_stored(path: Path) -> int:
-    """How many epochs of the network that is kept at this path are there; others may train it."""
+    """Return the number of stored epochs of the network at this path, which others may train."""
     match checkpoints.peek(path):
         case {"history": {"train_loss": [*losses]}}:
             return len(losses)
@@ -226,7 +226,7 @@ def epochs_stored(path: Path) -> int:
 
 
 def describe(experiment: Experiment, data: datasets.Dataset) -> dict[str, Any]:
-    """All that determines a network, JSON-ready; the digest of the data says which part it saw.
+    """Return all that determines a network, JSON-ready; the data's digest stands for its view.
 
     Raises:
         ValueError: for an architecture that is not the lab's, whose code is not known.
@@ -255,13 +255,13 @@ def describe(experiment: Experiment, data: datasets.Dataset) -> dict[str, Any]:
 
 @functools.cache
 def _code_digest() -> str:
-    """Of the code as it was when it was loaded: later edits change nothing in this process."""
+    """Return a digest of the code as it was loaded: later edits change nothing in this process."""
     fingerprints.loaded(*TRAINING_MODULES)
     return fingerprints.source_digest(*TRAINING_MODULES)
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the packages that decide a number or a picture, JAX's plugins among them.
+    """Return versions of the packages that decide a number or a picture, JAX's plugins too.
 
     Without matplotlib, which only figures need, where the extra [lab] is not installed.
     """
@@ -278,7 +278,7 @@ def package_versions() -> dict[str, str]:
 
 
 def digest(config: dict[str, Any]) -> str:
-    """The name of a network in the store."""
+    """Return the name of a network in the store."""
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:24]
 
 
@@ -321,7 +321,7 @@ def _snapshot_path(final: Path, epoch: int) -> Path:
 
 
 def _is_of(metadata: dict[str, Any], final: Path, epoch: int | None = None) -> bool:
-    """Whether metadata is that of a network, or of its snapshot after an epoch."""
+    """Return True if metadata is that of a network, or of its snapshot after an epoch."""
     config = metadata.get("config")
     return (
         isinstance(config, dict) and digest(config) == final.stem and metadata.get("epoch") == epoch
@@ -329,7 +329,7 @@ def _is_of(metadata: dict[str, Any], final: Path, epoch: int | None = None) -> b
 
 
 def _load_snapshot(final: Path, epoch: int, like: PyTree) -> PyTree:
-    """The parameters of a network after an epoch.
+    """Return the parameters of a network after an epoch.
 
     Raises:
         FileNotFoundError: if they are not there.
@@ -353,7 +353,7 @@ def _check_is_of(
 
 
 def _are_whole(epochs: Sequence[int], model: models.Model, final: Path, then: str) -> bool:
-    """Whether these snapshots of a network are there; a damaged one is named in a warning."""
+    """Return True if these snapshots of a network are there; warn of a damaged one."""
     for epoch in epochs:
         try:
             _load_snapshot(final, epoch, model.shapes)
@@ -371,7 +371,7 @@ def _partial_path(final: Path) -> Path:
 
 
 def _remove_partial(final: Path) -> None:
-    """Remove what a process left that was killed right after its last epoch, if none trains now."""
+    """Remove the state of a process killed right after its last epoch, if none trains now."""
     if _partial_path(final).exists():
         with (
             contextlib.suppress(OSError, paths.LockedError),
@@ -384,8 +384,7 @@ def _partial_state(
     partial: Path, template: training.TrainState, config: dict[str, Any]
 ) -> training.TrainState | None:
     tree = {"params": template.params, "opt_state": template.opt_state}
-    # Damaged, or left by another version of optax or Flax: an unfinished training is not worth
-    # stopping for.
+    # Damaged, or of another version of optax or Flax: an unfinished training starts over.
     loaded = _load_unless(
         checkpoints.CheckpointError, partial, tree, config, then="The training starts over."
     )
@@ -406,7 +405,7 @@ def _load_unless(
     *,
     then: str,
 ) -> tuple[PyTree, dict[str, Any]] | None:
-    """What a file holds; None if there is none, or for a forgiven error, of which a text warns."""
+    """Return the content of a file; None if there is none, or, with a warning, if it is damaged."""
     try:
         return checkpoints.load(path, like=like, config=config)
     except FileNotFoundError:

@@ -1,9 +1,9 @@
-"""Training many networks: a grid of experiments through any executor, one process or a cluster.
+"""Train many networks through any executor: one process, several, or a cluster.
 
 `train_all` takes any `concurrent.futures.Executor`. By default that is a pool of spawned processes
 on this machine; `dask.distributed.Client(...).get_executor()` makes the same sweep run on a cluster
 (its workers must see the folder of the store). Networks travel through the store, not through the
-executor: a job is a small recipe, and what it returns is a number.
+executor: a job is a small recipe and returns a number.
 """
 
 import concurrent.futures
@@ -25,7 +25,7 @@ from rebasin_lab.paper import fingerprints
 from rebasin_lab.paper.networks import Experiment
 from rebasin_lab.paper.store import Trained, epochs_stored, is_stored, path_of, trained
 
-SECONDS_BETWEEN_LOOKS = 2.0  # at how far the trainings have come
+SECONDS_BETWEEN_LOOKS = 2.0  # at the progress of trainings
 
 
 class SweepError(RuntimeError):
@@ -34,17 +34,17 @@ class SweepError(RuntimeError):
 
 @checks.arguments
 def train_all(
-    wanted: Sequence[Experiment],
+    experiments: Sequence[Experiment],
     *,
     num_jobs: int = 1,
     executor: Executor | None = None,
     store: Path | None = None,
     style: progress.Style = "auto",
 ) -> list[Trained]:
-    """The networks of many experiments, those that are not stored yet trained first.
+    """Return the networks of many experiments, those that are not stored yet trained first.
 
     Args:
-        wanted: what to train; one that is listed twice is trained once.
+        experiments: to train; one that is listed twice is trained once.
         num_jobs: processes to train in, each on its share of the cores. With 1 (and no executor)
             everything happens here, one network after the other.
         executor: where to train instead; it is not shut down.
@@ -57,25 +57,25 @@ def train_all(
     Raises:
         SweepError: if trainings failed, naming each and why, or were made with other settings of
             JAX, another device or other versions than this process has, or if a process that
-            trains was killed. What ended is stored, so the same call goes on from there.
-        ValueError: for less than one job, or more than this machine can be meant for.
+            trains was killed. Trained networks are stored, so the same call goes on from there.
+        ValueError: for less than one job, or too many for this machine.
     """
     check_num_jobs(num_jobs)
     store = store or paths.checkpoints_dir()
     if executor is not None or num_jobs > 1:
-        missing = missing_from(wanted, store=store)
+        missing = missing_from(experiments, store=store)
         if len(missing) > 1 or (missing and executor is not None):
             _train_elsewhere(missing, num_jobs, executor, store, style)
-    return [trained(each, store=store, style=style) for each in wanted]
+    return [trained(each, store=store, style=style) for each in experiments]
 
 
 def default_num_jobs() -> int:
-    """Two where there are two cores to train on; one on a GPU, which one training fills."""
+    """Return 2 where there are two cores to train on, 1 on a GPU, which one training fills."""
     return min(2, os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
 
 
 def check_num_jobs(num_jobs: int) -> None:
-    """Raises a ValueError unless so many processes make sense here."""
+    """Check that so many processes make sense here; raises a ValueError."""
     checks.argument("num_jobs", num_jobs, int, "this process")
     if num_jobs < 1:
         raise ValueError(f"Expected at least 1 job; got {num_jobs}.")
@@ -88,9 +88,11 @@ def check_num_jobs(num_jobs: int) -> None:
 
 
 @checks.arguments
-def missing_from(wanted: Iterable[Experiment], *, store: Path | None = None) -> list[Experiment]:
-    """Those experiments, each once, whose networks are not stored yet."""
-    return [each for each in dict.fromkeys(wanted) if not is_stored(each, store=store)]
+def missing_from(
+    experiments: Iterable[Experiment], *, store: Path | None = None
+) -> list[Experiment]:
+    """Return those experiments, each once, whose networks are not stored yet."""
+    return [each for each in dict.fromkeys(experiments) if not is_stored(each, store=store)]
 
 
 def _train_elsewhere(
@@ -143,7 +145,7 @@ def _reason(error: BaseException) -> str:
 def _in_own_processes(
     missing: Sequence[Experiment], num_jobs: int, store: Path, on_look: Callable[[], None]
 ) -> dict[Experiment, BaseException]:
-    """As `_submit`, in processes of this machine."""
+    """Train everything in processes of this machine; returns what `_submit` does."""
     num_threads = max(1, (os.cpu_count() or 1) // num_jobs)
     context = multiprocessing.get_context("spawn")  # JAX does not survive a fork
     until, going = context.Pipe(duplex=False)
@@ -156,7 +158,7 @@ def _in_own_processes(
     with until, going, pool:
         try:
             return _submit(missing, pool, store, on_look)
-        except BaseException:  # an interrupt: what has begun ends too, where it is
+        except BaseException:  # an interrupt: running trainings end, too
             going.close()
             raise
 
@@ -189,7 +191,7 @@ def _submit(
                 if error := future.exception():
                     failed[futures[future]] = error
             on_look()
-    except BaseException:  # an interrupt: what has not begun must not begin
+    except BaseException:  # an interrupt: no other training may start
         for future in futures:
             future.cancel()
         raise
@@ -197,13 +199,13 @@ def _submit(
 
 
 def train_here(experiment: Experiment, store: str) -> float:
-    """The job: train one network into the store; returns the seconds it took."""
+    """Train one network into the store, as a job; returns the seconds it took."""
     start = time.perf_counter()
     trained(experiment, store=Path(store), style="silent")
     return time.perf_counter() - start
 
 
-_job = train_here  # a test puts one that dies in its place
+_job = train_here  # a test replaces it by one that dies
 
 
 def _set_up(num_threads: int, settings: Mapping[str, Any], until: Connection) -> None:
@@ -212,7 +214,7 @@ def _set_up(num_threads: int, settings: Mapping[str, Any], until: Connection) ->
     threading.Thread(target=_end_with_parent, args=[until], daemon=True).start()
     for name, value in settings.items():
         jax.config.update(name, value)
-    # Read when JAX first computes something, which in a new process is later than this.
+    # JAX reads this when it first computes something, which in a new process is later.
     os.environ["OMP_NUM_THREADS"] = str(num_threads)
     if num_threads == 1:
         flags = os.environ.get("XLA_FLAGS", "")
@@ -222,6 +224,6 @@ def _set_up(num_threads: int, settings: Mapping[str, Any], until: Connection) ->
 
 
 def _end_with_parent(until: Connection) -> None:
-    """End this process with the one that started it, which may have been killed, or earlier."""
+    """End this process when the one that started it ends or asks for it."""
     wait([until, multiprocessing.parent_process().sentinel])
     os._exit(1)

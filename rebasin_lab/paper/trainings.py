@@ -1,7 +1,7 @@
-"""The networks that each notebook trains, said once: a dry run and the notebook itself ask here.
+"""The networks that each notebook trains, for the notebook itself and for a dry run.
 
-`trainings(notebook, profile)` has them in groups, and in each group by what tells them apart: a
-seed, or a width and a seed. A notebook trains a group with `run.train(group)`.
+`trainings(notebook, profile)` has them in groups, and in each group by key: a seed, or a width and
+a seed. A notebook trains a group with `run.train(group)`.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,11 +16,11 @@ Group = dict[Any, Experiment]
 
 @checks.arguments
 def trainings(notebook: str, profile: Profile) -> dict[str, Group]:
-    """The networks that a notebook asks the store for, by group and key.
+    """Return the networks that a notebook asks the store for, by group and key.
 
     Args:
         notebook: its name, without ending.
-        profile: the sizes of the run, single settings included; cut down, if it is a trial.
+        profile: the sizes of the run, single settings included.
 
     Returns:
         Groups in the order in which they are trained; one is empty where the profile has none.
@@ -34,7 +34,7 @@ def trainings(notebook: str, profile: Profile) -> dict[str, Group]:
 
 
 def experiments(notebook: str, profile: Profile) -> tuple[Experiment, ...]:
-    """The same in one row, each once."""
+    """Return the same in one row, each once."""
     groups = trainings(notebook, profile).values()
     return tuple(dict.fromkeys(one for group in groups for one in group.values()))
 
@@ -44,7 +44,7 @@ def _mlps(profile: Profile, seeds: Sequence[int]) -> Group:
 
 
 def _family(profile: Profile, family: ConvolutionalFamily | None, *, widest: bool = False) -> Group:
-    """Networks of a family, by width and seed; none of no family."""
+    """Return the networks of a family, by width and seed; none without a family."""
     if not family:
         return {}
     return {
@@ -121,7 +121,7 @@ def _merge_many(profile: Profile) -> dict[str, Group]:
 
 
 def recipes(profile: Profile) -> dict[str, Experiment]:
-    """Trainings of the MLP that notebook 09 compares, by name; two are alike at some profiles."""
+    """Return the trainings of the MLP that notebook 09 compares, by name; two may be alike."""
     thin, rate = profile.thin_width, profile.learning_rate
     changes = (
         (profile.width, {}),
@@ -139,7 +139,7 @@ def recipes(profile: Profile) -> dict[str, Experiment]:
 
 
 def recipe_names(profile: Profile) -> tuple[str, str, str, str, str, str, str]:
-    """The names of all seven: wide, thin, by Adam, faster, by SGD, slower, and for one epoch."""
+    """Return the seven names: wide, thin, by Adam, faster, by SGD, slower, and for one epoch."""
     wide, own, rate = profile.width, profile.thin_width, profile.learning_rate
     adam = (f"Adam {rate:g}, {units} units" for units in (wide, wide // 4, own))
     rules = (f"Adam {10 * rate:g}", "SGD 0.1", "SGD 0.001")

@@ -125,7 +125,7 @@ def test_the_top_says_what_was_run_on_what():
 
 def test_changed_settings_are_named_at_the_top():
     page = Page(render(parameters={"width": 64}))
-    assert "width = 64: no claim of a notebook that has them is judged" in [
+    assert "width = 64: claims of a notebook that has them stay open" in [
         value["text"] for value in page.all("dd")
     ]
 

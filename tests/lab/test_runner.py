@@ -207,7 +207,7 @@ def answer(request):
     time.sleep(0.5)
     raise ValueError("no answer")
 import time
-tell = background_errors.tell
+tell = background_errors.report
 latest = Latest(answer, tell)
 """
 
@@ -222,7 +222,7 @@ LATE_ERRORS = {
     "dial": ([DIALS, "slider.value = 1\nslider.value = 2", "x = 1"], "no figure of level 2"),
     "latest": ([LATEST, "latest.ask(1)"], "no answer"),
     "callback": (
-        [LATEST.replace("background_errors.tell", "lambda e: 1 / 0"), "latest.ask(1)"],
+        [LATEST.replace("background_errors.report", "lambda e: 1 / 0"), "latest.ask(1)"],
         "division",
     ),
     "thread": (["import threading\nthreading.Thread(target=lambda: {}['key']).start()"], "key"),

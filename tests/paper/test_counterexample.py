@@ -35,7 +35,7 @@ def test_both_networks_compute_the_function_of_the_paper():
 def test_the_two_functions_are_equal_and_perfect_on_a_grid():
     outputs = [counterexample.apply_fn(p, GRID) for p in (PAIR.params_a, PAIR.params_b)]
     np.testing.assert_array_equal(*outputs)
-    yes = counterexample.says_yes(PAIR.params_a, GRID)
+    yes = counterexample.predicted_labels(PAIR.params_a, GRID)
     np.testing.assert_array_equal(yes, counterexample.true_labels(GRID))
     assert yes.mean() == 0.25
 
@@ -186,7 +186,7 @@ def test_points_are_those_of_the_square():
 def test_a_yes_survives_rounding():
     params = {"layers": [{"kernel": np.eye(2)}, {"kernel": np.array([[-1.0], [0.0]])}]}
     points = np.array([[1e-12, 0.0], [1e-6, 0.0]])
-    assert counterexample.says_yes(params, points).tolist() == [True, False]
+    assert counterexample.predicted_labels(params, points).tolist() == [True, False]
 
 
 @pytest.mark.parametrize("epsilon", [0.01, 0.5])
@@ -242,7 +242,7 @@ def test_another_name_is_refused():
 def test_training_learns_the_task_now_and_then():
     networks = counterexample.train_networks(24, num_steps=600, learning_rate=0.3)
     labels = counterexample.true_labels(GRID)
-    errors = [(counterexample.says_yes(n, GRID) != labels).mean() for n in networks]
+    errors = [(counterexample.predicted_labels(n, GRID) != labels).mean() for n in networks]
     # To say no everywhere gives 0.25. A third of them learn it; not one of 24 would be odd.
     assert min(errors) < 0.05
     assert rl.distance(*networks[:2]) > 0

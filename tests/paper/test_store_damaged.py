@@ -214,7 +214,7 @@ def test_a_result_comes_back_with_its_types_and_bits(monkeypatch):
 def test_a_result_that_is_too_long_to_keep_is_not_lost(monkeypatch):
     monkeypatch.setattr(checkpoints, "MOST_HEADER_BYTES", 10_000)
     monkeypatch.setattr(cache.fingerprints, "name_of", lambda fn: "rebasin_lab.metrics:evaluate")
-    with pytest.warns(UserWarning, match="at most 10,000 bytes.* The result is not kept"):
+    with pytest.warns(UserWarning, match="at most 10,000 bytes.* The result is not cached"):
         assert cache.cached(lambda: list(range(5000))) == list(range(5000))
 
 

@@ -1,9 +1,9 @@
-"""Executing one notebook headlessly, and saying in one line what went wrong if something did.
+"""Headless execution of one notebook, with an error of one line if it fails.
 
 Papermill runs it in this interpreter's own kernel and saves it after every cell. Besides an
-exception in a cell this notices what papermill alone lets pass: an exception swallowed by an output
-widget, by another callback or on another thread (`background_errors`), a kernel that died (out of
-memory, killed), a notebook that takes too long, a full disk.
+exception in a cell, a notebook fails for what papermill alone lets pass: an exception swallowed by
+an output widget, by another callback or on another thread (`background_errors`), a kernel that died
+(out of memory, killed), a notebook that takes too long, a full disk.
 
 An executed notebook carries a record of its run in its metadata, under `rebasin_lab`. It is written
 when the run has ended: a copy without a record is one that was interrupted.
@@ -57,7 +57,7 @@ class NotebookOutcome(NamedTuple):
         seconds: wall time.
         error: "" if it ran through; else the cell and the error.
         output: the executed notebook, as far as it got.
-        parameters: what it was run with.
+        parameters: of the run.
         started: when, in UTC.
         record: what the executed notebook carries in its metadata.
     """
@@ -81,16 +81,16 @@ def execute(
     minutes: float,
     is_last: bool = True,
 ) -> NotebookOutcome:
-    """Run a notebook into `output`, with a log of what it printed beside it.
+    """Run a notebook into `output`, with a log of its prints beside it.
 
     Args:
         notebook: the source.
         output: the executed copy; an earlier one, and its log, are removed first.
         parameters: values for its parameters cell.
         kernels: one of them runs it.
-        status: receives what the notebook prints, as it prints, and which cell it is at.
-        minutes: that it may take; then its kernel is killed, with all that this started.
-        is_last: if not, a kernel is made ready for the next notebook.
+        status: receives the notebook's prints, and its present cell.
+        minutes: that it may take; then its kernel is killed, with all processes it started.
+        is_last: if not, a kernel is prepared for the next notebook.
 
     Raises:
         ValueError: if the copy would be the notebook itself.
@@ -133,8 +133,7 @@ def execute(
 def described_by_kernel(path: Path) -> dict[str, Any]:
     """Return the devices, versions and so on that the kernel of an executed notebook recorded.
 
-    A kernel says so in the metadata of an output, under `METADATA_KEY`; if it did not, or there is
-    no such notebook, the answer is empty.
+    It is empty if no output has them in its metadata, under `METADATA_KEY`, or without a notebook.
     """
     for cell in _cells(path):
         for output in cell.get("outputs", ()):
@@ -154,7 +153,7 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def swallowed_errors(path: Path) -> list[str]:
-    """Exceptions an executed notebook's output widgets caught: they show nowhere else."""
+    """Return exceptions that a notebook's output widgets caught: they show nowhere else."""
     metadata = read_notebook(path).metadata
     state = metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {})
     return [
@@ -243,7 +242,7 @@ def _run(
 
 
 def _literal(path: Path) -> str:
-    """A path for papermill, which puts parameters in place of what stands in braces."""
+    """Return a path for papermill, which puts parameters in place of what stands in braces."""
     return str(path).replace("{", "{{").replace("}", "}}")
 
 

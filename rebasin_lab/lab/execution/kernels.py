@@ -1,7 +1,7 @@
-"""Kernels to execute notebooks in: this interpreter's own, the next one made ready ahead of time.
+"""Kernels to execute notebooks in: this interpreter's own, the next one prepared ahead of time.
 
-A kernel takes seconds to start and to import the library, which is most of what a notebook takes
-that finds everything stored. `Kernels` starts one while another is at work.
+A kernel takes seconds to start and to import the library, which is most of the time of a notebook
+whose results are all stored. `Kernels` starts one while another is at work.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ _ARGUMENTS = [
     "--IPKernelApp.log_level=40",  # errors; not its warnings
     "--HistoryManager.hist_file=:memory:",
     # Load what every notebook loads, while another one runs. It leaves no name behind; if it fails,
-    # so does the notebook's own import, where it is seen.
+    # so does the notebook's own import, which shows the error.
     "--IPKernelApp.exec_lines=__import__('rebasin_lab.lab.session'); "
     "__import__('rebasin_lab.lab.background_errors').lab.background_errors.listen();",
 ]
@@ -101,7 +101,7 @@ class Kernels:
         """Kill the kernel that was taken, with all it started, after so many seconds.
 
         Not by an exception: the thread that waits for the kernel may be busy with what it prints.
-        It finds the kernel dead. Gives an event that says whether it came to this.
+        It finds the kernel dead. Yields an event that is set if it was killed.
         """
         reached, mark = threading.Event(), self._taken.mark
 
@@ -120,11 +120,11 @@ class Kernels:
     def _prepare(self, code: str) -> None:
         try:
             self._ready, self._ready_for = self._started(), code
-        except (RuntimeError, OSError):  # as `take` will find and say, if it lasts
+        except (RuntimeError, OSError):  # `take` raises it, if it lasts
             self._ready = None
 
     def _started(self) -> "_PatientKernelManager":
-        # Not whatever kernel the author's machine had.
+        # Not the kernel that the notebook's author had.
         mark = processes.new_mark()
         manager = _PatientKernelManager(
             kernel_name="python3",
@@ -136,7 +136,7 @@ class Kernels:
             run_sync(manager.start_kernel)(
                 extra_arguments=_ARGUMENTS, cwd=str(self._folder), env=processes.marked(mark)
             )
-        except BaseException as error:  # an interrupt: nothing else knows of this kernel
+        except BaseException as error:  # an interrupt: nothing else would end this kernel
             self._shut_down(manager)
             if isinstance(error, OSError):
                 reason = os.strerror(error.errno) if error.errno else str(error)
@@ -149,7 +149,7 @@ class Kernels:
         return manager
 
     def _shut_down(self, manager: "_PatientKernelManager") -> None:
-        processes.kill(manager.mark)  # first, while it shows what it started
+        processes.kill(manager.mark)  # first, while its children can be found
         self._reaper.discard(manager.mark)
         try:
             run_sync(_end)(manager)
@@ -162,12 +162,12 @@ class _PatientChannel(AsyncZMQSocketChannel):
     """A channel that polls for messages instead of waiting for a signal.
 
     While a notebook's client waits for a kernel's reply it may send a message for an output widget.
-    jupyter_client sends past the event loop, and a reply that comes at that moment is noticed by
-    nobody: measured, one in thirty notebooks with such a widget then waits for ever.
+    jupyter_client sends past the event loop, which then misses a reply that comes at that moment,
+    and some notebooks with such a widget wait for ever.
     """
 
     async def get_msg(self, timeout: float | None = None) -> dict[str, Any]:
-        """The next message; `queue.Empty` if there is none for so many seconds."""
+        """Return the next message; `queue.Empty` if there is none for so many seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             left = SECONDS_BETWEEN_LOOKS if deadline is None else deadline - time.monotonic()
@@ -190,13 +190,13 @@ class _PatientKernelManager(AsyncKernelManager):
     mark = Unicode()  # that the kernel is started under
 
     def client(self, **options: Any) -> AsyncKernelClient:
-        """The client that a notebook is executed by."""
+        """Return the client that a notebook is executed by."""
         self.own_client = super().client(**options)
         return self.own_client
 
 
 async def _end(manager: _PatientKernelManager) -> None:
-    # What an interrupt left of a notebook would find its kernel gone, and complain to nobody.
+    # Tasks that an interrupt left of a notebook would fail, unseen, without their kernel.
     left = asyncio.all_tasks() - {asyncio.current_task()}
     for task in left:
         task.cancel()

@@ -1,4 +1,4 @@
-"""Reading a notebook file that may be anything: half written, of another version, no notebook."""
+"""Read a notebook file, which may be half written, of another version, or no notebook."""
 
 import warnings
 from pathlib import Path
@@ -11,10 +11,10 @@ MOST_BYTES = 500_000_000  # of a notebook with its outputs
 
 
 def read_notebook(path: Path) -> nbformat.NotebookNode:
-    """A notebook of format 4, valid by its schema.
+    """Return a notebook of format 4, valid by its schema.
 
     Raises:
-        ValueError: for any other file, saying what it is.
+        ValueError: for any other file.
         OSError: if there is no such file, or it cannot be read.
     """
     content = paths.read_json(path, MOST_BYTES)
@@ -33,7 +33,7 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
 
 
 def notebook_there(path: Path) -> nbformat.NotebookNode | None:
-    """The same, or None where there is none: never written, cut short, something else."""
+    """Return the same, or None for a file that is missing, cut short, or no notebook."""
     try:
         return read_notebook(path)
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""A notebook's progress in one line, for those who wait for a run."""
+"""A notebook's progress in one line, on a terminal or in a log."""
 
 import io
 import logging
@@ -22,7 +22,7 @@ class Place:
     Attributes:
         number: of the cell, from 1; 0 before the first one.
         count: of all cells.
-        text: the last cell of code that began, for the beginning of an error.
+        text: the last cell of code that started, for the start of an error.
     """
 
     def __init__(self) -> None:
@@ -30,11 +30,11 @@ class Place:
         self.text = "before its first cell: "
 
     def begin(self, *, notebook: nbformat.NotebookNode) -> None:
-        """The kernel is ready."""
+        """Note that the kernel is ready."""
         self.count = len(notebook.cells)
 
     def move(self, *, cell: nbformat.NotebookNode, cell_index: int) -> None:
-        """A cell begins."""
+        """Note that a cell starts."""
         self.number = cell_index + 1
         if cell.cell_type == "code" and cell.source.strip():
             begins = texts.in_a_line(cell.source.strip().splitlines()[0], most=100)
@@ -42,7 +42,7 @@ class Place:
 
 
 class StatusLine(logging.Handler):
-    """Shows a notebook's cell and progress (the lines of `progress`), each in place of the last.
+    """Line with a notebook's cell and progress (the lines of `progress`), updated in place.
 
     On a terminal there is one line, with a clock that ticks. Anywhere else, as in the log of a CI
     job, a line is printed every minute.
@@ -51,9 +51,9 @@ class StatusLine(logging.Handler):
         place: the cell it is at.
 
     Args:
-        label: which notebook it is.
+        label: of the notebook.
         out: where to print.
-        since: when the whole run began, on the clock.
+        since: start of the whole run, on the clock.
         clock: seconds.
     """
 
@@ -71,7 +71,7 @@ class StatusLine(logging.Handler):
         self._since = self._last if since is None else since
         self._live = out.isatty()
         self.place = Place()
-        self._latest = (0, "running ...")  # in which cell, and what
+        self._latest = (0, "running ...")  # number of the cell, text
         self._ended = threading.Event()
         if self._live:
             self._draw()
@@ -124,5 +124,5 @@ class StatusLine(logging.Handler):
         try:
             self._out.write(text)
             self._out.flush()
-        except (OSError, ValueError):  # whoever watched has gone: no failure of the notebook
+        except (OSError, ValueError):  # the reader has gone: no failure of the notebook
             self._ended.set()

@@ -1,8 +1,8 @@
-"""One pair of networks looked at from all sides: what the explorer shows, without a widget.
+"""Explore one pair of networks: all that the explorer shows, without a widget.
 
-`choices` says what is looked at, and as which calls of the library; `pair` finds or trains the two
-networks; `exploration` matches them and answers what a panel asks: merged networks, what they say
-to some images, how alike units and layers are, the plane through both.
+`choices` has the data, networks and matchers, `code` the calls of the library that compute the
+same; `pair` finds or trains the two networks; `exploration` matches them and computes what panels
+show: merged networks, their answers to some images, similarities, the plane through both.
 """
 
 from rebasin_lab.lab.exploration.choices import EFFORTS, Choices

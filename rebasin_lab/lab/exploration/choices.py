@@ -1,4 +1,4 @@
-"""What is explored: two networks, the matchers, and how hard these try."""
+"""The choices of an exploration: two networks, the matchers, and their effort."""
 
 import dataclasses
 from typing import Any
@@ -13,7 +13,7 @@ _SMALL_SETS = ("mnist5k", "digits8x8")  # on larger ones, batches are five times
 
 
 def _of_notebooks() -> dict[tuple[str, str], Experiment]:
-    """Networks that the notebooks train: who has run them finds these stored."""
+    """Return networks that the notebooks train, which are stored once these have run."""
     experiments = [PROFILES[name].experiment(seed=0) for name in ("quick", "laptop")]
     laptop = PROFILES["laptop"]
     experiments.append(laptop.cifar_mlp)
@@ -27,7 +27,7 @@ _OF_NOTEBOOKS = _of_notebooks()
 
 @dataclasses.dataclass(frozen=True)
 class Choices:
-    """What an exploration is about; 0 or "" means "as a CPU trains the architecture in minutes".
+    """Data, networks and matchers to explore; 0 means a size that a CPU trains in minutes.
 
     Attributes:
         dataset: a name `load_dataset` knows.
@@ -36,9 +36,9 @@ class Choices:
         depth: hidden layers of an MLP, blocks of a ViT.
         num_epochs: to train for.
         seeds: of networks A and B.
-        files: two checkpoints of the lab, to look at in place of all of the above but `dataset`.
+        files: two checkpoints of the lab, in place of all of the above but `dataset`.
         matchers: names in `MATCHERS`, in the order in which they are shown.
-        effort: how hard they try.
+        effort: of the matchers, one of `EFFORTS`.
         num_lambdas: points on each line, ends included.
 
     Raises:
@@ -81,11 +81,11 @@ class Choices:
 
     @property
     def record(self) -> models.Architecture:
-        """What is known of its architecture."""
+        """The record of its architecture."""
         return models.ARCHITECTURES[self.architecture]
 
     def experiment(self, seed: checks.Seed) -> Experiment:
-        """One of its networks."""
+        """Return one of its networks."""
         base = _OF_NOTEBOOKS.get((self.architecture, self.dataset)) or self._small_experiment()
         # A control's 16.0 is the 16 of a stored network.
         width = int(self.width) if float(self.width).is_integer() else self.width
@@ -96,7 +96,7 @@ class Choices:
         )
 
     def _small_experiment(self) -> Experiment:
-        """One that a CPU trains in minutes."""
+        """Return a network that a CPU trains in minutes."""
         record, view = self.record, self.record.view
         if self.dataset == "digits8x8":  # small as it is
             view = dataclasses.replace(view, shrink=1)
@@ -115,7 +115,7 @@ class Choices:
         )
 
     def options_of(self, matcher: str, data: datasets.Dataset) -> dict[str, Any]:
-        """The options that the effort asks of a matcher, as far as there are images."""
+        """Return a matcher's options at this effort, for at most as many images as there are."""
         if matcher == "naive":
             return {}
         options = dict(matching.MATCHERS[matcher].efforts.get(self.effort, {}))

@@ -1,4 +1,4 @@
-"""An exploration as the calls of the library that compute the same, to copy and go on from."""
+"""An exploration as a program: the calls of the library that compute the same."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from rebasin_lab import datasets, matching
 from rebasin_lab.lab.exploration.choices import Choices
 from rebasin_lab.paper.networks import Experiment
 
-# Where somebody handed in networks, no code can say how they came about.
+# For networks that were passed in, no code is known.
 GIVEN = """\
 import rebasin_lab as rl
 
@@ -18,7 +18,7 @@ _SEEDS = """\
 import rebasin_lab as rl
 {imports}
 train = rl.TrainConfig({train})
-wanted = [
+experiments = [
     rl.Experiment(
         dataset={dataset!r},
         seed=seed,
@@ -28,9 +28,9 @@ wanted = [
     )
     for seed in {seeds!r}
 ]
-data = wanted[0].load_dataset()
-apply_fn = wanted[0].build_model(data).apply
-params_a, params_b = (network.params for network in rl.train_all(wanted))"""
+data = experiments[0].load_dataset()
+apply_fn = experiments[0].build_model(data).apply
+params_a, params_b = (network.params for network in rl.train_all(experiments))"""
 
 _FILES = """\
 from pathlib import Path
@@ -68,11 +68,11 @@ print(rl.evaluate(apply_fn, merged, data.test_images, data.test_labels))
 def code_of(
     choices: Choices, data: datasets.Dataset, networks: str, *, method: str, lam: float
 ) -> str:
-    """A program that compares the matchers, and evaluates one merged network.
+    """Return a program that compares the matchers, and evaluates one merged network.
 
     Args:
-        choices: what was chosen.
-        data: what matchers look at.
+        choices: of the exploration.
+        data: that matchers look at.
         networks: lines that define `params_a`, `params_b`, `apply_fn` and `data`.
         method: the matcher to merge by, or "naive".
         lam: where on the line.
@@ -90,7 +90,7 @@ def code_of(
 
 
 def networks_of_seeds(one: Experiment, seeds: Sequence[int]) -> str:
-    """The lines that train two networks, or restore them."""
+    """Return the lines that train two networks, or restore them."""
     view = _view(one.view)
     return _SEEDS.format(
         imports="from rebasin_lab import datasets\n" if view else "",
@@ -104,7 +104,7 @@ def networks_of_seeds(one: Experiment, seeds: Sequence[int]) -> str:
 
 
 def networks_of_files(files: Sequence[str], config: dict[str, Any], view: datasets.View) -> str:
-    """The lines that read two checkpoints, of which `config` is what they say of themselves."""
+    """Return the lines that read two checkpoints, whose metadata hold `config`."""
     return _FILES.format(
         dataset=config["dataset"],
         view=_view(view) or "datasets.View()",
@@ -115,13 +115,13 @@ def networks_of_files(files: Sequence[str], config: dict[str, Any], view: datase
 
 
 def _view(view: datasets.View) -> str:
-    """A call that makes it; empty for the data set as it is."""
+    """Return a call that makes it; empty for the data set as it is."""
     fields = ", ".join(f"{name}={value!r}" for name, value in _changed(view).items())
     return f"datasets.View({fields})" if fields else ""
 
 
 def _changed(record: Any) -> dict[str, Any]:
-    """Those fields of a dataclass that are not its defaults."""
+    """Return those fields of a dataclass that are not its defaults."""
     values = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
     return {
         field.name: values[field.name]

@@ -1,4 +1,4 @@
-"""A pair, matched, and what a panel asks of it."""
+"""An exploration: a matched pair, and the numbers of every panel."""
 
 import dataclasses
 import functools
@@ -17,10 +17,10 @@ from rebasin_lab.lab.exploration.choices import Choices
 from rebasin_lab.lab.exploration.pair import OnStep, Pair, load_pair
 from rebasin_lab.paper import cache, fingerprints
 
-STRIP = 10  # test images whose answers are shown
+STRIP = 10  # test images shown with their answers
 NUM_FILTERS = 16
 NUM_UNITS = 48  # of a layer, that a matrix shows
-# A plane of models is many; few images tell its shape.
+# A plane has many models; few images show its shape.
 CONTOUR_IMAGES = 400
 CLASSES_ONLY = (
     "An exploration shows which classes networks name. Look at others with compare_matchers, which "
@@ -31,7 +31,7 @@ CONTOUR_RESOLUTION = 17
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Walk:
-    """One network on the line, and what it says.
+    """One network on the line: its metrics and its answers.
 
     Attributes:
         loss: on all test images, in nats.
@@ -46,10 +46,10 @@ class Walk:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Exploration:
-    """Two networks and what matchers make of them.
+    """Two networks and the answers of matchers.
 
     Attributes:
-        choices: what was asked for.
+        choices: of the explorer.
         pair: the networks.
         compared: by method, "naive" first; see `comparison.compare_matchers`.
     """
@@ -75,7 +75,7 @@ class Exploration:
 
     @checks.arguments
     def merged(self, method: str, lam: float) -> PyTree:
-        """The network at lambda on the line from A to B as a method permutes it."""
+        """Return the network at lambda on the line from A to B as a method permutes it."""
         checks.choice("method", method, self.compared, "this exploration")
         return _lerp(np.float32(lam), self.pair.params_a, self.moved[method])
 
@@ -88,7 +88,7 @@ class Exploration:
 
     @checks.arguments
     def walk(self, method: str, lam: float) -> Walk:
-        """What the merged network at lambda says, live."""
+        """Evaluate the merged network at lambda, live."""
         images, labels = self._test
         params = self.merged(method, lam)
         measured = metrics.measure(self.pair.apply_fn, params, images, labels)
@@ -116,7 +116,7 @@ class Exploration:
         return ""
 
     def filters(self, method: str, lam: float) -> Float[np.ndarray, "n h w c"]:
-        """Weights from pixels to the strongest units of A's first layer, merged at lambda.
+        """Return merged weights from pixels to the strongest units of A's first layer.
 
         Raises:
             ValueError: if the network has no such weights.
@@ -133,7 +133,7 @@ class Exploration:
         return np.moveaxis(merged.reshape(*shape, -1), -1, 0)
 
     def groups(self) -> tuple[str, ...]:
-        """Names of the permutations whose units a matrix can show: those that vary along none."""
+        """Return the permutations whose units a matrix can show: those that vary along none."""
         return tuple(
             name
             for name, group in self.pair.spec.groups.items()
@@ -142,9 +142,9 @@ class Exploration:
 
     @checks.arguments
     def unit_matrices(self, method: str, group: str) -> dict[str, Any]:
-        """How alike units of A and of B are, before a layer is put in order, and after.
+        """Return the similarity of units of A and of B, before a layer is put in order and after.
 
-        The layers around it are lined up in both, else nothing is like anything.
+        The layers around it are aligned in both.
 
         Returns:
             "before" and "after": cosine similarities, rows are the first units of A; columns
@@ -168,7 +168,7 @@ class Exploration:
         }
 
     def _units(self, params: PyTree, group: str) -> Float[np.ndarray, "units weights"]:
-        """All weights of each unit of a group, at length one."""
+        """Return all weights of each unit of a group, at length one."""
         spec, pieces = symmetry.split_into_pieces(self.pair.spec, params)
         parts = [
             np.moveaxis(np.asarray(pieces[path], np.float32), axis, 0).reshape(
@@ -183,7 +183,7 @@ class Exploration:
 
     @checks.arguments
     def layers(self, method: str) -> dict[str, float]:
-        """Cosine of each layer's weights in A and in B as permuted, by path."""
+        """Return the cosine of each layer's weights in A and in B as permuted, by path."""
         checks.choice("method", method, self.compared, "this exploration")
         flat_a, flat_b = (
             pytrees.flatten(params) for params in (self.pair.params_a, self.moved[method])
@@ -196,14 +196,14 @@ class Exploration:
 
     @checks.arguments
     def contour(self, method: str, *, on_step: OnStep | None = None) -> dict[str, Any]:
-        """Test loss on the plane through A, B and permuted B, as the plot "contour" draws it.
+        """Return what the plot "contour" draws: test loss on the plane through A, B and permuted B.
 
         Raises:
             ValueError: for a method that leaves B where it is.
         """
         checks.choice("method", method, self.compared, "this exploration")
         data, total, done = self.pair.data, CONTOUR_RESOLUTION**2, 0
-        # A set of one's own may be stored class by class.
+        # A user's data set may be stored class by class.
         few = datasets.classes_in_turn(data.test_labels)[:CONTOUR_IMAGES]
 
         def on_point() -> None:
@@ -230,7 +230,7 @@ class Exploration:
 
     @checks.arguments
     def as_code(self, method: str, lam: float) -> str:
-        """A program that computes the lines, and the network at lambda."""
+        """Return a program that computes the lines, and the network at lambda."""
         checks.choice("method", method, self.compared, "this exploration")
         return code.code_of(self.choices, self.pair.data, self.pair.code, method=method, lam=lam)
 
@@ -281,7 +281,7 @@ def explore_pair(
 def _match(
     choices: Choices, pair: Pair, method: str, report: OnStep
 ) -> dict[str, matching.MatchingResult]:
-    """A matcher's record, by its name."""
+    """Return a matcher's record, by its name."""
 
     def on_epoch(state: Any) -> None:
         report(f"matching: {method.replace('_', ' ')}", state.epoch, state.num_epochs)
@@ -296,10 +296,7 @@ def _match(
 
 
 def _computed(fn: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """A result of the lab, from its records if all that it is computed from is known.
-
-    The source of anybody else's function is not, so that its results cannot be kept.
-    """
+    """Return a result of the lab, cached unless it depends on a function of the user's own."""
     try:
         return cache.cached(fn, *args, **options)
     except fingerprints.UnknownContentError:

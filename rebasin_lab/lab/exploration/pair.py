@@ -17,8 +17,8 @@ from rebasin_lab.paper.profiles import PROFILES
 from rebasin_lab.paper.store import trained
 from rebasin_lab.training import checkpoints
 
-# Called as work goes on, with what is done, how much of it, and of how much; what it raises ends
-# the work, of which everything that is finished is kept.
+# Called as work goes on, with a task, how much of it is done, and of how much. An exception ends
+# the work; finished parts are stored.
 OnStep = Callable[[str, int, int], None]
 
 
@@ -27,14 +27,14 @@ class Pair:
     """Two networks of one architecture.
 
     Attributes:
-        title: what they are, in a phrase.
-        data: what they are evaluated on, and matchers look at.
+        title: in a phrase.
+        data: that they are evaluated on, and matchers look at.
         apply_fn: `apply_fn(params, images) -> logits`, pure.
         params_a: the reference.
         params_b: the network that is moved.
         code: lines that define the four above.
         origins: of A and of B: "trained", "resumed", "restored", "file" or "given".
-        versions: of the packages they were trained with, as far as that is known.
+        versions: of the packages they were trained with, as far as known.
     """
 
     title: str
@@ -58,12 +58,11 @@ class Pair:
 def load_pair(
     choices: Choices, *, on_step: OnStep | None = None, store: Path | None = None
 ) -> Pair:
-    """The networks that were chosen, trained and stored if they are not yet there.
+    """Return the networks that were chosen, trained and stored if they are not yet there.
 
     Args:
-        choices: which.
-        on_step: called after every epoch; if it raises, the training is kept and goes on from
-            there next time.
+        choices: of data, architecture, sizes and seeds, or of files.
+        on_step: called after every epoch; if it raises, the training goes on from there next time.
         store: the folder of checkpoints.
 
     Raises:
@@ -77,15 +76,17 @@ def load_pair(
     data = choices.experiment(seed=0).load_dataset()
     networks = []
     for name, seed in zip("AB", choices.seeds, strict=True):
-        wanted = choices.experiment(seed)
-        total = wanted.train.num_epochs
+        experiment = choices.experiment(seed)
+        total = experiment.train.num_epochs
 
         def on_epoch(
             state: training.TrainState, what: str = f"training network {name}, seed {seed}"
         ) -> None:
             report(what, state.epoch, total)  # noqa: B023 (called before the loop goes on)
 
-        networks.append(trained(wanted, data=data, store=store, style="silent", on_epoch=on_epoch))
+        networks.append(
+            trained(experiment, data=data, store=store, style="silent", on_epoch=on_epoch)
+        )
     one, other = networks
     return Pair(
         title=f"{data.title}: {one.experiment.networks}, seeds {choices.seeds[0]} and "
@@ -137,9 +138,9 @@ def _config(path: Path, metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def _data_of(config: dict[str, Any]) -> tuple[datasets.View, datasets.Dataset]:
-    """The data a network was trained on, if it is one of the views used here; else all of it.
+    """Return the data a network was trained on, if it is a view that the lab uses; else all of it.
 
-    A checkpoint holds the digest of its data, not the recipe of the view.
+    A checkpoint holds a digest of its data, not its view.
     """
     views = [datasets.View(), *(one.view for one in models.ARCHITECTURES.values())]
     views.append(PROFILES["laptop"].resnet.view)

@@ -1,9 +1,9 @@
 """Figures for reports: every saved figure at the width of a column or a slide, ready to paste.
 
-`fitting` draws a figure anew for its place (`reflow` bends it), `pictures` writes it as SVG, PDF or
-PNG, `snippets` has the Markdown, MyST and LaTeX to include it by, `export` writes all that with an
-index, `gallery` a page of the figures in a folder. Only their numbers are read, so nothing is
-computed here.
+`fitting` redraws a figure for its place (`reflow` stacks its panels), `pictures` writes it as SVG,
+PDF or PNG, `snippets` has the Markdown, MyST and LaTeX to include it by, `export` writes all that
+with an index, `gallery` a page of the figures in a folder. They read the numbers of figures alone,
+and compute nothing.
 """
 
 from rebasin_lab.lab.figure_export.export import choose_figures, export_figures, parse_formats

@@ -1,9 +1,9 @@
-"""Writing figures for a report: pictures, snippets, numbers, and one index of it all.
+"""Write figures for a report: pictures, snippets, numbers, and one index of all.
 
-An export is a folder laid out as `figures/` is, so it can be exported from or made a gallery of:
+An export is a folder laid out as `figures/` is, so that it can be exported from, too:
 
-    figures.json                        every figure: size, text, caption, where numbers come from
-    00_quickstart/interpolation.json    the numbers, as they were
+    figures.json                        every figure: size, text, caption, provenance
+    00_quickstart/interpolation.json    the numbers, unchanged
     00_quickstart/interpolation.pdf     also .svg and .png
     00_quickstart/interpolation.tex     also .md and .myst.md
 
@@ -37,14 +37,14 @@ PROVENANCE = (
     "versions",
     "claims",
 )
-# Which pictures a page or a document can show, the best in front.
+# Pictures that a page or a document can show, the best in front.
 _FOR_PAGES, _FOR_LATEX = ("svg", "png"), ("pdf", "png")
 _ENDINGS = ("json", *pictures.FORMATS, "md", "myst.md", "tex")
 
 
 @checks.arguments
 def parse_formats(text: str) -> list[str]:
-    """Formats from a list such as "svg,pdf", each once.
+    """Return the formats in a list such as "svg,pdf", each once.
 
     Raises:
         ValueError: for anything but `pictures.FORMATS`.
@@ -61,7 +61,7 @@ def parse_formats(text: str) -> list[str]:
 
 @checks.arguments
 def choose_figures(source: Path, only: Sequence[str] = ()) -> list[Path]:
-    """The JSON files of the figures to export.
+    """Return the JSON files of the figures to export.
 
     Args:
         source: a folder as `figures/` is.
@@ -79,16 +79,16 @@ def choose_figures(source: Path, only: Sequence[str] = ()) -> list[Path]:
         )
     names = {_name(path): path for path in saved}
     chosen: set[Path] = set()
-    for wanted in only:
+    for start in only:
         matches = {
             path
             for name, path in names.items()
-            if wanted in (name, path.stem) or path.parent.name.startswith(wanted or "/")
+            if start in (name, path.stem) or path.parent.name.startswith(start or "/")
         }
         if not matches:
             raise ValueError(
                 f"Expected the name of a figure under '{source}', or the start of a notebook's; "
-                f"got {wanted!r}. There are: {', '.join(names)}."
+                f"got {start!r}. There are: {', '.join(names)}."
             )
         chosen |= matches
     return sorted(chosen) if only else saved
@@ -107,10 +107,10 @@ def export_figures(
 
     Args:
         chosen: JSON files of figures, see `choose_figures`.
-        directory: where to; created if need be. Other files there are left alone.
+        directory: to write to; created if need be. Other files there are left alone.
         formats: some of `pictures.FORMATS`.
         width: a name in `fitting.WIDTHS`. A figure whose text leaves no room for panels is only
-            shrunk, which its entry says.
+            shrunk, as its entry notes.
         on_figure: called with the index's entry of every figure as soon as it is written.
 
     Returns:
@@ -155,7 +155,7 @@ def export_figures(
 
 
 def _check_writable(directory: Path, chosen: Sequence[Path]) -> None:
-    """Refuse to write over what no export made: an export's folder has its index."""
+    """Refuse to write over files that no export made: an export's folder has its index."""
     folders = {path.parent.name: directory / file_name(path.parent.name) for path in chosen}
     for folder in folders.values():
         if folder.exists() and folder.resolve() != folder:
@@ -192,7 +192,7 @@ def _export_figure(
     formats: Sequence[str],
     width: str,
 ) -> dict[str, Any]:
-    """Write the files of one figure; what the index says of it."""
+    """Write the files of one figure; returns its entry of the index."""
     numbers = paths.read_bytes(path, strict_json.MOST_BYTES)
     name = texts.in_a_line(_name(path))
     alt = texts.plain(record["alt"], snippets.MOST_LETTERS)
@@ -221,10 +221,9 @@ def _export_figure(
 
 
 def file_name(name: str) -> str:
-    """A name for files that every tool takes as it is, LaTeX and Markdown among them.
+    """Return a name for files that every tool takes as it is, LaTeX and Markdown among them.
 
-    That of a figure or notebook is one; of any other the letters that are safe stay, and a number
-    made of all of it tells it from others.
+    A figure's or notebook's name is one; of any other its safe letters stay, with a checksum.
     """
     try:
         return paths.checked_name(name, "a name of files")
@@ -236,7 +235,7 @@ def file_name(name: str) -> str:
 def _snippets(
     name: str, record: Mapping[str, Any], width: str, formats: Sequence[str]
 ) -> dict[str, bytes]:
-    """By ending; those for which there is a picture that they can show."""
+    """Return snippets by ending, for which there is a picture that they can show."""
     words = {"caption": record["caption"], "alt": record["alt"]}
     written = {}
     for kind in [kind for kind in _FOR_PAGES if kind in formats][:1]:

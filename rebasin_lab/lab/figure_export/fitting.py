@@ -1,11 +1,11 @@
-"""Drawing a figure anew for the width of a column or a slide, so that its text can be read there.
+"""Redraw a figure for the width of a column or a slide, so that its text can be read there.
 
-A figure shrunk to a column has text of 4 points. So it is drawn from its record at the size of the
-page: its text at the size of `WIDTHS`, panels that would be too narrow side by side below each
-other (`reflow`), and matplotlib's constrained layout shares out the room that is left.
+A figure shrunk to a column has text of 4 points. So it is redrawn from its record at the size of
+its place: text at the size of `WIDTHS`, too narrow panels below each other (`reflow`), and the rest
+by matplotlib's constrained layout.
 
-Points and inches in here are those of the layout; times `Drawn.scale` they are those of the page.
-So every plot's own sizes of text, lines and marks keep their proportions.
+Points and inches here are those of the layout; times `Drawn.scale` they are those of the page. So
+every plot's text, lines and marks keep their proportions.
 """
 
 import dataclasses
@@ -23,13 +23,13 @@ BODY_POINTS = 10.0  # `font.size` of the style: what most text of a design has
 
 
 class Width(NamedTuple):
-    """Sizes that a figure's place asks for.
+    """Sizes of a figure's place.
 
     Attributes:
         inches: its width.
         max_height: in inches.
-        body_points: the smallest and the largest size of most of its text; in between a design is
-            only scaled. Plots have a few texts of 0.8 times the size.
+        body_points: the smallest and the largest size of its text; in between a design is only
+            scaled. Plots have a few texts of 0.8 times the size.
     """
 
     inches: float
@@ -53,7 +53,7 @@ class Drawn:
     Attributes:
         figure: laid out, ready to be saved inside `figures.drawing`.
         scale: inches of the page per inch of the layout.
-        note: why it is only shrunk, empty if it is not.
+        note: the reason why it is only shrunk, empty if it is not.
     """
 
     figure: Figure
@@ -68,7 +68,7 @@ class Drawn:
 
 
 def draw_for_width(record: Mapping[str, Any], width: str) -> Drawn:
-    """The figure of a record, drawn for a width; to be called inside `figures.drawing`.
+    """Draw the figure of a record, drawn for a width; to be called inside `figures.drawing`.
 
     Args:
         record: what a figure's JSON file holds.
@@ -87,7 +87,7 @@ def draw_for_width(record: Mapping[str, Any], width: str) -> Drawn:
         warnings.filterwarnings("error", message="constrained_layout not applied")
         try:
             plots.draw(figure, record["plot"], record["numbers"])
-            for _ in range(2):  # lines that a title got take room from labels
+            for _ in range(2):  # a title in several lines takes room from labels
                 figure.draw_without_rendering()
                 if not reflow.break_lines(figure):
                     break
@@ -98,5 +98,5 @@ def draw_for_width(record: Mapping[str, Any], width: str) -> Drawn:
     scale = min(place.inches / design_width, place.max_height / design_height)
     note = f"shrunk to its place: its text leaves no room for panels at {place.inches:g} in"
     size = [place.inches / scale, design_height]
-    with warnings.catch_warnings(action="ignore"):  # the note says it
+    with warnings.catch_warnings(action="ignore"):  # see the note
         return Drawn(figures.draw({**record, "size_inches": size}), scale, note)

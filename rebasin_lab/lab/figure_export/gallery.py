@@ -1,4 +1,4 @@
-"""A page of all figures in a folder, for people who look before they read."""
+"""A Markdown page of all figures in a folder."""
 
 import contextlib
 import itertools
@@ -44,12 +44,12 @@ def write_gallery(directory: Path, page: Path | None = None) -> Path:
     """Write a Markdown page of the figures under a folder: by notebook, with captions and claims.
 
     It has no date, so it changes only if a figure does. The pictures shown are those in the folder.
-    If the scoreboard of their run lies beside the folder, as it does in `runs/NAME/`, the page says
-    of every claim whether it held, and ends with the whole scoreboard.
+    If the scoreboard of their run lies beside the folder, as it does in `runs/NAME/`, the page has
+    the status of every claim, and ends with the whole scoreboard.
 
     Args:
         directory: a folder as `figures/` is, or as an export writes.
-        page: where to write; by default README.md in the folder.
+        page: to write; by default README.md in the folder.
 
     Returns:
         The path of the page.
@@ -77,7 +77,7 @@ def write_gallery(directory: Path, page: Path | None = None) -> Path:
         "# Figures",
         "",
         f"{len(saved)} figures of {len(by_notebook)} notebooks. Each is drawn from the numbers "
-        "beside it, which say how they came about; captions name the profile of the run. "
+        "beside it, which have their provenance; captions name the profile of the run. "
         f"{_MAKER}",
         "",
         _FILES,
@@ -116,7 +116,7 @@ def check_page(page: Path) -> None:
 
 
 def _read_board(path: Path) -> Mapping[str, Any]:
-    """The scoreboard of a run; if there is none, one without claims."""
+    """Return the scoreboard of a run; if there is none, one without claims."""
     if not path.is_file():
         return {"title": "", "claims": []}
     try:
@@ -162,7 +162,7 @@ def _figure(page: Path, path: Path, record: Mapping[str, Any], measured: Rows) -
 
 
 def _claim(claim: str, row: Row | None) -> str:
-    """A line of a list; of a claim that is no longer kept, its id."""
+    """Return the line of a claim; of one that is no longer in `CLAIMS` its id alone."""
     known = claims.CLAIMS.get(claim)
     if known is None:
         return f"- claim {snippets.markdown_code(claim)}"
@@ -172,7 +172,7 @@ def _claim(claim: str, row: Row | None) -> str:
 
 
 def _scoreboard(board: Mapping[str, Any]) -> list[str]:
-    """All claims of a run, in a table."""
+    """Return all claims of a run, in a table."""
     rows = [
         [snippets.markdown_text(row[name], in_front=False) for name in claims.COLUMNS]
         for row in board["claims"]

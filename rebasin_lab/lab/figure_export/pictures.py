@@ -1,7 +1,7 @@
-"""A drawn figure as the bytes of a file that has its size on the page, without a date.
+"""Encode a drawn figure as a file of its size on the page, without a date.
 
-The layout is larger or smaller than the page (`fitting`), so each format is told to scale it: an
-SVG by its view box, a PNG by its resolution, a PDF by a matrix before everything else.
+The layout is larger or smaller than the page (`fitting`), so each format scales it: an SVG by its
+view box, a PNG by its resolution, a PDF by a matrix before everything else.
 
 Text is drawn in DejaVu Sans, which comes with matplotlib and which few readers have. So a PDF
 embeds it, as TrueType: its text can be searched, copied and edited, and publishers who refuse
@@ -20,17 +20,17 @@ from matplotlib.backends import backend_mixed, backend_pdf
 from rebasin_lab.lab.figure_export import fitting
 
 FORMATS = ("svg", "pdf", "png")
-DPI = 300  # what journals ask of pictures that are not line art; images in SVG and PDF have it too
+DPI = 300  # as journals ask of pictures; images in SVG and PDF have it too
 
 
 def picture(drawn: fitting.Drawn, kind: str, *, title: str, alt: str) -> bytes:
-    """The file of a drawn figure; to be called inside `figures.drawing`.
+    """Return the file of a drawn figure; to be called inside `figures.drawing`.
 
     Args:
         drawn: the figure.
         kind: one of `FORMATS`.
-        title: kept in the file, as is `alt`.
-        alt: what a reader who cannot see it should be told.
+        title: written into the file, as is `alt`.
+        alt: text in place of the picture, for a screen reader.
     """
     return {"svg": _svg, "pdf": _pdf, "png": _png}[kind](drawn, title, alt)
 
@@ -55,7 +55,7 @@ def _pdf(drawn: fitting.Drawn, title: str, alt: str) -> bytes:
     buffer = io.BytesIO()
     file = _ScaledPdf(buffer, metadata=metadata)
     file.scale = drawn.scale
-    # What `savefig` does, which offers no place for a matrix.
+    # As `savefig` does, which has no option for a matrix.
     previous_dpi = figure.dpi
     figure.dpi = 72
     try:
@@ -78,7 +78,7 @@ class _ScaledPdf(backend_pdf.PdfFile):
 
     def newPage(self, width: Any, height: Any) -> None:  # noqa: N802 (matplotlib's name)
         super().newPage(self.scale * width, self.scale * height)
-        self.width, self.height = width, height  # what lies outside is not drawn
+        self.width, self.height = width, height  # nothing outside is drawn
         self.output(self.scale, 0, 0, self.scale, 0, 0, backend_pdf.Op.concat_matrix)
 
 

@@ -1,6 +1,6 @@
-"""A figure that makes do with less width: panels in several rows, legends and titles in lines.
+"""A figure for less width: panels in several rows, legends and titles in several lines.
 
-Plots know nothing of it: they ask for a row of panels, a legend and titles as of any figure.
+Plots use it as any figure: they ask for a row of panels, a legend and titles.
 """
 
 import itertools
@@ -35,15 +35,15 @@ class ReflowingFigure(Figure):
         self._set_size(width, num_rows=1)
 
     def subplots(self, nrows: int = 1, ncols: int = 1, **options: Any) -> Any:
-        """As of any figure; see the class."""
+        """Return panels as any figure does; see the class."""
         return self._reflowed(super().subplots, nrows, ncols, options)
 
     def subfigures(self, nrows: int = 1, ncols: int = 1, **options: Any) -> Any:
-        """As of any figure; see the class."""
+        """Return parts as any figure does; see the class."""
         return self._reflowed(super().subfigures, nrows, ncols, options)
 
     def legend(self, *arguments: Any, ncols: int = 1, **options: Any) -> Any:
-        """As of any figure, with fewer columns where they would be too wide."""
+        """Return a legend as any figure does, with fewer columns where they would be too wide."""
         legend = super().legend(*arguments, ncols=ncols, **options)
         room = self.bbox.width - LEGEND_MARGIN * self.dpi
         while ncols > 1 and legend.get_window_extent().width > room:
@@ -70,7 +70,7 @@ class ReflowingFigure(Figure):
         return min(PANEL_INCHES, PANEL_SHARE * self._design[0] / num_panels)
 
     def _set_size(self, width: float, num_rows: int) -> None:
-        """A narrower row keeps more of its height than of its width: its text does not shrink."""
+        """Give a narrower row more of its height than of its width: its text does not shrink."""
         design_width, height = self._design
         share = width / design_width
         if num_rows > 1:
@@ -83,7 +83,7 @@ class ReflowingFigure(Figure):
 
 
 def break_lines(figure: Figure) -> bool:
-    """Break titles and labels that are too long for where they stand; tells whether any was.
+    """Break titles and labels that are too long for their place; returns True if any was.
 
     Labels of ticks that run into each other are turned.
     """
@@ -110,7 +110,7 @@ def break_lines(figure: Figure) -> bool:
 
 
 def _turn_tick_labels(ax: Axes) -> bool:
-    """Turn labels on the x axis that run into each other; tells whether any did."""
+    """Turn labels on the x axis that run into each other; returns True if any did."""
     labels = [label for label in ax.get_xticklabels() if label.get_text() and label.get_visible()]
     boxes = [label.get_window_extent() for label in labels if label.get_rotation() == 0]
     touch = any(one.overlaps(other) for one, other in itertools.pairwise(boxes))
@@ -120,7 +120,7 @@ def _turn_tick_labels(ax: Axes) -> bool:
 
 
 def _own_texts(parent: Any, contents: set[str]) -> list[Text]:
-    """Its texts of these contents: there is no public way to ask for a title itself."""
+    """Return its texts of these contents: there is no public way to ask for a title itself."""
     return [
         child
         for child in parent.get_children()
@@ -129,7 +129,7 @@ def _own_texts(parent: Any, contents: set[str]) -> list[Text]:
 
 
 def _break_text(text: Text, room: float) -> bool:
-    """Break a text into lines that fit into some pixels; whether it was too long."""
+    """Break a text into lines that fit into some pixels; returns True if it was too long."""
     content = text.get_text()
     extent = text.get_window_extent()
     length = extent.height if text.get_rotation() == 90 else extent.width
@@ -142,7 +142,7 @@ def _break_text(text: Text, room: float) -> bool:
 
 
 def _balanced(line: str, num_letters: int) -> str:
-    """As few lines as it takes, and those of about one length."""
+    """Break a line into as few lines as it takes, all of about one length."""
     lines = textwrap.wrap(line, num_letters, break_long_words=False)
     for fewer in range(num_letters - 1, 0, -1):
         shorter = textwrap.wrap(line, fewer, break_long_words=False)

@@ -1,7 +1,7 @@
-r"""What to paste into a paper or a page: a figure with its caption and alternative text.
+r"""Snippets for a paper or a page: a figure with its caption and alternative text.
 
-Captions and alternative texts are plain text, so whatever Markdown or LaTeX would take for a
-command is escaped, and letters that a LaTeX font may lack are written as commands. Paths are
+Captions and alternative texts are plain text, so signs that Markdown or LaTeX would take for a
+command are escaped, and letters that a LaTeX font may lack are written as commands. Paths are
 relative to the snippet's own folder in Markdown and MyST; in LaTeX, which looks from the main
 document, they are relative to the folder of the export.
 
@@ -82,7 +82,7 @@ _PATH = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 
 
 def latex_text(text: str) -> str:
-    """Plain text as LaTeX: nothing in it is a command any more.
+    """Escape plain text for LaTeX.
 
     A power of numbers, such as 10^551, becomes one. A sign that is neither in the tables here nor
     a Latin letter is replaced by its Unicode name, in brackets: LaTeX would stop at it.
@@ -119,7 +119,7 @@ def _latex_sign(sign: str) -> str:
 
 
 def markdown_text(text: str, *, in_front: bool = True) -> str:
-    """Plain text as Markdown: nothing in it is a command any more.
+    """Escape plain text for Markdown.
 
     Args:
         text: plain text.
@@ -132,7 +132,7 @@ def markdown_text(text: str, *, in_front: bool = True) -> str:
 
 
 def markdown_code(text: str) -> str:
-    """Plain text as code in Markdown."""
+    """Return plain text as code in Markdown."""
     text = _one_line(text)
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     space = " " * (not text or text.startswith("`") or text.endswith("`"))
@@ -140,7 +140,7 @@ def markdown_code(text: str) -> str:
 
 
 def markdown_link(path: str) -> str:
-    """A relative path as where a link of Markdown leads."""
+    """Return a relative path as where a link of Markdown leads."""
     return quote(os.fsencode(path))
 
 
@@ -153,16 +153,15 @@ def latex_figure(
     width_inches: float,
     over_two_columns: bool,
 ) -> str:
-    """A `figure` environment with caption and label.
+    """Return a `figure` environment with caption and label.
 
     Args:
         name: "notebook/figure", from which the label is made.
         picture: path of a PDF or PNG, relative to the folder of the export, of letters that LaTeX
-            takes: `export.file_name`.
+            takes, see `export.file_name`.
         caption: plain text.
         alt: plain text.
-        width_inches: as drawn, so that text has the size that it was drawn for; in a narrower
-            column it is made smaller.
+        width_inches: as drawn, so that text keeps its size; in a narrower column it is smaller.
         over_two_columns: whether it is a `figure*`.
 
     Raises:
@@ -187,7 +186,7 @@ def latex_figure(
 
 
 def markdown_figure(picture: str, *, caption: str, alt: str) -> str:
-    """An image with alternative text, and the caption under it.
+    """Return an image with alternative text, and the caption under it.
 
     Args:
         picture: path of an SVG or PNG, relative to the page.
@@ -198,7 +197,7 @@ def markdown_figure(picture: str, *, caption: str, alt: str) -> str:
 
 
 def myst_figure(name: str, picture: str, *, caption: str, alt: str) -> str:
-    """MyST's `figure` directive, with a name to refer to.
+    """Return MyST's `figure` directive, with a name to refer to.
 
     Options stand in a block of YAML, in quotes: MyST-Parser and mystmd read both alike there, while
     in `:alt: text` one takes the quotes off and the other does not, and a colon or a # in a text
@@ -216,12 +215,12 @@ def myst_figure(name: str, picture: str, *, caption: str, alt: str) -> str:
 
 
 def identifier(name: str) -> str:
-    """A name for a label: of small letters, digits and hyphens."""
+    """Return a name for a label: of small letters, digits and hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def _one_line(text: str) -> str:
-    """Without line breaks: an empty line ends a caption in LaTeX, and a paragraph in Markdown."""
+    """Join lines: an empty one ends a caption in LaTeX, and a paragraph in Markdown."""
     return " ".join(texts.plain(text, MOST_LETTERS).split())
 
 

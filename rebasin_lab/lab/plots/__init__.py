@@ -1,14 +1,14 @@
-"""Drawing: one function per kind of figure, from plain numbers onto a given matplotlib figure.
+"""Plots: one function per kind of figure, from plain numbers onto a given matplotlib figure.
 
 Nothing is saved here. Each function takes a `Figure` and the JSON-ready numbers that `figures`
-keeps beside the picture, so that any figure can be drawn again from its file. `PLOTS` names them.
-Colours are Okabe and Ito's, told apart by colour-blind readers, and never alone: a line style, a
-width or a marker says the same. `results` draws what experiments measured, `matching` how matchers
-compare, `calibration` what merged networks are worth, `merging` what went into them,
-`counterexample` two small pairs of networks, `failures` what does not work, `exploration` what the
-explorer shows, `symmetry_group` the symmetries of a network, which `symmetry_rows` lays out, `swap`
-two of its units that change places. `losses` names losses and their unit for all of them. Every
-plot says what numbers it takes, in words and as a `shapes.Shape`, which checks them.
+saves beside the picture, so that any figure can be drawn again from its file. `PLOTS` names them.
+Colours are Okabe and Ito's, which colour-blind readers can distinguish, and never alone: a line
+style, a width or a marker shows the same. `results` draws curves, barriers and planes, `matching`
+matchers, `onset` barriers by epoch and width, `calibration` merged networks, `merging` what went
+into them, `counterexample` two small pairs of networks, `failures` failure modes, `exploration` the
+explorer's figures, `symmetry_group` the symmetries of a network, which `symmetry_rows` lays out,
+`swap` two units that change places. `losses` names losses and their unit, `legends` draws legends.
+Every plot describes its numbers in words and as a `shapes.Shape`, which checks them.
 """
 
 from collections.abc import Callable, Mapping
@@ -62,7 +62,7 @@ def draw(fig: Figure, plot: str, numbers: Any) -> None:
 
 
 def checked(plot: str, numbers: Any) -> dict[str, Any]:
-    """The numbers of a plot, fit to be drawn.
+    """Return the numbers of a plot, fit to be drawn.
 
     Raises:
         ValueError: as `draw`, but nothing is drawn.

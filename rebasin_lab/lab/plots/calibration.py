@@ -1,7 +1,7 @@
-"""Drawing merged networks beside those they came from: how sure they are, and how good.
+"""Plots of merged networks beside those they came from: calibration and metrics.
 
-What a merged network is compared with keeps one colour, marker and line style: the networks it came
-from, their average without matching, their ensemble. A name of its own gets one of those left.
+The networks a merged one came from, their average without matching, and their ensemble keep one
+colour, marker and line style each. Any other name gets a spare look.
 """
 
 import itertools
@@ -76,7 +76,7 @@ BINS = {
     )
 )
 def draw_reliability(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """Observed frequency against predicted probability, over the number of predictions in a bin.
+    """Draw observed frequency against predicted probability, over the size of each bin.
 
     Numbers: `panels`: list of {"title", "curves", "ece"}; `curves`: name ->
     `Reliability.as_numbers()`, of which bins without predictions are left out; `ece`: name ->
@@ -99,7 +99,7 @@ def draw_reliability(fig: Figure, numbers: Mapping[str, Any]) -> None:
     limit=or_none(real()),
 )
 def draw_loss_lines_with_levels(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """A metric along the line from A to B, several ways to get there, and levels to compare with.
+    """Draw a metric on lines from A to B, and levels to compare with.
 
     Numbers: `lambdas`; `curves`: name -> one value per lambda; `levels`: name -> value, drawn as a
     dashed line; `ylabel`; `limit`: curves are cut off above this, unless it is None; levels are
@@ -212,7 +212,7 @@ def _draw_reliability_panel(
 
 
 def _name_levels(fig: Figure, ax: Axes, levels: Mapping[str, float]) -> None:
-    """The name of each level right of its line, moved up where they would touch."""
+    """Write the name of each level right of its line, moved up where they would touch."""
     low, high = ax.get_ylim()
     # A line of 9 points and its spacing, as a fraction of an axis three quarters of the figure.
     line_height = 13 / (0.75 * 72 * fig.get_figheight())
@@ -242,7 +242,7 @@ def _name_levels(fig: Figure, ax: Axes, levels: Mapping[str, float]) -> None:
 
 
 def _spread(num_marks: int) -> np.ndarray:
-    """Places of marks about the middle of a column: a network's is the same in every panel."""
+    """Return places of marks about a column's middle: a network's is the same in every panel."""
     return np.linspace(-0.25, 0.25, num_marks) if num_marks > 1 else np.zeros(1)
 
 

@@ -1,8 +1,8 @@
-"""Drawing the two small pairs of networks of `rebasin_lab.paper.counterexample`.
+"""Plots of the two small pairs of networks of `rebasin_lab.paper.counterexample`.
 
 The square is drawn with x1 to the right and x2 upwards. Four permutations keep one colour and one
 marker each: the identity that of the naive line, "swap both" that of weight matching, which picks
-it. Where a network says yes is stored as text, a line of 0 and 1 for each row of points from below.
+it. A network's answers are stored as text, a line of 0 and 1 for each row of points from below.
 """
 
 from collections.abc import Mapping, Sequence
@@ -57,7 +57,7 @@ OUTCOMES = {
 
 
 def square(value: Any, where: str, met: Met) -> list[str]:
-    """The shape of a square of answers, a line of 0 and 1 for each row of points."""
+    """Return the shape of a square of answers, a line of 0 and 1 for each row of points."""
     rows = list_of(text(), "height")(value, where, met)
     for number, content in enumerate(rows):
         list_of(one_of("0", "1"), "width")(list(content), f"{where}/{number}", met)
@@ -71,7 +71,7 @@ def square(value: Any, where: str, met: Met) -> list[str]:
     rows=by_name(list_of(alone(array("height", "width")), "columns"), COLOURS),
 )
 def draw_two_tests(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """The task, and what every unit of two networks does on the square.
+    """Draw the task, and the output of every unit of two networks on the square.
 
     Numbers: `points`: [x1, x2] each; `labels`: 0 or 1 each; `columns`: names; `rows`: "A" and "B"
     -> one 2-d image per column.
@@ -126,7 +126,7 @@ def draw_two_tests(fig: Figure, numbers: Mapping[str, Any]) -> None:
     squared_distances=by_name(real(), STYLES, names="measured"),
 )
 def draw_error_curves(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """The error on the line to each permutation of B: measured points on an exact line.
+    """Draw the error on the line to each permutation of B: measured points on an exact line.
 
     Numbers: `lambdas` and `measured`: permutation -> fractions; `exact_lambdas` and `exact`
     likewise, without the ends, where two of the curves jump; `squared_distances`: permutation ->
@@ -216,7 +216,7 @@ def draw_decision_walk(fig: Figure, numbers: Mapping[str, Any]) -> None:
 
 @takes(lambdas=array("lambdas"), slopes=by_name(array("lambdas"), METHODS))
 def draw_slopes(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """The slope of linear networks on the line from A to pi(B), by who found pi.
+    """Draw the slope of linear networks on the line from A to pi(B), by matcher.
 
     Numbers: `lambdas`; `slopes`: method -> one slope per lambda.
     """
@@ -232,7 +232,7 @@ def draw_slopes(fig: Figure, numbers: Mapping[str, Any]) -> None:
 
 @takes(barriers=by_name(array(least=0), METHODS))
 def draw_sorted_barriers(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """The barriers of many pairs of networks, sorted, by who found the permutation.
+    """Draw the barriers of many pairs of networks, sorted, by matcher.
 
     Numbers: `barriers`: method -> one barrier per pair, fractions.
     """
@@ -260,7 +260,7 @@ def draw_sorted_barriers(fig: Figure, numbers: Mapping[str, Any]) -> None:
 
 
 def _show(ax: Axes, image: Any, **options: Any) -> Any:
-    """An image of the square, its first row at the bottom."""
+    """Return an image of the square, its first row at the bottom."""
     _frame(ax)
     return ax.imshow(
         image, origin="lower", extent=(-1, 1, -1, 1), interpolation="nearest", **options

@@ -1,4 +1,4 @@
-"""Drawing what the explorer shows of one pair of networks."""
+"""Plots of the explorer, of one pair of networks."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -38,7 +38,7 @@ VALUES = {f"{split}_{metric}": optional(holed("lambdas")) for split in STYLES fo
     curves=by_name(alone(fields(lambdas=array("lambdas"), **VALUES, **LOSS))),
 )
 def draw_explored_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """Loss or accuracy on the line from A to B, for B as each method permutes it.
+    """Draw loss or accuracy on the line from A to B, for B as each method permutes it.
 
     Numbers: `curves`: method -> one `InterpolationCurve.as_numbers()`; `metric`: "loss" or
     "accuracy"; `splits`: of "train" and "test". Methods without any value are left out.
@@ -105,10 +105,10 @@ def draw_unit_order(fig: Figure, numbers: Mapping[str, Any]) -> None:
     layers=by_name(array(2), most=MOST_LAYERS),
 )
 def draw_search(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """Draw the objective of a matcher as it climbs, and each layer's share at the end.
+    """Draw the objective of a matcher as it climbs, and each layer's cosine at the end.
 
-    Numbers: `objective`: history; `quantity`: what that is; `visits_per_sweep`: of a matcher that
-    writes down every visit, else 0; `layers`: path -> cosine before and after.
+    Numbers: `objective`: history; `quantity`: its name; `visits_per_sweep`: of a matcher that
+    records every visit, else 0; `layers`: path -> cosine before and after.
     """
     climb, layers = fig.subplots(1, 2, width_ratios=[1.2, 1])
     climb.plot(

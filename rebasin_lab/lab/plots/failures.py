@@ -1,7 +1,7 @@
-"""Drawing what does not work: barriers that stay, and units that fall silent half-way.
+"""Plots of failure modes: barriers that stay, and variance that collapses half-way.
 
-Methods keep the colours and markers of `matching` and `onset`. Where the statistics of BatchNorm
-are measured anew, lines are dashed and markers open; without any, lines are dash-dotted.
+Methods keep the colours and markers of `matching` and `onset`. With re-estimated statistics of
+BatchNorm, lines are dashed and markers open; without any statistics, lines are dash-dotted.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ LINE = {"method": letters, "statistics": one_of(*STATISTICS)}
     moved=list_of(array(least=0), "recipes"),
 )
 def draw_recipes(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """Barriers that methods leave on networks of several trainings, and how far these went.
+    """Draw barriers that methods leave on networks of several trainings, and how far these went.
 
     Numbers: `recipes`: names, a comma where a line may end; `barriers`: method -> for each recipe
     one train barrier a pair, in nats; `losses`: for each recipe the train loss of every network, in
@@ -100,7 +100,7 @@ def draw_recipes(fig: Figure, numbers: Mapping[str, Any]) -> None:
     )
 )
 def draw_collapse(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """Draw the spread of units half-way against the ends: layer by layer, a panel each network.
+    """Draw the standard deviation of units, half-way / ends, by layer: a panel each network.
 
     Numbers: `panels`: list of {"title", "layers", "lines"}; `layers`: names, in computing order;
     `lines`: list of {"method", "statistics", "values"}, with `statistics` a key of `STATISTICS` and
@@ -152,7 +152,7 @@ def draw_mended_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
     lines=list_of(fields(**LINE, loss=holed("lambdas"), spread=array("layers")), most=MOST_NAMES),
 )
 def draw_line_stop(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """One stop on the line: the loss there, and how varied units are in every layer.
+    """Draw one stop on the line: the loss there, and the standard deviation of every layer.
 
     Numbers: `lambdas`; `stop`: which of them; `layers`; `lines`: list of {"method", "statistics",
     "loss", "spread"}: over lambdas, and over layers at the stop.
@@ -178,7 +178,7 @@ def draw_line_stop(fig: Figure, numbers: Mapping[str, Any]) -> None:
 
 
 def _plot_pairs(ax: Axes, xs: Sequence[float] | np.ndarray, line: Mapping[str, Any]) -> None:
-    """One thin line for each pair, and their mean."""
+    """Draw one thin line for each pair, and their mean."""
     style, marks = _style(line)
     label = METHODS[line["method"]].label + STATISTICS[line["statistics"]]
     if len(line["values"]) > 1:

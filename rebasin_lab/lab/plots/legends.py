@@ -20,7 +20,7 @@ def labelled_once(*axes: Axes) -> tuple[list[Artist], list[str]]:
 def legend_below(
     fig: Figure, axes: Axes | Iterable[Axes], *, most_columns: int | None = None, **style: Any
 ) -> None:
-    """One legend under all panels, in one row unless that is too long; none without labels."""
+    """Add one legend under all panels, in one row unless that is too long; none without labels."""
     handles, labels = labelled_once(*([axes] if isinstance(axes, Axes) else axes))
     if not labels:
         return

@@ -1,7 +1,7 @@
 """A loss on a figure: its name, its unit if it has one, and values that may be missing.
 
-Numbers that have no `loss_name` are of cross-entropy, in nats; all others are called by their name,
-of which nobody here knows the unit. Where a loss or an accuracy is None or NaN, nothing is drawn.
+Numbers without a `loss_name` are of cross-entropy, in nats; all others go by their name, in an
+unknown unit. Where a loss or an accuracy is None or NaN, nothing is drawn.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 
 def loss_label(*parts: Mapping[str, Any]) -> str:
-    """The label of an axis of losses.
+    """Return the label of an axis of losses.
 
     Args:
         *parts: curves, or numbers of a figure, as far as they may have a `loss_name`.
@@ -24,10 +24,10 @@ def loss_label(*parts: Mapping[str, Any]) -> str:
 
 
 def label_of(quantity: str, *parts: Mapping[str, Any], unit: str = " (nats)") -> str:
-    """The label of a quantity in the unit of a loss, such as "test loss (nats)".
+    """Return the label of a quantity in the unit of a loss, such as "test loss (nats)".
 
     Args:
-        quantity: what it is.
+        quantity: its name.
         *parts: as for `loss_label`.
         unit: how the unit of cross-entropy is written after it.
 
@@ -39,7 +39,7 @@ def label_of(quantity: str, *parts: Mapping[str, Any], unit: str = " (nats)") ->
 
 
 def values_of(curve: Mapping[str, Any], field: str) -> np.ndarray:
-    """The values of a curve as floats: NaN for None."""
+    """Return the values of a curve as floats: NaN for None."""
     return np.array(curve[field], float)
 
 

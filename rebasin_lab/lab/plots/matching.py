@@ -1,4 +1,4 @@
-"""Drawing what matchers see, how they climb, and what their answers are worth.
+"""Plots of matchers: their similarities, their climb, and the barriers they leave.
 
 Every matcher keeps the one colour and marker of its record in `MATCHERS`.
 """
@@ -60,12 +60,12 @@ _VARIANTS = {
 
 class _Looks(collections.ChainMap[str, Look | Matcher]):
     def __missing__(self, name: str) -> Look:
-        # Registered where the figure came from, but not here.
+        # A matcher that is registered elsewhere, not here.
         return Look(name, "#0072B2", "h")
 
 
 LOOKS = _Looks(_VARIANTS, MATCHERS)
-CHANGE = COLOURS["weight matching"]  # what a visit is about to change
+CHANGE = COLOURS["weight matching"]  # of a visit
 # Marks stay legible on dark cells.
 HALO = [patheffects.withStroke(linewidth=3, foreground="white")]
 
@@ -109,7 +109,7 @@ def draw_similarity_views(fig: Figure, numbers: Mapping[str, Any]) -> None:
     visit=place_in("objective"),
 )
 def draw_ascent_visit(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """One visit of Algorithm 1: the similarities of all layers, and the best pairing of one.
+    """Draw one visit of Algorithm 1: the similarities of all layers, and the best pairing of one.
 
     Numbers: `layers`: list of {"name", "matrix", "limit"}, rows are units of A and columns those of
     B in their present order; `visited`: which of them; `best`: for each row its column; `gain`;
@@ -157,7 +157,7 @@ def draw_ascent_visit(fig: Figure, numbers: Mapping[str, Any]) -> None:
     chance=real(),
 )
 def draw_ascents(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """The objective of several searches, visit by visit, and how many units never moved.
+    """Draw the objective of several searches, visit by visit, and how many units never moved.
 
     Numbers: `searches`: list of {"method", "visits", "objective"}; `in_place`: method -> a number
     of units per search; `chance`: how many are to be expected of a random permutation.
@@ -180,7 +180,7 @@ def draw_ascents(fig: Figure, numbers: Mapping[str, Any]) -> None:
         )
     highest = max(max(search["objective"]) for search in numbers["searches"])
     lowest = min(search["objective"][0] for search in numbers["searches"])
-    # The first sweep is the bulk of the climb; what tells searches apart is its last fifth.
+    # The first sweep is most of the climb; searches differ in its last fifth.
     if highest > lowest:
         ax.set_ylim(highest - 0.2 * (highest - lowest), highest + 0.01 * (highest - lowest))
     ax.set(title="The last fifth of the climb", xlabel="visits of a layer")
@@ -201,7 +201,7 @@ def draw_ascents(fig: Figure, numbers: Mapping[str, Any]) -> None:
 
 @takes(loss=holed("loss"))
 def draw_halfway(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """The lowest loss half-way that the straight-through estimator has met, epoch by epoch.
+    """Draw the straight-through estimator's lowest loss half-way so far, epoch by epoch.
 
     Numbers: `loss`: of weight matching, then of the best so far after every epoch, in nats unless
     there is a `loss_name`; None where no loss was finite.
@@ -233,7 +233,7 @@ def draw_halfway(fig: Figure, numbers: Mapping[str, Any]) -> None:
     )
 )
 def draw_method_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """The loss on the line from A to pi(B), for each method's pi, as far as matched lines go.
+    """Draw the loss on the line from A to pi(B) by method, in the range of matched lines.
 
     Numbers: `curves`: method -> one `InterpolationCurve.as_numbers()`; one of "naive" leaves the
     panel at its top.
@@ -273,7 +273,7 @@ def draw_method_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
     naive=array(),
 )
 def draw_matchers(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """Barriers of all matchers, against the cosine between A and pi(B).
+    """Draw barriers of all matchers against the cosine between A and pi(B).
 
     Numbers: `methods`: method -> {"cosines", "barriers"}, one per pair; `naive`: naive barriers, in
     nats like all of them, unless there is a `loss_name`.
@@ -316,7 +316,7 @@ def draw_matchers(fig: Figure, numbers: Mapping[str, Any]) -> None:
     barriers=by_name(list_of(array(), "widths")),
 )
 def draw_matchers_by_width(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """Barriers of all matchers on networks of several widths: a row each, a panel for each width.
+    """Draw barriers of all matchers by width of the networks: a row each, a panel a width.
 
     Numbers: `widths`; `barriers`: method -> one list for each width, of train barriers in nats,
     unless there is a `loss_name`, one for each pair.
@@ -337,14 +337,14 @@ def draw_matchers_by_width(fig: Figure, numbers: Mapping[str, Any]) -> None:
             )
             ax.plot([np.mean(values)] * 2, [row - 0.35, row + 0.35], color=look.colour, linewidth=2)
         ax.set(title=f"width {width}", xlabel=losses.label_of("train loss barrier", numbers))
-        ax.set_xscale("log", nonpositive="clip")  # what makes it worse, does so by far
+        ax.set_xscale("log", nonpositive="clip")  # the worse matchers are far off
         ax.grid(axis="x", alpha=0.3)
     axes[0].set_yticks(range(len(methods)), [LOOKS[method].label for method in methods])
     axes[0].invert_yaxis()
 
 
 def show_matrix(ax: Axes, matrix: Any, limit: float) -> Any:
-    """A matrix in colours symmetric about zero, without ticks."""
+    """Return a matrix in colours symmetric about zero, without ticks."""
     ax.grid(visible=False)
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(True)

@@ -1,6 +1,6 @@
-"""Drawing what was merged: the data each model has seen, the way to a merged model, how many.
+"""Plots of merging: the data of each model, the climb of MergeMany, the number of models.
 
-Names keep the looks that `calibration` gives them.
+Names keep their looks of `calibration`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,7 +50,7 @@ PANEL = fields(
 
 
 def edges(value: Any, where: str, met: Met) -> list[float | int]:
-    """The shape of the edges of bins, one more than these."""
+    """Return the shape of the edges of bins, one more than these."""
     return array(met["bins"] + 1)(value, where, met)
 
 
@@ -71,10 +71,10 @@ def draw_class_counts(fig: Figure, numbers: Mapping[str, Any]) -> None:
     curves=by_name(fields(loss=array("minorities"), accuracy=array("minorities"))),
 )
 def draw_minorities(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """Data split more or less evenly between A and B, and what is merged from it.
+    """Draw data split more or less evenly between A and B, and what is merged from it.
 
     Numbers: `classes` and `counts` as in `draw_class_counts`; `minorities`: in % of the images of a
-    rare class; `index`: the one these counts are of; `curves`: name -> {"loss", "accuracy"}, nats
+    rare class; `index`: that of the counts; `curves`: name -> {"loss", "accuracy"}, nats
     and %, a value for each minority.
     """
     counts_ax, loss_ax, accuracy_ax = fig.subplots(1, 3)
@@ -106,7 +106,7 @@ def draw_minorities(fig: Figure, numbers: Mapping[str, Any]) -> None:
     reliability=fields(**BINS, edges=edges),
 )
 def draw_line_reliability(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """A model on the line from A to B: its loss, its accuracy, and whether it is as sure as right.
+    """Draw a model on the line from A to B: loss, accuracy, and reliability.
 
     Numbers: `lambdas`; `lines`: method -> {"loss", "accuracy"}, nats and %, a value a lambda;
     `method` and `index`: which model; `loss`, `accuracy` and `ece` of it, its logits divided by
@@ -149,7 +149,7 @@ def draw_line_reliability(fig: Figure, numbers: Mapping[str, Any]) -> None:
     visits_per_round=whole(1),
 )
 def draw_merge_objective(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """The mean inner product of two models while MergeMany runs, visit by visit.
+    """Draw the mean inner product of two models while MergeMany runs, visit by visit.
 
     Numbers: `searches`: name -> {"visits", "objective"}, two at most; `levels`: name -> a value to
     compare with; `visits_per_round`.
@@ -200,7 +200,7 @@ def draw_merged_by_number(fig: Figure, numbers: Mapping[str, Any]) -> None:
     title=letters,
 )
 def draw_merged_number(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """One metric by number of models, and reliability curves for one of these numbers.
+    """Draw one metric by number of models, and reliability curves for one of these numbers.
 
     Numbers: `counts` and `panel` as in `draw_merged_by_number`; `number`: the one shown;
     `reliability`: name -> `Reliability.as_numbers()` for that many; `title`: of these.
@@ -242,7 +242,7 @@ def _draw_by_number(ax: Axes, counts: Sequence[int], panel: Mapping[str, Any]) -
 def _draw_reliability(
     ax: Axes, curve: Mapping[str, Any], colour: str, marker: str, style: str
 ) -> None:
-    """One curve over the diagonal, where there are predictions."""
+    """Draw one curve over the diagonal, where there are predictions."""
     confidence, frequency = (np.array(curve[f], float) for f in ("confidence", "frequency"))
     present = ~np.isnan(confidence)
     ax.plot([0, 1], [0, 1], color="#999999", linewidth=1, zorder=1)

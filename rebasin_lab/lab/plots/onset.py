@@ -1,8 +1,8 @@
-"""Drawing how barriers change: with the epochs of training, and with the width of the networks.
+"""Plots of barriers by the epoch of training, and by the width of the networks.
 
 Methods look as they do where matchers are compared. One thin line or small marker is one pair of
 networks, a thick line their mean; train is solid, test dashed. Barriers have a logarithmic axis,
-which ends at `FLOOR`: what lies below is drawn there.
+which ends at `FLOOR`: lower ones are drawn there.
 """
 
 import itertools
@@ -39,10 +39,10 @@ _VARIANTS = {
 }
 METHODS = LOOKS.new_child(_VARIANTS)
 STYLES = {"train": "-", "test": "--"}
-# Where there is one split only, styles tell methods apart.
+# With one split only, styles distinguish methods.
 STROKES = {"late": "-.", "activation": "--", "changes": ":", "random": ":"}
 FLOOR = 1e-3  # nats
-LONG = 3  # handles in which a dashed line can be told from a solid one
+LONG = 3  # handles in which a dashed line looks dashed
 TICKS = (0, 1, 2, 5, 10, 20, 50, 100)  # epochs
 
 
@@ -53,7 +53,7 @@ TICKS = (0, 1, 2, 5, 10, 20, 50, 100)  # epochs
     marked=or_none(real()),
 )
 def draw_onset(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """Barriers of pairs of networks by their epoch, and the lines at some epochs.
+    """Draw barriers of pairs of networks by their epoch, and the lines at some epochs.
 
     Numbers: `epochs`; `barriers`: method -> split -> for each pair one barrier an epoch, in nats,
     unless there is a `loss_name`;
@@ -63,7 +63,7 @@ def draw_onset(fig: Figure, numbers: Mapping[str, Any]) -> None:
     lines, epochs = numbers["lines"], np.asarray(numbers["epochs"])
     ratios = [1.6, *[1] * len(lines)]
     ax, *line_axes = fig.subplots(1, len(ratios), width_ratios=ratios, squeeze=False)[0]
-    # On the axis of epochs, but not on the way: before training there is nothing to lose.
+    # Epoch 0 stands on the axis, but on no line: untrained networks have no barrier to lose.
     trained = epochs >= 1
     for method, by_split in numbers["barriers"].items():
         look = METHODS[method]
@@ -98,7 +98,7 @@ def draw_onset(fig: Figure, numbers: Mapping[str, Any]) -> None:
 
 @takes(curves=by_name(CURVES), chance=real())
 def draw_untrained_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """Test loss and accuracy on the line between networks that were not trained yet.
+    """Draw test loss and accuracy on the line between networks that are not trained yet.
 
     Numbers: `curves`: method -> `InterpolationCurve.as_numbers()` of each pair; `chance`: the
     accuracy of guessing.
@@ -155,7 +155,7 @@ def draw_partners(fig: Figure, numbers: Mapping[str, Any]) -> None:
     accuracies=list_of(array(least=0), "widths"),
 )
 def draw_widths(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """Train barriers by width, the share of them that matching leaves, and what networks are worth.
+    """Draw train barriers by width, the share of them that matching leaves, and accuracies.
 
     Numbers: `widths`; `names`: of these; `xlabel`; `barriers`: method -> for each width one train
     barrier a pair, in nats; an empty list is a width at which a method was not tried; `accuracies`:
@@ -191,7 +191,7 @@ def _draw_by_width(
     widths: Sequence[float | int],
     values: Sequence[Sequence[float] | np.ndarray],
 ) -> None:
-    """A marker for every value, and a line through the means."""
+    """Draw a marker for every value, and a line through the means."""
     tried = [
         (width, heights) for width, heights in zip(widths, values, strict=True) if len(heights)
     ]
@@ -202,13 +202,13 @@ def _draw_by_width(
         ax.plot([width] * len(heights), heights, look.marker, alpha=0.7, **marks)
     means = [np.mean(heights) for _, heights in tried]
     ax.plot([width for width, _ in tried], means, color=look.colour)
-    # Only for the legend: what marks a pair, and the line if there is one.
+    # Only for the legend: the marker of a pair, and the line if there is one.
     style = look.marker + ("-" if len(tried) > 1 else "")
     ax.plot([], [], style, label=look.label, **marks)
 
 
 def _label_plainly(ax: Axes) -> None:
-    """Numbers that can be read, on a short logarithmic axis."""
+    """Label a short logarithmic axis with plain numbers."""
     low, high = ax.get_ylim()
     ticks = [tick * 10.0**power for power in range(-3, 4) for tick in (1, 2, 5)]
     ticks = [tick for tick in ticks if low <= tick <= high]
@@ -236,7 +236,7 @@ def _draw_lines(
 
 
 def _label_epochs(ax: Axes, epochs: Sequence[int] | np.ndarray) -> None:
-    """A logarithmic axis, with room for epoch 0 if it is there."""
+    """Set a logarithmic axis, with room for epoch 0 if it is there."""
     first, last = min(epochs), max(epochs)
     ax.set_xscale("symlog", linthresh=1, linscale=0.4)
     ticks = [tick for tick in TICKS if first <= tick and 1.4 * tick <= last]

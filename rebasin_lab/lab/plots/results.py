@@ -1,4 +1,4 @@
-"""Drawing results: curves, barriers, planes, counts, histories and weights.
+"""Plots of results: curves, barriers, planes, counts, histories and weights.
 
 A, B, naive and permuted keep one colour everywhere, and a line style or marker besides.
 """
@@ -60,7 +60,7 @@ CURVES = alone(list_of(fields(**CURVE), most=MOST_NAMES))
 
 @takes(curves=by_name(CURVES, COLOURS))
 def draw_interpolation(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """Loss and accuracy on the line from A to B, one thin line per pair and their mean.
+    """Draw loss and accuracy on the line from A to B, a thin line per pair and their mean.
 
     Numbers: `curves`: method -> list of `InterpolationCurve.as_numbers()`, one per pair. Without
     any accuracy there is one panel.
@@ -118,7 +118,7 @@ def draw_published_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
     floor=real(1e-30),
 )
 def draw_barriers(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """The train-loss barrier of every pair before and after matching, on a logarithmic axis.
+    """Draw the train-loss barrier of every pair before and after matching, on a logarithmic axis.
 
     Numbers: `pairs`: names; `naive` and `permuted`: one barrier per pair, in nats unless there is a
     `loss_name`; `floor`: the value below which a barrier is drawn at the floor.
@@ -154,7 +154,7 @@ def draw_barriers(fig: Figure, numbers: Mapping[str, Any]) -> None:
     cap=real(),
 )
 def draw_contour(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """The test loss on the plane through A, B and pi(B).
+    """Draw the test loss on the plane through A, B and pi(B).
 
     Numbers: `LossContour.as_numbers()` and `cap`, the loss at which colours stop. Colours are steps
     of 0.05 nats from 0; those of another loss span what there is below the cap.
@@ -166,7 +166,7 @@ def draw_contour(fig: Figure, numbers: Mapping[str, Any]) -> None:
     if cap >= CONTOUR_STEP and lowest >= 0 and not numbers.get("loss_name"):
         step = max(CONTOUR_STEP, cap / MOST_LEVELS)
         levels = np.arange(0, cap + step / 2, step)
-    else:  # of a scale that is not known
+    else:  # of an unknown scale
         bottom = lowest if lowest < cap else cap - 1
         levels = np.linspace(bottom, cap, NUM_LEVELS)
     filled = ax.contourf(numbers["x"], numbers["y"], loss, levels, cmap="viridis_r")
@@ -200,7 +200,7 @@ def draw_contour(fig: Figure, numbers: Mapping[str, Any]) -> None:
 
 @takes(images=list_of(pixels, "images", most=MOST_PANELS), labels=list_of(letters, "images"))
 def draw_samples(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """Images of a data set, each under the name of its class.
+    """Draw images of a data set, each under the name of its class.
 
     Numbers: `images`: H x W (dark on light) or H x W x 3, from 0 to 1; `labels`: one per image.
     """
@@ -213,7 +213,7 @@ def draw_samples(fig: Figure, numbers: Mapping[str, Any]) -> None:
 
 @takes(histories=by_name(alone(fields(**dict.fromkeys(METRICS, array("epochs")))), MARKERS))
 def draw_history(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """Test loss and accuracy of networks A and B while they train.
+    """Draw test loss and accuracy of networks A and B while they train.
 
     Numbers: `histories`: name -> a training history.
     """
@@ -241,7 +241,7 @@ def draw_history(fig: Figure, numbers: Mapping[str, Any]) -> None:
     rows=by_name(list_of(alone(array("height", "width")), "slots"), most=MOST_PANELS),
 )
 def draw_units(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """First-layer weights as images: the same slots in A, in B and in the permuted B.
+    """Draw first-layer weights as images: the same slots in A, in B and in the permuted B.
 
     Numbers: `rows`: row name -> list of 2-d images, one per unit; `slots`: the unit numbers.
     """
@@ -296,7 +296,7 @@ def draw_symmetry_counts(fig: Figure, numbers: Mapping[str, Any]) -> None:
     first_visit=optional(whole()),
 )
 def draw_objective(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """<A, pi(B)>, visit by visit.
+    """Draw <A, pi(B)>, visit by visit.
 
     Numbers: `objectives`: name -> history; `visits_per_sweep`; `first_visit`: where in a history
     the first sweep begins (0 if it is not there).
@@ -379,6 +379,6 @@ def _mean_and_pairs(
 
 
 def label_line_ends(ax: Axes) -> None:
-    """The axis of lambda, from model A to model B."""
+    """Label the axis of lambda, from model A to model B."""
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["Model A", "", "0.5", "", "Model B"])
     ax.set_xlim(-0.02, 1.02)

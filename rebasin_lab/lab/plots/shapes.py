@@ -1,12 +1,12 @@
-"""Checking the numbers of a figure before any of them is drawn: fields, kinds, lengths, bounds.
+"""Check the numbers of a figure before any of them is drawn: fields, kinds, lengths, bounds.
 
-A figure's file may have been edited, or come from elsewhere. matplotlib draws texts in the place of
-numbers as categories and leaves out what is NaN, and from the depths of it an error tells a reader
-nothing. So every plot says what it takes, `@takes(lambdas=..., curves=...)`, and gets that or an
-error of one paragraph is raised. Names (`"lambdas"`) tie lengths and keys together: what has the
-same name has the same length, or the same keys; `alone` gives a value names of its own.
+A figure's file may have been edited. matplotlib draws texts in the place of numbers as categories,
+leaves out NaNs, and its errors do not name the place. So every plot declares its numbers,
+`@takes(lambdas=..., curves=...)`, and gets these, or an error of one paragraph is raised. Values of
+one name (`"lambdas"`) have the same length, or the same keys; `alone` gives a value names of its
+own.
 
-Texts become such as matplotlib draws letter by letter (`letters`).
+`letters` makes a text such that matplotlib draws it letter by letter.
 """
 
 import functools
@@ -20,19 +20,19 @@ from matplotlib.figure import Figure
 from rebasin_lab import texts
 
 Met = dict[str, Any]  # lengths and sets of keys by name
-# Gives the value back, fit to be drawn; raises a ValueError that names the place.
+# Returns the value, fit to be drawn; raises a ValueError that names the place.
 Shape = Callable[[Any, str, Met], Any]
 
 LARGEST = 1e40  # more than any float32: beyond, matplotlib computes infinities
 MOST_LETTERS = 200  # of a label
 MOST_ITEMS = 20_000  # of a list
-MOST_PANELS = 40  # side by side, or one on the other
-MOST_NAMES = 100  # of curves, say
+MOST_PANELS = 40  # side by side, or above each other
+MOST_NAMES = 100  # such as curves
 MOST_LAYERS = 2_000
 
 
 def fields(**shapes: Shape) -> Shape:
-    """An object with these fields; what else it has is left out."""
+    """Return the shape of an object with these fields; other ones are left out."""
 
     def check(value: Any, where: str, met: Met) -> dict[str, Any]:
         if not isinstance(value, Mapping):
@@ -52,7 +52,7 @@ def fields(**shapes: Shape) -> Shape:
 
 
 def optional(shape: Shape) -> Shape:
-    """A field that may be missing."""
+    """Return a field that may be missing."""
 
     def check(value: Any, where: str, met: Met) -> Any:
         return shape(value, where, met)
@@ -62,12 +62,12 @@ def optional(shape: Shape) -> Shape:
 
 
 def or_none(shape: Shape) -> Shape:
-    """The same, or null."""
+    """Return the same, or null."""
     return lambda value, where, met: None if value is None else shape(value, where, met)
 
 
 def alone(shape: Shape) -> Shape:
-    """The same, with names of its own besides those met before."""
+    """Return the same, with names of its own besides those met before."""
     return lambda value, where, met: shape(value, where, dict(met))
 
 
@@ -79,7 +79,7 @@ def by_name(
     least: int = 1,
     most: int = MOST_NAMES,
 ) -> Shape:
-    """An object of values alike.
+    """Return an object of values alike.
 
     Args:
         shape: of each value.
@@ -97,8 +97,8 @@ def by_name(
         for name in value if known else ():
             one_of(*known)(name, where, met)
         if names and met.setdefault(names, set(value)) != set(value):
-            wanted = ", ".join(sorted(map(repr, met[names])))
-            raise _unexpected(where, f"an object of {_shortened(wanted)}", ", ".join(value))
+            keys = ", ".join(sorted(map(repr, met[names])))
+            raise _unexpected(where, f"an object of {_shortened(keys)}", ", ".join(value))
         result = {
             letters(name, where, met): shape(one, f"{where}/{name}", met)
             for name, one in value.items()
@@ -113,7 +113,7 @@ def by_name(
 def list_of(
     shape: Shape, length: int | str = "", *, least: int = 1, most: int = MOST_ITEMS
 ) -> Shape:
-    """A list of values alike.
+    """Return a list of values alike.
 
     Args:
         shape: of each value.
@@ -137,14 +137,14 @@ def list_of(
                 f"got {len(value)}"
             )
         if shape is _ANY_REAL and all(type(one) is float and _fits(one) for one in value):
-            return list(value)  # the bulk of all numbers, with no place to be named
+            return list(value)  # most numbers; without an error no place needs a name
         return [shape(one, f"{where}/{number}", met) for number, one in enumerate(value)]
 
     return check
 
 
 def tuple_of(*shapes: Shape) -> Shape:
-    """A list of one value of each shape."""
+    """Return a list of one value of each shape."""
 
     def check(value: Any, where: str, met: Met) -> list[Any]:
         list_of(lambda one, *_: one, len(shapes))(value, where, met)
@@ -161,7 +161,7 @@ def _fits(value: float | int, low: float | int = -LARGEST, high: float | int = L
 
 
 def real(low: float | int = -LARGEST, high: float | int = LARGEST) -> Shape:
-    """A finite number in a range."""
+    """Return a finite number in a range."""
 
     def check(value: Any, where: str, met: Met) -> Any:
         kinds = int | float | np.integer | np.floating
@@ -178,7 +178,7 @@ _ANY_REAL = real()
 
 
 def whole(low: int = 0, high: int = 1_000_000) -> Shape:
-    """A whole number in a range, which JSON may write with `.0`."""
+    """Return a whole number in a range, which JSON may write with `.0`."""
 
     def check(value: Any, where: str, met: Met) -> int:
         if _ANY_REAL(value, where, met) != int(value) or not _fits(value, low, high):
@@ -189,12 +189,12 @@ def whole(low: int = 0, high: int = 1_000_000) -> Shape:
 
 
 def place_in(length: str) -> Shape:
-    """The place of a value in a list, whose length has this name."""
+    """Return the place of a value in a list, whose length has this name."""
     return lambda value, where, met: whole(0, met[length] - 1)(value, where, met)
 
 
 def one_of(*names: str) -> Shape:
-    """One of these texts."""
+    """Return one of these texts."""
 
     def check(value: Any, where: str, met: Met) -> str:
         if not isinstance(value, str) or value not in names:
@@ -205,7 +205,7 @@ def one_of(*names: str) -> Shape:
 
 
 def one_met(names: str) -> Shape:
-    """One of the keys that have this name."""
+    """Return one of the keys that have this name."""
 
     def check(value: Any, where: str, met: Met) -> str:
         return letters(one_of(*met[names])(value, where, met), where, met)
@@ -214,19 +214,19 @@ def one_met(names: str) -> Shape:
 
 
 def anything(value: Any, where: str, met: Met) -> Any:
-    """Any value, unchecked."""
+    """Return any value, unchecked."""
     return value
 
 
 def flag(value: Any, where: str, met: Met) -> bool:
-    """True or false."""
+    """Return true or false."""
     if not isinstance(value, bool):
         raise _unexpected(where, "true or false", value)
     return value
 
 
 def text(most: int = 10_000) -> Shape:
-    """Any text, as it is."""
+    """Return the shape of any text, as it is."""
 
     def check(value: Any, where: str, met: Met) -> str:
         if not isinstance(value, str):
@@ -242,18 +242,18 @@ def text(most: int = 10_000) -> Shape:
 
 
 def letters(value: Any, where: str, met: Met) -> str:
-    """A text for a figure, as matplotlib draws it letter by letter."""
+    """Return a text for a figure, as matplotlib draws it letter by letter."""
     return as_drawn(text()(value, where, met))
 
 
-# Of a curve, or of all numbers; see `losses`.
+# In a curve, or beside all numbers; see `losses`.
 LOSS = {"loss_name": optional(or_none(letters))}
 
 
 def takes(**shapes: Shape) -> Callable:
-    """Have a plot check its numbers first; they are an object of these fields, and a `loss_name`.
+    """Make a plot check its numbers first: an object of these fields, and a `loss_name`.
 
-    The plot has the check itself, too, as `checked`: numbers in, numbers fit to be drawn out.
+    The plot's attribute `checked` is the check alone, which returns numbers fit to be drawn.
     """
     shape = fields(**LOSS, **shapes)
 
@@ -272,7 +272,7 @@ def takes(**shapes: Shape) -> Callable:
 
 
 def array(*lengths: int | str, least: int = 1) -> Shape:
-    """A list of numbers; with several lengths, an array of so many dimensions."""
+    """Return a list of numbers; with several lengths, an array of so many dimensions."""
     shape = _ANY_REAL
     for length in reversed(lengths or ("",)):
         shape = list_of(shape, length, least=least)
@@ -280,14 +280,14 @@ def array(*lengths: int | str, least: int = 1) -> Shape:
 
 
 def hole(value: Any, where: str, met: Met) -> float | int | None:
-    """A number; or null, NaN or an infinity, where nothing is drawn."""
+    """Return a number; or null, NaN or an infinity, where nothing is drawn."""
     if value is None or (isinstance(value, float) and not np.isfinite(value)):
         return None
     return _ANY_REAL(value, where, met)
 
 
 def holed(*lengths: str) -> Shape:
-    """An array in which numbers may be missing."""
+    """Return an array in which numbers may be missing."""
     shape = hole
     for length in reversed(lengths):
         shape = list_of(shape, length)
@@ -295,7 +295,7 @@ def holed(*lengths: str) -> Shape:
 
 
 def pixels(value: Any, where: str, met: Met) -> list[Any]:
-    """H x W numbers, or H x W x 3, of any size."""
+    """Return H x W numbers, or H x W x 3, of any size."""
     colours = (3,) if _is_nested(value) else ()
     return alone(array("height", "width", *colours))(value, where, met)
 
@@ -310,11 +310,11 @@ def _is_nested(value: Any) -> bool:
 
 
 def as_drawn(content: str) -> str:
-    r"""A text as matplotlib has to be given it, so that it draws it letter by letter.
+    r"""Return a text such that matplotlib draws it letter by letter.
 
-    Dollar signs begin no formula. Characters that a terminal would obey, or that the font lacks,
-    are written as Python writes them, such as `\u5c42`. One in front that would keep a label out of
-    a legend is led by a space of no width. Of a long text the middle is left out.
+    Dollar signs start no formula. Characters that a terminal would obey, or that the font lacks,
+    are escaped as in Python, such as `\u5c42`. A leading underscore, which would hide a label from
+    a legend, follows a space of no width. The middle of a long text is left out.
     """
     shown = texts.plain(content, MOST_LETTERS).expandtabs(4)
     lacking = {sign for sign in set(shown) if ord(sign) > 126 and ord(sign) not in _font_signs()}

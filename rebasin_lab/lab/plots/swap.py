@@ -1,4 +1,4 @@
-"""Drawing two units that changed places by hand, and what the network makes of it."""
+"""Plot of two units that changed places by hand, and of the logits before and after."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -32,7 +32,7 @@ MOVED = COLOURS["B"]
     accuracy=array(2),
 )
 def draw_swapped_units(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """First-layer weights slot by slot, two of them exchanged, and the logits before and after.
+    """Draw first-layer weights by slot, two of them exchanged, and the logits before and after.
 
     Numbers: `weights`: of each slot, a 2-d image; `swapped`: the two slots; `classes`: names;
     `before` and `after`: logits of one image; `change`: the largest of any logit of any image;

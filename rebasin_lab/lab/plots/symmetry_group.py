@@ -1,4 +1,4 @@
-"""Drawing a network's symmetry group: which parameters move together.
+"""Plot of a network's symmetry group: parameters that move together.
 
 Layers are rows, computing downwards. A group is a vertical line with a mark at every layer that it
 moves, in a lane to the right of all lines still going on where it starts: so the units of a plain
@@ -32,7 +32,7 @@ NAME_CHARACTER_POINTS = 4.8  # about as wide as a letter of a layer's name
 FIXED_LANE = -0.8
 GREY = "#999999"
 
-# Colour, line style, width and marker, any of which suffices to tell the kinds apart.
+# Colour, line style, width and marker, any of which distinguishes the kinds.
 STYLES = {
     "shared": ("#0072B2", "-", 4.0, "o"),
     "single": ("#D55E00", "-", 1.6, "s"),
@@ -55,7 +55,7 @@ def symmetry_picture(
     *inputs: Any,
     before: symmetry.PermutationSpec | None = None,
 ) -> dict[str, Any]:
-    """Plot, numbers, alternative text and size: what `picture` and `Run.figure` need but a caption.
+    """Return all that `picture` and `Run.figure` need but a caption.
 
     Takes the arguments of `symmetry_rows.symmetry_numbers`.
     """
@@ -84,7 +84,7 @@ def symmetry_picture(
     ),
 )
 def draw_symmetry_group(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """Layers as rows and groups of units as lines over them.
+    """Draw layers as rows and groups of units as lines over them.
 
     Numbers: `rows`: list of {"name", "fixed"}; `groups`: list of {"name", "shape", "kind",
     "pinned", "rows", "num_leaves"}, in order of their first row; see `symmetry_rows`.
@@ -105,13 +105,13 @@ def draw_symmetry_group(fig: Figure, numbers: Mapping[str, Any]) -> None:
 
 
 def _height(numbers: Mapping[str, Any]) -> float:
-    """Inches: a header, the rows, and the legend in two columns."""
+    """Return inches: a header, the rows, and the legend in two columns."""
     num_lines = -(-(len(_kinds(numbers["groups"])) + 1) // 2)
     return ROW_INCHES * (len(numbers["rows"]) + 1 + num_lines) + 0.2
 
 
 def _lanes(groups: Sequence[Mapping[str, Any]]) -> list[int]:
-    """For each group, one lane more than the highest in use where it starts."""
+    """Return for each group one lane more than the highest in use where it starts."""
     lanes: list[int] = []
     for index, group in enumerate(groups):
         start = group["rows"][0]
@@ -130,7 +130,7 @@ def _draw_layers(
     groups: Sequence[Mapping[str, Any]],
     lanes: Sequence[int],
 ) -> None:
-    """A thin line per layer, from the units it reads to the units it writes."""
+    """Draw a thin line per layer, from the units it reads to the units it writes."""
     for y, row in enumerate(rows):
         met = [
             lane
@@ -177,7 +177,7 @@ def _draw_group(ax: Axes, group: Mapping[str, Any], lane: int) -> None:
 
 
 def _name_rows(ax: Axes, names: Sequence[str]) -> None:
-    """Layer names to the left; a block's path, in grey, only where it begins."""
+    """Write layer names to the left; a block's path, in grey, only where it begins."""
     split = [_split(name) for name in names]
     width = NAME_CHARACTER_POINTS * max(len(name) for _, name in split)
     previous = ""
@@ -191,7 +191,7 @@ def _name_rows(ax: Axes, names: Sequence[str]) -> None:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """The path of the block, with its slash, and the layer; a bare number stays with its list."""
+    """Return the path of the block, with its slash, and the layer, a bare number with its list."""
     path, comma, others = name.partition(",")
     parts = path.split("/")
     keep = 2 if parts[-1].isdecimal() else 1

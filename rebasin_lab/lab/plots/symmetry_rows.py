@@ -1,8 +1,8 @@
 """A network's symmetry group as a picture's numbers: layers as rows, groups as lines over them.
 
-Rows come in the order in which the function first uses them, which the tree of parameters does not
-tell: a trace does. A vector, such as a bias or a norm, shares the row of the kernel before it where
-it belongs to that kernel's units; so a ResNet50 of 267 leaves has 54 rows.
+Rows come in the order in which the function first uses them, which a trace shows. A vector, such as
+a bias or a norm, shares the row of the kernel before it where it belongs to that kernel's units; so
+a ResNet50 of 267 leaves has 54 rows.
 """
 
 import dataclasses
@@ -64,7 +64,7 @@ def symmetry_numbers(
 
 
 def order_of_use(apply_fn: Callable, params: PyTree, *inputs: Any) -> list[str]:
-    """The paths of all leaves in the order in which the function first uses them."""
+    """Return the paths of all leaves in the order in which the function first uses them."""
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)
     jaxpr = jax.make_jaxpr(apply_fn)(shapes, *inputs).jaxpr
     paths = list(pytrees.flatten(params))
@@ -86,7 +86,7 @@ def _uses(jaxpr: core.Jaxpr, paths: Mapping[core.Var, str]) -> Iterator[str]:
 
 
 def _inner_jaxpr(equation: core.JaxprEqn) -> core.Jaxpr | None:
-    """The body of a call or a scan; of a branch or a loop, whose operands differ, none."""
+    """Return the body of a call or a scan; of a branch or a loop, whose operands differ, none."""
     for value in equation.params.values():
         body = value.jaxpr if isinstance(value, core.ClosedJaxpr) else value
         if isinstance(body, core.Jaxpr) and len(body.invars) == len(equation.invars):
@@ -130,7 +130,7 @@ def _is_near(path: str, kernel: str) -> bool:
 
 
 def _row_name(row: _Row, rows: Sequence[_Row]) -> str:
-    """The path of a layer, and what shares its row: "stages/0/0/conv1, norm1"."""
+    """Return the path of a layer, and what shares its row: "stages/0/0/conv1, norm1"."""
     kernel, *vectors = row.paths
     layer = kernel.rpartition("/")[0]
     alone = all(other is row or not other.paths[0].startswith(f"{layer}/") for other in rows)
@@ -151,7 +151,7 @@ def _names_kept(
 
 
 def _lost(spec: symmetry.PermutationSpec, before: symmetry.PermutationSpec | None) -> Iterator[str]:
-    """Groups of the spec before of which nothing is left, not even in groups of another kind."""
+    """Yield groups of `before` of which nothing is left, not even in groups of another kind."""
     if before is None:
         return
     old, new = set(before.permutations.values()), set(spec.permutations.values())

@@ -1,10 +1,10 @@
-"""Running the notebook sequence headlessly and gathering its scoreboard.
+"""Run the notebook sequence headlessly and gather its scoreboard.
 
 Everything a run makes lies in `runs/<run>/`: the executed notebooks, a log for each, the claims,
-`scoreboard.json`, `report.html`. A failing notebook stops the run with its name, cell and error, or
-does not if asked to keep going. `plan` checks a request, `dry_run` says what it would train,
-`sequence` runs it, `publishing` puts figures of a finished run into `figures/`. Every run executes
-every notebook: networks and results that are stored are read back.
+`scoreboard.json`, `report.html`. A failing notebook stops the run with its name, cell and error,
+unless `--keep-going`. Every run executes every notebook, and reads stored networks and results
+back. `plan` checks a request, `dry_run` lists what it would train, `sequence` runs it, `publishing`
+puts figures of a finished run into `figures/`.
 """
 
 from rebasin_lab.lab.runner.dry_run import preview

@@ -1,4 +1,4 @@
-"""What a run would train, and what is stored already."""
+"""List the networks that a run would train, and those that are stored already."""
 
 import collections
 from pathlib import Path
@@ -10,10 +10,10 @@ from rebasin_lab.paper.networks import Experiment
 
 
 def preview(plan: Plan) -> str:
-    """Which networks a plan's notebooks ask for, as text: those that are stored, those to train.
+    """Return, as text, the networks that a plan's notebooks ask for: stored, and to be trained.
 
-    A network that several notebooks share is trained by the first of them. Everything else a
-    notebook computes is remembered, too, and not counted here.
+    A network that several notebooks share counts for the first of them. Other results, which are
+    cached, too, do not count here.
 
     Raises:
         OSError: if a data set is not to be had.
@@ -22,8 +22,8 @@ def preview(plan: Plan) -> str:
     seen: dict[Path, bool] = {}  # the file of a network -> whether it is stored
     missing: list[Experiment] = []
     for notebook in plan.notebooks:
-        wanted = trainings.experiments(notebook.stem, plan.profile)
-        files = {store.path_of(each): each for each in wanted}
+        experiments = trainings.experiments(notebook.stem, plan.profile)
+        files = {store.path_of(each): each for each in experiments}
         stored = {file: store.is_stored(each) for file, each in files.items()}
         new = [each for file, each in files.items() if not stored[file] and file not in seen]
         seen |= stored
@@ -41,12 +41,12 @@ def preview(plan: Plan) -> str:
 
 
 def _size(path: Path) -> int:
-    """Bytes of a network in the store, with its snapshots."""
+    """Return the bytes of a network in the store, with its snapshots."""
     return sum(file.stat().st_size for file in path.parent.glob(f"{path.stem}*"))
 
 
 def _kinds(missing: list[Experiment]) -> list[str]:
-    """One line for networks that differ in their seed and part of the data only."""
+    """Return a line for all networks that differ in their seed and part of the data only."""
     counts = collections.Counter((each.dataset, each.networks) for each in missing)
     return [
         f"  {count:>3} x {dataset}, {networks}" for (dataset, networks), count in counts.items()

@@ -1,7 +1,7 @@
-"""What a run will do: a request checked as far as it can be without running it.
+"""The plan of a run: a request checked as far as possible without running it.
 
 A parameter no notebook has (papermill only warns of it), an unknown profile, missing data: all of
-that is said before anything runs.
+that is an error before anything runs.
 """
 
 import ast
@@ -22,14 +22,13 @@ from rebasin_lab import checks, datasets, paths
 from rebasin_lab.lab import execution, figures
 from rebasin_lab.paper import profiles, settings, train_many
 
-# Set by the runner, not by the user, or through options of their own.
+# Set by the runner, or by the user through other options.
 RESERVED_PARAMETERS = ("profile", "settings", "run_dir", "figures_dir", "interactive", "num_jobs")
 
 _TYPES = {"bool": bool, "int": int, "float": float, "str": str}
 
-# That a notebook may take, by profile, unless told otherwise: several times what the longest one
-# takes on two slow cores (quick: minutes, laptop: an hour), and a week for the paper's sizes, since
-# GPUs differ. What waits for ever is to end; what is slow is not.
+# Limit of one notebook, by profile, unless `--timeout` sets it: several times what the longest one
+# takes on two slow cores, and a week for the paper's sizes, since GPUs differ.
 MINUTES = {"quick": 60.0, "laptop": 360.0, "paper": 7 * 24 * 60.0}
 _MOST_MINUTES = 366 * 24 * 60
 
@@ -39,7 +38,7 @@ _NO_YAML_1_2 = re.compile(r"[-+]?(0\d|\d+:)[\d:._]*")  # octal and base 60, for 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a run will do; made by `plan_run`.
+    """The plan of a run; made by `plan_run`.
 
     Attributes:
         notebooks: in order, each with the names of its parameters.
@@ -48,7 +47,7 @@ class Plan:
         dataset: name, title and digest of the data.
         run_dir: where everything goes but figures.
         figures_dir: where figures go.
-        num_jobs: processes that notebooks may train in; None is as they have it.
+        num_jobs: processes that notebooks may train in; None leaves it to them.
         timeout: minutes that each notebook may take.
     """
 
@@ -71,9 +70,9 @@ class Plan:
         )
 
     def changes(self, notebook: Path) -> dict[str, Any]:
-        """The changed settings that reach one of the notebooks; its claims are judged without any.
+        """Return the changed settings that reach a notebook, which leave its claims open.
 
-        Of a profile all fields do, where the notebook has the parameter `settings` for them.
+        All fields of a profile do, if the notebook has the parameter `settings` for them.
         """
         known = self.notebooks[notebook]
         return {
@@ -83,7 +82,7 @@ class Plan:
         }
 
     def parameters_of(self, notebook: Path) -> dict[str, Any]:
-        """What one of the notebooks is run with."""
+        """Return the parameters that a notebook is run with."""
         known, changes = self.notebooks[notebook], self.changes(notebook)
         others = {name: value for name, value in changes.items() if name not in known}
         jobs = {"num_jobs": self.num_jobs} if self.num_jobs and "num_jobs" in known else {}
@@ -100,7 +99,7 @@ class Plan:
 
 @checks.arguments
 def notebook_sequence(only: Sequence[str] = ()) -> list[Path]:
-    """The numbered notebooks in order, or those whose names start with one of `only`.
+    """Return the numbered notebooks in order, or those whose names start with one of `only`.
 
     Raises:
         ValueError: if one of `only` fits none.
@@ -137,17 +136,17 @@ def plan_run(
 
     Args:
         profile: "quick", "laptop" or "paper".
-        parameters: values for the notebooks' parameters, and for fields of the profile. One that
-            is as the profile or the notebooks have it is no change.
+        parameters: values for the notebooks' parameters, and for fields of the profile. The value
+            that the profile or the notebooks have is no change.
         only: starts of notebook names; all of them if empty.
-        run_name: the folder under `runs/`, a name as `paths.run_dir` takes it. By default it tells
+        run_name: the folder under `runs/`, a name as `paths.run_dir` takes it. By default it names
             profile and changed settings, so that other settings have another folder, and ends in
             "-partial" if it is not the whole sequence.
         figures_dir: where figures go; by default the run's own folder.
         num_jobs: processes to train in, for notebooks with a parameter `num_jobs`. It changes no
             result, so it is no changed setting.
         timeout: minutes that each notebook may take, then it is stopped and has failed; by default
-            as `MINUTES` has it for the profile. It is no changed setting either.
+            that of `MINUTES` for the profile. It is no changed setting either.
 
     Raises:
         ValueError: for an unknown profile, notebook or parameter, a wrong value, name or folder.
@@ -197,7 +196,7 @@ def _check_timeout(timeout: int | float) -> None:
 def _changed(
     cells: Mapping[Path, Mapping[str, Any]], profile: str, parameters: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Those parameters that are not as they stand, checked, with values of the right type."""
+    """Return those parameters that are not as they stand, checked and of the right type."""
     known = {name: cell for each in cells.values() for name, cell in each.items()}
     own = {name: cell for name, cell in known.items() if name not in RESERVED_PARAMETERS}
     fields = profiles.SHARED_FIELDS if "settings" in known else {}
@@ -214,7 +213,7 @@ def _changed(
                 f"{checks.shortened(name)}{near}."
             )
         if name in profiles.FIELDS:
-            # A notebook's cell says of 0 and "" that they are the profile's own.
+            # In a notebook's cell 0 and "" are the profile's own.
             if name in own and profiles.leaves_as_it_is(name, value):
                 continue
             value = profiles.check_field(name, value)
@@ -231,7 +230,7 @@ def _changed(
 
 
 def _default_name(profile: str, changed: Mapping[str, Any], only: Sequence[str]) -> str:
-    """A name for the run of these settings: readable, and another one for others."""
+    """Return a readable name for the run of these settings, unlike that of any others."""
     name = profile
     if changed:
         content = json.dumps(changed, sort_keys=True)
@@ -243,7 +242,7 @@ def _default_name(profile: str, changed: Mapping[str, Any], only: Sequence[str])
 
 @checks.arguments
 def parse_parameter(text: str) -> tuple[str, Any]:
-    """`name=value` with the value read as YAML, so that 3, 1e-3, true and [1, 2] have their types.
+    """Parse `name=value`, the value as YAML, so that 3, 1e-3, true and [1, 2] have their types.
 
     Raises:
         ValueError: if there is no `=`, or the value is no YAML.
@@ -269,7 +268,7 @@ def parse_parameter(text: str) -> tuple[str, Any]:
 
 @checks.arguments
 def parse_parameters(texts: Sequence[str]) -> dict[str, Any]:
-    """All of several `name=value`.
+    """Parse several `name=value`.
 
     Raises:
         ValueError: if one cannot be read, or a name is given twice.

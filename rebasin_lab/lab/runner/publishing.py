@@ -1,7 +1,7 @@
-"""Putting the figures of a finished run into `figures/`, which nothing else changes.
+"""Put the figures of a finished run into `figures/`, which nothing else changes.
 
-Those of `quick` lie there themselves, those of another profile in a folder of its name; then the
-scoreboard of the run and the gallery, one page of all figures, come with them.
+Those of `quick` lie there, those of another profile in a folder of its name, with the scoreboard of
+the run and the gallery, one page of all figures.
 """
 
 import re
@@ -56,12 +56,12 @@ def publish(run_name: str) -> tuple[Path, list[Path]]:
 
 
 def _drawn(run_dir: Path, board: Any) -> tuple[str, dict[str, bytes]]:
-    """The profile of a run, and the files of its figures by their place in its folder of them."""
+    """Return the profile of a run, and the files of its figures by their place in its folder."""
     try:
         profile = paths.checked_name(board["profile"]["name"], "the profile of the run")
-        wanted = [path.stem for path in notebook_sequence()]
+        names = [path.stem for path in notebook_sequence()]
         ended = {each["notebook"]: each for each in board["notebooks"] if not each["error"]}
-        missing = [name for name in wanted if name not in ended]
+        missing = [name for name in names if name not in ended]
         if missing or board["parameters"]:
             why = f"{', '.join(missing)} did not end" if missing else "settings were changed"
             raise ValueError(
@@ -69,7 +69,7 @@ def _drawn(run_dir: Path, board: Any) -> tuple[str, dict[str, bytes]]:
                 "with 'rebasin-lab reproduce', or name another with --run."
             )
         contents = {}
-        for name in wanted:
+        for name in names:
             folder = run_dir / board["figures_dir"] / name
             for entry in ended[name]["figures"]:
                 figure, digest = entry[0], entry[1]

@@ -1,4 +1,4 @@
-"""The explorer's controls of what is explored: data, networks, matchers."""
+"""The explorer's controls of data, networks and matchers."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -10,17 +10,17 @@ from rebasin_lab import datasets, matching, models
 from rebasin_lab.lab import exploration
 from rebasin_lab.lab.exploration import Choices
 
-_HOW = ("matchers", "effort")  # the rest is what
+_MATCHING = ("matchers", "effort")  # the rest are of networks
 
 
 class ChoiceControls:
-    """The controls that make up a `Choices`; of networks handed in, only how they are matched.
+    """The controls of a `Choices`; with networks passed in, those of matchers alone.
 
     Args:
-        choices: where they stand at first.
-        is_given: whether the networks were handed in.
-        on_choice: called with what they say, whenever somebody has turned one.
-        on_error: called instead with a ValueError, if that is not to be had.
+        choices: their first values.
+        is_given: whether the networks were passed in.
+        on_choice: called with the present choices, whenever a control was turned.
+        on_error: called instead with a ValueError, if these are not valid.
     """
 
     def __init__(
@@ -41,13 +41,13 @@ class ChoiceControls:
 
     @property
     def network_controls(self) -> list[ipywidgets.ValueWidget]:
-        """Those of data and networks; none of networks handed in."""
-        return [control for name, control in self._controls.items() if name not in _HOW]
+        """The controls of data and networks; none for networks passed in."""
+        return [control for name, control in self._controls.items() if name not in _MATCHING]
 
     @property
     def matcher_controls(self) -> list[ipywidgets.ValueWidget]:
-        """Those of matchers."""
-        return [self._controls[name] for name in _HOW]
+        """The controls of matchers."""
+        return [self._controls[name] for name in _MATCHING]
 
     def _on_change(self, change: Any) -> None:
         if self._is_settling:
@@ -63,10 +63,10 @@ class ChoiceControls:
         self._on_choice(choices)
 
     def _settle_sizes(self) -> None:
-        """Sizes and epochs that another architecture, or other data, is usually trained with."""
+        """Set the usual sizes and epochs of another architecture, or of other data."""
         kind = {name: self._controls[name].value for name in ("dataset", "architecture")}
         usual = Choices(**kind)
-        self._is_settling = True  # what is set below is nobody's choice
+        self._is_settling = True  # the values set below are no choice of the reader's
         try:
             for name, value in _sizes(usual).items():
                 self._controls[name].value = value
@@ -76,15 +76,15 @@ class ChoiceControls:
 
 
 def _chosen(controls: Mapping[str, ipywidgets.ValueWidget], first: Choices) -> Choices:
-    """What the controls say.
+    """Return what the controls choose.
 
     Raises:
-        ValueError: if that is not to be had.
+        ValueError: if they are not valid.
     """
     values = {name: control.value for name, control in controls.items()}
-    how = {"matchers": tuple(values["matchers"]), "effort": values["effort"]}
+    matching_choices = {"matchers": tuple(values["matchers"]), "effort": values["effort"]}
     if "dataset" not in values:  # networks of one's own
-        return dataclasses.replace(first, **how)
+        return dataclasses.replace(first, **matching_choices)
     files = [values[name].strip() for name in ("file_a", "file_b")]
     if any(files) and not all(files):
         raise ValueError("Expected two checkpoints, or none: name the other file, too.")
@@ -97,23 +97,23 @@ def _chosen(controls: Mapping[str, ipywidgets.ValueWidget], first: Choices) -> C
         num_epochs=values["num_epochs"],
         seeds=(values["seed_a"], values["seed_b"]),
         files=tuple(files) if all(files) else (),
-        **how,
+        **matching_choices,
     )
 
 
 def _sizes(choices: Choices) -> dict[str, int | float]:
-    """Width, depth (0 if that is fixed) and epochs of its networks."""
-    wanted, record = choices.experiment(seed=0), choices.record
-    sizes = dict(wanted.options)
+    """Return width, depth (0 if that is fixed) and epochs of its networks."""
+    experiment, record = choices.experiment(seed=0), choices.record
+    sizes = dict(experiment.options)
     return {
         "width": sizes[record.width],
         "depth": sizes.get(record.depth, 0),
-        "num_epochs": wanted.train.num_epochs,
+        "num_epochs": experiment.train.num_epochs,
     }
 
 
 def _controls(choices: Choices, *, is_given: bool) -> dict[str, ipywidgets.ValueWidget]:
-    """The controls that make up a `Choices`; of networks handed in, only how they are matched."""
+    """Return the controls of a `Choices`; with networks passed in, those of matchers alone."""
     short = {"layout": {"width": "128px"}, "style": {"description_width": "56px"}}
     wide = {"layout": {"width": "210px"}, "style": {"description_width": "80px"}}
     sizes = _sizes(choices)

@@ -4,8 +4,8 @@ A figure is one `ipywidgets.HTML` holding an image, not an `Output` widget: it s
 flicker, keeps its alternative text, is saved by a headless run, and can be set from another thread
 (in recent JupyterLab a control's callback may run while a cell is still busy). The first drawing is
 a plain call; later errors appear in the panel, and fail a headless run (`background_errors`).
-Pictures are kept, and those next to the present one are drawn while the kernel is idle
-(`prerendering`), so that a dial that moves finds its picture there.
+Pictures are cached, and those next to the present one are drawn while the kernel is idle
+(`prerendering`).
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from rebasin_lab import checks, texts
 from rebasin_lab.lab import background_errors, figures, plots
 from rebasin_lab.lab.widgets import prerendering
 
-MOST_PICTURES = 64  # kept; each is a quarter of a megabyte
+MOST_PICTURES = 64  # cached; each is a quarter of a megabyte
 
 
 class Dials(ipywidgets.VBox):
@@ -72,7 +72,7 @@ class Dials(ipywidgets.VBox):
             self._ahead.ask(self, (functools.partial(self._picture, each) for each in near))
 
     def _picture(self, values: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
-        """Return a record and its picture, cached; of too many the oldest goes."""
+        """Return a record and its picture, cached; the oldest of too many is dropped."""
         key = prerendering.key_of(values)
         with self._drawing:
             if key not in self._pictures:
@@ -87,7 +87,7 @@ class Dials(ipywidgets.VBox):
                 self._redraw()
                 self._message.value = ""
             except Exception as error:  # noqa: BLE001 (shown to the reader; nothing else would be)
-                background_errors.tell(error)
+                background_errors.report(error)
                 text = texts.as_html(f"{type(error).__name__}: {error}", texts.MOST_CHARACTERS)
                 self._message.value = f'<p role="alert"><b>{text}</b></p>'
 
@@ -99,17 +99,17 @@ def dials(
     interactive: bool = True,
     **controls: ipywidgets.ValueWidget,
 ) -> Dials | HTML:
-    """A figure that follows its dials.
+    """Return a figure that follows its dials.
 
     Args:
         draw: called with one keyword per control; returns a figure record (`picture`), which must
-            depend on nothing else: a picture is drawn once, perhaps before anybody asks for it.
-        interactive: False gives the figure at the controls' first values and no dials, for a page
-            nobody can turn them on.
+            depend on nothing else: a picture is drawn once, perhaps ahead of time.
+        interactive: False returns the figure at the controls' first values without dials, for a
+            static page.
         **controls: ipywidgets, such as `lam=ipywidgets.FloatSlider(...)`, of hashable values.
 
     Raises:
-        Exception: whatever the first drawing raises.
+        Exception: as the first drawing raises it.
     """
     known = inspect.signature(draw).parameters
     if not any(one.kind is inspect.Parameter.VAR_KEYWORD for one in known.values()):
@@ -140,7 +140,7 @@ def picture(
     caption: str = "",
     size: tuple[float, float] = (8.0, 3.4),
 ) -> dict[str, Any]:
-    """A figure record that is shown and not saved; see `figures.save_figure` for the fields.
+    """Return a figure record that is shown and not saved; see `figures.save_figure` for the fields.
 
     Raises:
         ValueError: for an unknown plot, numbers it does not draw, a size that is none, or no `alt`.

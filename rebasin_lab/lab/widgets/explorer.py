@@ -1,7 +1,7 @@
 """The explorer: choose two networks and matchers, and walk the line between them.
 
-What is stored is shown at once; what is not is trained on another thread, with progress and a way
-to stop. Everything computed is kept in `result`, from which `view` draws.
+Stored networks are shown at once; others are trained on another thread, with progress and a way to
+stop. `result` holds everything computed, from which `view` draws.
 """
 
 import dataclasses
@@ -33,23 +33,23 @@ def explore(
     interactive: bool = True,
     **choices: Any,
 ) -> "Explorer | HTML":
-    """A panel on two networks: lines between them, merged networks, permutations, landscapes.
+    """Open a panel on two networks: lines, merged networks, permutations, landscapes.
 
     `rl.explore()` opens on the networks of the notebooks. Networks of your own:
     `rl.explore(params=(a, b), apply_fn=apply_fn, data=data)`.
 
     Args:
-        params: two trees of parameters of one architecture, to look at in place of the lab's.
+        params: two trees of parameters of one architecture, in place of the lab's networks.
         apply_fn: with them, `apply_fn(params, images) -> logits`, pure.
         data: and the data set they are evaluated on.
-        interactive: False computes at once, trains what is missing, and gives the pictures without
-            controls, for a page on which nobody can turn them.
+        interactive: False computes at once, trains missing networks, and returns the pictures
+            without controls, for a static page.
         **choices: fields of `exploration.Choices`, such as `dataset="mnist"`, `width=64`,
             `seeds=(0, 3)`, `matchers=("weight", "activation")`.
 
     Raises:
         ValueError: for choices that do not exist, or some of `params`, `apply_fn`, `data` only.
-        Exception: headless, whatever the computation raises.
+        Exception: headless, as the computation raises it.
     """
     given = [
         name
@@ -77,14 +77,14 @@ def explore(
 
 
 class NotTrainedError(Exception):
-    """Networks that must be asked for, since they take a while."""
+    """Networks are not stored, and train only when asked to."""
 
 
 class Explorer(ipywidgets.VBox):
     """The panel; made by `explore`.
 
     Attributes:
-        choices: what is, or is about to be, explored.
+        choices: explored now or next.
     """
 
     def __init__(self, choices: Choices, pair: Pair | None = None):
@@ -109,7 +109,9 @@ class Explorer(ipywidgets.VBox):
         )
         compare.on_click(lambda _: self._begin(self.choices, may_train=True))
         self._stop_button = ipywidgets.Button(
-            description="Stop", disabled=True, tooltip="Stop after the present epoch; it is kept"
+            description="Stop",
+            disabled=True,
+            tooltip="Stop after the present epoch, which is stored",
         )
         self._stop_button.on_click(lambda _: self.stop())
         work = [compare, self._stop_button, self._progress, self._status]
@@ -125,7 +127,7 @@ class Explorer(ipywidgets.VBox):
         self.add_class("rl-explorer")
         self._begin(choices, may_train=False)
 
-    # What a program asks.
+    # For programs.
 
     @property
     def result(self) -> Exploration | None:
@@ -143,7 +145,7 @@ class Explorer(ipywidgets.VBox):
         return self._view.method
 
     def as_code(self) -> str:
-        """A program that computes what is on view.
+        """Return a program that computes what is on view.
 
         Raises:
             ValueError: before anything is.
@@ -151,10 +153,10 @@ class Explorer(ipywidgets.VBox):
         return self._view.as_code()
 
     def save_figure(self, directory: Path | None = None) -> Path:
-        """Save the figure of the lines, with its numbers; the path of its JSON file.
+        """Save the figure of the lines, with its numbers; return the path of its JSON file.
 
         Args:
-            directory: where to; by default beside the figures of interactive runs.
+            directory: to save to; by default beside the figures of interactive runs.
 
         Raises:
             ValueError: before anything is on view.
@@ -162,18 +164,18 @@ class Explorer(ipywidgets.VBox):
         return self._view.save_figure(directory)
 
     def wait(self, seconds: float = 600.0) -> bool:
-        """Wait until nothing is at work; whether that is so."""
+        """Wait until nothing is at work; return True if so."""
         return self._work.wait(seconds) and self._view.wait(seconds)
 
     def stop(self) -> None:
-        """Stop a training after its present epoch; it is stored, and resumes when asked again."""
+        """Stop a training after its present epoch; it is stored, and Compare resumes it."""
         self._queued = None
         self._work.stop()
 
     # Long work.
 
     def _on_choice(self, choices: Choices) -> None:
-        self._message.value = ""  # of a choice that was taken back, too
+        self._message.value = ""  # also after a choice that was undone
         if choices != self.choices:
             self._begin(choices, may_train=False)
 
@@ -206,7 +208,7 @@ class Explorer(ipywidgets.VBox):
                 self._show_result(result)
             elif isinstance(error, Stopped):
                 self._status.value = fragments.note(
-                    "Stopped. What is trained is kept; Compare goes on from there."
+                    "Stopped. Trained epochs are stored; Compare goes on from there."
                 )
             elif isinstance(error, NotTrainedError):
                 self._status.value = fragments.note(str(error))
@@ -223,7 +225,7 @@ class Explorer(ipywidgets.VBox):
         self._status.value = fragments.note(f"{what} ({done} of {total})")
 
     def _show_error(self, error: BaseException) -> None:
-        background_errors.tell(error)
+        background_errors.report(error)
         self._message.value = fragments.error(texts.plain(str(error) or type(error).__name__))
 
     def _show_result(self, result: Exploration) -> None:
@@ -259,15 +261,15 @@ def _refuse_to_train(choices: Choices) -> None:
     """Check that both networks are stored.
 
     Raises:
-        NotTrainedError: if not, saying which is missing.
+        NotTrainedError: if not.
     """
-    wanted = {
+    experiments = {
         name: choices.experiment(seed) for name, seed in zip("AB", choices.seeds, strict=True)
     }
-    missing = [name for name, one in wanted.items() if not store.is_stored(one)]
+    missing = [name for name, one in experiments.items() if not store.is_stored(one)]
     if missing:
-        which = " and ".join(f"{name} (seed {wanted[name].seed})" for name in missing)
+        which = " and ".join(f"{name} (seed {experiments[name].seed})" for name in missing)
         raise NotTrainedError(
             f"Not trained yet: network {which}. Compare trains for "
-            f"{wanted['A'].train.num_epochs} epochs and keeps the result."
+            f"{experiments['A'].train.num_epochs} epochs and stores the result."
         )

@@ -1,4 +1,4 @@
-"""Pieces of HTML that a panel swaps many times a second: no matplotlib, a few kilobytes each.
+"""HTML that a panel swaps many times a second: no matplotlib, a few kilobytes each.
 
 Colours are the notebook's own, so that text is legible on a light and on a dark page.
 """
@@ -31,7 +31,7 @@ def error(text: str) -> str:
 
 
 def note(text: str) -> str:
-    """A sentence about what is going on."""
+    """Return a sentence on the present state as HTML."""
     return f'<p role="status" style="margin:0">{texts.as_html(text)}</p>'
 
 
@@ -42,7 +42,7 @@ def strip(
     *,
     method: str,
 ) -> str:
-    """Images in a row, and under each what a network takes it for, how surely, right or wrong."""
+    """Return images in a row, each with a network's answer and its probability below."""
     cells = []
     for image, truth, (answer, chance) in zip(images, truths, answers, strict=True):
         is_right = answer == truth
@@ -64,7 +64,7 @@ def strip(
 
 
 def filters(weights: Float[np.ndarray, "n h w c"], limit: float) -> str:
-    """First-layer weights as tiles of one image, in colours symmetric about zero.
+    """Return first-layer weights as tiles of one image, in colours symmetric about zero.
 
     Args:
         weights: of each unit; with three channels, as colours.
@@ -91,11 +91,11 @@ def filters(weights: Float[np.ndarray, "n h w c"], limit: float) -> str:
 
 
 def with_cursor(png: bytes, alt: str, *, name: str, top: float, height: float, width: int) -> str:
-    """A picture with a vertical line over it, which `cursor` places.
+    """Return a picture with a vertical line over it, which `cursor` places.
 
     Args:
         png: the picture.
-        alt: what it shows.
+        alt: text in place of the picture.
         name: of the line, one on a page.
         top: where it begins, as a fraction of the picture's height from its top.
         height: of the line, likewise.

@@ -21,7 +21,7 @@ def label_of(method: str) -> str:
 
 
 def lines(exploration: Exploration, *, metric: str, splits: Sequence[str]) -> dict[str, Any]:
-    """The figure of all lines from A to B."""
+    """Return the figure of all lines from A to B."""
     barriers = ", ".join(
         f"{label_of(name)} {one.test_barrier:.3f}" for name, one in exploration.compared.items()
     )
@@ -42,7 +42,7 @@ def lines(exploration: Exploration, *, metric: str, splits: Sequence[str]) -> di
 
 @dataclasses.dataclass(frozen=True)
 class Drawn:
-    """A picture, and where in it the line from A to B lies.
+    """A picture, and the place of the line from A to B in it.
 
     Attributes:
         png: the picture.
@@ -72,7 +72,7 @@ def with_axes(record: dict[str, Any]) -> Drawn:
 
 
 def unit_order(exploration: Exploration, method: str, group: str) -> dict[str, Any]:
-    """The figure of one layer's permutation, before and after."""
+    """Return the figure of one layer's permutation, before and after."""
     numbers = exploration.unit_matrices(method, group)
     after = numbers["after"].diagonal().mean()
     return picture(
@@ -90,7 +90,7 @@ def unit_order(exploration: Exploration, method: str, group: str) -> dict[str, A
 
 
 def search(exploration: Exploration, method: str) -> dict[str, Any]:
-    """The figure of a matcher's climb, and of the layers it leaves."""
+    """Return the figure of a matcher's climb, and of the layers it leaves."""
     result = exploration.compared[method].result
     before, after = exploration.layers("naive"), exploration.layers(method)
     has_visits = matching.MATCHERS[method].has_visits
@@ -112,7 +112,7 @@ def search(exploration: Exploration, method: str) -> dict[str, Any]:
 
 
 def landscape(exploration: Exploration, method: str, numbers: dict[str, Any]) -> dict[str, Any]:
-    """The figure of the plane through A, B and permuted B."""
+    """Return the figure of the plane through A, B and permuted B."""
     return picture(
         "contour",
         numbers,
@@ -142,7 +142,7 @@ def walk(exploration: Exploration, method: str, lam: float) -> str:
 
 
 def first_layer(exploration: Exploration, method: str, lam: float) -> str:
-    """Weights of the first layer at lambda; nothing for a network that has none to look at."""
+    """Return the weights of the first layer at lambda; nothing if it has none to look at."""
     if not exploration.first_layer:
         return ""
     limit = float(np.percentile(np.abs(exploration.filters("naive", 0.0)), 99))

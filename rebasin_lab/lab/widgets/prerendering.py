@@ -1,8 +1,8 @@
 """Pre-render the stops of dials next to their present ones while the kernel is idle.
 
-A picture takes matplotlib a few tenths of a second, too long for a dial that is to feel direct. So
-pictures are drawn before they are asked for, but only while the kernel has nothing else to do: a
-notebook that is run from top to bottom takes no longer for it.
+A picture takes matplotlib a few tenths of a second, too long for a dial. So pictures are drawn
+ahead, but only while the kernel is idle: a run of the notebook from top to bottom takes no longer
+for it.
 """
 
 import contextlib
@@ -18,20 +18,20 @@ from IPython import get_ipython
 
 from rebasin_lab.lab import background_errors
 
-SECONDS_OF_QUIET = 0.5  # after a cell; of many that wait in a row the next one begins sooner
-LONG_PICTURE = 1.0  # seconds; what takes longer would hold up whoever turns a dial meanwhile
+SECONDS_OF_QUIET = 0.5  # after a cell; the next of several queued cells starts sooner
+LONG_PICTURE = 1.0  # seconds; a longer one would delay a dial that moves meanwhile
 _Pictures = Generator[Callable[[], Any], None, None]
-_DIGITS = 7  # to which a slider in a browser rounds its value
+_DIGITS = 7  # of a slider's value in a browser
 
 
 class Ahead:
-    """Draws ahead for all panels of a kernel, one picture at a time, while nothing else is to do.
+    """Pre-renderer of all panels of a kernel, one picture at a time, while the kernel is idle.
 
-    The panel whose dial moved last comes first. One that draws long pictures goes no further ahead
-    than the first of them, until a dial of it moves again.
+    The panel whose dial moved last comes first. A panel with a long picture stops after it, until
+    one of its dials moves again.
 
     Args:
-        shell: the kernel's; a cell is taken to run already.
+        shell: the kernel's, in which a cell is running.
     """
 
     def __init__(self, shell: Any) -> None:
@@ -45,7 +45,7 @@ class Ahead:
         shell.events.register("post_run_cell", lambda *_: self._set_cell(runs=False))
 
     def ask(self, panel: Hashable, pictures: _Pictures) -> None:
-        """Draw these, one after the other, in place of what the same panel asked for before."""
+        """Draw these, one after the other, in place of the same panel's last request."""
         with self._changed:
             self._waiting.pop(panel, None)
             self._waiting[panel] = pictures
@@ -55,7 +55,7 @@ class Ahead:
 
     @contextlib.contextmanager
     def give_way(self) -> Iterator[None]:
-        """Begin no picture while the reader waits for one."""
+        """Start no picture while the reader waits for one."""
         with self._changed:
             self._num_moves += 1
         try:
@@ -66,7 +66,7 @@ class Ahead:
                 self._changed.notify_all()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until nothing is left to draw; whether that is so."""
+        """Wait until nothing is left to draw; return True if so."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._is_at_work, seconds)
 
@@ -80,13 +80,13 @@ class Ahead:
         while (next_one := self._take()) is not None:
             pictures, draw = next_one
             began = time.monotonic()
-            with contextlib.suppress(Exception):  # whoever turns a dial there is told
+            with contextlib.suppress(Exception):  # shown once a dial is turned there
                 draw()
             if time.monotonic() - began > LONG_PICTURE:
-                pictures.close()  # of these; the panel may have asked for others meanwhile
+                pictures.close()  # the panel may have requested others meanwhile
 
     def _take(self) -> tuple[_Pictures, Callable[[], Any]] | None:
-        """The next picture, as soon as it is quiet; None if none is left."""
+        """Return the next picture, as soon as the kernel is idle; None if none is left."""
         with self._changed:
             while self._waiting:
                 if self._cell_runs or self._num_moves:
@@ -95,7 +95,7 @@ class Ahead:
                     self._changed.wait(left)
                 else:
                     panel = next(reversed(self._waiting))
-                    with contextlib.suppress(Exception):  # none is left, or none can be told
+                    with contextlib.suppress(Exception):  # none is left, or a stop has none
                         return self._waiting[panel], next(self._waiting[panel])
                     del self._waiting[panel]
             self._is_at_work = False
@@ -110,7 +110,7 @@ def for_this_kernel() -> Ahead | None:
     return None if no_reader else _of(shell)
 
 
-_of = functools.cache(Ahead)  # one a process: nobody takes the callbacks away again
+_of = functools.cache(Ahead)  # one a process: its callbacks stay registered
 
 
 def key_of(values: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -140,11 +140,11 @@ def stops(control: ipywidgets.ValueWidget) -> list[Any]:
 def nearest_first(
     controls: Mapping[str, ipywidgets.ValueWidget], values: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    """The values of all dials after one of them moved: first by one stop, then by two, and so on.
+    """Yield values of all dials after one of them moved: by one stop first, then by two, and so on.
 
     Args:
         controls: the dials.
-        values: where they stand.
+        values: their present ones.
     """
     others = {name: _others(stops(control), values[name]) for name, control in controls.items()}
     for rank in range(max(map(len, others.values()), default=0)):
@@ -154,7 +154,7 @@ def nearest_first(
 
 
 def _others(every: list[Any], value: Any) -> list[Any]:
-    """The other stops, the nearest first."""
+    """Return the other stops, the nearest first."""
     keys = [key_of({"": one}) for one in every]
     here = keys.index(key_of({"": value})) if key_of({"": value}) in keys else 0
     order = sorted(range(len(every)), key=lambda index: abs(index - here))

@@ -28,11 +28,11 @@ class View(ipywidgets.HBox):
     """Lines from A to B and a walk along them on the left, tabs on the right.
 
     Args:
-        on_landscape: called when somebody asks for the plane around the networks on view.
-        on_error: called with what went wrong as somebody turned a control.
+        on_landscape: called to draw the plane around the networks on view.
+        on_error: called with the error of a control that was turned.
 
     Attributes:
-        found: what is on view; None before the first.
+        exploration: on view; None before the first.
     """
 
     def __init__(self, *, on_landscape: Callable[[], None], on_error: Callable[[Exception], None]):
@@ -64,7 +64,7 @@ class View(ipywidgets.HBox):
         return self._method.value
 
     def show(self, exploration: Exploration) -> None:
-        """Show another exploration; what was chosen to walk with stays, where it can."""
+        """Show another exploration; the chosen matcher and layer stay if they are there."""
         with self._lock:
             self.exploration = exploration
             methods = [(panels.label_of(name), name) for name in exploration.methods]
@@ -83,7 +83,7 @@ class View(ipywidgets.HBox):
         self._landscape.value = shown
 
     def as_code(self) -> str:
-        """A program that computes what is on view.
+        """Return a program that computes what is on view.
 
         Raises:
             ValueError: before anything is.
@@ -91,10 +91,10 @@ class View(ipywidgets.HBox):
         return self._need_exploration().as_code(self.method, round(self.lam, 4))
 
     def save_figure(self, directory: Path | None = None) -> Path:
-        """Save the figure of the lines, with its numbers; the path of its JSON file.
+        """Save the figure of the lines, with its numbers; return the path of its JSON file.
 
         Args:
-            directory: where to; by default beside the figures of interactive runs.
+            directory: to save to; by default beside the figures of interactive runs.
 
         Raises:
             ValueError: before anything is on view.
@@ -122,7 +122,7 @@ class View(ipywidgets.HBox):
         )
 
     def wait(self, seconds: float) -> bool:
-        """Wait until every step of a walk is drawn; whether that is so."""
+        """Wait until every step of a walk is drawn; return True if so."""
         return self._walks.wait(seconds)
 
     def _make_parts(self) -> None:
@@ -188,7 +188,7 @@ class View(ipywidgets.HBox):
         return [ipywidgets.VBox(left, layout=half), ipywidgets.VBox([self._tabs], layout=half)]
 
     def _guarded(self, show: Callable[[], None]) -> Callable[[Any], None]:
-        """A callback of a control: one at a time, its error in the panel."""
+        """Return a callback of a control: one at a time, its error in the panel."""
 
         def on_change(_: Any) -> None:
             with self._lock:
@@ -269,7 +269,7 @@ class View(ipywidgets.HBox):
 def _offer(
     control: ipywidgets.Dropdown, options: Sequence[tuple[str, str]], default: str = ""
 ) -> None:
-    """Give a control new options; what was chosen stays, if it is among them."""
+    """Give a control new options; its choice stays if it is among them."""
     values = [value for _, value in options]
     chosen = control.value
     control.options = options

@@ -1,4 +1,4 @@
-"""Long work beside a notebook that stays usable.
+"""Long work on other threads, beside a notebook that stays usable.
 
 A cell that computes blocks every plain button, so work that takes seconds has a thread of its own:
 `Work` for one long job, with progress and a way to stop it, `Latest` for a stream of small requests
@@ -13,11 +13,11 @@ from rebasin_lab.lab import background_errors
 
 OnStep = Callable[[str, int, int], None]
 
-# Two explorers on one page: their trainings take turns, since each would take all cores.
+# Trainings of two explorers on one page take turns, since each uses all cores.
 _turn = threading.Lock()
 
 
-class Stopped(Exception):  # noqa: N818 (not an error: somebody asked for it)
+class Stopped(Exception):  # noqa: N818 (not an error)
     """Raised inside work that was asked to stop."""
 
 
@@ -25,7 +25,7 @@ class Work:
     """One long job at a time.
 
     Args:
-        on_step: called from the job's thread with what is done, how much of it, and of how much.
+        on_step: called from the job's thread with a task, how much of it is done, and of how much.
         on_end: called from there when a job has ended, with its result and the error that ended it,
             one of which is None. It may start another job.
     """
@@ -75,7 +75,7 @@ class Work:
                 result = job(self._report)
             finally:
                 _turn.release()
-        except Exception as error:  # noqa: BLE001 (whoever started the job shows it)
+        except Exception as error:  # noqa: BLE001 (`on_end` shows it)
             ended_by = error
         with self._changed:
             self._is_busy = False
@@ -100,9 +100,9 @@ class Latest:
     """The newest of many requests, one at a time, on another thread.
 
     Args:
-        answer: called with a request; a newer one that comes meanwhile is next, whatever came in
-            between is dropped.
-        on_error: called with what `answer` raises.
+        answer: called with a request; the newest one that comes meanwhile is next, others are
+            dropped.
+        on_error: called with an exception of `answer`.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Latest:
         self._is_busy = False
 
     def ask(self, request: Any) -> None:
-        """Have this answered, unless a newer request comes before its turn."""
+        """Request this, unless a newer request comes before its turn."""
         with self._changed:
             self._waiting = [request]
             background_errors.expect(self)
@@ -124,7 +124,7 @@ class Latest:
                 threading.Thread(target=self._run, daemon=True).start()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until nothing is left to answer; whether that is so."""
+        """Wait until nothing is left to answer; return True if so."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._is_busy, seconds)
 
@@ -144,7 +144,7 @@ class Latest:
     def _show(self, error: Exception) -> None:
         try:
             self._on_error(error)
-        except Exception:  # this thread ends with it; another one answers what is asked next
+        except Exception:  # it ends this thread; another one takes the next request
             with self._changed:
                 self._is_busy = False
                 self._changed.notify_all()

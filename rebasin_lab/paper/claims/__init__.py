@@ -1,10 +1,10 @@
 """The paper's claims, as statements that can fail, and the scoreboard of what was measured.
 
-Every claim says before any run what is measured and which bound must hold, per profile: a bound is
+Every claim fixes before any run what is measured and which bound must hold, per profile: a bound is
 never adjusted to a result. Where a claim is tested on several pairs of networks, *every* pair must
 hold, or a statistic over all of them. A claim that fails is printed as not reproduced, with its
-numbers. `claim` says what a claim is, `scoreboard` what became of it; the others hold the claims
-themselves, one module a notebook.
+numbers. `claim` defines a claim, `scoreboard` its status; the others hold the claims themselves,
+one module a notebook.
 """
 
 from collections.abc import Collection, Iterable, Mapping

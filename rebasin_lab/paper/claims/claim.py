@@ -36,12 +36,12 @@ class Claim:
     Attributes:
         id: how notebooks and figures refer to it.
         section: where the paper makes it.
-        statement: what it says.
+        statement: in a sentence.
         paper: the paper's number, or its words where it gives none.
-        quantity: what is measured, with its unit.
+        quantity: that is measured, with its unit.
         notebook: where it is tested.
         bounds: profile -> the tolerance; a profile that is missing does not test the claim.
-        untestable: why nothing here tests it; only then may there be no bound.
+        untestable: the reason why nothing here tests it; only then may there be no bound.
     """
 
     id: str
@@ -55,15 +55,15 @@ class Claim:
 
 
 def everywhere(relation: str, value: float) -> dict[str, Bound]:
-    """The same bound at every profile."""
+    """Return the same bound at every profile."""
     return {profile: Bound(relation, value) for profile in PROFILES}
 
 
 def from_laptop(relation: str, value: float) -> dict[str, Bound]:
-    """The same bound at every profile but `quick`."""
+    """Return the same bound at every profile but `quick`."""
     return {profile: Bound(relation, value) for profile in PROFILES if profile != "quick"}
 
 
 def at_paper(relation: str, value: float) -> dict[str, Bound]:
-    """A bound that only the paper's own settings can meet or miss."""
+    """Return a bound that only the paper's own settings can meet or miss."""
     return {"paper": Bound(relation, value)}

@@ -53,7 +53,7 @@ CLAIMS: tuple[Claim, ...] = (
         section="A.7.2",
         statement="Weight matching finds both swaps there, in any order of layers.",
         paper="both, in any order",
-        # The slope alone would not tell: one sweep may leave the first layer and have it, too.
+        # The slope alone does not show it: one sweep may leave the first layer and have it, too.
         quantity="fraction of seeds that pick both swaps",
         bounds=everywhere("equal to", 1.0),
     ),

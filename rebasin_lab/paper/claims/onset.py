@@ -48,7 +48,7 @@ CLAIMS: tuple[Claim, ...] = (
         statement="Mode connectivity appears gradually: the barrier falls epoch by epoch.",
         paper="shown, one pair",
         quantity="p of Spearman's correlation of epoch and matched train barrier, below 0",
-        # One-sided, over all pairs and all epochs that are kept, the one at initialisation aside.
+        # One-sided, over all pairs and all stored epochs but initialisation.
         bounds=everywhere("below", 0.05),
     ),
     claim(

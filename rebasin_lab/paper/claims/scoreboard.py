@@ -1,7 +1,7 @@
-"""What became of the claims: a status for each, how many have which, and the table of them all.
+"""The status of each claim, the number of claims of each status, and the table of all.
 
 A row of the table is `ClaimResult.as_row`, JSON-ready; the console, the report of a run and the
-gallery of figures show the same rows under the names of `COLUMNS`.
+gallery of figures show the same rows under the headings of `COLUMNS`.
 """
 
 import collections
@@ -38,14 +38,14 @@ COLUMNS = {
 
 @dataclasses.dataclass(frozen=True)
 class ClaimResult:
-    """What a run measured for a claim.
+    """The numbers that a run measured for a claim.
 
     Attributes:
         claim: the claim.
         profile: the profile of the run.
         measured: one number per pair of networks, or a single one.
         changed: whether single settings of the profile were changed: then the numbers are shown,
-            but say nothing about the claim.
+            and the claim stays open.
     """
 
     claim: Claim
@@ -88,12 +88,12 @@ class ClaimResult:
         return str(bound) if bound else "-"
 
     def _repr_html_(self) -> str:
-        """One line for a notebook cell."""
+        """Return one line for a notebook cell."""
         text = f"{self.claim.quantity}: {self.measured_text}, must be {self.tolerance}"
         return f"<p>{texts.as_html(text)}: <b>{texts.as_html(self.status)}</b></p>"
 
     def as_row(self) -> dict[str, Any]:
-        """One row of the scoreboard, JSON-ready."""
+        """Return one row of the scoreboard, JSON-ready."""
         return {
             "claim": self.claim.id,
             "section": self.claim.section,
@@ -109,12 +109,12 @@ class ClaimResult:
 
 
 def kind_of(status: str) -> Literal["yes", "no", "untested"]:
-    """What a status says of its claim."""
+    """Return the verdict that a status is."""
     return {"reproduced": "yes", "not reproduced": "no"}.get(status, "untested")
 
 
 def as_text(rows: Iterable[Mapping[str, Any]], title: str) -> str:
-    """The scoreboard as text: claim, paper's number, measured, tolerance, status."""
+    """Return the scoreboard as text: claim, paper's number, measured, tolerance, status."""
     rows = list(rows)
     marks = {"yes": "[yes]", "no": "[NO] ", "untested": "[--] "}
     lines = [*textwrap.wrap(f"Scoreboard, {title}", 100), tally(row["status"] for row in rows), ""]
@@ -131,7 +131,7 @@ def as_text(rows: Iterable[Mapping[str, Any]], title: str) -> str:
 
 
 def tally(statuses: Iterable[str]) -> str:
-    """How many claims have which status, in a line."""
+    """Return the number of claims of each status, in a line."""
     counts = collections.Counter(statuses)
     return ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
 

@@ -64,7 +64,7 @@ CLAIMS: tuple[Claim, ...] = (
         quantity="calibration error (ECE), |merged - ensemble|",
         # On 1,000 test images each ECE has a noise of about 0.005, a difference of 0.007: this is
         # three times as much. On 10,000 it is more than noise, but no more than a reader of the
-        # paper's curves could tell apart.
+        # paper's curves could see.
         bounds=everywhere("at most", 0.02),
     ),
 )
