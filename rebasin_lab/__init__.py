@@ -7,9 +7,9 @@ and merged networks: `pytrees`, `datasets`, `models`, `metrics`, `training`, `sy
 `merging`, `analysis`. `paper` is the reproduction: `settings`, `networks`, `profiles`,
 `trainings`, `fingerprints`, `store`, `train_many`, `imagenet`, `cache`, `counterexample`, `claims`.
 `lab` is the tools around notebooks: `background_errors`, `plots`, `figures`, `figure_export`,
-`session`, `exploration`, `widgets`, `jupyter`, `execution`, `report`, `runner`, `gpu_check`. Each
-wing is in reading order. `texts`, `strict_json`, `paths`, `checks`, `progress` and `processes`
-import nothing else; `cli` is the command.
+`session`, `exploration`, `widgets`, `jupyter`, `execution`, `report`, `runner`, `gpu_measurements`,
+`gpu_check`. Each wing is in reading order. `texts`, `strict_json`, `paths`, `checks`, `progress`
+and `processes` import nothing else; `cli` is the command.
 """
 
 import importlib

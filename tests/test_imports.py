@@ -22,7 +22,7 @@ WINGS = {
     "paper": """settings networks profiles trainings fingerprints store train_many imagenet cache
         counterexample claims""".split(),
     "lab": """background_errors plots figures figure_export session exploration widgets jupyter
-        execution report runner gpu_check""".split(),
+        execution report runner gpu_measurements gpu_check""".split(),
 }
 ORDER = (
     *BASE,

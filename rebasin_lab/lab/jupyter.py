@@ -29,7 +29,7 @@ def run_lab(arguments: Sequence[str] = ()) -> int:
     """
     command = [sys.executable, "-m", "jupyterlab", *arguments]
     mark = processes.new_mark()
-    with processes.Reaper() as reaper, KernelEnvironment(reaper, somebody_watches=True):
+    with processes.Reaper() as reaper, KernelEnvironment(reaper, interactive=True):
         reaper.add(mark)
         try:
             # Its root is the folder it is started in, unless an option sets another.
@@ -82,7 +82,7 @@ class KernelEnvironment:
 
     Args:
         reaper: removes its folder if this process cannot.
-        somebody_watches: whether their figures are shown, too; several may run at once.
+        interactive: whether their figures are shown, too; several may run at once.
         shares_device: whether other processes compute beside a kernel, so that it should take a
             GPU's memory as it needs it. The user's own settings of that memory stay.
 
@@ -96,12 +96,12 @@ class KernelEnvironment:
         self,
         reaper: processes.Reaper | None = None,
         *,
-        somebody_watches: bool = False,
+        interactive: bool = False,
         shares_device: bool = False,
     ):
         self._reaper = reaper
-        self._shares = somebody_watches or shares_device
-        self._backend = {} if somebody_watches else {"MPLBACKEND": "agg"}
+        self._shares = interactive or shares_device
+        self._backend = {} if interactive else {"MPLBACKEND": "agg"}
 
     def __enter__(self) -> None:
         # A `python3` kernel in the user's home, or even in this environment, may belong to another

@@ -809,13 +809,13 @@ def test_what_the_user_says_of_a_gpus_memory_stands(monkeypatch, name):
     for options, expected in (
         ({}, None),
         ({"shares_device": True}, "false"),
-        ({"somebody_watches": True}, "false"),
+        ({"interactive": True}, "false"),
     ):
         with jupyter.KernelEnvironment(**options):
             assert os.environ.get(preallocate) == expected
         assert preallocate not in os.environ
     monkeypatch.setenv(name, "0.5")
-    with jupyter.KernelEnvironment(somebody_watches=True):
+    with jupyter.KernelEnvironment(interactive=True):
         assert {n: os.environ[n] for n in jupyter._MEMORY if n in os.environ} == {name: "0.5"}
 
 
