@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from rebasin_lab.lab.plots import losses
 from rebasin_lab.lab.plots.legends import labelled_once, legend_below
 from rebasin_lab.lab.plots.onset import METHODS
-from rebasin_lab.lab.plots.results import label_line_ends
+from rebasin_lab.lab.plots.results import label_line_ends, plot_pairs
 from rebasin_lab.lab.plots.shapes import (
     MOST_LAYERS,
     MOST_NAMES,
@@ -110,7 +110,7 @@ def draw_collapse(fig: Figure, numbers: Mapping[str, Any]) -> None:
     for ax, panel in zip(axes, numbers["panels"], strict=True):
         depths = np.arange(1, len(panel["layers"]) + 1)
         for line in panel["lines"]:
-            _plot_pairs(ax, depths, line)
+            _plot_line(ax, depths, line)
         _mark_ends(ax)
         ax.set_xticks(depths, panel["layers"], rotation=90, fontsize=8)
         ax.set(title=panel["title"], xlabel="what each layer reads")
@@ -139,7 +139,7 @@ def draw_mended_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
     axes = fig.subplots(1, len(numbers["panels"]), squeeze=False)[0]
     for ax, panel in zip(axes, numbers["panels"], strict=True):
         for line in panel["lines"]:
-            _plot_pairs(ax, numbers["lambdas"], line)
+            _plot_line(ax, numbers["lambdas"], line)
         label_line_ends(ax)
         ax.set(title=panel["title"], ylabel=panel["ylabel"])
     _legend_in_two_rows(fig, axes)
@@ -177,14 +177,10 @@ def draw_line_stop(fig: Figure, numbers: Mapping[str, Any]) -> None:
     _legend_in_two_rows(fig, [spread_ax])
 
 
-def _plot_pairs(ax: Axes, xs: Sequence[float] | np.ndarray, line: Mapping[str, Any]) -> None:
-    """Draw one thin line for each pair, and their mean."""
+def _plot_line(ax: Axes, xs: Sequence[float] | np.ndarray, line: Mapping[str, Any]) -> None:
     style, marks = _style(line)
     label = METHODS[line["method"]].label + STATISTICS[line["statistics"]]
-    if len(line["values"]) > 1:
-        for values in line["values"]:
-            ax.plot(xs, values, **(style | {"linewidth": 0.6}), alpha=0.5)
-    ax.plot(xs, np.mean(line["values"], axis=0), **style, **marks, label=label)
+    plot_pairs(ax, xs, line["values"], style.pop("linestyle"), label=label, **style, **marks)
 
 
 def _style(line: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -17,7 +17,7 @@ from matplotlib.ticker import NullLocator
 from rebasin_lab.lab.plots import losses
 from rebasin_lab.lab.plots.legends import legend_below
 from rebasin_lab.lab.plots.matching import LOOKS, Look
-from rebasin_lab.lab.plots.results import CURVES
+from rebasin_lab.lab.plots.results import CURVES, plot_pairs
 from rebasin_lab.lab.plots.shapes import (
     MOST_NAMES,
     MOST_PANELS,
@@ -70,13 +70,10 @@ def draw_onset(fig: Figure, numbers: Mapping[str, Any]) -> None:
         for split, barriers in by_split.items():
             style = STYLES[split] if len(by_split) > 1 else STROKES.get(method, "-")
             heights = np.maximum(barriers, FLOOR)
-            for height in heights if len(heights) > 1 else ():
-                thin = {"color": look.colour, "linewidth": 0.6, "alpha": 0.5}
-                ax.plot(epochs[trained], height[trained], style, **thin)
             mean = heights.mean(axis=0)
             label = f"{look.label}, {split}" if len(by_split) > 1 else look.label
             marks = {"color": look.colour, "marker": look.marker, "markersize": 5}
-            ax.plot(epochs[trained], mean[trained], style, label=label, **marks)
+            plot_pairs(ax, epochs[trained], heights[:, trained], style, label=label, **marks)
             ax.plot(epochs[~trained], mean[~trained], linestyle="none", **marks)
     if numbers["marked"] is not None:
         ax.axvline(numbers["marked"], color="black", linewidth=1, linestyle=":")
@@ -225,12 +222,11 @@ def _draw_lines(
     style: str = "-",
     scale: float | int = 1,
 ) -> None:
-    look, lambdas = METHODS[method], curves[0]["lambdas"]
-    values = scale * np.array([losses.values_of(curve, field) for curve in curves])
-    for line in values if len(values) > 1 else ():
-        ax.plot(lambdas, line, style, color=look.colour, linewidth=0.6, alpha=0.5)
-    marks = {"marker": look.marker, "markersize": 4, "markerfacecolor": look.face}
-    ax.plot(lambdas, values.mean(axis=0), style, color=look.colour, label=look.label, **marks)
+    look = METHODS[method]
+    values = [scale * losses.values_of(curve, field) for curve in curves]
+    marks = {"color": look.colour, "marker": look.marker, "markersize": 4}
+    marks |= {"markerfacecolor": look.face, "label": look.label}
+    plot_pairs(ax, curves[0]["lambdas"], values, style, **marks)
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["A", "", "0.5", "", "B"])
     ax.set_xlim(-0.04, 1.04)
 

@@ -73,8 +73,10 @@ def draw_interpolation(fig: Figure, numbers: Mapping[str, Any]) -> None:
     for metric, ax, scale in zip(("loss", "accuracy"), axes, (1.0, 100.0), strict=False):
         for method, curves in numbers["curves"].items():
             for split, style in (("train", "-"), ("test", "--")):
-                field = f"{split}_{metric}"
-                _mean_and_pairs(ax, curves, field, scale, style, method, f"{method}, {split}")
+                if losses.has_values(curves, field := f"{split}_{metric}"):
+                    values = [scale * losses.values_of(curve, field) for curve in curves]
+                    look = {"color": COLOURS[method], "label": f"{method}, {split}"}
+                    plot_pairs(ax, curves[0]["lambdas"], values, style, **look)
         label_line_ends(ax)
     loss_ax.set(
         title="Loss on the line between two networks", ylabel=losses.loss_label(*all_curves)
@@ -358,24 +360,20 @@ def draw_line_position(fig: Figure, numbers: Mapping[str, Any]) -> None:
             )
 
 
-def _mean_and_pairs(
+def plot_pairs(
     ax: Axes,
-    curves: Sequence[Mapping[str, Any]],
-    field: str,
-    scale: float,
+    xs: Sequence[float] | np.ndarray,
+    values: Sequence[Any] | np.ndarray,
     style: str,
-    method: str,
+    *,
+    color: str,
     label: str,
+    **marks: Any,
 ) -> None:
-    if not losses.has_values(curves, field):
-        return
-    lambdas = curves[0]["lambdas"]
-    values = scale * np.array([losses.values_of(curve, field) for curve in curves])
-    colour = COLOURS[method]
-    if len(curves) > 1:
-        for line in values:
-            ax.plot(lambdas, line, style, color=colour, linewidth=0.6, alpha=0.5)
-    ax.plot(lambdas, values.mean(axis=0), style, color=colour, label=label)
+    """Draw one thin line for each pair, and their mean."""
+    for line in values if len(values) > 1 else ():
+        ax.plot(xs, line, style, color=color, linewidth=0.6, alpha=0.5)
+    ax.plot(xs, np.mean(values, axis=0), style, color=color, label=label, **marks)
 
 
 def label_line_ends(ax: Axes) -> None:
