@@ -13,6 +13,7 @@ import pytest
 from jax import lax
 
 import rebasin_lab as rl
+from numpy_jaxpr import evaluate
 
 MODULES = {
     "jax.numpy": jnp,
@@ -76,13 +77,14 @@ def read(change):
 
 
 def assert_true(apply_fn, spec, where):
+    params = draw(1)
+    permutation = rl.random_permutation(spec, params, seed=0)
+    moved = rl.apply_permutation(spec, permutation, params)
     with jax.enable_x64(True):
-        params = draw(1)
-        permutation = rl.random_permutation(spec, params, seed=0)
-        moved = rl.apply_permutation(spec, permutation, params)
-        before, after = apply_fn(params, X), apply_fn(moved, X)
-        for one, other in zip(before, after, strict=True):
-            np.testing.assert_allclose(one, other, atol=1e-9, err_msg=where)
+        closed = jax.make_jaxpr(apply_fn)(params, X)
+    before, after = (evaluate(closed, [*jax.tree.leaves(each), X]) for each in (params, moved))
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-9, err_msg=where)
 
 
 @pytest.mark.filterwarnings("ignore")
