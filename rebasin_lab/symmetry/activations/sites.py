@@ -20,7 +20,7 @@ from rebasin_lab.symmetry import axes, blocks
 from rebasin_lab.symmetry.activations.naming import Naming
 from rebasin_lab.symmetry.activations.origins import Origin, Origins, Path, find_origins
 from rebasin_lab.symmetry.activations.replay import Tap
-from rebasin_lab.symmetry.inference import choices, infer, primitives
+from rebasin_lab.symmetry.inference import infer
 from rebasin_lab.symmetry.inference.atoms import Axis, Step
 from rebasin_lab.symmetry.inference.interpreter import Interpreter, Rule
 from rebasin_lab.symmetry.inference.values import Array, Stack, Value
@@ -183,31 +183,11 @@ class _Record:
 def _read(
     closed: core.ClosedJaxpr, leaves: Mapping[str, Any]
 ) -> tuple[Interpreter, dict[str, Array], dict[Path, _Record]]:
-    """The reading that inference ends with, and a record of every contraction and scan."""
-    cuts: frozenset = frozenset()
-    for _ in range(infer.MAX_READINGS):
-        records: dict[Path, _Record] = {}
-        rules = infer.RULES | {
-            name: _recorded(infer.RULES[name], records) for name in (*CONTRACTED, "scan")
-        }
-        # Whether ties matter is for the spec to say.
-        reading = Interpreter(
-            rules, primitives.unknown, cuts, choices.FOLLOWING, assume_no_ties=True
-        )
-        parameters = {
-            path: Array(tuple(reading.atoms.fresh(size) for size in leaf.shape))
-            for path, leaf in leaves.items()
-        }
-        inputs = [
-            infer.fixed_input(reading, number, variable.aval)
-            for number, variable in enumerate(closed.jaxpr.invars[len(leaves) :])
-        ]
-        for result in reading.run(closed, [*parameters.values(), *inputs]):
-            for axis, units in enumerate(reading.flat(result).axes):
-                reading.atoms.pin(units, f"axis {axis} of the output keeps its order")
-        if reading.atoms.wanted_cuts <= cuts:
-            break
-        cuts |= reading.atoms.wanted_cuts
+    """Read a function as inference does, and record every contraction and scan of the last pass."""
+    records: dict[Path, _Record] = {}
+    recorded = {name: _recorded(infer.RULES[name], records) for name in (*CONTRACTED, "scan")}
+    # The spec says on what it depends, so ties need not be looked at again.
+    reading, parameters = infer.read(closed, leaves, infer.RULES | recorded, assume_no_ties=True)
     return reading, parameters, records
 
 

@@ -28,7 +28,7 @@ from rebasin_lab.symmetry.inference import (
 )
 from rebasin_lab.symmetry.inference.atoms import Atom, Atoms, Axis, size_of
 from rebasin_lab.symmetry.inference.explanations import Explainer, Place, no_ties, step_names
-from rebasin_lab.symmetry.inference.interpreter import Interpreter
+from rebasin_lab.symmetry.inference.interpreter import Interpreter, Rule
 from rebasin_lab.symmetry.inference.values import Array, Record
 from rebasin_lab.symmetry.spec import PermutationSpec
 
@@ -76,9 +76,9 @@ def infer_permutation_spec(
     params = pytrees.checked_arrays(params, or_shapes=True)
     leaves = pytrees.flatten(params)
     closed = trace(apply_fn, params, example_inputs)
-    reading, parameters = _read_to_the_end(closed, leaves, assume_no_ties)
+    reading, parameters = _read_used(closed, leaves, assume_no_ties=assume_no_ties)
     if reading.opaque:
-        without = _read_to_the_end(closed, leaves, assume_no_ties, lenient=True)
+        without = _read_used(closed, leaves, assume_no_ties=assume_no_ties, lenient=True)
         lost = _num_lost(reading.atoms, parameters, *without)
         if lost:
             warnings.warn(_opaque_text(reading, lost), stacklevel=3)
@@ -96,24 +96,49 @@ def trace(apply_fn: Callable, params: PyTree, example_inputs: Sequence[Any]) -> 
         return jax.make_jaxpr(apply_fn)(shapes, *example_inputs)
 
 
-def _is_array(value: Any) -> bool:
-    return hasattr(value, "dtype") and hasattr(value, "shape")
-
-
-def _read_to_the_end(
+def read(
     closed: core.ClosedJaxpr,
     leaves: Mapping[str, Any],
-    assume_no_ties: bool,
-    *,
-    lenient: bool = False,
+    rules: Mapping[str, Rule] = RULES,
+    **options: bool,
 ) -> tuple[Interpreter, dict[str, Array]]:
-    """The last of several readings, each of which takes apart what the one before found sliced."""
+    """Read a function until no slice asks for another cut.
+
+    Args:
+        closed: the function of parameters and inputs.
+        leaves: the parameters, arrays or shapes, by path.
+        rules: primitive name -> its rule.
+        **options: of the `Interpreter`.
+
+    Returns:
+        The last reading, and the parameters in it.
+    """
     cuts: frozenset = frozenset()
     for _ in range(MAX_READINGS):
-        reading, parameters = _read(closed, leaves, cuts, assume_no_ties, lenient=lenient)
+        reading = Interpreter(rules, primitives.unknown, cuts, choices.FOLLOWING, **options)
+        parameters = {path: _parameter(reading, leaf) for path, leaf in leaves.items()}
+        inputs = [
+            _fixed_input(reading, number, variable.aval)
+            for number, variable in enumerate(closed.jaxpr.invars[len(leaves) :])
+        ]
+        for result in reading.run(closed, [*parameters.values(), *inputs]):
+            for axis, units in enumerate(reading.flat(result).axes):
+                reading.atoms.pin(units, f"axis {axis} of the output keeps its order")
         if reading.atoms.wanted_cuts <= cuts:
             break
         cuts |= reading.atoms.wanted_cuts
+    return reading, parameters
+
+
+def _read_used(
+    closed: core.ClosedJaxpr, leaves: Mapping[str, Any], **options: bool
+) -> tuple[Interpreter, dict[str, Array]]:
+    """Read a function, and pin the units that go into no equation: they are free to no purpose."""
+    reading, parameters = read(closed, leaves, **options)
+    used = set(_groups_in(reading.atoms, reading.records))
+    for group in _groups_in(reading.atoms, _records_of(parameters)):
+        if group not in used:
+            reading.atoms.pin((group,), "the function never uses it")
     return reading, parameters
 
 
@@ -150,36 +175,6 @@ def _opaque_text(reading: Interpreter, num_lost: int) -> str:
     )
 
 
-def _read(
-    closed: core.ClosedJaxpr,
-    leaves: Mapping[str, Any],
-    cuts: frozenset,
-    assume_no_ties: bool,
-    *,
-    lenient: bool = False,
-) -> tuple[Interpreter, dict[str, Array]]:
-    """One reading of the function: what it learned, and the parameters it was about."""
-    reading = Interpreter(
-        RULES,
-        primitives.unknown,
-        cuts,
-        choices.FOLLOWING,
-        assume_no_ties=assume_no_ties,
-        lenient=lenient,
-    )
-    parameters = {path: _parameter(reading, leaf) for path, leaf in leaves.items()}
-    inputs = [
-        fixed_input(reading, number, variable.aval)
-        for number, variable in enumerate(closed.jaxpr.invars[len(leaves) :])
-    ]
-    results = reading.run(closed, [*parameters.values(), *inputs])
-    for result in results:
-        for axis, units in enumerate(reading.flat(result).axes):
-            reading.atoms.pin(units, f"axis {axis} of the output keeps its order")
-    _pin_unused(reading, parameters)
-    return reading, parameters
-
-
 def _parameter(reading: Interpreter, leaf: Any) -> Array:
     """A parameter; the numbers in one of floats are all different but by coincidence."""
     axes = tuple(reading.atoms.fresh(size) for size in leaf.shape)
@@ -188,7 +183,7 @@ def _parameter(reading: Interpreter, leaf: Any) -> Array:
     return Array(axes, distinct=frozenset(range(len(axes))), drawn=True)
 
 
-def fixed_input(reading: Interpreter, number: int, aval: Any) -> Array:
+def _fixed_input(reading: Interpreter, number: int, aval: Any) -> Array:
     """An input of the function, none of whose axes may move."""
     name = f"input {number}" if number else "the input"
     return Array(
@@ -211,14 +206,6 @@ def _groups_in(atoms: Atoms, records: Sequence[Record]) -> list[Atom]:
     """Return all groups, in the order in which they first occur."""
     arrays = (array for record in records for array in record)
     return list(dict.fromkeys(site.group for a in arrays for site in dependence.sites(atoms, a)))
-
-
-def _pin_unused(reading: Interpreter, parameters: Mapping[str, Array]) -> None:
-    """Units that go into no equation are free to no purpose: they stay."""
-    used = set(_groups_in(reading.atoms, reading.records))
-    for group in _groups_in(reading.atoms, _records_of(parameters)):
-        if group not in used:
-            reading.atoms.pin((group,), "the function never uses it")
 
 
 class _Result:

@@ -82,26 +82,21 @@ class Interpreter:
         self.records: list[Record] = []
 
     def run(
-        self, closed: core.ClosedJaxpr, arguments: Sequence[Value], *, is_call: bool = False
-    ) -> list[Value]:
-        """The values of the results of a jaxpr, given those of its arguments.
-
-        Chosen positions are followed into what is called and out of it, but out of no loop.
-        """
-        constants = [self.constant(value) for value in closed.consts]
-        return self.run_open(closed.jaxpr, constants, arguments, is_call=is_call)
-
-    def run_open(
         self,
-        jaxpr: core.Jaxpr,
-        constants: Sequence[Value],
+        jaxpr: core.ClosedJaxpr | core.Jaxpr,
         arguments: Sequence[Value],
         *,
         is_call: bool = False,
     ) -> list[Value]:
-        """Run a jaxpr whose constants come apart from it."""
+        """The values of the results of a jaxpr, given those of its arguments.
+
+        Chosen positions are followed into and out of a call, but not out of a loop.
+        """
         values: dict[Any, Value] = {}
-        values.update(zip(jaxpr.constvars, constants, strict=True))
+        if isinstance(jaxpr, core.ClosedJaxpr):
+            constants = map(self.constant, jaxpr.consts)
+            jaxpr = jaxpr.jaxpr
+            values.update(zip(jaxpr.constvars, constants, strict=True))
         values.update(zip(jaxpr.invars, arguments, strict=True))
 
         def read(variable: Any) -> Value:

@@ -7,8 +7,6 @@ two are joined; if that makes an axis less uniform than it was at the start, the
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jax.extend import core
-
 from rebasin_lab.symmetry.inference.atoms import Axis, Uniform
 from rebasin_lab.symmetry.inference.interpreter import Interpreter, Rule
 from rebasin_lab.symmetry.inference.values import Array, Value, shapes_of
@@ -32,10 +30,7 @@ CALLS = {  # primitive -> the parameter that holds its jaxpr
 
 def call(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
     """A function called: its equations are read as if they stood here."""
-    jaxpr = equation.params[CALLS[equation.primitive.name]]
-    if isinstance(jaxpr, core.ClosedJaxpr):
-        return reading.run(jaxpr, values, is_call=True)
-    return reading.run_open(jaxpr, [], values, is_call=True)
+    return reading.run(equation.params[CALLS[equation.primitive.name]], values, is_call=True)
 
 
 def cond(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
@@ -112,12 +107,8 @@ def shard_map(reading: Interpreter, equation: Any, values: list[Value]) -> list[
     shapes = [shapes_of(variables) for variables in (body.invars, body.outvars)]
     why = "shard_map spreads it over devices"
     local = [_resized(reading, *pair, why) for pair in zip(values, shapes[0], strict=True)]
-    if isinstance(body, core.ClosedJaxpr):
-        results = reading.run(body, local)
-    else:
-        results = reading.run_open(body, [], local)
-    outer = shapes_of(equation.outvars)
-    return [_resized(reading, *pair, why) for pair in zip(results, outer, strict=True)]
+    pairs = zip(reading.run(body, local), shapes_of(equation.outvars), strict=True)
+    return [_resized(reading, *pair, why) for pair in pairs]
 
 
 def _resized(reading: Interpreter, value: Value, shape: tuple[int, ...], why: str) -> Value:
