@@ -178,20 +178,7 @@ class Atoms:
 
     def cut(self, axis: Axis, points: Sequence[int]) -> list[Axis]:
         """The blocks of an axis between the given interior points, in ascending order."""
-        if not points:
-            return [axis]
-        factors = self.factors(axis)
-        bounds = list(itertools.pairwise([0, *points, size_of(axis)]))
-        if self.is_uniform(axis):
-            return [uniform(end - start) for start, end in bounds]
-        if self.is_fixed(axis):
-            why = "it is a block of an axis that may not move"
-            return [self.pinned(end - start, why, axis) for start, end in bounds]
-        if len(factors) == 1:
-            self.ask_for_blocks(factors[0])
-            self._cut_atom(factors[0], points)
-            return [self._block(factors[0], start, end) for start, end in bounds]
-        return self._cut_product(factors, points, bounds)
+        return self.divide(axis, np.searchsorted(points, np.arange(size_of(axis)), side="right"))
 
     def divide(self, axis: Axis, parts: np.ndarray) -> list[Axis]:
         """The parts of an axis, wherever their units lie, each in its order.
@@ -200,14 +187,13 @@ class Atoms:
             axis: of any kind.
             parts: for each position the number of its part, 0, 1, ...; every number occurs.
         """
-        bounds = np.flatnonzero(np.diff(parts)) + 1
-        if (np.diff(parts) >= 0).all():
-            return self.cut(axis, bounds.tolist())
+        if not parts.any():
+            return [axis]
         sizes = np.bincount(parts).tolist()
         if self.is_uniform(axis):
             return [uniform(size) for size in sizes]
         if self.is_fixed(axis):
-            why = "it is a part of an axis that may not move"
+            why = "it is a block of an axis that may not move"
             return [self.pinned(size, why, axis) for size in sizes]
         factors = self.factors(axis)
         if len(factors) > 1:
@@ -323,14 +309,8 @@ class Atoms:
             assert atom.factors is None, "a product is tied factor by factor"
         if a is b:
             return a
-        if a.places is not None or b.places is not None:
+        if a.segments is not None or b.segments is not None:
             self._tie_parts(a, b)
-        elif a.segments is not None or b.segments is not None:
-            points = sorted({*_boundaries(a), *_boundaries(b)})
-            self._cut_atom(a, points)
-            self._cut_atom(b, points)
-            pairs = zip(list(a.segments), list(b.segments), strict=True)
-            a.segments = [self.join(pair) for pair in pairs]
         self._link(a, b, is_part=False)
         for one, other in ((a, b), (b, a)):
             if one.pin is not None:
@@ -362,9 +342,12 @@ class Atoms:
         else:
             found: list[tuple[Axis, np.ndarray]] = []
             for segment, at in self.blocks(atom):
-                present, inside = np.unique(parts[at], return_inverse=True)
-                pieces = self.divide(segment, inside) if len(present) > 1 else [segment]
-                found += [(piece, at[inside == k]) for k, piece in enumerate(pieces)]
+                if (parts[at] == parts[at[0]]).all():
+                    found.append((segment, at))
+                    continue
+                inside = np.unique(parts[at], return_inverse=True)[1]
+                pieces = enumerate(self.divide(segment, inside))
+                found += [(piece, at[inside == k]) for k, piece in pieces]
             _put(atom, found)
         if len(atom.segments) == atom.size:
             self.pin((atom,), "each of its units is picked out by itself")
@@ -382,7 +365,10 @@ class Atoms:
     def _divide_product(
         self, factors: list[Factor], parts: np.ndarray, sizes: list[int]
     ) -> list[Axis]:
-        """Cut a product, or for every unit of the slow factor cut the others alike."""
+        """Parts of a product: whole units of its slow factor, or the same of the rest in each.
+
+        The first 8 of 3 x 4 are 2 x 4, which leaves the 4 free; the first 6 cut through it.
+        """
         head, rest = factors[0], tuple(factors[1:])
         grid = parts.reshape(head.size, -1)
         if (grid == grid[:1]).all():
@@ -397,70 +383,8 @@ class Atoms:
         self.pin(tuple(factors), "a block is taken that cuts through its units")
         return [self.pinned(n, "it is a block of such an axis", tuple(factors)) for n in sizes]
 
-    def _cut_atom(self, atom: Atom, points: Sequence[int]) -> None:
-        """Refine the segments of an atom so that each point is a boundary between two."""
-        if atom.places is not None:
-            self._refine(atom, np.searchsorted(points, np.arange(atom.size), side="right"))
-            return
-        if atom.segments is None:
-            sizes = [b - a for a, b in itertools.pairwise([0, *points, atom.size])]
-            atom.segments = [(Atom(size, pin=atom.pin),) if size > 1 else () for size in sizes]
-            for segment in atom.segments:
-                for part in segment:
-                    self._link(atom, part, is_part=True)
-        for point in points:
-            end = 0
-            for index, segment in enumerate(atom.segments):
-                start, end = end, end + size_of(segment)
-                if start < point < end:
-                    atom.segments[index : index + 1] = self.cut(segment, [point - start])
-                if point < end:
-                    break
-        if len(atom.segments) == atom.size:
-            self.pin((atom,), "each of its units is picked out by itself")
-
-    def _block(self, atom: Atom, start: int, end: int) -> Axis:
-        """The segments between two boundaries as one axis."""
-        if atom.places is not None:
-            return self._picked(atom, np.arange(start, end))
-        blocks, position = [], 0
-        for segment in atom.segments:
-            if start <= position < end:
-                blocks.append(segment)
-            position += size_of(segment)
-        return blocks[0] if len(blocks) == 1 else self.concatenate(blocks)
-
-    def _cut_product(
-        self, factors: list[Factor], points: Sequence[int], bounds: list[tuple[int, int]]
-    ) -> list[Axis]:
-        """Blocks of a product: whole units of its slow factor, or nothing that could move.
-
-        The first 8 of 3 x 4 are 2 x 4, which leaves the 4 free; the first 6 cut through it.
-        """
-        head, rest = factors[0], tuple(factors[1:])
-        period = size_of(rest)
-        if any(point % period for point in points):
-            self.pin(tuple(factors), "a block is taken that cuts through its units")
-            return [
-                self.pinned(end - start, "it is a block of such an axis", tuple(factors))
-                for start, end in bounds
-            ]
-        if isinstance(head, Uniform):
-            return [(*uniform((end - start) // period), *rest) for start, end in bounds]
-        self.ask_for_blocks(head)
-        self.pin((head,), "only some of its units are taken")
-        return [
-            (*self.pinned((end - start) // period, "only some units are taken", (head,)), *rest)
-            for start, end in bounds
-        ]
-
     def _link(self, left: Atom, right: Atom, *, is_part: bool) -> None:
         self.links.append(Link(left, right, self.step, is_part))
-
-
-def _boundaries(atom: Atom) -> list[int]:
-    """The interior points between the segments of an atom."""
-    return list(itertools.accumulate(map(size_of, atom.segments or ())))[:-1]
 
 
 def _is_sum(atom: Atom) -> bool:

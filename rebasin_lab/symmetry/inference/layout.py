@@ -247,15 +247,12 @@ def _reshape_stack(
 
 
 def _sliced_axis(reading: Interpreter, axis: Axis, start: int, end: int, stride: int) -> Axis:
-    atoms = reading.atoms
-    size, taken = size_of(axis), len(range(start, end, stride))
-    if taken == size or taken == 0:
+    taken = len(range(start, end, stride))
+    if taken == size_of(axis) or taken == 0:
         return axis if taken else ()
-    left_out = np.ones(size, int)
+    left_out = np.ones(size_of(axis), int)
     left_out[start:end:stride] = 0
-    if start > 0 and stride == 1 and end == size:
-        return atoms.cut(axis, [start])[1]
-    return atoms.divide(axis, left_out)[0]
+    return reading.atoms.divide(axis, left_out)[0]
 
 
 def _blocks_taken(
