@@ -343,27 +343,6 @@ def _in_type_of_jax(array: Array | np.ndarray, name: str) -> Array | np.ndarray:
     return narrow
 
 
-def check_count(value: Any, name: str, *, least: int = 1) -> None:
-    """Check that a count is an integer, and large enough.
-
-    Raises:
-        ValueError: if not, naming it.
-    """
-    check_integer(value, name)
-    if value < least:
-        raise ValueError(f"Expected {name} of at least {least}; got {value}.")
-
-
-def check_integer(value: Any, name: str) -> None:
-    """Check that a number is an integer, of Python or NumPy.
-
-    Raises:
-        ValueError: if not, naming it.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise ValueError(f"Expected {name} to be an integer; got {value!r}.")
-
-
 def check_parameters(params: PyTree, name: str) -> None:
     """Check that a model, real or complex, holds no NaN.
 

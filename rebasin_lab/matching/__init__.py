@@ -149,7 +149,7 @@ def match(
     spec.validate(params_a)
     for name, params in {"params_a": params_a, "params_b": params_b}.items():
         pytrees.check_finite(params, name)
-    result = MATCHERS[method](spec, params_a, params_b, seed=int(seed), **options)
+    result = MATCHERS[method].function(spec, params_a, params_b, seed=int(seed), **options)
     if not isinstance(result, MatchingResult):
         raise ValueError(
             f"Expected the matcher '{method}' to return a MatchingResult; got "

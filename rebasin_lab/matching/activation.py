@@ -22,7 +22,7 @@ from rebasin_lab import checks, datasets, metrics, pytrees
 from rebasin_lab.matching import assignment, nested_groups, statistics
 from rebasin_lab.matching.result import MatchingResult
 from rebasin_lab.matching.search import search
-from rebasin_lab.matching.similarity import UnitSimilarity, as_arrays, is_one_family
+from rebasin_lab.matching.similarity import UnitSimilarity, as_arrays, is_nested
 from rebasin_lab.symmetry import (
     Activations,
     PermutationSpec,
@@ -38,6 +38,7 @@ SIMILARITIES: dict[str, Callable[[statistics.CrossStatistics], np.ndarray]] = {
 }
 
 
+@checks.arguments
 def unit_similarities(
     spec: PermutationSpec,
     params_a: PyTree,
@@ -162,7 +163,7 @@ def activation_matching(
     )
     check_seen(spec, params_b, similarities, where)
     quantity = f"{similarity.replace('_', ' ')} of activations"
-    if not all(map(is_one_family, similarities)):
+    if not all(map(is_nested, similarities)):
         return _searched(spec, params_b, similarities, seed, quantity, start)
     permutation, history, num_assignments = _match(spec, params_b, similarities)
     return MatchingResult(
@@ -183,8 +184,8 @@ def _match(
     pieces_spec, pieces = split_into_pieces(spec, jax.tree.map(np.asarray, params))
     sizes = pieces_spec.all_sizes(pieces)
     found, nodes = (
-        nested_groups.find_families(pieces_spec),
-        nested_groups.nodes_of_groups(pieces_spec),
+        nested_groups.find_nested_groups(pieces_spec),
+        nested_groups.roots_of_groups(pieces_spec),
     )
     permutation = identity_permutation(spec, params)
     history = [float(sum(one.total() for one in similarities))]
@@ -254,11 +255,9 @@ def _batches(
                 "out batches instead."
             )
         return iter(data)
-    metrics.check_count(batch_size, "batch_size")
     images = metrics.as_array(data.train_images, "images of the train split of data")
     if num_images is not None:
-        metrics.check_integer(num_images, "num_images")
-        if not 1 <= num_images <= len(images):
+        if num_images > len(images):
             raise ValueError(
                 f"Expected num_images from 1 to the {len(images)} training images of {data.title}; "
                 f"got {num_images}."

@@ -209,12 +209,13 @@ def steepest_descent_matching(
     return dataclasses.replace(result, seconds=time.perf_counter() - start)
 
 
+@checks.arguments
 def train_loss_gradient(
     apply_fn: Callable,
     params: PyTree,
     data: datasets.Dataset,
     *,
-    batch_size: int = metrics.BATCH_SIZE,
+    batch_size: checks.Count = metrics.BATCH_SIZE,
     loss_fn: Callable | None = None,
 ) -> PyTree:
     """The gradient of the mean loss over the whole train split.
@@ -233,7 +234,6 @@ def train_loss_gradient(
     Raises:
         ValueError: for a batch size below 1, and as `evaluate`.
     """
-    metrics.check_count(batch_size, "a batch size")
     params = pytrees.checked_arrays(params, "params")
     pytrees.check_floats(params, "params")
     images, labels = metrics.checked_examples(

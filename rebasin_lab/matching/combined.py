@@ -20,7 +20,7 @@ from rebasin_lab.matching.activation import unit_similarities
 from rebasin_lab.matching.rescaling import weight_problem
 from rebasin_lab.matching.result import MatchingResult
 from rebasin_lab.matching.search import Effort, search
-from rebasin_lab.matching.similarity import UnitSimilarity, as_arrays, is_one_family
+from rebasin_lab.matching.similarity import UnitSimilarity, as_arrays, is_nested
 from rebasin_lab.symmetry import PermutationSpec
 
 
@@ -84,25 +84,23 @@ def combined_matching(
     scale = np.float32((1 - activation_share) / length) if length else np.float32(1)
     similarities = [
         UnitSimilarity(
-            one.entries, one.matrix * (activation_share / (_num_units(one) * len(similarities)))
+            one.entries,
+            one.matrix
+            * (activation_share / (math.prod(one.matrix.shape[:-1]) * len(similarities))),
         )
         for one in similarities
     ]
     together, a, b = as_arrays(
-        [one for one in similarities if not is_one_family(one)], spec.all_sizes(params_a)
+        [one for one in similarities if not is_nested(one)], spec.all_sizes(params_a)
     )
     result = search(
         PermutationSpec({**problem.spec.axes, **together.axes}),
         {path: scale * array for path, array in problem.a.items()} | a,
         {**problem.b, **b},
-        [one for one in similarities if is_one_family(one)],
+        [one for one in similarities if is_nested(one)],
         effort=effort,
         seed=seed,
         quantity="cosine of normalised weights and mean correlation of activations",
         restore=lambda value: value + float(scale) * problem.offset,
     )
     return dataclasses.replace(result, seconds=time.perf_counter() - began)
-
-
-def _num_units(similarity: UnitSimilarity) -> int:
-    return math.prod(similarity.matrix.shape[:-1])

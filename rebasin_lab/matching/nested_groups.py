@@ -1,16 +1,15 @@
-"""A group together with all groups that vary along it, matched in one go.
+"""Nested groups: a root group and all groups that vary along it, matched in one block update.
 
-Attention heads are the case in point: which head of B goes to which of A depends on how well their
-dimensions can be lined up, and that is another assignment for every pair of heads. For a group h of
-n units and d[h] of m units in each, n^2 assignments of size m say how alike two heads can be made,
-and one of size n pairs them: exact, all else held.
+Attention is an example: the similarity of a head of A and a head of B depends on the best
+permutation of their dimensions, which is another assignment for every pair of heads. For a group h
+of n units and d[h] of m units in each, n^2 assignments of size m give the similarities of heads,
+and one of size n pairs them: exact, all other groups fixed.
 
 If one array holds two groups that vary along h, as a grouped convolution does with the inputs c[h]
-and the outputs o[h] of each of its groups, every pair of units is a matching problem of its own,
-with c and o as its groups, and small. So for n units, n^2 small problems are solved by a function
-that the caller hands in, and one assignment pairs the units. (The small ones are local searches, so
-this one is.) A group that only varies along "#" axes, such as a layer of a stack, is a family too:
-one assignment for every slot.
+and the outputs o[h] of each of its groups, every pair of units is a small matching problem of the
+groups c and o. So n^2 small problems are solved by a function that the caller passes, and one
+assignment pairs the units. (The small ones are local searches, and so is this.) A group that only
+varies along "#" axes, such as a layer of a stack, counts as nested too: one assignment per slot.
 """
 
 import itertools
@@ -29,42 +28,42 @@ Arrays = Mapping[str, np.ndarray]
 Moves = dict[str, np.ndarray]
 
 # Matches two small networks: (spec, arrays of A, of B, given similarities) -> the permutation, its
-# objective, and that of leaving all where it is.
+# objective, and the objective of the identity.
 SubMatcher = Callable[
     [PermutationSpec, Arrays, Arrays, Sequence[UnitSimilarity]],
     tuple[dict[str, np.ndarray], float, float],
 ]
 
 
-def nodes_of_groups(spec: PermutationSpec) -> dict[str, list[str]]:
-    """What each group is matched with: the root of each family it is in, or itself."""
+def roots_of_groups(spec: PermutationSpec) -> dict[str, list[str]]:
+    """Group -> the roots that it varies along, directly or not; itself if there are none."""
     keys = {group.base: key for key, group in spec.groups.items()}
     nodes = {}
     for key, group in spec.groups.items():
         if not group.is_fixed:
-            above = [keys[base] for base in _moving_parents(group)]
-            nodes[key] = [k for k in above if not _moving_parents(spec.groups[k])] or [key]
+            above = [keys[base] for base in _movable_parents(group)]
+            nodes[key] = [k for k in above if not _movable_parents(spec.groups[k])] or [key]
     return nodes
 
 
-def find_families(spec: PermutationSpec) -> dict[str, "Family"]:
-    """Root -> family, for every group that varies or that others vary along."""
-    nodes = nodes_of_groups(spec)
+def find_nested_groups(spec: PermutationSpec) -> dict[str, "NestedGroups"]:
+    """Root -> nested groups, for every group that varies or that others vary along."""
+    nodes = roots_of_groups(spec)
     roots = dict.fromkeys(root for key in spec.dependents for root in nodes[key])
-    return {root: Family(spec, root) for root in roots}
+    return {root: NestedGroups(spec, root) for root in roots}
 
 
-class Family:
-    """A root group and everything that varies along it, in a spec whose axes hold one name each.
+class NestedGroups:
+    """A root group and all groups that vary along it, in a spec whose axes hold one name each.
 
-    Its own spec names the family's groups alone. Whatever else they vary along is held while the
-    family moves, so there it is a "#" name, an axis that never moves.
+    Its own spec names these groups alone. Other groups that they vary along are fixed during the
+    block update, so they are "#" names there.
 
     Attributes:
-        keys: name in the family's spec -> name in the whole spec; the root first, a group after
-            all it varies along.
-        spec: the arrays that hold any of its groups.
-        root: its name in the family's spec.
+        keys: name in its own spec -> name in the whole spec; the root first, a group after all it
+            varies along.
+        spec: its own, of the arrays that hold any of its groups.
+        root: the name in its own spec.
         chains: for each group those it varies along, from the root on, and last itself.
         held: for each group the "#" axes it varies along.
     """
@@ -115,13 +114,13 @@ class Family:
         sizes: Mapping[str, int],
         submatch: SubMatcher | None = None,
     ) -> tuple[Moves, float]:
-        """The moves that raise the objective most, all else held, and by how much.
+        """The best moves with all other groups fixed, and their gain.
 
         Args:
-            arrays_a: those of the family's arrays that count.
-            arrays_b: the same of B, permuted so far.
-            similarities: given in addition, columns permuted so far.
-            sizes: units of each group, lengths of "#" axes, in the whole spec's names.
+            arrays_a: the arrays of A that count.
+            arrays_b: the same arrays of B in its present order.
+            similarities: given in addition, columns in that order.
+            sizes: units of each group, lengths of "#" axes, by the whole spec's names.
             submatch: needed if an array holds two groups that vary along one.
 
         Returns:
@@ -137,20 +136,20 @@ class Family:
         if all(self._is_chain(names) for _, names in places):
             moves, gain = self._by_assignments(places, arrays_a, arrays_b, given, own_sizes)
         else:
-            moves, gain = _best_of_pairs(self, arrays_a, arrays_b, given, own_sizes, submatch)
+            moves, gain = _best_moves_by_pairs(self, arrays_a, arrays_b, given, own_sizes, submatch)
         return {whole: moves[name] for name, whole in self.keys.items()}, gain
 
     def is_tied(self, path: str) -> bool:
-        """Whether the root stands on two axes of an array: the objective is quadratic in it."""
+        """True if the root is on two axes of an array: the objective is quadratic in it."""
         return self.spec.axes[path].count(self.root) > 1
 
     def moved(self, arrays: Arrays, moves: Arrays) -> dict[str, np.ndarray]:
-        """The family's arrays after moves, which are in the whole spec's names."""
+        """Its arrays after these moves, which have the whole spec's names."""
         own = {name: moves[whole] for name, whole in self.keys.items()}
         return apply_permutation(self.spec, own, dict(arrays))
 
     def identity(self, sizes: Mapping[str, int]) -> Moves:
-        """No move, writable."""
+        """The identity, as writable arrays."""
         return {
             name: np.tile(np.arange(sizes[name]), (*self._lengths_above(name, sizes), 1))
             if self.spec.groups[name].parents
@@ -159,9 +158,9 @@ class Family:
         }
 
     def _places(self, path: str) -> list[tuple[str, Sequence[str | None]]]:
-        """The axes of an array; of one the root is tied in, each of its axes by itself.
+        """The names on the axes of an array; one list for each axis of a tied root.
 
-        With the other axis left as it is, the objective is linearised there.
+        The objective is linearised by keeping the root fixed on the other axis.
         """
         names = self.spec.axes[path]
         if not self.is_tied(path):
@@ -173,7 +172,7 @@ class Family:
         ]
 
     def _is_chain(self, names: Sequence[str | None]) -> bool:
-        """Whether the groups on an array's axes are one group and all it varies along."""
+        """True if the groups on an array's axes are one group and all it varies along."""
         members = [name for name in names if name in self.keys]
         return sorted(members) == sorted(self.chains[self._deepest(members)])
 
@@ -219,15 +218,15 @@ class Family:
         return array.reshape(*array.shape[:num_held], num_units, num_rest)
 
     def _add(self, scores: Scores, name: str, chain: list[str], product: np.ndarray) -> None:
-        """Add a product [*held axes, units of A, of B], units running along `chain`, to a score."""
-        score, num_held, wanted = scores[name], len(self.held[name]), self.chains[name]
-        lengths = dict(zip(wanted, score.shape[num_held::2], strict=True))
+        """Add a product [*held axes, units of A, units of B], ordered by `chain`, to a score."""
+        score, num_held, own_chain = scores[name], len(self.held[name]), self.chains[name]
+        lengths = dict(zip(own_chain, score.shape[num_held::2], strict=True))
         product = product.reshape(*score.shape[:num_held], *(lengths[key] for key in chain * 2))
-        pairs = [chain.index(key) + half for key in wanted for half in (0, len(chain))]
+        pairs = [chain.index(key) + half for key in own_chain for half in (0, len(chain))]
         score += product.transpose(*range(num_held), *(num_held + axis for axis in pairs))
 
     def _assign(self, scores: Scores, sizes: Mapping[str, int]) -> Moves:
-        """The best order at every level: solved from the innermost groups out, read off inwards."""
+        """The best order at every level, solved from the innermost groups outwards."""
         totals = {name: score.copy() for name, score in scores.items()}
         orders = {}
         for name in reversed(self.keys):
@@ -244,17 +243,17 @@ class Family:
             moves[name] = orders[name][self._facing(name, moves, sizes)]
         return moves
 
-    def _summed(self, values: np.ndarray, held: list[str], kept: list[str]) -> np.ndarray:
-        """Values per slot of the held axes, summed over those that the group above has not."""
-        values = values.sum(axis=tuple(i for i, axis in enumerate(held) if axis not in kept))
-        left = [axis for axis in held if axis in kept]
-        order = [left.index(axis) for axis in kept]
-        return values.transpose(*order, *range(len(kept), values.ndim))
+    def _summed(self, values: np.ndarray, held: list[str], above: list[str]) -> np.ndarray:
+        """Sum values per slot over the held axes that the group above does not have."""
+        values = values.sum(axis=tuple(i for i, axis in enumerate(held) if axis not in above))
+        left = [axis for axis in held if axis in above]
+        order = [left.index(axis) for axis in above]
+        return values.transpose(*order, *range(len(above), values.ndim))
 
     def _facing(self, name: str, moves: Moves, sizes: Mapping[str, int]) -> tuple[np.ndarray, ...]:
-        """Index of a group's scores: every slot of A it stands in, and the slot of B moved there.
+        """Index of a group's scores: every slot of A, and the slot of B that is moved there.
 
-        Each part is in the shape of the group's slots, as in a permutation.
+        Each part has the shape of the group's slots, as in a permutation.
         """
         parents = self.spec.groups[name].parents
         lengths = self._lengths_above(name, sizes)
@@ -267,7 +266,7 @@ class Family:
         return tuple(index)
 
     def _total(self, scores: Scores, moves: Moves, sizes: Mapping[str, int]) -> float:
-        """The similarity of all units that face each other after these moves."""
+        """The total similarity of paired units after these moves."""
         total = 0.0
         for name, score in scores.items():
             slots = (part[..., None] for part in self._facing(name, moves, sizes))
@@ -279,19 +278,19 @@ class Family:
         return [sizes[self._bases.get(parent, parent)] for parent in parents]
 
 
-def _best_of_pairs(
-    family: Family,
+def _best_moves_by_pairs(
+    nested: NestedGroups,
     arrays_a: Arrays,
     arrays_b: Arrays,
     similarities: Sequence[UnitSimilarity],
     sizes: Mapping[str, int],
     submatch: SubMatcher,
 ) -> tuple[dict[str, np.ndarray], float]:
-    """As `Family.best_moves` where every pair of units is a problem, in the family's own names."""
-    root, outer = family.root, family.held[family.root]
-    pair = _Pair(family, arrays_a, sizes)
-    moves, gain = family.identity(sizes), 0.0
-    # A root that varies along "#" axes itself is paired slot by slot.
+    """Like `best_moves`, with a matching problem for every pair of units, in their own names."""
+    root, outer = nested.root, nested.held[nested.root]
+    pair = _PairProblem(nested, arrays_a, sizes)
+    moves, gain = nested.identity(sizes), 0.0
+    # A root that varies along "#" axes is matched slot by slot.
     for slots in itertools.product(*(range(sizes[axis]) for axis in outer)):
         at = dict(zip(outer, slots, strict=True))
         units = [{**at, root: unit} for unit in range(sizes[root])]
@@ -311,35 +310,37 @@ def _best_of_pairs(
     return moves, gain
 
 
-class _Pair:
-    """What is left to match between one unit of A's root and one of B's.
+class _PairProblem:
+    """The matching problem of the groups inside one unit of A's root and one of B's.
 
     Attributes:
-        spec: of the insides of a unit.
-        names: name in the family's spec -> name in this one, for all that is left.
+        spec: of the arrays inside a unit.
+        names: name in the spec of the nested groups -> name in this one.
     """
 
-    def __init__(self, family: Family, arrays: Arrays, sizes: Mapping[str, int]):
-        self.family = family
-        self.gone = [family.root, *family.held[family.root]]
-        self.paths = [path for path in arrays if family.root in family.spec.axes[path]]
-        bases = {family.spec.groups[name].base for name in self.gone}
+    def __init__(self, nested: NestedGroups, arrays: Arrays, sizes: Mapping[str, int]):
+        self.nested = nested
+        self.fixed = [nested.root, *nested.held[nested.root]]
+        self.paths = [path for path in arrays if nested.root in nested.spec.axes[path]]
+        bases = {nested.spec.groups[name].base for name in self.fixed}
         self.names = {
             name: axes.Group(group.base, tuple(p for p in group.parents if p not in bases)).key
-            for name, group in family.spec.groups.items()
-            if name not in self.gone
+            for name, group in nested.spec.groups.items()
+            if name not in self.fixed
         }
-        names = {path: family.spec.axes[path] for path in self.paths}
+        names = {path: nested.spec.axes[path] for path in self.paths}
         self._zeros = {}
         for name in self.names:
             if not name.startswith("#") and all(name not in held for held in names.values()):
-                # In no array that counts yet: it stands in one of zeros.
-                left = [n for n in (*family.held[name], *family.chains[name]) if n not in self.gone]
+                # In no array that counts yet: an array of zeros holds it.
+                left = [
+                    n for n in (*nested.held[name], *nested.chains[name]) if n not in self.fixed
+                ]
                 names[f"zeros/{name}"] = left
                 self._zeros[f"zeros/{name}"] = np.zeros([sizes[n] for n in left], np.float32)
         self.spec = PermutationSpec(
             {
-                path: tuple(self.names.get(name) for name in held if name not in self.gone)
+                path: tuple(self.names.get(name) for name in held if name not in self.fixed)
                 for path, held in names.items()
             }
         )
@@ -348,7 +349,7 @@ class _Pair:
         """The arrays at one unit of the root."""
         cut = {}
         for path in self.paths:
-            index = tuple(at.get(name, slice(None)) for name in self.family.spec.axes[path])
+            index = tuple(at.get(name, slice(None)) for name in self.nested.spec.axes[path])
             cut[path] = np.array(arrays[path][index], order="C")  # no axis may be left
         return cut | self._zeros
 
@@ -360,7 +361,7 @@ class _Pair:
         j: int,
         sizes: Mapping[str, int],
     ) -> tuple[list[UnitSimilarity], float]:
-        """What is given about the insides of unit i of A and unit j of B, and about these alone."""
+        """The given similarities inside unit i of A and unit j of B, and that of the two units."""
         inside, alone = [], 0.0
         for similarity in similarities:
             held = [name for name in similarity.entries if name.startswith("#")]
@@ -368,14 +369,14 @@ class _Pair:
             matrix = similarity.matrix[tuple(at.get(name, slice(None)) for name in held)]
             slots = matrix.shape[:-2]
             matrix = matrix.reshape(*slots, *(sizes[name] for name in chain * 2))
-            axis = len(slots) + chain.index(self.family.root)
+            axis = len(slots) + chain.index(self.nested.root)
             matrix = matrix.take(j, axis + len(chain)).take(i, axis)
-            kept = [name for name in similarity.entries if name not in self.gone]
+            inner_names = [name for name in similarity.entries if name not in self.fixed]
             if len(chain) == 1:
                 alone += float(matrix.sum(dtype=np.float64))
                 continue
-            size = math.prod(sizes[name] for name in chain if name != self.family.root)
-            entries = tuple(self.names[name] for name in kept)
+            size = math.prod(sizes[name] for name in chain if name != self.nested.root)
+            entries = tuple(self.names[name] for name in inner_names)
             inside.append(UnitSimilarity(entries, matrix.reshape(*slots, size, size)))
         return inside, alone
 
@@ -385,24 +386,24 @@ class _Pair:
         at: Mapping[str, int],
         inner: Arrays,
     ) -> None:
-        """Write what was found for one unit of the root into the moves of the family."""
-        slots = {self.family.spec.groups[name].base: slot for name, slot in at.items()}
-        for name in self.family.keys:
-            if name != self.family.root:
-                parents = self.family.spec.groups[name].parents
+        """Write the moves inside one unit of the root into the moves of all nested groups."""
+        slots = {self.nested.spec.groups[name].base: slot for name, slot in at.items()}
+        for name in self.nested.keys:
+            if name != self.nested.root:
+                parents = self.nested.spec.groups[name].parents
                 index = tuple(slots.get(parent, slice(None)) for parent in parents)
                 moves[name][index] = inner[self.names[name]]
 
 
 def best_order(similarity: np.ndarray) -> np.ndarray:
-    """The best assignment; on a tie all stays where it is."""
+    """The best assignment; the identity on a tie."""
     order = assignment.solve_assignment(similarity)
     best = assignment.total_similarity(similarity, order)
     least = np.trace(similarity) + assignment.FLOAT64_TIE * abs(best)
     return order if best > least else np.arange(order.size)
 
 
-def _moving_parents(group: axes.Group) -> list[str]:
+def _movable_parents(group: axes.Group) -> list[str]:
     return [parent for parent in group.parents if not parent.startswith("#")]
 
 

@@ -81,7 +81,7 @@ def weight_problem(
     params_a, params_b = pytrees.paired(params_a, params_b)
     for name, params in {"params_a": params_a, "params_b": params_b}.items():
         pytrees.check_real(params, name)
-    pieces_spec, *pair = split_into_pieces(spec, *map(_in_numpy, (params_a, params_b)))
+    pieces_spec, *pair = split_into_pieces(spec, *jax.tree.map(np.asarray, (params_a, params_b)))
     moved = {path for places in pieces_spec.permutations.values() for path, _ in places}
     counted = [path for path in pair[0] if path.rpartition("#")[0] not in ignored]
     still = [{path: x[path] for path in counted if path not in moved} for x in pair]
@@ -166,10 +166,6 @@ def ignored_leaves(spec: PermutationSpec, ignore: Collection[str]) -> set[str]:
 
 def _slashed(path: str) -> str:
     return path.replace(".", "/").strip("/")
-
-
-def _in_numpy(params: PyTree) -> PyTree:
-    return jax.tree.map(np.asarray, params)
 
 
 def _in_float32(

@@ -1,4 +1,4 @@
-"""What every matcher returns: the answer, and how it was reached."""
+"""The result of every matcher: a permutation, and how it was reached."""
 
 import dataclasses
 
@@ -7,11 +7,12 @@ from rebasin_lab.symmetry import Permutation
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """One of the points a search set out from.
+    """One start of a search, and its end.
 
     Attributes:
-        name: "grown", "identity", "given", or "regrown" for an escape from the best so far.
-        objective: where it ended.
+        name: "constructive", "identity", "given", or "neighbourhood" for a step of the large
+            neighbourhood search.
+        objective: at the end.
         num_sweeps: passes over all groups on the way.
         seconds: wall time.
     """
@@ -27,23 +28,22 @@ class MatchingResult:
     """The outcome of matching model B to model A.
 
     Attributes:
-        permutation: apply it to B to line it up with A.
-        objective: what the matcher climbs, from the identity to its answer; it never falls (but of
-            "random", which does not look). What it is, `quantity` says. For "inner product of
-            weights", <A, pi(B)>: the larger, the closer, as
-            ||A - pi(B)||^2 = ||A||^2 + ||B||^2 - 2 <A, pi(B)>. A matcher of weights writes down
-            its start, the end of its first pass, and then every visit of a group, whether it
-            changed or not.
+        permutation: apply it to B to align it with A.
+        objective: its history, from the identity to the answer; it never falls (except for
+            "random"). `quantity` names it. For "inner product of weights" it is <A, pi(B)>: the
+            larger, the closer, as ||A - pi(B)||^2 = ||A||^2 + ||B||^2 - 2 <A, pi(B)>. A matcher of
+            weights has an entry for its start, one for the end of its first pass, and then one for
+            every block update, whether that changed anything or not.
         converged: whether a whole sweep changed nothing, before the sweeps ran out; for a matcher
             that solves each group once, always.
         num_sweeps: passes over all groups, the last one without a change.
         seconds: wall time.
-        quantity: what the objective is, in words.
-        starts: where the search set out from, in order; empty for a matcher that does not search.
-        num_assignments: assignment problems solved, in all starts; all that a group and those
-            which vary along it take count as one.
+        quantity: the name of the objective.
+        starts: of the search, in order; empty for a matcher that does not search.
+        num_assignments: assignment problems solved, in all starts; those of nested groups count as
+            one.
         assignment_seconds: wall time spent on them.
-        product_seconds: wall time spent multiplying and moving weights.
+        product_seconds: wall time spent on products and permutations of weights.
     """
 
     permutation: Permutation

@@ -1,28 +1,28 @@
-"""Where to set out from, and how long to go on: the search around `coordinate_ascent`.
+"""The search of weight matching: starts of the coordinate ascent, and when to end.
 
-Coordinate ascent ends in a local optimum, and which one depends on where it starts. Grown outwards
-from what is fixed it starts well; most often one such start beats ten runs of Algorithm 1. More
-effort goes into *regrowing*: half of the groups, drawn at random, are forgotten and grown again
-around the others, and what comes of it is kept if it is better. On small residual networks that
-found more per second than fresh starts in random order, shuffling one group, or Frank-Wolfe steps
-on all groups at once.
+Coordinate ascent ends in a local optimum that depends on its start. The constructive start is a
+good one; most often it beats ten runs of Algorithm 1. More effort goes into a large neighbourhood
+search: half of the groups, drawn at random, are matched again by a constructive start around the
+others, and the result is kept if it is better. On small residual networks that improved more per
+second than starts in random order, shuffling one group, or Frank-Wolfe steps on all groups at once.
 """
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
 from rebasin_lab.matching import products
-from rebasin_lab.matching.coordinate_ascent import Arrays, Ascent, Squares
+from rebasin_lab.matching.coordinate_ascent import Arrays, CoordinateAscent, Squares
 from rebasin_lab.matching.result import MatchingResult, Start
 from rebasin_lab.matching.similarity import UnitSimilarity
 from rebasin_lab.symmetry import Permutation, PermutationSpec
 
 Effort = Literal["fast", "default", "thorough"]
-NUM_REGROWTHS = 20  # of "thorough"
+NUM_NEIGHBOURHOODS = 20  # of "thorough"
 
 
 def search(
@@ -40,7 +40,7 @@ def search(
     restore: Callable[[float], float] = float,
     squares: Squares | None = None,
 ) -> MatchingResult:
-    """Climb as far as the effort says; see `weight.weight_matching` for most arguments.
+    """Maximise <A, pi(B)> with some effort; see `weight.weight_matching` for most arguments.
 
     Args:
         spec: of the arrays; every axis holds one name or None.
@@ -48,58 +48,41 @@ def search(
         arrays_b: likewise; not changed.
         similarities: given in addition, see `similarity`.
         effort: "fast" stops after the first pass and one sweep.
-        seed: of all that is drawn: visiting orders, but after a growth, and what is regrown.
-        start: set out from this permutation and visit groups in random order.
+        seed: of random orders of block updates, and of the large neighbourhood search.
+        start: a permutation to start from, with block updates in random order.
         max_sweeps: passes over all groups from one start.
         on_sweep: called with the objective after every pass.
-        quantity: for the record.
-        restore: from what is climbed here to what is recorded, an increasing function.
-        squares: of the norms of the arrays, if they are known.
-
-    Raises:
-        ValueError: for an unknown effort or less than one sweep.
+        quantity: of the result.
+        restore: from the objective here to that of the result, an increasing function.
+        squares: squared norms of the arrays, if they are known.
     """
-    if effort not in get_args(Effort):
-        raise ValueError(f"Expected effort among {get_args(Effort)}; got {effort!r}.")
-    if max_sweeps < 1:
-        raise ValueError(f"Expected max_sweeps of at least 1; got {max_sweeps}.")
     began, rng = time.perf_counter(), np.random.default_rng(seed)
-    ascent = Ascent(spec, arrays_a, arrays_b, similarities, squares=squares)
-    starts: list[Start] = []
-
-    def climb(name: str, start: Permutation | None, *, regrown: float) -> Climb:
-        ascent.restart(start)
-        done = _climb(
-            ascent,
-            rng,
-            min(max_sweeps, 2) if effort == "fast" else max_sweeps,
-            regrown=regrown,
-            on_sweep=None if on_sweep is None else lambda value: on_sweep(restore(value)),
-        )
-        starts.append(Start(name, restore(done.history[-1]), done.num_sweeps, done.seconds))
-        return done
-
+    ascent = CoordinateAscent(spec, arrays_a, arrays_b, similarities, squares=squares)
+    climb = functools.partial(
+        _climb,
+        ascent,
+        rng,
+        max_sweeps=min(max_sweeps, 2) if effort == "fast" else max_sweeps,
+        on_sweep=None if on_sweep is None else lambda value: on_sweep(restore(value)),
+    )
     with products.blas_threads(_num_multiplications(spec, arrays_a)):
         tie = max(ascent.tolerances.values(), default=0.0)
         if start is not None:
-            is_still = all((order == np.arange(order.shape[-1])).all() for order in start.values())
-            best = climb("identity" if is_still else "given", start, regrown=0.0)
+            is_identity = all((x == np.arange(x.shape[-1])).all() for x in start.values())
+            climbs = [best := climb("identity" if is_identity else "given", start)]
         else:
-            best = climb("grown", None, regrown=1.0)
+            climbs = [best := climb("constructive", None, share=1.0)]
             if effort == "thorough" or best.fell:
-                # Related models may lie as they should: do not end below where they are.
-                best = max(
-                    climb("identity", None, regrown=0.0),  # preferred on a tie
-                    best,
-                    key=lambda each: each.history[-1],
-                )
-        # A growth may begin below the identity and end above: till then, that was the best known.
+                # Related models may be aligned already: never end below the identity.
+                climbs.append(climb("identity", None))
+                best = max(climbs[::-1], key=lambda each: each.history[-1])  # it wins a tie
+        # A constructive start may begin below the identity; until it ends, that is the best known.
         history = np.maximum.accumulate(best.history).tolist()
-        is_alone = len(ascent.names) < 2  # then half of the groups is none
-        for _ in range(NUM_REGROWTHS if effort == "thorough" and not is_alone else 0):
-            other = climb("regrown", best.order, regrown=0.5)
-            if other.history[-1] > history[-1] + tie:
-                best = other
+        has_neighbourhoods = effort == "thorough" and len(ascent.names) > 1  # half of one is none
+        for _ in range(NUM_NEIGHBOURHOODS if has_neighbourhoods else 0):
+            climbs.append(climb("neighbourhood", best.order, share=0.5))
+            if climbs[-1].history[-1] > history[-1] + tie:
+                best = climbs[-1]
             history.append(max(history[-1], best.history[-1]))
     return MatchingResult(
         permutation={name: best.order[name] for name in spec.permutations},
@@ -108,7 +91,10 @@ def search(
         num_sweeps=best.num_sweeps,
         seconds=time.perf_counter() - began,
         quantity=quantity,
-        starts=tuple(starts),
+        starts=tuple(
+            Start(each.name, restore(each.history[-1]), each.num_sweeps, each.seconds)
+            for each in climbs
+        ),
         num_assignments=ascent.cost.num_assignments,
         assignment_seconds=ascent.cost.assignment_seconds,
         product_seconds=ascent.cost.product_seconds,
@@ -117,17 +103,19 @@ def search(
 
 @dataclasses.dataclass(frozen=True)
 class Climb:
-    """One ascent from its start to where it ended.
+    """One coordinate ascent from its start to its end.
 
     Attributes:
+        name: of the start, see `Start`.
         order: the permutation at its end.
         history: the objective, from its start to its end.
         num_sweeps: passes over all groups.
         converged: whether the last pass changed nothing.
-        fell: whether its first pass ended below where everything was before.
+        fell: whether the objective after the first pass was below that of the start.
         seconds: wall time.
     """
 
+    name: str
     order: Permutation
     history: tuple[float, ...]
     num_sweeps: int
@@ -137,19 +125,22 @@ class Climb:
 
 
 def _climb(
-    ascent: Ascent,
+    ascent: CoordinateAscent,
     rng: np.random.Generator,
-    max_sweeps: int,
+    name: str,
+    start: Permutation | None,
     *,
-    regrown: float,
+    max_sweeps: int,
     on_sweep: Callable[[float], None] | None,
+    share: float = 0.0,
 ) -> Climb:
-    """Grow a share of the groups, then improve all until a sweep changes nothing."""
+    """Match a share of the groups by a constructive start, then update all until none changes."""
+    ascent.restart(start)
     began = time.perf_counter()
     history, num_sweeps = [ascent.objective()], 0
-    num_grown = round(regrown * len(ascent.names))
-    if num_grown:
-        value = ascent.grow(set(rng.permutation(ascent.names)[:num_grown].tolist()))
+    num_constructed = round(share * len(ascent.names))
+    if num_constructed:
+        value = ascent.construct(set(rng.permutation(ascent.names)[:num_constructed].tolist()))
         if value < history[0] + max(ascent.tolerances.values()):
             value = ascent.objective()  # so close, the rounding of similarities would decide
         history.append(value)
@@ -157,24 +148,24 @@ def _climb(
         if on_sweep is not None:
             on_sweep(history[-1])
     else:
-        ascent.stay()
+        ascent.keep()
     fell, converged = history[-1] < history[0], not ascent.names
     while not converged and num_sweeps < max_sweeps:
         names = ascent.names
-        # Algorithm 1 has no better order than a random one; a growth has its own.
-        order = range(len(names)) if num_grown else rng.permutation(len(names))
-        gains = [ascent.improve(names[index]) for index in order]
+        # Algorithm 1 takes a random order; a constructive start keeps its own.
+        order = range(len(names)) if num_constructed else rng.permutation(len(names))
+        gains = [ascent.update_block(names[index]) for index in order]
         history.extend((history[-1] + np.cumsum(gains)).tolist())
         num_sweeps += 1
         converged = not any(gains)
         if on_sweep is not None:
             on_sweep(history[-1])
     seconds = time.perf_counter() - began
-    return Climb(ascent.order, tuple(history), num_sweeps, converged, fell, seconds)
+    return Climb(name, ascent.order, tuple(history), num_sweeps, converged, fell, seconds)
 
 
 def _num_multiplications(spec: PermutationSpec, arrays: Arrays) -> float:
-    """Of all products between units, each multiplied out once."""
+    """The number of multiplications in all products between units, each computed once."""
     return float(
         sum(
             arrays[path].size * arrays[path].shape[axis]

@@ -1,7 +1,7 @@
 """Similarities between units that no other permutation changes, such as those of activations.
 
-Weights only say how alike two units are once the layers around them are lined up. What units
-respond to says it at once, so it can be added to every step of a search.
+The similarity of two units' weights depends on how the layers around them are permuted. The
+similarity of their activations does not, so it can be added to every step of a search.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from rebasin_lab.symmetry import PermutationSpec, apply_permutation, axes
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class UnitSimilarity:
-    """How alike units of A and of B are; no other permutation changes it.
+    """A similarity matrix of units of A and of B that no other permutation changes.
 
     Attributes:
         entries: names of the axes: ("P_0",), or ("h", "v[h]") for units counted row by row, or
@@ -28,18 +28,18 @@ class UnitSimilarity:
     matrix: Float[np.ndarray, "*slots n n"]
 
     def total(self) -> float:
-        """The similarity of all units that face each other, in float64."""
+        """The total similarity of paired units, in float64."""
         return float(self.matrix.diagonal(axis1=-2, axis2=-1).sum(dtype=np.float64))
 
     def scale(self) -> float:
-        """About the largest that `total` could be in another order."""
+        """An estimate of the largest `total` of any order."""
         return float(np.abs(self.matrix).max(axis=-1, initial=0).sum(dtype=np.float64))
 
 
-def is_one_family(similarity: UnitSimilarity) -> bool:
-    """True if its groups are one, or each varies along the ones before it.
+def is_nested(similarity: UnitSimilarity) -> bool:
+    """True for one group, or groups of which each varies along those before it.
 
-    Then it is a sum over pairs of units of one group, and an assignment maximises it.
+    Then the total is a sum over pairs of units of one group, and an assignment maximises it.
     """
     moved = [axes.parse_group(name) for name in similarity.entries if not name.startswith("#")]
     return all(
@@ -50,12 +50,12 @@ def is_one_family(similarity: UnitSimilarity) -> bool:
 def as_arrays(
     similarities: Sequence[UnitSimilarity], sizes: Mapping[str, int]
 ) -> tuple[PermutationSpec, dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The similarities as two networks whose inner product they are, so that any search fits them.
+    """Return two networks whose inner product is the total of these similarities.
 
     Of a matrix S the first has the transpose and the second the identity, with the units of each on
     the last axes: sum over k and u of S[u, k] delta[k, pi(u)] is the sum over u of S[u, pi(u)]. So
     units of groups that do not vary along each other, such as heads that share keys and the
-    dimensions of these, are matched as weights are: each group in turn, the others held.
+    dimensions of these, are matched like weights: each group in turn, the others fixed.
 
     Args:
         similarities: of any groups.
@@ -82,7 +82,7 @@ def as_arrays(
 
 
 class GivenSimilarities:
-    """The given similarities of one search, their columns in the present order of B."""
+    """The given similarities of one search, columns in the present order of B."""
 
     def __init__(
         self,
@@ -102,22 +102,22 @@ class GivenSimilarities:
             self._items.append((similarity.entries, columns, matrix))
 
     def move(self, moves: Mapping[str, np.ndarray]) -> None:
-        """Put the columns in a new order; moves of groups that are not here do nothing."""
+        """Reorder the columns; moves of other groups have no effect."""
         self._items = [
             (names, columns, _moved(columns, matrix, moves))
             for names, columns, matrix in self._items
         ]
 
     def gain(self, moves: Mapping[str, np.ndarray]) -> float:
-        """How much moves would raise `total`."""
+        """The change of `total` by these moves."""
         return math.fsum(
             UnitSimilarity(names, _moved(columns, matrix, moves)).total()
             - UnitSimilarity(names, matrix).total()
             for names, columns, matrix in self._items
         )
 
-    def of(self, name: str) -> list[UnitSimilarity]:
-        """Those about a group, or about a family by its root."""
+    def about(self, name: str) -> list[UnitSimilarity]:
+        """The similarities of the units of a group, or of nested groups by their root."""
         root = {name, axes.parse_group(name).base}
         return [
             UnitSimilarity(names, matrix)
@@ -127,17 +127,13 @@ class GivenSimilarities:
             )
         ]
 
-    def matrices(self, name: str) -> list[np.ndarray]:
-        """Those about a group that has no family."""
-        return [similarity.matrix for similarity in self.of(name)]
-
     def total(self) -> float:
-        """The similarity of all units that face each other, in float64."""
+        """The total similarity of paired units, in float64."""
         return math.fsum(UnitSimilarity(names, m).total() for names, _, m in self._items)
 
     def scale(self, name: str) -> float:
-        """About the largest that the total of those about a group, or a family, could be."""
-        return math.fsum(one.scale() for one in self.of(name))
+        """An estimate of the largest total of the similarities `about` a name."""
+        return math.fsum(one.scale() for one in self.about(name))
 
 
 def _moved(

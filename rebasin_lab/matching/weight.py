@@ -2,8 +2,7 @@
 
 Minimising ||A - pi(B)||^2 is maximising <A, pi(B)>, a sum of bilinear terms that is NP-hard in
 general (Ainsworth et al. 2022, section 3.2, Lemma 1). Algorithm 1 is coordinate ascent from the
-identity; here it starts from what is fixed and grows outwards, see `coordinate_ascent` and
-`search`.
+identity; here it has a constructive start, see `coordinate_ascent` and `search`.
 """
 
 import dataclasses
@@ -40,26 +39,26 @@ def weight_matching(
 ) -> MatchingResult:
     """Coordinate ascent on <A, pi(B)>, every parameter with weight one.
 
-    The first pass grows outwards from the axes that nobody permutes, later ones improve one group
-    at a time until a whole sweep changes nothing. The incumbent is kept unless the objective really
-    rises, so the history never falls and the search ends (Lemma 2).
+    The constructive start begins at the axes that no permutation moves; later passes update one
+    group at a time until a whole sweep changes nothing. An update is made only if the objective
+    rises by more than rounding, so the history never falls and the search ends (Lemma 2).
 
     Args:
         spec: which axes each permutation moves.
         params_a: the reference.
         params_b: the model to move; not changed.
-        seed: fixes the result. A growth draws nothing; a given `start` and "thorough" do, and so
-            does the ascent from the identity that follows a growth whose first pass fell.
+        seed: fixes the result. The constructive start is not random; a given `start`, "thorough"
+            and the start from the identity, which follows a first pass that fell, are.
         effort: "fast" stops after the first pass and one sweep, "default" at a local optimum,
-            "thorough" tries others: the identity, and growing half of the groups anew, 20 times
-            (not if there is but one group).
+            "thorough" also starts from the identity, and takes 20 steps of a large neighbourhood
+            search (none if there is only one group).
         normalize: divide every weight by the geometric mean of the norms of the units it connects,
             so that units with small weights count as much as others. The objective is then that of
             the scaled weights. Better on some thin networks, see `02_matching_methods`.
-        ignore: leaves that are moved but not compared, see `ignored_leaves`. BatchNorm's
-            running statistics are no weights, and the paper leaves them out: write
+        ignore: leaves that are moved but not compared, see `ignored_leaves`. The paper leaves out
+            the running statistics of BatchNorm, which are no weights: write
             `ignore=model.statistics_paths`, of a Linen network `ignore=["batch_stats"]`.
-        start: improve this permutation (of any integers), visiting groups in random order.
+        start: a permutation to start from (of any integer type), with groups in random order.
         max_sweeps: passes over all groups before giving up on convergence.
         on_sweep: called with the objective after every pass, for progress.
 
@@ -101,8 +100,8 @@ def algorithm_1(
 ) -> MatchingResult:
     """Weight matching as in the paper (Algorithm 1): from the identity, in random order.
 
-    Kept for comparison: where it ends depends on the seed, and on networks with residual streams it
-    often misses even a permutation that was planted.
+    For comparison: the result depends on the seed, and on networks with residual streams it often
+    misses even a planted permutation.
     """
     identity = identity_permutation(spec, params_a)
     return weight_matching(

@@ -93,11 +93,6 @@ class Model:
         _, statistics, _ = nnx.split(nnx.merge(*self._skeleton), nnx.BatchStat, ...)
         return frozenset(pytrees.flatten(nnx.to_pure_dict(statistics)))
 
-    @property
-    def has_running_statistics(self) -> bool:
-        """Whether there are any such leaves."""
-        return bool(self.statistics_paths)
-
     @functools.cached_property
     def _leaf_shapes(self) -> dict[str, tuple[int, ...]]:
         return {path: leaf.shape for path, leaf in pytrees.flatten(self.shapes).items()}

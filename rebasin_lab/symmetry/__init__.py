@@ -2,19 +2,7 @@
 
 from rebasin_lab.symmetry.activations import Activations, trace_activations
 from rebasin_lab.symmetry.axes import (
-    Arrangement,
-    Entry,
-    Fixed,
-    Group,
-    Product,
-    Sum,
-    arrangement_of,
-    format_entry,
     groups_in,
-    parse_entry,
-    product_of,
-    sum_of,
-    total_size,
 )
 from rebasin_lab.symmetry.blocks import split_into_pieces
 from rebasin_lab.symmetry.counting import log10_num_symmetries
@@ -34,32 +22,20 @@ from rebasin_lab.symmetry.verification import verify_equivalence
 
 __all__ = [
     "Activations",
-    "Arrangement",
-    "Entry",
-    "Fixed",
-    "Group",
     "Permutation",
     "PermutationSpec",
-    "Product",
-    "Sum",
     "apply_permutation",
-    "arrangement_of",
     "checked_permutation",
     "compose_permutations",
-    "format_entry",
     "groups_in",
     "identity_permutation",
     "infer_permutation_spec",
     "invert_permutation",
     "log10_num_symmetries",
     "mlp_permutation_spec",
-    "parse_entry",
     "permute_axes",
-    "product_of",
     "random_permutation",
     "split_into_pieces",
-    "sum_of",
-    "total_size",
     "trace_activations",
     "verify_equivalence",
 ]

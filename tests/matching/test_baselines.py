@@ -339,5 +339,5 @@ def test_a_gradient_that_is_not_finite_is_refused(trained_pair, tiny_data):
 
 def test_an_empty_batch_is_refused(trained_pair, tiny_data):
     model, params, _ = trained_pair
-    with pytest.raises(ValueError, match="a batch size of at least 1; got 0"):
+    with pytest.raises(ValueError, match="batch_size to be a positive int; got 0"):
         baselines.train_loss_gradient(model.apply, params, tiny_data, batch_size=0)

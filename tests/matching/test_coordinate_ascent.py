@@ -11,7 +11,7 @@ import rebasin_lab as rl
 from oracles import assert_same_permutation, given_total, norms
 from rebasin_lab import pytrees, symmetry
 from rebasin_lab.matching import products
-from rebasin_lab.matching.coordinate_ascent import Ascent
+from rebasin_lab.matching.coordinate_ascent import CoordinateAscent
 from rebasin_lab.matching.similarity import GivenSimilarities, UnitSimilarity
 
 
@@ -32,13 +32,13 @@ def draw_similarity(spec, sizes, entries, rng):
 
 def visit_at_random(search, rng, num_visits=30):
     """Gains of visits in random order, some groups more often than others."""
-    return [search.improve(name) for name in rng.choice(search.names, num_visits)]
+    return [search.update_block(name) for name in rng.choice(search.names, num_visits)]
 
 
 def test_objective_is_the_sum_of_all_gains(architecture, seed):
     spec, a, b = pieces_of(architecture, seed)
-    search, rng = Ascent(spec, a, b), np.random.default_rng(seed)
-    search.stay()
+    search, rng = CoordinateAscent(spec, a, b), np.random.default_rng(seed)
+    search.keep()
     before = search.objective()
     gains = visit_at_random(search, rng)
     assert all(gain == 0 or gain > min(search.tolerances.values()) for gain in gains)
@@ -50,22 +50,22 @@ def test_objective_is_the_sum_of_all_gains(architecture, seed):
 
 def test_order_applied_to_b_is_b_bit_for_bit(architecture, seed, trees_equal):
     spec, a, b = pieces_of(architecture, seed)
-    search, rng = Ascent(spec, a, b), np.random.default_rng(seed)
-    search.grow()
+    search, rng = CoordinateAscent(spec, a, b), np.random.default_rng(seed)
+    search.construct()
     visit_at_random(search, rng)
     trees_equal(search.b, rl.apply_permutation(spec, search.order, b))
     trees_equal(search.a, pieces_of(architecture, seed)[1])
     trees_equal(b, pieces_of(architecture, seed)[2])
 
 
-def test_settled_search_gains_nothing_when_begun_anew(architecture, seed):
+def test_a_new_search_from_a_local_optimum_gains_nothing(architecture, seed):
     spec, a, b = pieces_of(architecture, seed)
-    search = Ascent(spec, a, b)
-    search.grow()
+    search = CoordinateAscent(spec, a, b)
+    search.construct()
     while search.sweep():
         pass
-    anew = Ascent(spec, a, b, start=search.order)
-    anew.stay()
+    anew = CoordinateAscent(spec, a, b, start=search.order)
+    anew.keep()
     # What it kept up to date by many small updates is what multiplying out gives: no group moves.
     assert anew.sweep() == 0
     assert_same_permutation(anew.order, search.order)
@@ -79,12 +79,12 @@ def test_what_many_updates_leave_behind_is_multiplied_anew():
     shapes = dict.fromkeys(axes, (5, 4)) | {"in": (3, 5)}
     a, b = ({n: rng.standard_normal(s, np.float32) for n, s in shapes.items()} for _ in "ab")
     a["in"] *= 100  # what is fixed decides in the end
-    search = Ascent(spec, a, b)
-    search.stay()
-    moves = [search.improve(f"P_{i}") > 0 for i in range(60)]
+    search = CoordinateAscent(spec, a, b)
+    search.keep()
+    moves = [search.update_block(f"P_{i}") > 0 for i in range(60)]
     assert sum(moves) > 50
     before = search.objective()
-    gain = search.improve("stream")
+    gain = search.update_block("stream")
     assert gain > 0
     assert search.objective() == pytest.approx(before + gain, abs=1e-3)
 
@@ -92,10 +92,15 @@ def test_what_many_updates_leave_behind_is_multiplied_anew():
 def test_a_start_is_where_b_was_moved_to(architecture, trees_equal):
     spec, a, b = pieces_of(architecture, 0)
     start = rl.random_permutation(spec, b, seed=0)
-    from_start, moved = Ascent(spec, a, b, start=start), rl.apply_permutation(spec, start, b)
-    from_identity = Ascent(spec, a, {path: np.ascontiguousarray(w) for path, w in moved.items()})
+    from_start, moved = (
+        CoordinateAscent(spec, a, b, start=start),
+        rl.apply_permutation(spec, start, b),
+    )
+    from_identity = CoordinateAscent(
+        spec, a, {path: np.ascontiguousarray(w) for path, w in moved.items()}
+    )
     for search in (from_start, from_identity):
-        search.stay()
+        search.keep()
         search.sweep()
     trees_equal(from_start.b, from_identity.b)
     expected = rl.compose_permutations(from_identity.order, start)
@@ -104,10 +109,10 @@ def test_a_start_is_where_b_was_moved_to(architecture, trees_equal):
 
 def test_part_of_the_groups_is_grown_around_the_others(architecture):
     spec, a, b = pieces_of(architecture, 0)
-    search = Ascent(spec, a, b)
+    search = CoordinateAscent(spec, a, b)
     grown = set(search.names[::2])
     held = [name for name in search.names if name not in grown]
-    search.grow(grown)
+    search.construct(grown)
     assert set(search.names[len(held) :]) == grown
     for name in held:
         in_place = rl.identity_permutation(spec, b)[name]
@@ -122,8 +127,8 @@ def test_growth_begins_with_the_group_most_is_known_about():
             {"in": (num_in, 4), "W": (4, 4), "out": (4, num_out)},
         )
         a, b = ({n: rng.standard_normal(s, np.float32) for n, s in shapes.items()} for _ in "ab")
-        search = Ascent(spec, a, b)
-        search.grow()
+        search = CoordinateAscent(spec, a, b)
+        search.construct()
         assert search.names == expected
 
 
@@ -173,7 +178,7 @@ def test_similarities_about_a_family_are_found_by_its_root():
     rng = np.random.default_rng(0)
     items = [draw_similarity(GIVEN, SIZES, entries, rng) for entries in ENTRIES]
     kept = GivenSimilarities(GIVEN, items, SIZES)
-    found = {name: [one.entries for one in kept.of(name)] for name in ("P", "h", "u[#l]")}
+    found = {name: [one.entries for one in kept.about(name)] for name in ("P", "h", "u[#l]")}
     assert found == {"P": [("P",)], "h": [("h",), ("h", "d[h]")], "u[#l]": [("#l", "u[#l]")]}
 
 
@@ -187,8 +192,8 @@ def test_search_climbs_weights_and_similarities_together():
     rng = np.random.default_rng(0)
     a, b = draw_arrays(rng), draw_arrays(rng)
     items = [draw_similarity(GIVEN, SIZES, entries, rng) for entries in ENTRIES]
-    search = Ascent(GIVEN, a, b, items)
-    search.stay()
+    search = CoordinateAscent(GIVEN, a, b, items)
+    search.keep()
     before, gains = search.objective(), visit_at_random(search, rng, 12)
     moved = rl.apply_permutation(GIVEN, search.order, b)
     expected = pytrees.inner_product(a, moved) + given_total(items, search.order, SIZES)

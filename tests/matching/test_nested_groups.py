@@ -17,8 +17,8 @@ from oracles import (
     objective,
     plant,
 )
-from rebasin_lab.matching.coordinate_ascent import Ascent
-from rebasin_lab.matching.nested_groups import find_families
+from rebasin_lab.matching.coordinate_ascent import CoordinateAscent
+from rebasin_lab.matching.nested_groups import find_nested_groups
 from rebasin_lab.matching.similarity import UnitSimilarity
 
 # The axes of the arrays, and along which axes similarities are given.
@@ -153,7 +153,7 @@ def test_no_joint_order_is_better(case, with_similarities, data):
     axes, entries = (CHAINS | PAIRS)[case]
     spec, pair, similarities = draw_problem(data, axes, entries if with_similarities else ())
     still = rl.identity_permutation(spec, pair[1])
-    for family in find_families(spec).values():
+    for family in find_nested_groups(spec).values():
         members, own = list(family.keys.values()), about(similarities, family)
         best = max(total(spec, o, pair, own) for o in all_orders(spec, pair[1], members))
         sizes = spec.all_sizes(pair[1])
@@ -168,7 +168,7 @@ def test_three_heads_of_three_dimensions_are_matched_as_well_as_by_all_1296_orde
     shapes = {"query": (5, 3, 3), "bias": (3, 3), "out": (3, 3, 5)}
     pair = [{n: rng.standard_normal(s, np.float32) for n, s in shapes.items()} for _ in range(2)]
     best = max(total(spec, o, pair) for o in all_orders(spec, pair[1], ["h", "d[h]"]))
-    [family] = find_families(spec).values()
+    [family] = find_nested_groups(spec).values()
     moves, _ = family.best_moves(*pair, [], spec.all_sizes(pair[1]))
     assert total(spec, moves, pair) == pytest.approx(best, abs=1e-4)
 
@@ -180,7 +180,7 @@ def test_similarities_alone_are_matched_as_well(case, data):
     axes, entries = CHAINS[case]
     spec, pair, similarities = draw_problem(data, axes, entries)
     still = rl.identity_permutation(spec, pair[1])
-    for family in find_families(spec).values():
+    for family in find_nested_groups(spec).values():
         own, sizes = about(similarities, family), spec.all_sizes(pair[1])
         orders = all_orders(spec, pair[1], list(family.keys.values()))
         best = max(given_total(own, order, sizes) for order in orders)
@@ -194,16 +194,16 @@ def test_similarities_alone_are_matched_as_well(case, data):
 def test_one_visit_of_the_search_gains_what_it_says(case, data):
     axes, entries = (CHAINS | PAIRS | TIED)[case]
     spec, pair, similarities = draw_problem(data, axes, entries)
-    search = Ascent(spec, *pair, similarities)
-    search.stay()
-    for root, family in find_families(spec).items():
+    search = CoordinateAscent(spec, *pair, similarities)
+    search.keep()
+    for root, family in find_nested_groups(spec).items():
         before = search.objective()
         orders = all_orders(spec, pair[1], list(family.keys.values()))
         best = max(
             total(spec, rl.compose_permutations(order, search.order), pair, similarities)
             for order in orders
         )
-        gain = search.improve(root)
+        gain = search.update_block(root)
         after = total(spec, search.order, pair, similarities)
         assert search.objective() == pytest.approx(after, abs=1e-4)
         assert after - before == pytest.approx(gain, abs=1e-4)
@@ -218,11 +218,11 @@ def test_gain_of_a_tied_family_is_measured(case):
     for seed in range(6):
         rng = np.random.default_rng(seed)
         pair, similarities = draw_pair(spec, sizes, entries, rng)
-        search = Ascent(spec, *pair, similarities)
-        search.stay()
+        search = CoordinateAscent(spec, *pair, similarities)
+        search.keep()
         for _ in range(3):
             before = search.objective()
-            gains += [search.improve(name) for name in search.names]
+            gains += [search.update_block(name) for name in search.names]
             assert search.objective() - before == pytest.approx(gains[-1], abs=1e-4)
             assert gains[-1] >= 0
     assert sum(gain > 0 for gain in gains) > 3

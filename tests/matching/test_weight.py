@@ -62,7 +62,7 @@ def test_algorithm_1_is_the_papers(architecture, pair, seed):
     np.testing.assert_allclose(result.objective, history, rtol=1e-6, atol=1e-5)
 
 
-def test_settled_groups_are_not_solved_again(mlp):
+def test_groups_that_are_up_to_date_are_not_solved_again(mlp):
     result = rl.match("algorithm_1", mlp.spec, mlp.init_numpy(0), mlp.init_numpy(1))
     _, _, visits = algorithm_1(mlp.spec, mlp.init_numpy(0), mlp.init_numpy(1), 0)
     assert 0 < result.num_assignments < visits
@@ -186,13 +186,17 @@ def test_more_effort_ends_no_lower(architecture):
 def test_thorough_says_where_it_set_out_from(mlp):
     pair = mlp.init_numpy(0), mlp.init_numpy(1)
     result = rl.match("weight", mlp.spec, *pair, effort="thorough")
-    assert [start.name for start in result.starts] == ["grown", "identity", *["regrown"] * 20]
+    assert [start.name for start in result.starts] == [
+        "constructive",
+        "identity",
+        *["neighbourhood"] * 20,
+    ]
     best = max(start.objective for start in result.starts)
     # Of two that end alike up to rounding, the first is kept.
     assert result.objective[-1] == pytest.approx(best, rel=1e-7)
     assert sum(start.seconds for start in result.starts) < result.seconds
     [only] = rl.match("weight", mlp.spec, *pair).starts
-    assert (only.name, only.objective) == ("grown", result.starts[0].objective)
+    assert (only.name, only.objective) == ("constructive", result.starts[0].objective)
 
 
 def test_thorough_draws_from_the_seed(mlp):

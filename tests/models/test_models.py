@@ -297,7 +297,7 @@ def test_batch_norm_adds_statistics_to_the_leaves_and_changes_no_other():
 def test_statistics_paths_are_those_of_batch_norm(architecture):
     model = tiny(architecture)
     assert model.statistics_paths <= pytrees.flatten(tiny_shapes(architecture)).keys()
-    assert model.has_running_statistics == (architecture[-3:] == "_bn" or "50" in architecture)
+    assert bool(model.statistics_paths) == (architecture[-3:] == "_bn" or "50" in architecture)
 
 
 def test_statistics_of_batch_norm_move_with_their_channels():
@@ -368,7 +368,7 @@ def test_training_mode_changes_no_parameter_but_statistics(architecture):
         np.testing.assert_array_equal(leaf, pytrees.flatten(before)[path], err_msg=path)
         same = pytrees.flatten(after)[path] is leaf
         assert same == (path not in model.statistics_paths), path
-    if not model.has_running_statistics:
+    if not model.statistics_paths:
         np.testing.assert_array_equal(logits, model.apply(params, images))
 
 
@@ -500,7 +500,7 @@ def test_a_network_is_built_once_and_every_convolution_draws_its_kernel_so(
     monkeypatch.setattr(initializers, "conv_kernel", lambda *a: drawn.append(a) or draw(*a))
     model = models.Model(name, tiny_data.image_shape, tiny_data.num_classes, TINY[name])
     network = nnx.merge(*model._skeleton)
-    _ = model.has_running_statistics
+    _ = model.statistics_paths
     images = jax.ShapeDtypeStruct((2, *model.image_shape), jnp.float32)
     jax.eval_shape(model.apply_training, model.shapes, images)
     num_convolutions = sum(isinstance(part, nnx.Conv) for _, part in nnx.iter_graph(network))

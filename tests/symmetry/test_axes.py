@@ -14,8 +14,8 @@ from rebasin_lab.symmetry import axes, indexing
 # beartype looks at a random item of each container, and so inside strategies, too.
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the .random. module inside strategies")
 
-Fixed, Group, Product, Sum = symmetry.Fixed, symmetry.Group, symmetry.Product, symmetry.Sum
-Arrangement = symmetry.Arrangement
+Fixed, Group, Product, Sum = axes.Fixed, axes.Group, axes.Product, axes.Sum
+Arrangement = axes.Arrangement
 
 SIZES = {"a": 2, "b": 3, "h": 2, "d[h]": 3, "g[h]": 2, "e[h,g]": 2, "#0": 2, "f[#0]": 3}
 NAMES = ["P_0", "stream", "layers.0", "1x1", "#0", "d[h]", "e[g,h]", "µ/β"]
