@@ -14,7 +14,7 @@ import rebasin_lab as rl
 from rebasin_lab import pytrees
 from rebasin_lab.merging import alignment
 
-starts = pytest.mark.parametrize("start", ["grown", "identity"])
+starts = pytest.mark.parametrize("start", ["constructive", "identity"])
 
 
 def mlp_params(rng, widths):
@@ -130,7 +130,9 @@ def test_networks_that_cannot_be_averaged_are_refused():
 def three(architecture):
     """Unrelated models, as read-only NumPy arrays, and their merges from both starts."""
     networks = [architecture.init_numpy(seed) for seed in range(3)]
-    merges = {s: rl.merge_many(architecture.spec, networks, start=s) for s in ("grown", "identity")}
+    merges = {
+        s: rl.merge_many(architecture.spec, networks, start=s) for s in ("constructive", "identity")
+    }
     return networks, merges
 
 
@@ -144,8 +146,8 @@ def test_objective_is_the_mean_over_pairs_and_never_falls(architecture, three, s
     assert history[-1] == pytest.approx(mean_over_pairs(lined_up), rel=0, abs=1e-11)
     assert history[-1] > history[0]
     assert np.diff(history).min() >= 0
-    num_visits = 3 * (merges[start].num_rounds - (start == "grown"))
-    assert len(history) == 1 + (start == "grown") + num_visits
+    num_visits = 3 * (merges[start].num_rounds - (start == "constructive"))
+    assert len(history) == 1 + (start == "constructive") + num_visits
 
 
 @starts
@@ -260,7 +262,7 @@ def flat(params):
 
 
 @settings(max_examples=25)
-@given(st.integers(0, 10_000), st.integers(2, 5), st.sampled_from(["grown", "identity"]))
+@given(st.integers(0, 10_000), st.integers(2, 5), st.sampled_from(["constructive", "identity"]))
 def test_related_models_end_no_lower_than_they_came(seed, num_networks, start):
     rng = np.random.default_rng(seed)
     params, *noise = (mlp_params(rng, (4, 5, 5, 3)) for _ in range(1 + num_networks))
@@ -273,14 +275,14 @@ def test_related_models_end_no_lower_than_they_came(seed, num_networks, start):
 
 
 def test_growth_is_undone_where_models_lay_better_as_they_came(monkeypatch):
-    spec, undone, stay = rl.mlp_permutation_spec(2), [], alignment._Lineup.stay
+    spec, undone, reset = rl.mlp_permutation_spec(2), [], alignment._Alignment.reset
 
-    def spy(lineup):
-        grown = [order for orders in getattr(lineup, "orders", []) for order in orders.values()]
+    def spy(models):
+        grown = [order for orders in getattr(models, "orders", []) for order in orders.values()]
         undone.append(any((order != np.arange(5)).any() for order in grown))
-        stay(lineup)
+        reset(models)
 
-    monkeypatch.setattr(alignment._Lineup, "stay", spy)
+    monkeypatch.setattr(alignment._Alignment, "reset", spy)
     for seed in range(10):
         rng = np.random.default_rng(seed)
         params, *noise = (mlp_params(rng, (4, 5, 5, 3)) for _ in range(7))
@@ -419,7 +421,7 @@ def test_options_are_checked_before_any_work(mlp, options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"start": "nearest"}, "start to be 'grown' or 'identity'; got 'nearest'"),
+        ({"start": "nearest"}, "start to be 'constructive' or 'identity'; got 'nearest'"),
         ({"effort": "lots"}, "effort to be 'fast' .*; got 'lots'"),
     ],
 )

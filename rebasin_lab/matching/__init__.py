@@ -1,13 +1,13 @@
-"""Finding the permutation that lines model B up with model A.
+"""Find the permutation that aligns model B with model A.
 
 One file per matcher, and one record in `MATCHERS`, which `match`, comparisons, the explorer,
-figures and the tests' laws go through. One of your own joins them while a program runs:
+figures and tests read. Add a matcher of your own at run time:
 
     rl.MATCHERS["mine"] = rl.Matcher(my_matching, "my matching")
 
-Below them, in reading order: `assignment` and `products`, the two steps all time goes into;
-`similarity` and `nested_groups`, what is matched; `coordinate_ascent`, the loop; `search`, where it
-starts and when it ends.
+The engine, in reading order: `assignment` and `products`, the two steps that take the time;
+`similarity` and `nested_groups`, the blocks that are matched; `coordinate_ascent`, the loop;
+`search`, its starts and its end.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,8 +51,7 @@ __all__ = [
     "weight_matching",
 ]
 
-# Weight matching in all its forms is green, an open marker for less than the whole of it; what only
-# serves as a control has no colour of its own.
+# All forms of weight matching are green, the reduced ones with an open marker; controls are grey.
 _GREEN, _BLACK, _GREY = "#009E73", "#000000", "#5A5A5A"
 
 MATCHERS = checks.Registry(
@@ -107,7 +106,7 @@ MATCHERS = checks.Registry(
 
 
 class EveryMethod(Sequence):
-    """Every name that `compare_matchers` knows, "naive" first, as of when it is read."""
+    """All names that `compare_matchers` takes, "naive" first; read from `MATCHERS` at each use."""
 
     def __getitem__(self, index: Any) -> Any:
         return ("naive", *MATCHERS)[index]
@@ -126,18 +125,18 @@ def match(
     seed: checks.Seed = 0,
     **options: Any,
 ) -> MatchingResult:
-    """Find the permutation of B that lines it up with A.
+    """Find the permutation of B that aligns it with A.
 
     Args:
         method: a name in `MATCHERS`: "weight" (Ainsworth et al. 2022, section 3.2), "activation"
-            (3.1), "straight_through" (3.3), "combined" (weights and activations), and what they are
-            compared with: "algorithm_1" (weight matching as the paper has it), "one_sweep",
+            (3.1), "straight_through" (3.3), "combined" (weights and activations), and baselines:
+            "algorithm_1" (the paper's weight matching), "one_sweep",
             "greedy", "steepest_descent", "random".
         spec: which axes each permutation moves.
         params_a: the reference.
         params_b: the model to move; apply `result.permutation` to it.
         seed: fixes the result.
-        **options: passed on to the matcher; those that look at data need `apply_fn` and `data`.
+        **options: of the matcher; one that uses data needs `apply_fn` and `data`.
 
     Raises:
         ValueError: for an unknown method, missing or unknown options, models of different shapes,
@@ -159,7 +158,7 @@ def match(
 
 
 def check_options(method: str, options: Mapping[str, Any]) -> None:
-    """Check what can be checked of a call of `match` before any work.
+    """Check the method and options of a call of `match` before any work.
 
     Raises:
         ValueError: for an unknown method, missing or unknown options, or data and a function of

@@ -1,8 +1,8 @@
-"""Activation matching: pair the units of two models that respond alike to data.
+"""Activation matching: pair units of two models whose activations are similar.
 
-The similarity of a unit of A and a unit of B is how they vary together over the training images;
-for every group of units the permutation that maximises the total is a linear assignment problem
-(Ainsworth et al. 2022, section 3.1). A permutation of one layer only relabels the activations of
+The similarity of a unit of A and a unit of B is their correlation over the training images; for
+every group of units the permutation that maximises the total is a linear assignment problem
+(Ainsworth et al. 2022, section 3.1). A permutation of one layer does not change the activations of
 another, so layers are matched independently, all from one pass over the data.
 """
 
@@ -59,20 +59,20 @@ def unit_similarities(
         params_a: the reference.
         params_b: the model to be moved.
         apply_fn: `apply_fn(params, *inputs)`, any JAX function; see `trace_activations`.
-        data: a data set, of which the training images are taken in order, as they are; or batches
-            of inputs, each an array or a tuple of several.
+        data: a data set, whose training images are used in order, without augmentation; or batches
+            of inputs, each an array or a tuple of arrays.
         similarity: "correlation" (Pearson) or "second_moment", E[a b^T].
-        where: "read" by the next layer, after the nonlinearity, as in the paper; or "written", as
-            a product or convolution leaves it.
-        batch_size: images per step at most, of a data set, fewer where the activations of both
-            models would fill the memory; the paper's is 500.
-        num_images: only the first so many of a data set; shuffle one that is stored by class.
+        where: "read", the input of the next layer, after the nonlinearity, as in the paper; or
+            "written", the output of a product or convolution.
+        batch_size: images of a data set per step, fewer where the activations of both models would
+            fill the memory; 500 in the paper.
+        num_images: use only the first images; shuffle a data set that is sorted by class.
         on_batch: called after each batch, for progress.
 
     Returns:
-        One similarity for all activations that show the same groups, the mean over them. Groups
-        whose units show nowhere have none. One of several groups that do not vary along each other
-        is between units of all of them together.
+        One similarity for each set of groups: the mean over all activations of these groups. A
+        group without activations has none. For several groups that do not vary along each other
+        it compares units of all of them together.
 
     Raises:
         ValueError: if spec, parameters, function and data do not fit each other, there is no data,
@@ -116,36 +116,36 @@ def activation_matching(
     num_images: checks.Count | None = None,
     on_batch: Callable[[], None] | None = None,
 ) -> MatchingResult:
-    """The permutation of B whose units respond most like A's (section 3.1): an assignment a group.
+    """The permutation of B with the activations most similar to A's; one assignment per group.
 
-    Groups that show together without varying along each other, as query heads that share keys and
-    the dimensions of their values, are searched together, see `as_arrays`: a local optimum.
+    Ainsworth et al. 2022, section 3.1. Groups in one activation that do not vary along each other,
+    such as query heads that share keys and the dimensions of their values, are searched together,
+    see `as_arrays`: a local optimum.
 
     The authors take the second moment for MLPs and the correlation for convolutions. Here the
-    correlation is the default for all: it asks whether two units respond to the same images, and
-    not how strongly, so a few large units or a large mean do not decide, and units that never
-    respond count for nothing.
+    correlation is the default for all: it does not depend on the scale or the mean of a unit, and
+    units that never respond have no influence.
 
     Args:
         spec: which axes each permutation moves.
         params_a: the reference.
         params_b: the model to move; not changed.
-        seed: has no influence but on groups that show together: layers do not depend on each
-            other, so there is no order to draw.
+        seed: of the search of groups that share an activation; all others are matched
+            independently of each other.
         apply_fn: see `unit_similarities`, like all that follows.
         data: the training data.
         similarity: "correlation" or "second_moment".
         where: "read" or "written".
         batch_size: images per step.
-        num_images: only the first so many.
+        num_images: use only the first images.
         on_batch: called after each batch.
 
     Returns:
-        Its objective is the total similarity of paired units, summed over groups: without any
-        move, then after each group.
+        Its objective is the total similarity of paired units, summed over groups: of the identity,
+        then after each group.
 
     Raises:
-        ValueError: as `unit_similarities`; or if units of a group show nowhere.
+        ValueError: as `unit_similarities`; or for a group without activations.
     """
     start = time.perf_counter()
     params_a, params_b = pytrees.aligned_to_match(params_a, params_b)
@@ -161,7 +161,7 @@ def activation_matching(
         num_images=num_images,
         on_batch=on_batch,
     )
-    check_seen(spec, params_b, similarities, where)
+    check_activations(spec, params_b, similarities, where)
     quantity = f"{similarity.replace('_', ' ')} of activations"
     if not all(map(is_nested, similarities)):
         return _searched(spec, params_b, similarities, seed, quantity, start)
@@ -180,27 +180,25 @@ def activation_matching(
 def _match(
     spec: PermutationSpec, params: PyTree, similarities: Sequence[UnitSimilarity]
 ) -> tuple[dict[str, np.ndarray], list[float], int]:
-    """The best order of every group or family by itself, and the total after each."""
+    """The best order of every group, or nested groups, and the total after each."""
     pieces_spec, pieces = split_into_pieces(spec, jax.tree.map(np.asarray, params))
     sizes = pieces_spec.all_sizes(pieces)
-    found, nodes = (
-        nested_groups.find_nested_groups(pieces_spec),
-        nested_groups.roots_of_groups(pieces_spec),
-    )
+    nests = nested_groups.find_nested_groups(pieces_spec)
+    roots = nested_groups.roots_of_groups(pieces_spec)
     permutation = identity_permutation(spec, params)
     history = [float(sum(one.total() for one in similarities))]
-    for node in dict.fromkeys(root for roots in nodes.values() for root in roots):
-        about = [one for one in similarities if node in nodes[one.entries[-1]]]
-        if not about:  # a single unit, which `check_seen` lets pass
+    for root in dict.fromkeys(root for each in roots.values() for root in each):
+        about = [one for one in similarities if root in roots[one.entries[-1]]]
+        if not about:  # a single unit, which `check_activations` accepts
             history.append(history[-1])
             continue
         largest = math.fsum(one.scale() for one in about)
-        if node in found:
-            moves, gain = found[node].best_moves({}, {}, about, sizes, None)
+        if root in nests:
+            moves, gain = nests[root].best_moves({}, {}, about, sizes, None)
         else:
             matrix = sum(one.matrix for one in about)
-            moves = {node: assignment.solve_assignment(matrix)}
-            gain = assignment.total_similarity(matrix, moves[node]) - float(np.trace(matrix))
+            moves = {root: assignment.solve_assignment(matrix)}
+            gain = assignment.total_similarity(matrix, moves[root]) - float(np.trace(matrix))
         if gain > assignment.FLOAT32_TIE * largest:
             permutation |= moves
             history.append(history[-1] + gain)
@@ -217,16 +215,16 @@ def _searched(
     quantity: str,
     began: float,
 ) -> MatchingResult:
-    """The best order that a search finds for groups of which some show together."""
-    found = search(
+    """The result of a search, for groups of which some share an activation."""
+    result = search(
         *as_arrays(similarities, spec.all_sizes(params)),
         effort="thorough",
         seed=seed,
         quantity=quantity,
     )
     return dataclasses.replace(
-        found,
-        permutation=identity_permutation(spec, params) | found.permutation,
+        result,
+        permutation=identity_permutation(spec, params) | result.permutation,
         seconds=time.perf_counter() - began,
     )
 
@@ -297,13 +295,13 @@ def _averaged(
     return [UnitSimilarity(entries, totals[entries] / counts[entries]) for entries in totals]
 
 
-def check_seen(
+def check_activations(
     spec: PermutationSpec, params: PyTree, similarities: Iterable[UnitSimilarity], where: str
 ) -> None:
     """Check that there is a similarity for every group of more than one unit.
 
     Raises:
-        ValueError: naming those without, and what to do.
+        ValueError: naming the groups without one, and what to do.
     """
     seen = {name for one in similarities for name in one.entries}
     unseen = [n for n, size in spec.sizes(params).items() if n not in seen and size > 1]

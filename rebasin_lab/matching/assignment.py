@@ -1,7 +1,7 @@
-"""The linear assignment step every matcher ends in; solved on the host.
+"""The linear assignment problem that every matcher solves, on the host.
 
-By lapx, if it is installed (the extra [fast]), else by SciPy: both are exact, lapx takes about half
-the time on the similarities of unrelated networks.
+lapx solves it if it is installed (the extra [fast]), else SciPy. Both are exact; lapx is faster on
+the similarities of unrelated networks.
 """
 
 import numpy as np
@@ -16,8 +16,8 @@ except ImportError:
     lapjvs = None
 SOLVER = "SciPy" if lapjvs is None else "lapx"  # they may choose differently between equals
 
-# Below this fraction of the largest total there could be, a gain is rounding and no progress: of
-# similarities multiplied in float32, and of those in float64, with room for thousands of products.
+# A gain below this fraction of the largest possible total is rounding: for similarities computed in
+# float32 and in float64, as sums of thousands of products.
 FLOAT32_TIE = 1e-7
 FLOAT64_TIE = 1e-12
 
@@ -25,8 +25,8 @@ FLOAT64_TIE = 1e-12
 def solve_assignment(similarity: Float[np.ndarray, "n n"]) -> Int[np.ndarray, " n"]:
     """The permutation that maximises the total similarity between units of A and of B.
 
-    The linear assignment problem of Ainsworth et al. 2022, Algorithm 1; exact. Subtracting the
-    extremes of rows, then of columns, changes no answer but leaves the solver less to search.
+    The linear assignment step of Ainsworth et al. 2022, Algorithm 1; exact. Subtracting extremes of
+    rows, then of columns, changes no result but makes the solver faster.
 
     Args:
         similarity: row i is a unit of A, column j a unit of B.

@@ -1,9 +1,9 @@
-"""What weight matching is compared with: chance, less work, and two ideas that do not work.
+"""Baselines for weight matching.
 
-`random_matching` is the control: any other order of the units. `one_sweep_matching` is Algorithm 1
-stopped early. `greedy_matching` fixes layer after layer by incoming weights and never looks back,
-as was done before the paper (Ainsworth et al. 2022, A.7). `steepest_descent_matching` follows the
-gradient of the loss at A (A.11), which leads downhill at first and then over a barrier.
+`random_matching` is the control. `one_sweep_matching` is Algorithm 1 stopped after one sweep.
+`greedy_matching` matches layer after layer by incoming weights, as was done before the paper
+(Ainsworth et al. 2022, A.7). `steepest_descent_matching` follows the gradient of the loss at A
+(A.11), a negative result.
 """
 
 import dataclasses
@@ -35,16 +35,16 @@ from rebasin_lab.symmetry import (
 def random_matching(
     spec: PermutationSpec, params_a: PyTree, params_b: PyTree, *, seed: checks.Seed = 0
 ) -> MatchingResult:
-    """A permutation drawn uniformly from the spec's group, whatever the weights: the control.
+    """Draw a permutation uniformly from the symmetry group: the control.
 
     Args:
         spec: which axes each permutation moves; groups may vary along others.
-        params_a: only measured against.
+        params_a: only for the objective.
         params_b: the model to move; not changed.
         seed: fixes the permutation.
 
     Returns:
-        Its objective is <A, B>, then <A, pi(B)>, which may be less; it has made no sweep.
+        Its objective is <A, B>, then <A, pi(B)>, which may be less; `num_sweeps` is 0.
     """
     start = time.perf_counter()
     params_a, params_b = pytrees.aligned_to_match(params_a, params_b)
@@ -66,7 +66,7 @@ def random_matching(
 def one_sweep_matching(
     spec: PermutationSpec, params_a: PyTree, params_b: PyTree, *, seed: checks.Seed = 0
 ) -> MatchingResult:
-    """Algorithm 1 stopped after one sweep: every permutation visited once, in random order.
+    """Algorithm 1 stopped after one sweep: one block update per group, in random order.
 
     Ainsworth et al. 2022, A.7 ("one-pass weight matching").
 
@@ -74,10 +74,10 @@ def one_sweep_matching(
         spec: which axes each permutation moves.
         params_a: the reference.
         params_b: the model to move; not changed.
-        seed: fixes the order of the visits.
+        seed: fixes the order of the block updates.
 
     Returns:
-        As of `weight_matching`; not converged unless there was nothing to do.
+        Like that of `weight_matching`; converged only if nothing changed.
 
     Raises:
         ValueError: as `weight_matching`.
@@ -95,32 +95,32 @@ def greedy_matching(
     order: Sequence[str] | None = None,
     similarity: Literal["cosine", "inner product"] = "cosine",
 ) -> MatchingResult:
-    """Layer by layer, the order whose *incoming* weights are most like A's; one pass, no way back.
+    """Match layer by layer, each by its incoming weights, in one pass.
 
     The matching that the paper compares itself with (A.7; its repository has the cosine). Each
     group is one assignment problem, with B already permuted on the inputs. Biases do not count. On
-    a tie a group stays as it is.
+    a tie a group is not moved.
 
-    A spec does not say which weights come in, so a rule does. Groups are taken in `order`. Incoming
-    weights of a group are the leaves of two or more axes all of whose other groups come earlier. A
-    leaf with no other group counts only if there are none of these, and then only the first one the
-    spec lists: the first layer, not the read-out. (So list the first layer first. Weights on which
-    a group stands twice, as those of a recurrence, do not count; those with which a residual block
-    writes into a stream that was fixed before do.) A group without any stays as it is.
+    A spec does not name incoming weights, so this rule decides. Groups are matched in `order`. The
+    incoming weights of a group are the leaves of two or more axes whose other groups all come
+    earlier. If there are none, it is the first leaf in the spec that has no other group: the first
+    layer, not the read-out. (So list the first layer first. Weights with a group on two axes, as
+    those of a recurrence, do not count; those of a residual block that writes into a stream matched
+    before do.) A group without any is not moved.
 
     Args:
         spec: which axes each permutation moves.
         params_a: the reference.
         params_b: the model to move; not changed.
-        seed: for the signature all matchers share; there is no chance in it.
+        seed: not used; in the signature of all matchers.
         order: all groups, from the input to the output; by default by name, P_2 before P_10, which
-            for an inferred spec is the order in which the computation meets them.
+            for an inferred spec is the order of the computation.
         similarity: "cosine" between the incoming weights of two units, 0 for a unit without any, or
-            their "inner product": the assignment then has the least distance.
+            their "inner product", which minimises the distance.
 
     Returns:
-        Its objective is 0, then after each group what all moves so far have gained in similarity,
-        each given those before it. That is not <A, pi(B)>.
+        Its objective is 0, then after each group the total gain in similarity of all moves so far,
+        each given those before it; not <A, pi(B)>.
 
     Raises:
         ValueError: if a group varies along another, `order` is not all groups, or for another
@@ -143,7 +143,7 @@ def greedy_matching(
     history = [0.0]
     for index, name in enumerate(order):
         places = _incoming(spec, pieces_spec, name, earlier=order[:index])
-        # The group itself is still as it was, so this moves the other axes only.
+        # The group itself has not moved yet, so this permutes the other axes only.
         moved_b = {
             path: permute_axes(pieces_b[path], pieces_spec.axes[path], current)
             for path, _ in places
@@ -176,25 +176,25 @@ def steepest_descent_matching(
     batch_size: checks.Count = metrics.BATCH_SIZE,
     loss_fn: Callable | None = None,
 ) -> MatchingResult:
-    """The line from A to pi(B) on which the train loss falls most steeply at first.
+    """Match so that the train loss falls most steeply at A on the line to pi(B).
 
     The slope at A is <g, pi(B) - A> with g the gradient of the loss there, so the least one is
-    weight matching of -g with B. A negative result of the paper (A.11): what starts downhill ends
-    in high barriers.
+    weight matching of -g with B. A negative result of the paper (A.11): the lines have high
+    barriers.
 
     Args:
         spec: which axes each permutation moves.
         params_a: where the gradient is taken; floats, every leaf.
         params_b: the model to move; not changed.
-        seed: fixes the order of the visits.
+        seed: fixes the order of the block updates.
         apply_fn: `apply_fn(params, images) -> logits`, pure.
-        data: its whole train split gives the loss, without augmentation.
+        data: the loss is over its whole train split, without augmentation.
         batch_size: images per gradient at most, see `train_loss_gradient`.
         loss_fn: another loss than cross-entropy in nats, see `metrics`.
 
     Returns:
-        As of `weight_matching`, of -g with B: its objective is -<g, pi(B)>, in nats. The slope at A
-        is that with the other sign, minus <g, A>.
+        Like that of `weight_matching`, of -g with B: its objective is -<g, pi(B)>, in nats. The
+        slope at A is <g, pi(B)> - <g, A>.
 
     Raises:
         ValueError: as `weight_matching`, or if the gradient is not finite.
@@ -222,14 +222,14 @@ def train_loss_gradient(
 
     Args:
         apply_fn: `apply_fn(params, images) -> logits`, pure.
-        params: where; floats, every leaf.
+        params: where the gradient is taken; floats, every leaf.
         data: the images, in order; the last batch may be smaller.
         batch_size: images per gradient at most, fewer where their activations would fill the
-            memory; it does not change the result beyond rounding.
+            memory; changes the result by rounding only.
         loss_fn: another loss than cross-entropy in nats, see `metrics`.
 
     Returns:
-        A tree like `params`, of float64 NumPy arrays: batches in float32, their sum in float64.
+        A tree like `params`, of float64 NumPy arrays: float32 per batch, summed in float64.
 
     Raises:
         ValueError: for a batch size below 1, and as `evaluate`.
@@ -245,12 +245,12 @@ def train_loss_gradient(
         name="the train split of data",
     )
     size = metrics.batch_size_for(apply_fn, params, images, most=batch_size, num_kept=2)
-    of_all = metrics.total_weight(apply_fn, params, images, labels, loss_fn=loss_fn)
+    all_weight = metrics.total_weight(apply_fn, params, images, labels, loss_fn=loss_fn)
     total = jax.tree.map(lambda leaf: np.zeros(leaf.shape), params)
     for first in range(0, len(images), size):
         batch = slice(first, first + size)
         gradient, weight = _batch_gradient(apply_fn, params, images[batch], labels[batch], loss_fn)
-        share = float(weight) / of_all
+        share = float(weight) / all_weight
         total = jax.tree.map(
             lambda t, g, share=share: t + share * np.asarray(g, np.float64), total, gradient
         )
@@ -274,9 +274,9 @@ def _batch_gradient(
 def _incoming(
     spec: PermutationSpec, pieces_spec: PermutationSpec, name: str, *, earlier: Sequence[str]
 ) -> list[tuple[str, int]]:
-    """Where a group's incoming weights stand, as (piece, axis): the rule of `greedy_matching`.
+    """The places of a group's incoming weights, as (block, axis): the rule of `greedy_matching`.
 
-    An axis that is a concatenation cuts a leaf into pieces; they come in together or not at all.
+    An axis that is a concatenation cuts a leaf into blocks: all of them count, or none.
     """
     fixed_before = {}
     for path, axis in pieces_spec.permutations[name]:
@@ -297,7 +297,7 @@ def _leaf_of(piece: str) -> str:
 def _units(
     pieces: Mapping[str, np.ndarray], places: Sequence[tuple[str, int]], similarity: str
 ) -> Float[np.ndarray, "units weights"]:
-    """A row of incoming weights for each unit, of length one if cosines are wanted."""
+    """A row of incoming weights for each unit, normalised to length one for cosines."""
     rows = [
         np.moveaxis(pieces[path], axis, 0).reshape(pieces[path].shape[axis], -1)
         for path, axis in places
@@ -312,7 +312,7 @@ def _units(
 def _match_units(
     units_a: Float[np.ndarray, "units weights"], units_b: Float[np.ndarray, "units weights"]
 ) -> tuple[Int[np.ndarray, " units"], float]:
-    """The best order of B's units, and how much more similar it is than none."""
+    """The best order of B's units, and its gain over the identity."""
     similarity = units_a @ units_b.T
     in_order = np.arange(len(similarity))
     best = assignment.solve_assignment(similarity)

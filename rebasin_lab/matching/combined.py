@@ -1,9 +1,9 @@
-"""Weights and activations together: what two units respond to, and how they are wired.
+"""Matching by weights and activations together.
 
-Neither is always right. Where layers are narrow, weights of independently trained networks are so
-unlike that matching them is guesswork, while activations still say which units do the same job.
-But activations see one layer at a time, and so can disagree from layer to layer on a residual
-stream. Here both enter every assignment of the coordinate ascent (FIELD: MuDSC, CVPR 2024).
+In narrow layers the weights of independently trained networks are too different to match well,
+while activations still identify similar units. But activations are compared layer by layer, so on
+a residual stream layers can disagree. Here both enter every assignment of the coordinate ascent
+(as in MuDSC, CVPR 2024).
 """
 
 import dataclasses
@@ -48,19 +48,19 @@ def combined_matching(
         params_a: the reference.
         params_b: the model to move; not changed.
         seed: see `weight_matching`, like `effort`.
-        apply_fn: see `activation_matching`, like all that is not named here.
+        apply_fn: see `activation_matching`.
         data: the training data.
-        activation_share: what activations count, in [0, 1]; weights count the rest.
+        activation_share: the weight of activations, in [0, 1]; that of weights is the rest.
         effort: see `weight_matching`.
         ignore: likewise.
         where: "read" or "written".
         batch_size: images per step.
-        num_images: only the first so many.
+        num_images: use only the first images.
         on_batch: called after each batch.
 
     Returns:
         Its objective is (1 - share) times the cosine of the normalised weights that move,
-        plus share times the mean correlation of paired units, each group counting alike.
+        plus share times the mean correlation of paired units, with equal weight for each group.
 
     Raises:
         ValueError: as `activation_matching`, or for a share outside [0, 1].

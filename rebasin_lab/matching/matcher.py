@@ -1,4 +1,4 @@
-"""All that is known of a matcher, in one record: its function, what it takes, how it is shown."""
+"""The record of a matcher: its function, its options, and its style on figures."""
 
 import dataclasses
 import functools
@@ -11,24 +11,23 @@ from rebasin_lab import checks
 
 @dataclasses.dataclass(frozen=True)
 class Matcher:
-    """One way to find a permutation of B.
+    """A method that finds a permutation of B.
 
     Attributes:
         function: `function(spec, params_a, params_b, *, seed, ...) -> MatchingResult`. Its other
-            keyword-only parameters are its options. One that looks at data takes `apply_fn` and
-            `data`, one that looks at a loss on it `loss_fn`, too; all else has a default. An
+            keyword-only parameters are its options. One that uses data takes `apply_fn` and
+            `data`, one that uses a loss takes `loss_fn` as well; all other options have a default.
             `on_epoch` is called with a state that has `epoch` and `num_epochs`.
         label: its name on figures and in the explorer.
-        colour: of its curves and marks there, as matplotlib takes it.
-        marker: of its marks, likewise.
-        is_open: whether they are hollow.
-        has_visits: whether its objective has an entry for every visit of a group, see
+        colour: of its curves and markers, a Matplotlib colour.
+        marker: a Matplotlib marker.
+        is_open: whether markers are hollow.
+        has_visits: whether its objective has an entry for every block update, see
             `MatchingResult`.
         efforts: its options where the explorer's effort is "low" or "high".
 
     Raises:
-        ValueError: for a function that cannot be called like this, or efforts that it does not
-            take.
+        ValueError: for a function with another signature, or efforts with unknown options.
     """
 
     function: Callable
@@ -60,12 +59,12 @@ class Matcher:
             checks.options(options, self.options, f"options of the matcher '{self.label}'")
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        """What its function returns, of models that are not checked; see `match`."""
+        """Call the function, without the checks of `match`."""
         return self.function(*args, **options)
 
     @functools.cached_property
     def options(self) -> dict[str, inspect.Parameter]:
-        """What it takes by keyword besides a seed."""
+        """The keyword-only parameters of the function, without `seed`."""
         parameters = inspect.signature(self.function).parameters
         return {
             name: one
@@ -74,25 +73,25 @@ class Matcher:
         }
 
     def accepted(self, offered: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of the offered options that it takes."""
+        """The offered options that the function takes."""
         return {name: value for name, value in offered.items() if name in self.options}
 
     @property
     def needs_data(self) -> bool:
-        """Whether it looks at data: `apply_fn` and `data` are among its options."""
+        """True if it uses data: `apply_fn` and `data` are among its options."""
         return "data" in self.options
 
     @property
     def needs_loss(self) -> bool:
-        """Whether it looks at a loss on them: the data have labels, all parameters are floats."""
+        """True if it uses a loss: it needs labels, and parameters that are all floats."""
         return {"data", "loss_fn"} <= self.options.keys()
 
     @property
     def help(self) -> str:
-        """What it does, in a line: the first one of its function's docstring."""
+        """The first line of the docstring of the function."""
         return (inspect.getdoc(self.function) or "").partition("\n")[0]
 
     @property
     def face(self) -> str:
-        """What its marks are filled with."""
+        """The fill colour of its markers."""
         return "none" if self.is_open else self.colour

@@ -1,8 +1,8 @@
-"""The products every matcher of weights spends its time on: all units of A with all units of B.
+"""Products of all units of A with all units of B, which take most of the time of a matcher.
 
-BLAS threads wait for each other by spinning, and on a machine with other work to do a small product
-can then take ten times as long on two cores as on one. So a search whose products are small as a
-whole keeps to one thread (`blas_threads`).
+BLAS threads wait for each other by spinning, so on a busy machine a small product can take many
+times as long on two cores as on one. A search with small products uses one thread
+(`blas_threads`).
 """
 
 import contextlib
@@ -30,8 +30,8 @@ _ROW = 256  # float32 numbers summed in float32; rows are summed in float64
 
 @contextlib.contextmanager
 def blas_threads(num_multiplications: float) -> Iterator[None]:
-    """Keeps BLAS to one thread while inside, if the products there are small as a whole."""
-    # The limit is one of the whole process: of searches side by side, the first sets and lifts it.
+    """Limit BLAS to one thread inside the block, if its products are small in all."""
+    # The limit holds for the whole process: of parallel searches the first sets and lifts it.
     if num_multiplications > _SMALL_SEARCH or not _limiting.acquire(blocking=False):
         yield
         return
@@ -53,7 +53,7 @@ def _controller() -> threadpoolctl.ThreadpoolController:
 def inner_product(
     a: Iterable[Float32[np.ndarray, "..."]], b: Iterable[Float32[np.ndarray, "..."]]
 ) -> float:
-    """The sum of all a * b, to about 1e-8 of the norms: four times as fast as all in float64."""
+    """The sum of all a * b, to about 1e-8 of the norms; faster than a sum in float64."""
     return math.fsum(_inner_product(x, y) for x, y in zip(a, b, strict=True))
 
 
@@ -80,8 +80,8 @@ def add_unit_products(
 ) -> None:
     """Add <unit i of a, unit j of b> to total[i, j]; a unit is a slice across `axis`.
 
-    Done by BLAS in place: a temporary of n x n entries for every array would cost as much as the
-    product itself.
+    BLAS adds in place: a temporary of n x n entries for every array would cost as much as the
+    product.
 
     Args:
         total: in C order; changed.
@@ -107,7 +107,7 @@ def add_unit_products(
 def _add_product(total: np.ndarray, a: np.ndarray, b: np.ndarray, *, units_first: bool) -> None:
     """Add a @ b.T if their rows are the units, else a.T @ b.
 
-    BLAS wants arrays in Fortran order, as which it sees the transposes.
+    BLAS takes arrays in Fortran order: the transposes.
     """
     if 0 in a.shape:
         return

@@ -1,9 +1,8 @@
-"""Two networks as arrays that float32 products can bear: what a search of weights works on.
+"""Rescale two networks so that float32 products are precise, for a search of weights.
 
-Only what moves is searched. A mean that all entries share says nothing about their order, and in
-float32 its square would drown what does; so it is taken off where it is large. And networks of an
-extreme scale are multiplied by a power of two. All this changes <A, pi(B)> by a factor and a
-constant, which `WeightProblem.objective` puts back.
+Only the arrays that move are searched. A large common mean does not depend on the order but would
+cost float32 precision, so it is subtracted. Networks of an extreme scale are multiplied by a power
+of two. Both change <A, pi(B)> by a factor and a constant, which `WeightProblem.objective` undoes.
 """
 
 import dataclasses
@@ -28,17 +27,17 @@ _MAX_EXPONENT = 20
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class WeightProblem:
-    """What is left of <A, pi(B)> to search: <a, pi(b)>.
+    """The rescaled problem: maximise <a, pi(b)>.
 
     Attributes:
         spec: of the arrays; every axis holds one name or None.
-        a: the arrays of A that any permutation moves, float32 in C order.
+        a: the arrays of A that a permutation moves, float32 in C order.
         b: likewise of B.
         squares: by path the squared norms, in `a` and in `b`.
-        lengths: of all that moves, for A and for B, in units of `a` and `b`.
-        offset: <A, pi(B)> of what moves less <a, pi(b)>, in the same units.
-        unit: the product of the factors that were taken out of A and B.
-        still: the inner product of what no permutation moves.
+        lengths: norms of all arrays that move, of A and of B, in units of `a` and `b`.
+        offset: <A, pi(B)> of these arrays minus <a, pi(b)>, in the same units.
+        unit: the product of the factors of A and B.
+        still: the inner product of the arrays that no permutation moves.
     """
 
     spec: PermutationSpec
@@ -63,19 +62,18 @@ def weight_problem(
     normalize: bool = False,
     ignore: Collection[str] = (),
 ) -> WeightProblem:
-    """Cut two networks into pieces and make them ready for a search.
+    """Cut two networks into blocks and rescale them for a search.
 
     Args:
         spec: which axes each permutation moves.
         params_a: the reference.
-        params_b: the model to move; not changed. Nothing is copied that is float32 already, of a
-            usual scale, and without a large mean.
+        params_b: the model to move; not changed. Float32 arrays of a usual scale and without a
+            large mean are not copied.
         normalize: divide by the norms of units first, see `_normalized`.
         ignore: leaves that do not count, see `ignored_leaves`.
 
     Raises:
-        ValueError: as `pytrees.paired`; if nothing is called what `ignore` says, or a permutation
-            would move nothing that counts.
+        ValueError: as `pytrees.paired` and `ignored_leaves`.
     """
     ignored = ignored_leaves(spec, ignore)
     params_a, params_b = pytrees.paired(params_a, params_b)
@@ -120,17 +118,17 @@ def weight_problem(
 
 
 def ignored_leaves(spec: PermutationSpec, ignore: Collection[str]) -> set[str]:
-    """Paths of the leaves that a reader leaves out of a comparison.
+    """The paths of the leaves that `ignore` excludes from matching.
 
     Args:
         spec: of the network.
-        ignore: each a path, or how paths begin ("batch_stats", "layer1.0"), or, where none begins
-            so, whole parts from their middle ("bn1" of "layer1.0.bn1.weight"), or, where there are
-            none, parts without their number ("bn" of "bn1", "BatchNorm" of "BatchNorm_0"). Parts
-            end at "/" or, as torch names them, at ".".
+        ignore: each a path, or the beginning of paths ("batch_stats", "layer1.0"), or, where none
+            begins so, whole parts in the middle ("bn1" of "layer1.0.bn1.weight"), or, where there
+            are none, parts without their number ("bn" of "bn1", "BatchNorm" of "BatchNorm_0").
+            Parts end at "/" or, as in torch, at ".".
 
     Raises:
-        ValueError: if nothing is called so, or a permutation would move nothing that counts.
+        ValueError: for a name that no leaf has, or a permutation that moves only ignored leaves.
     """
     if isinstance(ignore, str) or not isinstance(ignore, Collection):
         advice = f" Write [{ignore!r}]." if isinstance(ignore, str) else ""
@@ -171,9 +169,9 @@ def _slashed(path: str) -> str:
 def _in_float32(
     arrays: Mapping[str, np.ndarray],
 ) -> tuple[dict[str, np.ndarray], int, dict[str, float]]:
-    """Arrays in float32 and C order, the power of two taken out of them, and their squared norms.
+    """Arrays in float32 and C order, divided by a power of two: them, its exponent, squared norms.
 
-    The power is 0 for a network of a usual scale.
+    The exponent is 0 for a network of a usual scale.
     """
     limit = math.ldexp(1.0, _MAX_EXPONENT)
     if all(x.dtype == np.float32 for x in arrays.values()):
@@ -198,7 +196,7 @@ def _in_float32(
 
 @dataclasses.dataclass(frozen=True)
 class _Centred:
-    """Two arrays without their means, and what that takes from <a, pi(b)>."""
+    """Two arrays without their means, and the change of <a, pi(b)>."""
 
     arrays: tuple[np.ndarray, np.ndarray]
     shared: float
@@ -209,7 +207,7 @@ def _without_large_means(
 ) -> _Centred | None:
     """Two arrays without the means over the axes that move.
 
-    None if less than half of the squares of each is in its means: copies cost memory.
+    None if the means hold less than half of the squares of each: copies cost memory.
     """
     moving = tuple(i for i, n in enumerate(names) if n is not None and not n.startswith("#"))
     num_moved = math.prod(pair[0].shape[axis] for axis in moving)
@@ -221,7 +219,7 @@ def _without_large_means(
             for total, square in zip(sums, squares, strict=True)
         )
 
-    # Sums in float64 take four times as long: only where those in float32 leave a doubt.
+    # Sums in float64 are slower: only where those in float32 leave a doubt.
     if share_of_means(np.float32) < 0.4 or share_of_means(np.float64) <= 0.5:
         return None
     means = [x.sum(moving, np.float64, keepdims=True) / max(1, num_moved) for x in pair]
@@ -235,9 +233,9 @@ def _without_large_means(
 def _normalized(spec: PermutationSpec, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Every entry divided by the geometric mean of the norms of its units.
 
-    A unit's norm is over all its weights, in every array its group stands in. So neither the size
-    of a unit nor that of a network matters. Units without any weight stay as they are; of groups
-    that vary along others, units in different slots are different units.
+    A unit's norm is over all its weights, in all arrays of its group, so the scale of a unit or a
+    network does not matter. Units of norm zero are not scaled. Units of nested groups in different
+    slots are different units.
     """
     norms: dict[str, np.ndarray] = {}
     for name, places in spec.permutations.items():

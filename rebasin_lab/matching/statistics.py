@@ -1,10 +1,10 @@
-"""What two models' units have in common over data, in one pass.
+"""Joint statistics of the units of two models over data, in one pass.
 
-For every activation: means, variances, and how each unit of A varies with each unit of B. The
-authors run over the data twice, for the means and then for products about them. Here every batch
-has its own means and its products about those, and batches are merged exactly (Chan, Golub and
-LeVeque 1983), so one pass is enough, a large mean costs no digits, and memory does not depend on
-the number of images. Products are float32 on the device, sums over batches float64 on the host.
+For every activation: means, variances, and the covariances of units of A with units of B. The
+authors make two passes, one for the means and one for products about them. Here every batch has
+its own means and its products about those, and batches are merged exactly (Chan, Golub and LeVeque
+1983): one pass is enough, a large mean costs no precision, and memory does not depend on the number
+of images. Products are float32 on the device, sums over batches float64 on the host.
 """
 
 import dataclasses
@@ -50,13 +50,13 @@ class CrossStatistics:
     comoment: Float64[np.ndarray, "*slots n n"]
 
     def second_moment(self) -> Float64[np.ndarray, "*slots n n"]:
-        """E[a b^T], uncentred: what the paper matches MLPs by, section 3.1 (there a sum)."""
+        """E[a b^T], uncentred: the paper's similarity for MLPs, section 3.1 (there a sum)."""
         return self.comoment / self.count + _outer(self.mean_a, self.mean_b)
 
     def correlation(self) -> Float64[np.ndarray, "*slots n n"]:
         """Pearson's coefficient, in [-1, 1] up to rounding; exactly 0 for units that never change.
 
-        What the authors match convolutions by.
+        The authors' similarity for convolutions.
         """
         alive = _outer(_varies(self.mean_a, self.variance_a), _varies(self.mean_b, self.variance_b))
         scale = self.count * _outer(np.sqrt(self.variance_a), np.sqrt(self.variance_b))
@@ -77,7 +77,7 @@ def gather_statistics(
     step; a batch of another size, such as a last one, is compiled once more.
 
     Args:
-        activations: as traced.
+        activations: of `trace_activations`.
         params_a: one model.
         params_b: the other.
         batches: inputs of the function, as an array or a pytree, or several of them as a tuple.
@@ -111,7 +111,7 @@ def gather_statistics(
 
 
 def inputs_of(batch: Any, number: int) -> tuple:
-    """The arguments that a batch stands for, after the parameters; tensors of PyTorch as arrays.
+    """The inputs in a batch as a tuple; tensors of PyTorch as arrays.
 
     Raises:
         ValueError: for what is no array of numbers, and for a batch without examples.
@@ -131,7 +131,7 @@ def inputs_of(batch: Any, number: int) -> tuple:
 
 @dataclasses.dataclass(frozen=True)
 class _Layout:
-    """How an activation becomes [slots of "#" axes, samples, units].
+    """The order of an activation's axes as [slots of "#" axes, samples, units].
 
     Attributes:
         entries: see `CrossStatistics`.
@@ -200,7 +200,7 @@ def _moments(
 ) -> dict[str, Any]:
     """The moments of one batch.
 
-    A mean comes in three parts, each small beside the one before; squares and products are taken
+    A mean is a sum of three parts, each small relative to the one before; squares and products are
     about the sum of the first two.
     """
     result: dict[str, Any] = {"count": a.shape[-2]}
@@ -240,14 +240,14 @@ class _Sums:
         self.count = int(moments["count"])
         host = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), dict(moments))
         self.mean_a, self.mean_b = (sum(host[model]["mean"]) for model in ("a", "b"))
-        # The products were taken about means that are off by what is left of them.
+        # The products were taken about means that differ from the true ones by these rests.
         rest_a, rest_b = (host[model]["mean"][2] for model in ("a", "b"))
         self.squares_a = np.maximum(host["a"]["squares"] - self.count * rest_a**2, 0)
         self.squares_b = np.maximum(host["b"]["squares"] - self.count * rest_b**2, 0)
         self.products = host["products"] - self.count * _outer(rest_a, rest_b)
 
     def add(self, other: "_Sums") -> None:
-        """Take in other samples (Chan et al.)."""
+        """Add other samples (Chan et al.)."""
         total = self.count + other.count
         weight = self.count * other.count / total
         step_a, step_b = other.mean_a - self.mean_a, other.mean_b - self.mean_b

@@ -1,13 +1,13 @@
-"""The straight-through estimator: a permutation learned by the loss in the middle of the line.
+"""The straight-through estimator: a permutation trained by the loss in the middle of the line.
 
 Ainsworth et al. 2022, section 3.3 and Algorithm 2. Free weights, which start at A, are trained so
 that the network half-way between A and their *projection* has a low loss; the projection is the
 permuted B closest to them, found by weight matching, and the gradient passes straight through it.
 
-Two slips of the authors' code are not repeated: the best permutation is kept by value (theirs is
-overwritten by later ones), and it is chosen on a fixed set of images (theirs on whichever
-mini-batch was luckiest). Between two projections the gradient does not depend on the free weights
-at all, so projecting only every few steps changes little and costs a fraction.
+Unlike the authors' code, this copies the best permutation (theirs is overwritten by later ones) and
+chooses it on a fixed set of images (theirs on single mini-batches). Between two projections the
+gradient does not depend on the free weights, so projecting only every few steps changes little and
+is much faster.
 """
 
 import dataclasses
@@ -34,11 +34,11 @@ from rebasin_lab.symmetry import (
 
 @dataclasses.dataclass(frozen=True)
 class StraightThroughState:
-    """How far a run has come, for progress.
+    """The progress of a run.
 
     Attributes:
         epoch: epochs completed.
-        num_epochs: of how many.
+        num_epochs: epochs in all.
         loss: of the best permutation so far, at the middle, over the fixed images (nats).
         num_changes: projections so far that differed from the one before.
     """
@@ -68,31 +68,31 @@ def straight_through_matching(
     loss_fn: Callable | None = None,
     on_epoch: Callable[[StraightThroughState], None] | None = None,
 ) -> MatchingResult:
-    """The permutation with the lowest loss half-way that training met (Algorithm 2).
+    """The permutation of lowest loss half-way among all projections in training (Algorithm 2).
 
     Args:
         spec: which axes each permutation moves.
-        params_a: the reference, and where the free weights start.
+        params_a: the reference, and the start of the free weights.
         params_b: the model to move; not changed.
-        seed: fixes the order of the batches and the images that decide.
+        seed: fixes the order of the batches and the evaluation images.
         apply_fn: `apply_fn(params, images) -> logits`, pure.
-        data: its train split is trained on, without augmentation.
-        num_epochs: passes over it; the paper's is 250.
+        data: its train split is used, without augmentation.
+        num_epochs: passes over it; 250 in the paper.
         batch_size: images per step, all of them if there are fewer.
         learning_rate: of SGD.
         momentum: of SGD.
-        match_every: steps from one projection to the next, of which an epoch ends with one, too;
-            the paper's is 1.
+        match_every: steps between projections, besides one at the end of every epoch; 1 in the
+            paper.
         num_eval_images: training images, drawn once, on which permutations are compared.
-        patience: stop after so many epochs without a better permutation; 0 never does.
+        patience: stop after this number of epochs without a better permutation; 0 never stops.
         loss_fn: another loss than cross-entropy in nats, see `metrics`.
         on_epoch: called after every epoch.
 
     Returns:
-        Its objective is minus the loss half-way, in nats, on the images that decide: of the
+        Its objective is minus the loss half-way, in nats, on the evaluation images: of the
         identity, of weight matching, then of the best so far after every epoch; -inf as long as no
-        loss was finite. With a `loss_fn` it is in the unit of that. Not converged if the last
-        epoch still found a better one.
+        loss was finite. With a `loss_fn` it has the unit of that. Converged if the last epoch
+        brought no better permutation.
 
     Raises:
         ValueError: for a count below 1 (0 for patience), a learning rate that is not positive, or
@@ -113,16 +113,16 @@ def straight_through_matching(
     images, labels = jax.device_put(examples)
     params_a, params_b = jax.device_put((params_a, params_b))
     num_images = len(labels)
-    judged = np.sort(rng.permutation(num_images)[:num_eval_images])
-    judge = functools.partial(
+    eval_rows = np.sort(rng.permutation(num_images)[:num_eval_images])
+    evaluate = functools.partial(
         _loss_half_way,
         apply_fn,
         params_a,
-        images=images[judged],
-        labels=labels[judged],
+        images=images[eval_rows],
+        labels=labels[eval_rows],
         loss_fn=loss_fn,
     )
-    projection = _Projection(spec, params_b, judge)
+    projection = _Projection(spec, params_b, evaluate)
     history = [-projection.best_loss]
     projection.project(params_a)
     history.append(-projection.best_loss)
@@ -182,26 +182,26 @@ class _Projection:
     Attributes:
         order: the present permutation of B; the identity until the first projection.
         params: B so permuted.
-        best: that with the lowest loss half-way, of all that have been the present one.
+        best: the permutation so far with the lowest loss half-way.
         best_loss: its loss.
-        matchings: records of all projections.
+        matchings: results of all projections.
     """
 
-    def __init__(self, spec: PermutationSpec, params_b: PyTree, judge: Callable[[PyTree], float]):
-        self._spec, self._params_b, self._judge = spec, params_b, judge
+    def __init__(self, spec: PermutationSpec, params_b: PyTree, loss_of: Callable[[PyTree], float]):
+        self._spec, self._params_b, self._loss_of = spec, params_b, loss_of
         self.order = self.best = identity_permutation(spec, params_b)
-        self.params, self.best_loss = params_b, judge(params_b)
+        self.params, self.best_loss = params_b, loss_of(params_b)
         self.matchings: list[MatchingResult] = []
 
     def project(self, free: PyTree, **options: Any) -> bool:
-        """Match B to the free weights; returns whether that is another permutation than before."""
-        found = weight_matching(self._spec, free, self._params_b, **options)
-        self.matchings.append(found)
-        if all(np.array_equal(found.permutation[name], self.order[name]) for name in self.order):
+        """Match B to the free weights; returns True if the permutation changed."""
+        result = weight_matching(self._spec, free, self._params_b, **options)
+        self.matchings.append(result)
+        if all(np.array_equal(result.permutation[name], self.order[name]) for name in self.order):
             return False
-        self.order = found.permutation
+        self.order = result.permutation
         self.params = jax.device_put(apply_permutation(self._spec, self.order, self._params_b))
-        loss = self._judge(self.params)
+        loss = self._loss_of(self.params)
         if loss < self.best_loss:
             self.best, self.best_loss = self.order, loss
         return True

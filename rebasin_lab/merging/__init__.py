@@ -1,10 +1,9 @@
-"""One model out of many: their mean once they are lined up, and their ensemble.
+"""Merge models: the mean of aligned models, and their ensemble.
 
-Merging two models is the middle of a line (`interpolation`). Of more, `merge_many` lines each up
-with the mean of all others (MergeMany, Ainsworth et al. 2022, Algorithm 3) and takes the mean of
-all. What it is compared with is here, too: `average` of the models as they came, and `ensemble`,
-which runs all of them and averages what they say. `reestimate_statistics` mends what averaging
-leaves of the running statistics of BatchNorm (A.4).
+The merge of two models is the middle of a line (`interpolation`). For more, `merge_many` aligns
+each with the mean of all others (MergeMany, Ainsworth et al. 2022, Algorithm 3) and averages all.
+Baselines are the `average` of the models as they are, and the `ensemble`, which averages their
+outputs. `reestimate_statistics` corrects the running statistics of BatchNorm after a merge (A.4).
 """
 
 from rebasin_lab.merging.alignment import MergeResult, merge_many

@@ -1,4 +1,4 @@
-"""Any number of models, each lined up with the mean of all others (MergeMany).
+"""MergeMany: align any number of models, each with the mean of all others.
 
 Ainsworth et al. 2022, Algorithm 3, with a running sum of all models.
 """
@@ -26,26 +26,25 @@ from rebasin_lab.symmetry import (
     invert_permutation,
 )
 
-Start = Literal["grown", "identity"]
+Start = Literal["constructive", "identity"]
 
-# In so many rounds a matching searches anew, later it improves the order there is. Found by trying:
-# one alone ends about 2 % lower from the identity and 0.5 % from a growth, more than these bring
-# little.
+# In the first rounds each matching searches from its own start, later it starts from the present
+# order. With one such round the result is worse, with more than these hardly better.
 NUM_SEARCHING_ROUNDS = 5
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MergeResult:
-    """Many models lined up, and their mean.
+    """Aligned models, and their mean.
 
     Attributes:
         params: the mean of the permuted models.
         permutations: one for each model; the first is the identity.
-        history: the mean of <pi_i(theta_i), pi_j(theta_j)> over all pairs of models: as they came,
-            after the growth if there was one, then after every visit of a model, whether it moved
-            or not. It never falls, and 0 is that of a single model.
-        converged: whether a whole round would move nobody.
-        num_rounds: passes over all models, the growth among them.
+        history: the mean of <pi_i(theta_i), pi_j(theta_j)> over all pairs of models: of the
+            identity, after the constructive start if there is one, then after every block update,
+            whether it moved the model or not. It never falls, and is 0 for a single model.
+        converged: whether another round would move no model.
+        num_rounds: passes over all models, the constructive start included.
         seconds: wall time.
     """
 
@@ -63,43 +62,42 @@ def merge_many(
     networks: Sequence[PyTree],
     *,
     seed: checks.Seed = 0,
-    start: Start = "grown",
+    start: Start = "constructive",
     max_rounds: checks.Count = 100,
     effort: Effort = "default",
     ignore: Collection[str] = (),
     on_round: Callable[[float], None] | None = None,
 ) -> MergeResult:
-    """Any number of models, each lined up with the mean of all others (MergeMany).
+    """Align any number of models, each with the mean of all others, and average them (MergeMany).
 
-    Ainsworth et al. 2022, Algorithm 3: models are visited in random order, round by round, and each
-    is matched by its weights to the mean of all others as they lie then. A new order is kept only
-    if it is really better, so the objective never falls and the rounds end. In the first few the
-    matching is free to search, later it improves the order there is; a model whose others have not
-    moved since its last matching is not matched again.
+    Ainsworth et al. 2022, Algorithm 3: round by round, in random order, each model is matched by
+    its weights to the present mean of all others. An update is made only if the objective rises by
+    more than rounding, so the objective never falls and the rounds end. The first rounds search
+    from the start that `weight_matching` chooses, later ones from the present order. A model is
+    up to date, and not matched again, until another one moves.
 
     Args:
         spec: which axes each permutation moves.
         networks: at least one; not changed.
         seed: fixes the result.
-        start: "identity" is the paper's: the first mean is one of models that are not lined up yet.
-            "grown" takes as its first round one model after the other, in random order, each
-            matched to the mean of the first and those before it (undone if models lay better as
-            they came). Measured, it takes two thirds of the time and ends 0.7 % higher for random
-            networks; for trained MLPs the two end level, seeds differ by more.
+        start: "identity" is the paper's: the first mean is one of models that are not aligned yet.
+            "constructive" first aligns one model after the other, in random order, with the mean
+            of the first and those before it (undone if the objective falls). It is faster, and a
+            little better for random networks; for trained MLPs both end alike.
         max_rounds: passes over all models before giving up on convergence.
         effort: of each matching, see `weight_matching`.
         ignore: leaves that are moved and averaged but not compared, see `weight_matching`.
         on_round: called with the objective after every round, for progress.
 
     Returns:
-        The result with the first model as it came: only how models lie to each other matters, so
-        in the end all are moved by the inverse of its permutation. Two models give the result of
-        `weight_matching`.
+        The result with the identity for the first model: only relative permutations matter, so in
+        the end all are composed with the inverse of its permutation. Two models give the result
+        of `weight_matching`.
 
     Raises:
         ValueError: for no models, models of different architectures, a spec that does not fit them,
-            parameters that are not finite, an unknown start or effort, or nothing called as
-            `ignore` says.
+            parameters that are not finite, an unknown start or effort, or a name in
+            `ignore` that no leaf has.
     """
     began = time.perf_counter()
     networks = aligned_networks(networks)
@@ -107,8 +105,8 @@ def merge_many(
     for index, params in enumerate(networks):
         pytrees.check_finite(params, f"networks[{index}]")
     rng, num_rounds = np.random.default_rng(seed), 0
-    lineup = _Lineup(spec, networks, effort, ignore)
-    history = [lineup.objective()]
+    alignment = _Alignment(spec, networks, effort, ignore)
+    history = [alignment.objective()]
 
     def end_round() -> None:
         nonlocal num_rounds
@@ -116,40 +114,39 @@ def merge_many(
         if on_round is not None:
             on_round(history[-1])
 
-    if start == "grown" and lineup.waiting:
-        lineup.grow((1 + rng.permutation(len(networks) - 1)).tolist(), int(seed))
-        history.append(max(history[-1], lineup.objective()))
+    if start == "constructive" and alignment.outdated:
+        alignment.construct((1 + rng.permutation(len(networks) - 1)).tolist(), int(seed))
+        history.append(max(history[-1], alignment.objective()))
         end_round()
-    while lineup.waiting and num_rounds < max_rounds:
-        lineup.add_up()
+    while alignment.outdated and num_rounds < max_rounds:
+        alignment.add_up()
         for index in rng.permutation(len(networks)).tolist():
             searches = num_rounds < NUM_SEARCHING_ROUNDS
-            lineup.improve(index, int(rng.integers(2**32)), anew=searches)
-            history.append(max(history[-1], lineup.objective()))
+            alignment.update_block(index, int(rng.integers(2**32)), from_present=not searches)
+            history.append(max(history[-1], alignment.objective()))
         end_round()
-    undo = invert_permutation(lineup.orders[0])
-    permutations = tuple(compose_permutations(undo, order) for order in lineup.orders)
+    undo = invert_permutation(alignment.orders[0])
+    permutations = tuple(compose_permutations(undo, order) for order in alignment.orders)
     return MergeResult(
-        params=replaced(networks[0], lineup.mean(permutations)),
+        params=replaced(networks[0], alignment.mean(permutations)),
         permutations=permutations,
         history=tuple(history),
-        converged=not lineup.waiting,
+        converged=not alignment.outdated,
         num_rounds=num_rounds,
         seconds=time.perf_counter() - began,
     )
 
 
-class _Lineup:
+class _Alignment:
     """Models in their present orders, and the running sum of all.
 
-    The models themselves are kept as they came: in its present order each is made when it is
-    needed, so that of many large ones there are no second copies.
+    A model is permuted only when it is needed, so that there are no copies of large ones.
 
     Attributes:
-        orders: for each model its permutation so far.
-        total: the sum of all as permuted so far, in float64.
-        waiting: the models whose matching may bring something: the mean of all others has changed
-            since the last, or that did not get to its end.
+        orders: the present permutation of each model.
+        total: the sum of all models in these orders, in float64.
+        outdated: the models that are not up to date: the mean of the others has changed since the
+            last matching, or that has not converged.
     """
 
     def __init__(
@@ -167,23 +164,23 @@ class _Lineup:
         ]
         moved = {path for places in spec.permutations.values() for path, _ in places}
         self._moving = moved - self._ignored
-        self._still = identity_permutation(spec, self.networks[0])
+        self._identity = identity_permutation(spec, self.networks[0])
         self._squares = math.fsum(map(self._square, self.networks))
-        self.stay()
+        self.reset()
 
-    def stay(self) -> None:
-        """Take the models as they came."""
-        self.orders = [self._still] * len(self.networks)
-        self.waiting = set(range(len(self.networks))) if len(self.networks) > 1 else set()
+    def reset(self) -> None:
+        """Start again from the identity."""
+        self.orders = [self._identity] * len(self.networks)
+        self.outdated = set(range(len(self.networks))) if len(self.networks) > 1 else set()
         self.add_up()
 
     def add_up(self) -> None:
-        """Sum all models again, so that the rounding of the running sum does not accumulate."""
-        presents = (self._present(index) for index in range(len(self.networks)))
-        self.total = sum_of(presents, [1.0] * len(self.networks))
+        """Compute the running sum from scratch, so that its rounding does not accumulate."""
+        models = (self._present(index) for index in range(len(self.networks)))
+        self.total = sum_of(models, [1.0] * len(self.networks))
 
     def mean(self, permutations: Sequence[Permutation]) -> Arrays:
-        """The mean of all models, so permuted."""
+        """The mean of all models with these permutations."""
         networks = zip(permutations, self.networks, strict=True)
         moved = (apply_permutation(self.spec, order, params) for order, params in networks)
         return mean_of(moved, [1.0] * len(self.networks))
@@ -195,15 +192,15 @@ class _Lineup:
         return twice / num_ordered_pairs if num_ordered_pairs else 0.0
 
     def _square(self, arrays: Arrays) -> float:
-        """Return the squared length, over all that is compared."""
+        """The squared norm, without ignored leaves."""
         compared = {path: x for path, x in arrays.items() if path not in self._ignored}
         return pytrees.inner_product(compared, compared)
 
-    def grow(self, indices: Sequence[int], seed: int) -> None:
+    def construct(self, indices: Sequence[int], seed: int) -> None:
         """Match one model after the other to the mean of the first and those before it.
 
         Args:
-            indices: of all models but the first, in the order in which they come in.
+            indices: of all models but the first, in this order.
             seed: of each matching.
         """
         before = self.objective()
@@ -212,22 +209,22 @@ class _Lineup:
             present = self._present(index)
             self._match(index, present, self.total, num_others, seed, start=None)
         if len(indices) > 1:
-            self.waiting |= {0, *indices[:-1]}  # which were matched before all were there
+            self.outdated |= {0, *indices[:-1]}  # they were matched to some of the others only
         if self.objective() < before:
-            self.stay()
+            self.reset()
 
-    def improve(self, index: int, seed: int, *, anew: bool = False) -> None:
-        """Match one model to the mean of all others, unless nothing new can come of it.
+    def update_block(self, index: int, seed: int, *, from_present: bool = True) -> None:
+        """Match one model to the mean of all others, unless it is up to date.
 
         Args:
             index: of the model.
             seed: of the matching.
-            anew: search for an order instead of improving the present one.
+            from_present: start from the present order.
         """
-        if index in self.waiting:
+        if index in self.outdated:
             present = self._present(index)
             others = {path: x - present[path] for path, x in self.total.items()}
-            start = None if anew else self._still
+            start = self._identity if from_present else None
             self._match(index, present, others, len(self.networks) - 1, seed, start=start)
 
     def _match(
@@ -240,9 +237,9 @@ class _Lineup:
         *,
         start: Permutation | None,
     ) -> None:
-        """Move one model closer to a sum of others, if it can be, and add it to them."""
+        """Match one model to a sum of others, if that is better, and add it to them."""
         mean = {path: x / num_others for path, x in others.items()}
-        found = weight_matching(
+        result = weight_matching(
             self.spec,
             mean,
             present,
@@ -251,20 +248,20 @@ class _Lineup:
             start=start,
             ignore=self.ignore,
         )
-        moved = apply_permutation(self.spec, found.permutation, present)
+        moved = apply_permutation(self.spec, result.permutation, present)
         is_better = self._gain(others, present, moved) > 0
         if is_better:
-            self.orders[index] = compose_permutations(found.permutation, self.orders[index])
-            self.waiting |= set(range(len(self.networks))) - {index}
-        if found.converged or not is_better:
-            self.waiting.discard(index)
+            self.orders[index] = compose_permutations(result.permutation, self.orders[index])
+            self.outdated |= set(range(len(self.networks))) - {index}
+        if result.converged or not is_better:
+            self.outdated.discard(index)
             if len(self.networks) == 2:
-                self.waiting.clear()  # to match the other would be the same problem
+                self.outdated.clear()  # matching the other would be the same problem
         new = moved if is_better else present
         self.total = {path: x + new[path].astype(np.float64) for path, x in others.items()}
 
     def _gain(self, others: Arrays, present: Arrays, moved: Arrays) -> float:
-        """Return how much a move adds to the product with the sum of others; 0 for rounding."""
+        """The gain of a move in the inner product with the sum of others; 0 if it is rounding."""
         others, present, moved = (
             {path: x[path] for path in self._moving} for x in (others, present, moved)
         )

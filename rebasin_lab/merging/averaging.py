@@ -19,7 +19,7 @@ def average(networks: Sequence[PyTree], weights: Sequence[float] | None = None) 
 
     Args:
         networks: at least one, all of one architecture, in arrays of NumPy, JAX or PyTorch.
-        weights: one for each, of which only the proportions matter; all alike by default.
+        weights: one for each, up to a common factor; equal by default.
 
     Returns:
         A model with the structure and the types of the first; means of integers are rounded.
@@ -36,30 +36,30 @@ def average(networks: Sequence[PyTree], weights: Sequence[float] | None = None) 
         )
     if not math.fsum(weights) > 0:
         raise ValueError(f"Expected weights with a sum above 0; got {weights}.")
-    with np.errstate(invalid="ignore"):  # infinity - infinity, which is told of next
+    with np.errstate(invalid="ignore"):  # infinity - infinity, which the next check reports
         mean = replaced(networks[0], mean_of(map(pytrees.flatten, networks), weights))
     metrics.check_parameters(mean, "the mean of the networks,")
     return mean
 
 
 def aligned_networks(networks: Sequence[PyTree]) -> list[PyTree]:
-    """Models in the containers of the first, of which a mean can be made.
+    """Models in the containers of the first, checked for averaging.
 
     Raises:
-        ValueError: if there are none, or not of one architecture, saying which of them and how.
+        ValueError: for no models, or models of different architectures, naming the difference.
     """
     if not len(networks):
         raise ValueError("Expected at least one network; got none.")
-    found = []
+    aligned = []
     for index, params in enumerate(networks):
         pytrees.check_arrays(params, f"networks[{index}]")
         try:
-            found.append(pytrees.aligned_to_combine(networks[0], params)[1])
+            aligned.append(pytrees.aligned_to_combine(networks[0], params)[1])
         except ValueError as error:
             raise ValueError(
                 f"With networks[0] as params_a and networks[{index}] as params_b: {error}"
             ) from error
-    return found
+    return aligned
 
 
 def sum_of(
@@ -69,7 +69,7 @@ def sum_of(
     total: dict[str, np.ndarray | np.generic] = {}
     for params, weight in zip(networks, weights, strict=True):
         if weight == 0:
-            continue  # zero times infinity is no zero
+            continue  # zero times infinity is NaN
         for path, leaf in params.items():
             leaf = np.asarray(leaf)
             term = weight * leaf.astype(np.promote_types(leaf.dtype, np.float64))
@@ -80,12 +80,12 @@ def sum_of(
 def mean_of(
     networks: Iterable[Mapping], weights: Sequence[float]
 ) -> dict[str, np.ndarray | np.generic]:
-    """Their weighted mean."""
+    """The weighted mean of networks by path, in float64."""
     return {path: x / math.fsum(weights) for path, x in sum_of(networks, weights).items()}
 
 
 def replaced(params: PyTree, arrays: Arrays) -> PyTree:
-    """A model with arrays in the place of some leaves, in the types of those."""
+    """A model with some leaves replaced by arrays, cast to their types."""
 
     def replace(path: str, leaf: Any) -> Any:
         return leaf if path not in arrays else pytrees.in_type_of(leaf, arrays[path])

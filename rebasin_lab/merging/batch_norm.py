@@ -13,14 +13,14 @@ from rebasin_lab.merging.averaging import mean_of, replaced
 
 @runtime_checkable
 class HasStatistics(Protocol):
-    """The part of a model that `reestimate_statistics` needs: `models.Model` has it. Hashable."""
+    """The part of `models.Model` that `reestimate_statistics` needs; hashable."""
 
     @property
     def statistics_paths(self) -> frozenset[str]:
-        """The paths of the leaves that are no weights but running statistics."""
+        """The paths of the leaves that are running statistics."""
 
     def apply_training(self, params: PyTree, images: Array) -> tuple[Array, PyTree]:
-        """Logits, and the parameters with the statistics of this batch of images in them."""
+        """Logits, and the parameters with the statistics of this batch of images."""
 
 
 @checks.arguments
@@ -34,21 +34,20 @@ def reestimate_statistics(
 ) -> PyTree:
     """Return a model with re-estimated running statistics; its weights are unchanged.
 
-    What units respond to in the mean of two models is less varied than in each of them, so the
-    averaged statistics of BatchNorm are wrong (Ainsworth et al. 2022, A.4). Here each statistic
-    becomes its mean over batches, in float64. As in the paper, that leaves out of a variance how
-    the means of batches differ from each other, a share of about 1 / batch_size if images come in
-    random order.
+    Activations of the mean of two models vary less than those of each, so the averaged statistics
+    of BatchNorm are wrong (Ainsworth et al. 2022, A.4). Here each statistic becomes its mean over
+    batches, in float64. As in the paper, a variance lacks the variance of the batch
+    means, a share of about 1 / batch_size if images are in random order.
 
     Args:
-        model: has `apply_training` and `statistics_paths`, as a `Model`; without any statistics,
-            `params` come back as they are.
-        params: the model's parameters, statistics among them; those are not looked at.
-        images: to measure on, in random order; the training set, best of all.
+        model: has `apply_training` and `statistics_paths`, like a `Model`; for one without
+            statistics `params` are returned.
+        params: the model's parameters; the present statistics have no influence.
+        images: to measure on, in random order; best the training set.
         batch_size: images per forward pass, fewer where one of its arrays would fill the memory.
-            What is left over at the end is not used, unless it is all there is.
-        num_batches: use the first so many batches at most; all by default. The paper takes 100 of
-            1,000 images, of which its moving average remembers the last ten or so.
+            An incomplete last batch is not used, unless it is the only one.
+        num_batches: use at most the first `num_batches` batches; all by default. The paper takes
+            100 of 1,000 images, of which its moving average weighs about the last ten.
 
     Raises:
         ValueError: for no images, sizes below 1, or parameters without the model's statistics.

@@ -20,9 +20,9 @@ OTHER_OUTPUTS = "Write combine='outputs' for the mean of outputs, as of a regres
 def ensemble(
     apply_fn: Callable, combine: Combination = "log_probabilities"
 ) -> Callable[[Sequence[PyTree], Array], Array]:
-    """A function of several models and images: what they say together.
+    """A function of several models and images that returns their combined outputs.
 
-    It is used like any `apply_fn`, with a list of models in place of the parameters:
+    It is an `apply_fn` with a list of models in place of the parameters:
     `evaluate(ensemble(model.apply), [params_1, params_2], images, labels)`. The same arguments give
     the same object, so nothing is compiled twice.
 
@@ -31,11 +31,11 @@ def ensemble(
         combine: "log_probabilities" takes the mean of log-probabilities, normalised again: the
             geometric mean of probabilities, as the paper does (Fig. 5, 11, 13). "probabilities"
             takes the mean of probabilities, the usual deep ensemble. Both give log-probabilities
-            of classes. "outputs" takes the mean of what is returned, as of a regression.
+            of classes. "outputs" takes the mean of the outputs, for example of a regression.
 
     Raises:
-        ValueError: for another combination; the function, if it is given no models, and for
-            probabilities of outputs that are no logits of two classes or more.
+        ValueError: for another combination. The returned function raises one for no models, and
+            for outputs that are no logits of two classes or more.
     """
     metrics.check_function(apply_fn, "apply_fn", ("params", "images"))
     return _ensemble(apply_fn, combine)
@@ -51,7 +51,7 @@ def _ensemble(apply_fn: Callable, combine: Combination) -> Callable:
             raise ValueError("Expected at least one network in an ensemble; got none.")
         outputs = [apply_fn(params, images) for params in networks]
         if combine == "outputs":
-            return jax.tree.map(lambda *of_each: jnp.stack(of_each).mean(axis=0), *outputs)
+            return jax.tree.map(lambda *each: jnp.stack(each).mean(axis=0), *outputs)
         metrics.check_logits(outputs[0], OTHER_OUTPUTS)
         if outputs[0].shape[-1] < 2:
             raise ValueError(
