@@ -58,10 +58,11 @@ class BasicBlock(nnx.Module):
         self.norm1 = self.make_norm(width, rngs)
         self.conv2 = _conv(width, width, 3, rngs=rngs)
         self.norm2 = self.make_norm(width, rngs)
-        self.shortcut = None
         if stride > 1:  # 3 x 3 as in the authors' network, where 1 x 1 is more common
             conv = _conv(num_in, width, 3, stride=stride, rngs=rngs)
             self.shortcut = ConvNorm(conv, self.make_norm(width, rngs))
+        else:
+            self.shortcut = None
 
     def __call__(self, stream: Stream) -> NewStream:
         """The stream after this block."""
@@ -90,10 +91,11 @@ class BottleneckBlock(nnx.Module):
         self.norm2 = _batch_norm(width, rngs)
         self.conv3 = _conv(width, num_out, 1, rngs=rngs)
         self.norm3 = _batch_norm(num_out, rngs)
-        self.shortcut = None
         if stride > 1 or num_in != num_out:
             conv = _conv(num_in, num_out, 1, stride=stride, rngs=rngs)
             self.shortcut = ConvNorm(conv, _batch_norm(num_out, rngs))
+        else:
+            self.shortcut = None
 
     def __call__(self, stream: Stream) -> NewStream:
         """The stream after this block."""
