@@ -160,7 +160,7 @@ of_task = pytest.mark.parametrize("one", TASKS.values(), ids=TASKS.keys())
 @of_task
 @pytest.mark.parametrize("batch_size", [7, 5000])
 def test_any_loss_is_numpys(one, batch_size, monkeypatch):
-    monkeypatch.setattr(metrics, "BATCH_SIZE", batch_size)
+    monkeypatch.setattr(metrics.batches, "BATCH_SIZE", batch_size)
     for params in one.nets:
         measured = rl.evaluate(one.apply_fn, params, *one.test, loss_fn=one.loss_fn)
         assert measured == pytest.approx(one.oracle(params, *one.test), rel=1e-5, nan_ok=True)
@@ -737,7 +737,7 @@ def test_a_plane_with_holes_says_so():
 
 
 def test_nan_in_one_batch_says_so(monkeypatch):
-    monkeypatch.setattr(metrics, "BATCH_SIZE", 10)
+    monkeypatch.setattr(metrics.batches, "BATCH_SIZE", 10)
     marked = spoiled(IMAGES, (33, 0), 7)
 
     def fails_at_mark(params, x):
@@ -751,7 +751,7 @@ def test_nan_in_one_batch_says_so(monkeypatch):
 
 
 def test_a_last_batch_of_another_number_of_rows_is_refused(monkeypatch):
-    monkeypatch.setattr(metrics, "BATCH_SIZE", 50)
+    monkeypatch.setattr(metrics.batches, "BATCH_SIZE", 50)
     cut = lambda params, x: hidden(params, x)[: 1 if len(x) < 50 else 50]  # noqa: E731
     with pytest.raises(ValueError, match=r"each of 10 images; got outputs of shape \(1, 5\)"):
         rl.evaluate(cut, PARAMS[0], IMAGES, LABELS)
@@ -785,7 +785,7 @@ def test_fewer_images_at_a_time_give_the_same_numbers(entry, monkeypatch):
         return np.hstack([np.ravel(x) for x in found]), min(seen)
 
     whole, all_at_once = numbers()
-    monkeypatch.setattr(metrics, "BATCH_BYTES", 60 * 8 * 4 // 3)
+    monkeypatch.setattr(metrics.batches, "BATCH_BYTES", 60 * 8 * 4 // 3)
     parts, a_part = numbers()
     assert a_part < 25 < all_at_once or entry == "spread"
     np.testing.assert_allclose(parts, whole, rtol=1e-5)
@@ -795,12 +795,12 @@ def test_bytes_of_all_products_count_where_they_are_kept(monkeypatch):
     size = functools.partial(metrics.batch_size_for, hidden, PARAMS[0], IMAGES)
     # Of an image there are 6 numbers, as many of their ReLU, and 5 outputs.
     assert size() == 60
-    monkeypatch.setattr(metrics, "BATCH_BYTES", 4 * 6 * 30)
+    monkeypatch.setattr(metrics.batches, "BATCH_BYTES", 4 * 6 * 30)
     assert size() == 30
     assert size(most=10) == 10
     assert size(num_kept=1) == 6 * 30 // (6 + 5)  # the ReLU is part of a product
     assert size(num_kept=2) == 6 * 30 // (2 * (6 + 5))
-    monkeypatch.setattr(metrics, "BATCH_BYTES", 1)
+    monkeypatch.setattr(metrics.batches, "BATCH_BYTES", 1)
     assert size() == 1
 
 

@@ -35,7 +35,7 @@ def test_metrics_are_numpys_however_the_images_are_batched(
     tiny_data, params, monkeypatch, batch_size
 ):
     # 100 images: 14 batches of 7 and one of 2; one full batch; one that is not full.
-    monkeypatch.setattr(metrics, "BATCH_SIZE", batch_size)
+    monkeypatch.setattr(metrics.batches, "BATCH_SIZE", batch_size)
     images, labels = tiny_data.test_images, tiny_data.test_labels
     loss, accuracy = oracle(images.reshape(100, 64) @ params["w"], labels)
     measured = rl.evaluate(linear, params, images, labels)
@@ -47,7 +47,7 @@ def test_metrics_are_numpys_however_the_images_are_batched(
 @pytest.mark.parametrize("each", [(7,), (3, 5)])  # a label a token, a label a pixel
 @pytest.mark.parametrize("batch_size", [3, 5000])
 def test_loss_and_accuracy_are_means_over_labels(monkeypatch, each, batch_size):
-    monkeypatch.setattr(metrics, "BATCH_SIZE", batch_size)
+    monkeypatch.setattr(metrics.batches, "BATCH_SIZE", batch_size)
     rng = np.random.default_rng(0)
     tokens, labels = rng.integers(0, 11, (2, 40, *each)).astype(np.int32)
     table = {"table": rng.standard_normal((11, 11)).astype(np.float32)}
@@ -140,7 +140,7 @@ def masked(logits, labels):
 def test_a_regression_has_a_loss_and_no_accuracy(
     tiny_data, params, monkeypatch, loss_fn, batch_size
 ):
-    monkeypatch.setattr(metrics, "BATCH_SIZE", batch_size)
+    monkeypatch.setattr(metrics.batches, "BATCH_SIZE", batch_size)
     images = tiny_data.test_images
     targets = np.random.default_rng(1).standard_normal(100).astype(np.float32)
     outputs = images.reshape(100, 64).astype(np.float64) @ params["w"]
@@ -151,7 +151,7 @@ def test_a_regression_has_a_loss_and_no_accuracy(
 
 @pytest.mark.parametrize("batch_size", [3, 5000])
 def test_masked_tokens_count_neither_in_loss_nor_in_accuracy(monkeypatch, batch_size):
-    monkeypatch.setattr(metrics, "BATCH_SIZE", batch_size)
+    monkeypatch.setattr(metrics.batches, "BATCH_SIZE", batch_size)
     rng = np.random.default_rng(0)
     tokens, labels = rng.integers(0, 11, (2, 40, 7)).astype(np.int32)
     kept = rng.random(labels.shape) < 0.4
@@ -175,7 +175,7 @@ def test_fewer_images_at_a_time_where_arrays_would_be_large(tiny_data, params, m
     assert metrics.batch_size_for(linear, params, images) == 100
     expected = rl.evaluate(linear, params, images, labels)
     # The largest array is that of flat images: 64 floats each.
-    monkeypatch.setattr(metrics, "BATCH_BYTES", 10 * 64 * 4)
+    monkeypatch.setattr(metrics.batches, "BATCH_BYTES", 10 * 64 * 4)
     assert metrics.batch_size_for(linear, params, images) == 10
     assert rl.evaluate(linear, params, images, labels) == pytest.approx(expected, rel=1e-6)
 

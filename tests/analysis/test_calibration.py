@@ -150,7 +150,7 @@ def test_overconfident_curve_lies_below_the_diagonal():
 def test_scores_of_a_network_are_those_of_evaluate(
     tiny_data, trained_pair, monkeypatch, batch_size
 ):
-    monkeypatch.setattr(metrics, "BATCH_SIZE", batch_size)
+    monkeypatch.setattr(metrics.batches, "BATCH_SIZE", batch_size)
     model, params, _ = trained_pair
     images, labels = tiny_data.test_images, tiny_data.test_labels
     loss, accuracy = rl.evaluate(model.apply, params, images, labels)
@@ -162,7 +162,7 @@ def test_scores_of_a_network_are_those_of_evaluate(
 
 def test_logits_are_the_networks_in_order(tiny_data, trained_pair, monkeypatch):
     model, params, _ = trained_pair
-    monkeypatch.setattr(metrics, "BATCH_SIZE", 30)
+    monkeypatch.setattr(metrics.batches, "BATCH_SIZE", 30)
     logits = calibration.predicted_logits(model.apply, params, tiny_data.test_images)
     expected = model.apply(params, jnp.asarray(tiny_data.test_images))
     # float32; a batch of another size may be added up in another order.
