@@ -365,7 +365,7 @@ def walked(apply_fn, nets, images, labels, **options):
         images=images,
         **options,
     )
-    return [*curve_numbers(walk.curve), walk.spread]
+    return [*curve_numbers(walk.curve), walk.std]
 
 
 def gathered(apply_fn, nets, images, labels):
@@ -391,7 +391,7 @@ ENTRIES = {
     "combined": by_matcher("combined"),
     "logits": lambda f, nets, x, y: calibration.predicted_logits(f, nets[0], x),
     "spread": lambda f, nets, x, y: [
-        *variance_collapse.unit_spread(activations_of(f, nets), nets[0], x).values()
+        *variance_collapse.activation_std(activations_of(f, nets), nets[0], x).values()
     ],
     "running statistics": lambda f, nets, x, y, **options: merging.reestimate_statistics(
         Normed(f), {**nets[0], "mean": np.zeros(8, np.float32)}, x, **({"batch_size": 20} | options)

@@ -1,5 +1,5 @@
 """Measures between networks: lines, barriers, calibration, activations along a line.
 
-`interpolation` evaluates lines and planes, `comparison` holds matchers against each other,
-`calibration` is confidence against accuracy, `variance_collapse` the spread of activations.
+`interpolation` evaluates lines and planes, `comparison` compares matchers, `calibration` compares
+confidence and accuracy, and `variance_collapse` measures the standard deviation of activations.
 """

@@ -1,12 +1,12 @@
-"""Whether a network is as sure as it is right: reliability curves and scores of its probabilities.
+"""Calibration: reliability curves and scores of predicted probabilities.
 
-A merged network may be no more often right than those it came from, and still know better how sure
-to be (Ainsworth et al. 2022, Fig. 11 and 13). Curves and scores start from logits, computed once by
-`predicted_logits`, and work in float64 on the host.
+A merged network may be no more accurate than its parents and still be better calibrated (Ainsworth
+et al. 2022, Fig. 11 and 13). Curves and scores take logits, computed once by `predicted_logits`,
+and work in float64 on the host.
 
-Only the softmax of the logits counts. Adding a constant to a row changes nothing, so log
-probabilities serve as well, with -inf for a probability of 0; and the mean of several networks'
-logits is the paper's ensemble, whose probabilities are the normalised geometric mean of theirs.
+Only the softmax of the logits counts: adding a constant to a row changes nothing. So log
+probabilities can be passed, with -inf for a probability of 0, or the mean of several networks'
+logits, which is the paper's ensemble: the normalised geometric mean of their probabilities.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from rebasin_lab import checks, datasets, metrics, pytrees
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Reliability:
-    """How often things happened that were predicted with some probability.
+    """Observed frequencies of predictions, by predicted probability.
 
     Attributes:
         confidence: mean predicted probability in each bin; NaN in an empty one.
@@ -41,7 +41,7 @@ class Reliability:
     edges: Float[np.ndarray, " bins+1"]
 
     def as_numbers(self) -> dict[str, list[float | None]]:
-        """The curve as JSON-ready lists, as figures keep it: None in empty bins."""
+        """The curve as lists for the JSON of a figure; None in empty bins."""
         return {
             field: [None if np.isnan(value) else value for value in values.tolist()]
             for field, values in vars(self).items()
@@ -50,7 +50,7 @@ class Reliability:
 
 @dataclasses.dataclass(frozen=True)
 class CalibrationSummary:
-    """What the probabilities of one network are worth on some images.
+    """The scores of one network's probabilities on some images.
 
     Attributes:
         nll: `negative_log_likelihood`, in nats.
@@ -66,11 +66,11 @@ class CalibrationSummary:
 
 
 class TemperedLoss(NamedTuple):
-    """The loss that is left at the best temperature.
+    """The loss at the best temperature.
 
     Attributes:
         loss: in nats.
-        temperature: the geometric mean of the two that were used; above 1 if a network is too sure.
+        temperature: the geometric mean of the two halves'; above 1 for an overconfident network.
     """
 
     loss: float
@@ -86,7 +86,7 @@ def predicted_logits(
     Args:
         apply_fn: `apply_fn(params, images) -> logits`; pure, compiled once per function.
         params: the parameters.
-        images: any number but none.
+        images: at least one.
 
     Raises:
         ValueError: if there are no images, or not a row for each; for NaN in images or parameters.
@@ -105,30 +105,29 @@ def reliability_curve(
     labels: Int[Array | np.ndarray, " m"],
     *,
     num_bins: checks.Count = 15,
-    of: Literal["all classes", "top class"] = "all classes",
+    predictions: Literal["all classes", "top class"] = "all classes",
 ) -> Reliability:
     """Predicted probabilities against observed frequencies, in bins of equal width.
 
-    Every bin has its lower edge and lacks its upper one, except the last, which has both. In the
-    authors' code bins have both, and a probability on an inner edge counts twice. There a point is
-    drawn over the middle of its bin, here over the mean of the probabilities in it.
+    A bin includes its lower edge and excludes its upper one, except the last, which includes both.
+    In the authors' code bins include both, so a probability on an inner edge counts twice. There a
+    point is drawn at the middle of its bin, here at the mean of the probabilities in it.
 
     Args:
-        logits: of each image; see the module on what may stand for them.
+        logits: of each image, or log probabilities, see the module.
         labels: class indices.
         num_bins: the paper has 15 for CIFAR-100 and 10 for MNIST.
-        of: "all classes" counts every pair of an image and a class, true if it is its class
-            (Ainsworth et al. 2022, Fig. 11 and 13), so that most pairs are in the first bin. "top
-            class" counts the likeliest class of each image, the usual curve of confidences; of
-            equals it is the first.
+        predictions: "all classes" counts every pair of an image and a class (Ainsworth et al. 2022,
+            Fig. 11 and 13), so that most pairs are in the first bin. "top class" counts the
+            likeliest class of each image, the usual curve of confidences; on a tie the first.
 
     Raises:
-        ValueError: if there is not one label for each row of logits, of a class they have; if a row
-            has no probabilities; for no bins, or another `of`.
+        ValueError: for labels that are not one class per row of logits; for a row without
+            probabilities; for no bins, or other predictions.
     """
     logits, labels = _checked(logits, labels)
     probabilities, is_true = np.exp(_log_probabilities(logits)), _is_class(logits, labels)
-    if of == "top class":
+    if predictions == "top class":
         top = logits.argmax(axis=1)[:, None]
         probabilities, is_true = (
             np.take_along_axis(values, top, axis=1) for values in (probabilities, is_true)
@@ -136,7 +135,7 @@ def reliability_curve(
     bins = functools.partial(np.histogram, probabilities, bins=num_bins, range=(0, 1))
     count, edges = bins()
     sums = (bins(weights=weights.astype(float))[0] for weights in (probabilities, is_true))
-    # Where nothing was counted, 0 / 0 is the NaN that is meant.
+    # 0 / 0 gives the NaN of an empty bin.
     with np.errstate(invalid="ignore"):
         confidence, frequency = (total / count for total in sums)
     return Reliability(confidence, frequency, count, edges)
@@ -149,12 +148,12 @@ def expected_calibration_error(
     *,
     num_bins: checks.Count = 15,
 ) -> float:
-    """How far confidence and accuracy lie apart, on average over images; in [0, 1].
+    """The mean difference between confidence and accuracy over images, in [0, 1].
 
     The mean of |confidence - frequency| over the bins of the "top class" curve, weighted by their
-    counts. The paper draws curves and has no such number; this is the usual one (Guo et al. 2017,
-    arXiv 1706.04599, section 2). It is never quite 0: on n images a perfectly calibrated network
-    is left with up to sqrt(num_bins / n) / 2, on average over draws of labels.
+    counts (Guo et al. 2017, arXiv 1706.04599, section 2); the paper has no such number. It is
+    biased upwards: for a perfectly calibrated network its expectation on n images is up to
+    sqrt(num_bins / n) / 2.
 
     Args:
         logits: of each image.
@@ -165,7 +164,7 @@ def expected_calibration_error(
         ValueError: as `reliability_curve`.
     """
     logits, labels = _checked(logits, labels)
-    curve = reliability_curve(logits, labels, num_bins=num_bins, of="top class")
+    curve = reliability_curve(logits, labels, num_bins=num_bins, predictions="top class")
     gaps = curve.count * np.abs(curve.confidence - curve.frequency)
     return float(np.nansum(gaps) / curve.count.sum())
 
@@ -173,9 +172,9 @@ def expected_calibration_error(
 def negative_log_likelihood(
     logits: Float[Array | np.ndarray, "n classes"], labels: Int[Array | np.ndarray, " m"]
 ) -> float:
-    """The mean of -log p(label), in nats: what `evaluate` calls loss.
+    """The mean of -log p(label), in nats: the loss of `evaluate`.
 
-    It is infinite if a label was given the probability 0.
+    It is infinite if a label has the probability 0.
 
     Args:
         logits: of each image.
@@ -191,9 +190,9 @@ def negative_log_likelihood(
 def brier_score(
     logits: Float[Array | np.ndarray, "n classes"], labels: Int[Array | np.ndarray, " m"]
 ) -> float:
-    """The mean squared distance from the probabilities to the truth as 0 and 1.
+    """The mean squared distance from the probabilities to the one-hot labels.
 
-    Summed over classes, as Brier did (1950): 0 if always sure and right, 2 if sure and wrong.
+    Summed over classes (Brier 1950): 0 if all labels have probability 1, 2 if all wrong ones do.
 
     Args:
         logits: of each image.
@@ -214,7 +213,7 @@ def summarise_logits(
     *,
     num_bins: checks.Count = 15,
 ) -> CalibrationSummary:
-    """All scores of logits that are there already, those of an ensemble for instance.
+    """Compute all scores from logits, for example of an ensemble.
 
     Args:
         logits: of each image.
@@ -239,12 +238,12 @@ def with_temperature(
 ) -> Float[np.ndarray, "n classes"]:
     """The log probabilities of a network whose logits are divided by a temperature.
 
-    That changes how sure a network is, and never which class it names (temperature scaling, Guo et
-    al. 2017, arXiv 1706.04599, section 4.2). `tempered_loss` says which temperature is the best.
+    This changes the confidence of a network, but not its predicted class (temperature scaling, Guo
+    et al. 2017, arXiv 1706.04599, section 4.2). `tempered_loss` finds the best temperature.
 
     Args:
         logits: of each image.
-        temperature: above 1 makes it less sure.
+        temperature: above 1 lowers the confidence.
     """
     return _log_probabilities(np.asarray(logits, np.float64) / temperature)
 
@@ -255,20 +254,20 @@ def tempered_loss(
     *,
     seed: checks.Seed = 0,
 ) -> TemperedLoss:
-    """The loss of a network made as sure as it should be, see `with_temperature`.
+    """The loss of a network at its best temperature, see `with_temperature`.
 
-    The images are divided into halves that hold every class, see `datasets.stratified_parts`, and
-    each image has the temperature that is best on the other half. It is a measuring device, not a
-    recipe: the temperatures are fitted on the images measured on.
+    The images are divided into stratified halves, see `datasets.stratified_parts`; on each half the
+    loss is measured at the temperature that is best on the other half. It is a measurement, not a
+    recipe for deployment: the temperatures are fitted on the evaluation images.
 
     Args:
-        logits: of each image; multiplying them by a number changes the temperature, not the loss.
+        logits: of each image; a common factor changes the temperature, not the loss.
         labels: class indices.
         seed: of the halves.
 
     Returns:
-        The mean over all images, and the temperature: 1 if all give the same loss, which may be
-        infinite.
+        The mean loss over all images, and the temperature: 1 if all give the same loss, which may
+        be infinite.
 
     Raises:
         ValueError: as `reliability_curve`; for fewer than two images.
@@ -278,25 +277,25 @@ def tempered_loss(
         raise ValueError(
             f"Expected two images or more, to fit on one and measure on another; got {len(labels)}."
         )
-    gaps = logits.max(axis=1, keepdims=True) - logits  # whatever was added to a row drops out
-    of_label = gaps[np.arange(len(labels)), labels]
+    gaps = logits.max(axis=1, keepdims=True) - logits  # a constant added to a row cancels
+    label_gaps = gaps[np.arange(len(labels)), labels]
     leads = np.where(gaps > 0, gaps, np.inf).min(axis=1)
     leads = leads[np.isfinite(leads)]
-    if not leads.size or np.isinf(of_label).any():
+    if not leads.size or np.isinf(label_gaps).any():
         return TemperedLoss(negative_log_likelihood(logits, labels), 1.0)
 
     def loss_at(factor: float, rows: np.ndarray) -> float:  # at the temperature 1 / factor
         log_sums = scipy.special.logsumexp(-factor * gaps[rows], axis=1)
-        return float((log_sums + factor * of_label[rows]).mean())
+        return float((log_sums + factor * label_gaps[rows]).mean())
 
     def best_factor(rows: np.ndarray) -> float:
-        # At most exp(3) for a usual lead of 1 over the next class: where all answers are right no
-        # factor is the best, and a mistake on the other half costs in proportion to it.
+        # At most exp(3) for a median lead of 1 over the next class: where all predictions are right
+        # the loss falls with every factor, and a mistake on the other half costs in proportion.
         unit = np.median(leads)
-        found = scipy.optimize.minimize_scalar(
+        result = scipy.optimize.minimize_scalar(
             lambda log: loss_at(math.exp(log) / unit, rows), bounds=(-9, 3), method="bounded"
         )
-        return math.exp(found.x) / unit
+        return math.exp(result.x) / unit
 
     halves = datasets.stratified_parts(labels, seed=seed)
     factors = [best_factor(rows) for rows in halves]
@@ -314,12 +313,12 @@ def calibration_summary(
     *,
     num_bins: checks.Count = 15,
 ) -> CalibrationSummary:
-    """All scores of one network.
+    """Compute all scores of one network.
 
     Args:
         apply_fn: `apply_fn(params, images) -> logits`, pure.
         params: the parameters.
-        images: what to evaluate on.
+        images: the evaluation images.
         labels: their classes.
         num_bins: of the calibration error.
 
@@ -344,12 +343,12 @@ def _log_probabilities(
 def _is_class(
     logits: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]
 ) -> Bool[np.ndarray, "n classes"]:
-    """The truth: which of the pairs of an image and a class go together."""
+    """The one-hot labels."""
     return np.arange(logits.shape[1])[None] == labels[:, None]
 
 
 def _checked(logits: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Both as NumPy arrays, logits in float64, if they go together."""
+    """Logits and labels as NumPy arrays, checked with each other."""
     logits, labels = (
         np.asarray(metrics.as_array(array, name))
         for array, name in ((logits, "logits"), (labels, "labels"))

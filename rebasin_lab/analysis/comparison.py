@@ -1,7 +1,7 @@
-"""Matchers side by side on one pair of networks: how near each brings B, and what the line is like.
+"""Compare matchers on one pair of networks: the distance to permuted B, and the loss on the line.
 
-A higher inner product, a lower distance and a lower barrier are not the same thing, so all three
-are kept.
+A higher inner product, a lower distance and a lower barrier are different goals, so all three are
+recorded.
 """
 
 import dataclasses
@@ -24,14 +24,14 @@ from rebasin_lab.symmetry import (
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Comparison:
-    """One matcher's answer for one pair.
+    """The result of one matcher for one pair, and its line.
 
     Attributes:
         permutation: of B.
-        curve: the line from A to B so permuted.
+        curve: the line from A to permuted B.
         inner_product: <A, pi(B)>, over all parameters.
         distance: ||A - pi(B)||, likewise.
-        result: the matcher's record; None for "naive".
+        result: of the matcher; None for "naive".
     """
 
     permutation: Permutation
@@ -42,7 +42,7 @@ class Comparison:
 
     @property
     def train_barrier(self) -> float:
-        """The loss barrier of the line on training images, in the unit of the curve's loss."""
+        """The loss barrier of the line on training images, in the unit of the loss."""
         return interpolation.loss_barrier(self.curve, split="train")
 
     @property
@@ -61,8 +61,8 @@ def compare_matchers(
     data: datasets.Dataset | Iterable[Any],
     methods: Sequence[str] | Mapping[str, Mapping[str, Any]] = matching.EveryMethod(),
     seed: checks.Seed = 0,
-    found: Mapping[str, matching.MatchingResult] | None = None,
-    evaluated_on: datasets.Dataset | None = None,
+    results: Mapping[str, matching.MatchingResult] | None = None,
+    eval_data: datasets.Dataset | None = None,
     num_lambdas: checks.Points = 25,
     loss_fn: Callable | None = None,
     on_method: Callable[[str], None] | None = None,
@@ -74,36 +74,36 @@ def compare_matchers(
         params_a: the reference.
         params_b: the model to move.
         apply_fn: `apply_fn(params, images) -> logits`, pure.
-        data: what matchers that look at data are given.
-        methods: names in `MATCHERS`, or "naive", which leaves B as it is; all of these by default,
-            your own too; or a mapping from them to further options. One of two variants of a
-            matcher goes by a name of its own, with {"method": ...} among its options.
+        data: for matchers that use data.
+        methods: names in `MATCHERS`, or "naive", which does not permute B; by default all of these,
+            your own included; or a mapping from names to options. For a variant of a matcher
+            choose a name of your own, with {"method": ...} among its options.
         seed: of every matcher.
-        found: records that are there already, by name: these are not matched again.
-        evaluated_on: the data set of the lines, `data` by default; needed where `data` are batches
-            of your own, which have no labels.
+        results: of matchings done before, by name; these are not matched again.
+        eval_data: the data set for the lines, `data` by default; needed if `data` are batches of
+            your own, which have no labels.
         num_lambdas: points on each line, ends included.
-        loss_fn: of the lines and of matchers that look at a loss: another one than cross-entropy
-            in nats, see `metrics`.
-        on_method: called with each method's name when it is done, for progress.
+        loss_fn: for the lines and for matchers that use a loss: another one than cross-entropy in
+            nats, see `metrics`.
+        on_method: called with each method's name after it, for progress.
 
     Raises:
         ValueError: as `match` and `interpolation_curve`; before any work, if it is about names,
             options and the data of the lines.
     """
     params_a, params_b = pytrees.aligned(params_a, params_b)
-    found = found or {}
+    results = results or {}
     loss = {} if loss_fn is None else {"loss_fn": loss_fn}
     calls = _calls(methods, {"apply_fn": apply_fn, "data": data, **loss})
-    on, name = (data, "data") if evaluated_on is None else (evaluated_on, "evaluated_on")
+    on, name = (data, "data") if eval_data is None else (eval_data, "eval_data")
     splits = metrics.checked_data(apply_fn, params_a, on, loss_fn=loss_fn, name=name)
-    if unknown := [name for name in found if name not in calls]:
-        raise ValueError(f"Expected found to hold records of {list(calls)}; got {unknown}.")
+    if unknown := [name for name in results if name not in calls]:
+        raise ValueError(f"Expected results to hold records of {list(calls)}; got {unknown}.")
     metrics.check_parameters(params_b, "params_b")
     splits, lambdas = jax.device_put(splits), np.linspace(0, 1, num_lambdas)
-    comparisons, ends = {}, {}  # of every line, the same two functions
+    comparisons, ends = {}, {}  # the two ends of every line are the same
     for name, (method, options) in calls.items():
-        result, permutation = found.get(name), identity_permutation(spec, params_b)
+        result, permutation = results.get(name), identity_permutation(spec, params_b)
         if method != "naive" and result is None:
             result = matching.match(method, spec, params_a, params_b, **({"seed": seed} | options))
         if result is not None:
@@ -130,7 +130,7 @@ def _calls(
     methods: Sequence[str] | Mapping[str, Mapping[str, Any]],
     offered: Mapping[str, Any],
 ) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Name -> the matcher and its options, all checked; of what is offered those it takes."""
+    """Name -> the matcher and its checked options, with the offered ones that it takes."""
     if not methods or len(set(methods)) < len(methods):
         raise ValueError(f"Expected methods to be one or more, each once; got {list(methods)}.")
     if not isinstance(methods, Mapping):
@@ -156,14 +156,14 @@ def _calls(
 def comparison_table(compared: Sequence[Mapping[str, Comparison]]) -> str:
     """Several pairs in one text table: means over them, and each train barrier (nats).
 
-    The test accuracy is that half-way, "-" if the lines have no point there, or no accuracy. A loss
-    of another name than cross-entropy is named.
+    The test accuracy is that half-way, "-" if the lines have no point there, or no accuracy.
+    Another loss than cross-entropy is named.
 
     Args:
-        compared: for each pair what `compare_matchers` returned; the same names for each.
+        compared: for each pair the result of `compare_matchers`, all with the same names.
 
     Raises:
-        ValueError: for no pairs, one that is not in a list, or pairs with other names.
+        ValueError: for no pairs, anything but a list, or pairs with different names.
     """
     if not compared:
         raise ValueError(
@@ -178,18 +178,18 @@ def comparison_table(compared: Sequence[Mapping[str, Comparison]]) -> str:
     columns = ("seconds", "<A,π(B)>", "distance", "half-way accuracy", barrier, "of each")
     rows = [["", *columns]]
     for name in compared[0]:
-        of = [one[name] for one in compared]
-        seconds = [one.result.seconds for one in of if one.result]
-        barriers = [one.train_barrier for one in of]
+        results = [one[name] for one in compared]
+        seconds = [one.result.seconds for one in results if one.result]
+        barriers = [one.train_barrier for one in results]
         halfway = np.concatenate(
-            [one.curve.test_accuracy[np.isclose(one.curve.lambdas, 0.5)] for one in of]
+            [one.curve.test_accuracy[np.isclose(one.curve.lambdas, 0.5)] for one in results]
         )
         rows.append(
             [
                 name,
                 f"{np.mean(seconds):.2f}" if seconds else "-",
-                f"{np.mean([one.inner_product for one in of]):.1f}",
-                f"{np.mean([one.distance for one in of]):.2f}",
+                f"{np.mean([one.inner_product for one in results]):.1f}",
+                f"{np.mean([one.distance for one in results]):.2f}",
                 _percentage(halfway),
                 f"{np.mean(barriers):.4f}",
                 " ".join(f"{barrier:.4f}" for barrier in barriers),
@@ -208,6 +208,6 @@ def comparison_table(compared: Sequence[Mapping[str, Comparison]]) -> str:
 
 
 def _percentage(accuracies: np.ndarray) -> str:
-    """Their mean; "-" where there is none."""
+    """The mean as a percentage; "-" if there is none."""
     mean = np.mean(accuracies) if accuracies.size else np.nan
     return "-" if np.isnan(mean) else f"{100 * mean:.1f} %"

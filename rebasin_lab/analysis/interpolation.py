@@ -1,7 +1,7 @@
 """The straight line between two models, its loss barrier, and the plane through three.
 
-Everything here evaluates `(1 - lam) A + lam B`: lam = 0 is A, lam = 1 is B. To interpolate *modulo
-permutation*, hand in the permuted B.
+A point is `(1 - lam) A + lam B`: lam = 0 is A, lam = 1 is B. To interpolate *modulo permutation*,
+pass the permuted B.
 """
 
 import dataclasses
@@ -22,10 +22,10 @@ class InterpolationCurve:
     """Loss (nats, unless it has a name) and accuracy (fraction) of models on the line from A to B.
 
     Attributes:
-        lambdas: where, increasing.
+        lambdas: the points, increasing.
         train_loss: on training images; NaN or infinite where a model overflows.
         test_loss: on test images.
-        train_accuracy: NaN where the loss is, or where labels are no classes.
+        train_accuracy: NaN where the loss is NaN, or where labels are no classes.
         test_accuracy: likewise.
         loss_name: of another loss than cross-entropy.
 
@@ -52,9 +52,9 @@ class InterpolationCurve:
                 )
 
     def as_numbers(self) -> dict[str, Any]:
-        """The curve as JSON-ready lists, as figures keep it: None for what is not finite.
+        """The curve as lists for the JSON of a figure; None for values that are not finite.
 
-        The name of the loss is there if it has one.
+        `loss_name` is included if there is one.
         """
         numbers = {field: finite_numbers(values) for field, values in self._arrays().items()}
         return numbers | ({"loss_name": self.loss_name} if self.loss_name else {})
@@ -64,7 +64,7 @@ class InterpolationCurve:
 
 
 def finite_numbers(values: Float[np.ndarray, "..."]) -> list:
-    """An array as lists for JSON, which has neither NaN nor infinity: None in their place."""
+    """An array as lists for JSON, with None for NaN and infinity."""
     return np.where(np.isfinite(values), values, None).tolist()
 
 
@@ -85,7 +85,7 @@ def interpolation_curve(
         apply_fn: `apply_fn(params, images) -> logits`, pure.
         params_a: the model at lambda = 0.
         params_b: the model at lambda = 1; permute it first to interpolate modulo permutation.
-        data: the images to evaluate on.
+        data: the images for evaluation.
         num_lambdas: equally spaced points, both ends included (the paper's figures have 25).
         loss_fn: another loss than cross-entropy in nats, see `metrics`.
         on_point: called after each point, for progress.
@@ -120,7 +120,7 @@ def measure_line(
     known: Mapping[float, dict[str, float]] | None = None,
     on_point: Callable[[], None] | None = None,
 ) -> list[dict[str, float]]:
-    """What `measure_splits` returns at each lambda, without checks; some may be `known`."""
+    """Evaluate both splits at each lambda that is not `known`, without checks."""
     measured = []
     for lam in lambdas:
         if known is not None and lam in known:
@@ -136,7 +136,7 @@ def measure_line(
 def measure_splits(
     apply_fn: Callable, params: PyTree, splits: Mapping[str, tuple], *, loss_fn: Callable | None
 ) -> dict[str, float]:
-    """Loss and accuracy of one model on both splits, as a curve calls them."""
+    """Loss and accuracy of one model on both splits, by the field names of a curve."""
     measured = {}
     for split, examples in splits.items():
         loss, accuracy = metrics.measure(apply_fn, params, *examples, loss_fn=loss_fn)
@@ -150,7 +150,7 @@ def curve_of(
     *,
     loss_fn: Callable | None,
 ) -> InterpolationCurve:
-    """A line of what `measure_splits` returned at each lambda; warns of losses not finite."""
+    """The curve from the results of `measure_splits`; warns of losses that are not finite."""
     values = {field: np.array([at[field] for at in measured]) for field in measured[0]}
     curve = InterpolationCurve(lambdas, **values, loss_name=metrics.loss_name(loss_fn))
     for split in ("train", "test"):
@@ -178,9 +178,9 @@ def loss_barrier(
     split: Literal["train", "test"] = "test",
     baseline: Literal["mean", "chord"] = "mean",
 ) -> float:
-    """Return the height of the loss above its two ends, in nats or the loss's own unit.
+    """The largest loss on the line above its two ends, in nats or the unit of the loss.
 
-    It warns of losses on the line that are not finite; with NaN among them the barrier is NaN.
+    Warns of losses that are not finite; with a NaN the barrier is NaN.
 
     Args:
         curve: the line.
@@ -198,7 +198,7 @@ def loss_barrier(
             "Expected a line from lambda 0 to 1, with its two ends; got lambdas "
             f"{np.array2string(lambdas, threshold=6)}."
         )
-    with np.errstate(invalid="ignore"):  # infinity - infinity, of which the warning tells
+    with np.errstate(invalid="ignore"):  # infinity - infinity; a warning follows
         if baseline == "mean":
             barrier = float(loss.max() - (loss[0] + loss[-1]) / 2)
         else:
@@ -217,7 +217,7 @@ class LossContour:
         x: the grid's coordinates along B - A.
         y: its coordinates along the part of C - A orthogonal to B - A.
         loss: nats, unless it has a name; `loss[i, j]` at (x[j], y[i]).
-        models: where "A", "B" and "C" lie.
+        models: the coordinates of "A", "B" and "C".
         loss_name: of another loss than cross-entropy.
     """
 
@@ -231,9 +231,9 @@ class LossContour:
         checks.fields(self)
 
     def as_numbers(self) -> dict[str, Any]:
-        """The contour as JSON-ready lists, as figures keep it: None for what is not finite.
+        """The contour as lists for the JSON of a figure; None for values that are not finite.
 
-        The name of the loss is there if it has one.
+        `loss_name` is included if there is one.
         """
         numbers = {
             "x": self.x.tolist(),
@@ -266,7 +266,7 @@ def loss_contour(
         params_a: the origin.
         params_b: lies at (1, 0).
         params_c: the permuted B in the paper's figure; fixes the second direction.
-        images: what to evaluate on.
+        images: the evaluation images.
         labels: their classes.
         resolution: points along each side.
         x_range: the paper's view, in units of ||B - A||.
@@ -297,7 +297,7 @@ def loss_contour(
     c_x = pytrees.inner_product(to_c, to_b) / max(squared_length, 1e-30)
     across = jax.tree.map(lambda c, b: c - c_x * b, to_c, to_b)
     c_y = np.sqrt(pytrees.inner_product(across, across) / max(squared_length, 1e-30))
-    # Off the line by no more than float32 rounds the models themselves is on it.
+    # A distance to the line within the float32 rounding of the models is zero.
     rounding = 1e-6 * np.sqrt(sum(pytrees.inner_product(p, p) for p in (params_a, params_c)))
     if not (squared_length > 0 and c_y * np.sqrt(squared_length) > rounding):
         raise ValueError("Expected three models that span a plane; these lie on one line.")

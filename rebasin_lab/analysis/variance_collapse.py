@@ -1,10 +1,9 @@
-"""Variance collapse: how varied the responses of units are between two networks.
+"""Variance collapse: the standard deviation of activations on the line between two networks.
 
-What units respond to in the mean of two networks is less varied than in each of them, the more so
-the less alike the units are that were averaged, and layer by layer that adds up (Ainsworth et al.
-2022, A.4; Jordan et al. 2023). `unit_spread` measures it in one network, `walk_line` on the whole
-line, with the running statistics of BatchNorm averaged like weights or measured anew at every
-point.
+Activations of the mean of two networks vary less than those of each, the less similar the averaged
+units are, and the effect adds up over layers (Ainsworth et al. 2022, A.4; Jordan et al. 2023).
+`activation_std` measures it in one network, `walk_line` on the whole line, with the running
+statistics of BatchNorm averaged like weights or re-estimated at every point.
 """
 
 import dataclasses
@@ -25,42 +24,41 @@ BATCH_SIZE = 500  # images per forward pass at most: all activations are held at
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LineWalk:
-    """The line from A to B, with what the units of every layer do along it.
+    """The line from A to B, with the standard deviations of activations.
 
     Attributes:
-        curve: its loss and accuracy.
-        layers: what each layer reads, by the names `trace_activations` gives, in computing order.
-        spread: its standard deviation, see `unit_spread`.
+        curve: loss and accuracy.
+        layers: names of the activations of `trace_activations`, in order of computation.
+        std: their standard deviations, see `activation_std`.
     """
 
     curve: interpolation.InterpolationCurve
     layers: tuple[str, ...]
-    spread: Float[np.ndarray, "lambdas layers"]
+    std: Float[np.ndarray, "lambdas layers"]
 
     @property
-    def relative_spread(self) -> Float[np.ndarray, "lambdas layers"]:
-        """The spread, divided by what a straight line between the two ends promises.
+    def relative_std(self) -> Float[np.ndarray, "lambdas layers"]:
+        """The standard deviation divided by its linear interpolation between the two ends.
 
-        A layer without any spread at both ends gives NaN.
+        NaN for a layer whose activations do not vary at both ends.
         """
         lambdas = self.curve.lambdas[:, None]
         with np.errstate(invalid="ignore", divide="ignore"):
-            return self.spread / ((1 - lambdas) * self.spread[0] + lambdas * self.spread[-1])
+            return self.std / ((1 - lambdas) * self.std[0] + lambdas * self.std[-1])
 
 
 @checks.arguments
-def unit_spread(
+def activation_std(
     activations: Activations, params: PyTree, images: Float[Array | np.ndarray, "n h w c"]
 ) -> dict[str, float]:
-    """Return the root of the mean variance of units, for each activation.
+    """The root of the mean variance of units, for each activation.
 
-    The variance is that of one unit over images, and over pixels where it has any; the mean is
-    taken over units.
+    The variance of a unit is over images and pixels; the mean is over units.
 
     Args:
-        activations: where units show, see `trace_activations`.
-        params: of the function that was traced.
-        images: to respond to.
+        activations: of `trace_activations`.
+        params: of the traced function.
+        images: the inputs.
 
     Raises:
         ValueError: for no images, or parameters that do not fit.
@@ -78,7 +76,7 @@ def unit_spread(
             mean, variance = (np.asarray(moment, np.float64) for moment in (mean, variance))
             means[name] = means.get(name, 0.0) + share * mean
             squares[name] = squares.get(name, 0.0) + share * (variance + mean**2)
-    # Rounding can leave a hair less than nothing of a unit that never varies.
+    # For a unit that never varies rounding may leave a negative variance.
     return {
         name: float(np.sqrt(np.maximum(squares[name] - means[name] ** 2, 0.0).mean()))
         for name in activations.axes
@@ -99,23 +97,23 @@ def walk_line(
     loss_fn: Callable | None = None,
     on_point: Callable[[], None] | None = None,
 ) -> LineWalk:
-    """Evaluate the line from A to B, and measure how varied units are along it.
+    """Evaluate the line from A to B, and the standard deviations of activations on it.
 
     Args:
         model: the architecture of both, a `Model` or anything else with an `apply`.
-        spec: of the model; says where its units are.
+        spec: of the model, for the activations.
         params_a: the model at lambda = 0.
         params_b: the model at lambda = 1; permute it first to walk modulo permutation.
-        data: the images that loss and accuracy are evaluated on.
-        images: those that units respond to.
+        data: the images for loss and accuracy.
+        images: the inputs for activations.
         num_lambdas: equally spaced points, both ends included.
-        statistics_from: images on which running statistics are measured anew at every point, see
-            `reestimate_statistics`; without them they are averaged like weights.
+        statistics_from: images on which running statistics are re-estimated at every point, see
+            `reestimate_statistics`; by default they are averaged like weights.
         loss_fn: another loss than cross-entropy in nats, see `metrics`.
         on_point: called after each point, for progress.
 
     Raises:
-        ValueError: as `interpolation_curve` and `unit_spread`.
+        ValueError: as `interpolation_curve` and `activation_std`.
     """
     if not callable(getattr(model, "apply", None)):
         raise ValueError(
@@ -130,19 +128,19 @@ def walk_line(
         statistics_from = metrics.checked_array(statistics_from, "statistics_from")
     activations = trace_activations(model.apply, spec, params_a, images[:BATCH_SIZE])
     splits = jax.device_put(splits)
-    lambdas, measured, spreads = np.linspace(0, 1, num_lambdas), [], []
+    lambdas, measured, stds = np.linspace(0, 1, num_lambdas), [], []
     for lam in lambdas:
         params = pytrees.lerp(float(lam), params_a, params_b)
         if statistics_from is not None:
             params = merging.reestimate_statistics(model, params, statistics_from)
         measured.append(interpolation.measure_splits(model.apply, params, splits, loss_fn=loss_fn))
-        spreads.append(unit_spread(activations, params, images))
+        stds.append(activation_std(activations, params, images))
         if on_point is not None:
             on_point()
     curve = interpolation.curve_of(lambdas, measured, loss_fn=loss_fn)
     layers = tuple(activations.axes)
-    spread = np.array([[of_point[layer] for layer in layers] for of_point in spreads])
-    return LineWalk(curve, layers, spread)
+    std = np.array([[at_point[layer] for layer in layers] for at_point in stds])
+    return LineWalk(curve, layers, std)
 
 
 @functools.partial(jax.jit, static_argnames="activations")
@@ -150,9 +148,9 @@ def _moments(
     activations: Activations, params: PyTree, images: Array
 ) -> dict[str, tuple[Array, Array]]:
     """Mean and variance of every unit on a batch."""
-    found = activations.compute(params, images)
+    values = activations.compute(params, images)
     summed = {
         name: tuple(axis for axis, unit in enumerate(units) if unit is None)
         for name, units in activations.axes.items()
     }
-    return {name: (x.mean(summed[name]), x.var(summed[name])) for name, x in found.items()}
+    return {name: (x.mean(summed[name]), x.var(summed[name])) for name, x in values.items()}

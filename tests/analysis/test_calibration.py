@@ -60,7 +60,7 @@ def scores(logits, labels):
 
 
 def test_top_class_curve_by_hand():
-    curve = calibration.reliability_curve(*BY_HAND, num_bins=3, of="top class")
+    curve = calibration.reliability_curve(*BY_HAND, num_bins=3, predictions="top class")
     np.testing.assert_allclose(curve.edges, [0, 1 / 3, 2 / 3, 1])
     assert curve.count.tolist() == [0, 1, 2]
     np.testing.assert_allclose(curve.confidence, [np.nan, 0.6, 0.85])
@@ -92,7 +92,7 @@ def test_sure_networks_have_the_extreme_scores():
 @pytest.mark.parametrize("num_bins", [1, 7, 15])
 def test_curve_is_that_of_a_slow_loop(of, num_bins):
     logits, labels = draw_predictions(200, num_classes=4)
-    curve = calibration.reliability_curve(logits, labels, num_bins=num_bins, of=of)
+    curve = calibration.reliability_curve(logits, labels, num_bins=num_bins, predictions=of)
     count, confidence, frequency = slow_curve(logits, labels, num_bins, of=of)
     assert curve.count.tolist() == count
     # The same float64 sums in another order.
@@ -141,7 +141,7 @@ def test_overconfidence_and_doubt_cost():
 
 def test_overconfident_curve_lies_below_the_diagonal():
     logits, labels = draw_predictions(20_000)
-    curve = calibration.reliability_curve(3 * logits, labels, of="top class")
+    curve = calibration.reliability_curve(3 * logits, labels, predictions="top class")
     sure = curve.confidence > 0.5
     assert (curve.frequency < curve.confidence)[sure].all()
 
@@ -196,7 +196,7 @@ def test_arrays_of_jax_are_taken_too():
 def test_counts_are_complete_and_the_error_is_a_fraction(drawn, num_bins):
     logits, labels = drawn
     for of, total in (("all classes", logits.size), ("top class", len(labels))):
-        curve = calibration.reliability_curve(logits, labels, num_bins=num_bins, of=of)
+        curve = calibration.reliability_curve(logits, labels, num_bins=num_bins, predictions=of)
         assert curve.count.sum() == total
         assert (np.isnan(curve.confidence) == (curve.count == 0)).all()
     assert 0 <= calibration.expected_calibration_error(logits, labels, num_bins=num_bins) <= 1
@@ -211,7 +211,9 @@ def test_a_constant_added_to_a_row_changes_nothing(drawn, data):
     eighths = hnp.arrays(np.int64, (len(logits), 1), elements=st.integers(-8000, 8000))
     shifted = logits + data.draw(eighths) / 8
     for of in ("all classes", "top class"):
-        left, right = (calibration.reliability_curve(x, labels, of=of) for x in (logits, shifted))
+        left, right = (
+            calibration.reliability_curve(x, labels, predictions=of) for x in (logits, shifted)
+        )
         for field, values in vars(left).items():
             np.testing.assert_array_equal(values, getattr(right, field))
     assert scores(shifted, labels) == scores(logits, labels)
@@ -245,7 +247,7 @@ def test_curves_of_two_sets_of_images_add_up(first, second):
 
 
 def test_numbers_are_json_with_null_in_empty_bins():
-    curve = calibration.reliability_curve(*BY_HAND, num_bins=3, of="top class")
+    curve = calibration.reliability_curve(*BY_HAND, num_bins=3, predictions="top class")
     numbers = json.loads(json.dumps(curve.as_numbers(), allow_nan=False))
     assert list(numbers) == ["confidence", "frequency", "count", "edges"]
     assert numbers["frequency"] == [None, 0.0, 0.5]
@@ -441,8 +443,10 @@ def test_at_least_one_bin_is_needed(num_bins):
 
 
 def test_unknown_kind_of_curve_is_refused():
-    with pytest.raises(ValueError, match="of to be 'all classes' or 'top class'; got 'labels'"):
-        calibration.reliability_curve(*BY_HAND, of="labels")
+    with pytest.raises(
+        ValueError, match="predictions to be 'all classes' or 'top class'; got 'labels'"
+    ):
+        calibration.reliability_curve(*BY_HAND, predictions="labels")
 
 
 def test_no_images_have_no_logits(tiny_data, trained_pair):

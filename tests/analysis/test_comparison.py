@@ -67,13 +67,13 @@ def test_both_ends_are_evaluated_once_for_all_lines(monkeypatch, compare):
 def test_what_is_found_is_not_matched_again(trained_pair, compare):
     _, params_a, params_b = trained_pair
     found = rl.match("random", SPEC, params_a, params_b, seed=7)
-    compared = compare(methods=["weight"], found={"weight": found})
+    compared = compare(methods=["weight"], results={"weight": found})
     assert compared["weight"].result is found
 
 
 def test_lines_can_be_evaluated_on_other_images(compare, tiny_data):
     fewer = tiny_data.subset(np.arange(50))
-    one = compare(methods=["activation"], evaluated_on=fewer)["activation"]
+    one = compare(methods=["activation"], eval_data=fewer)["activation"]
     other = compare(methods=["activation"])["activation"]
     assert one.curve.train_loss[0] != other.curve.train_loss[0]
     assert one.result.objective == other.result.objective
@@ -101,7 +101,7 @@ def test_lines_on_batches_of_ones_own_are_refused_before_any_work(
     compare, tiny_data, wrong, without_type_checks
 ):
     done, batches = [], wrong([tiny_data.train_images[:100]])
-    for given in ({"data": batches}, {"evaluated_on": batches}):
+    for given in ({"data": batches}, {"eval_data": batches}):
         with pytest.raises(ValueError, match=f"Expected {next(iter(given))} to be a Dataset"):
             compare(methods=["activation"], on_method=done.append, **given)
     assert not done
@@ -111,7 +111,7 @@ def test_batches_of_ones_own_are_matched_on_where_lines_have_a_data_set(
     compare, tiny_data, without_type_checks
 ):
     batches = [tiny_data.train_images[:100]]
-    one = compare(methods=["activation"], data=batches, evaluated_on=tiny_data)["activation"]
+    one = compare(methods=["activation"], data=batches, eval_data=tiny_data)["activation"]
     assert one.curve.lambdas.size == 3
 
 
@@ -119,7 +119,7 @@ def test_a_record_of_something_else_is_refused(trained_pair, compare):
     _, params_a, params_b = trained_pair
     found = {"wieght": rl.match("random", SPEC, params_a, params_b)}
     with pytest.raises(ValueError, match="'wieght'"):
-        compare(methods=["weight"], found=found)
+        compare(methods=["weight"], results=found)
 
 
 def test_a_method_may_have_a_seed_of_its_own(compare):

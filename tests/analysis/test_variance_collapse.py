@@ -23,12 +23,12 @@ def spec_of(model, params):
     )
 
 
-def spread_of(model, params, images):
+def std_of(model, params, images):
     example = jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.float32)
     activations = rl.symmetry.trace_activations(
         model.apply, spec_of(model, params), params, example
     )
-    return variance_collapse.unit_spread(activations, params, images)
+    return variance_collapse.activation_std(activations, params, images)
 
 
 def walked(model, params_a, params_b, data, **options):
@@ -38,24 +38,24 @@ def walked(model, params_a, params_b, data, **options):
 
 
 def by_hand(params, images):
-    """The spread of both hidden layers of an MLP, unit by unit in float64."""
-    hidden, spreads = images.reshape(len(images), -1).astype(np.float64), []
+    """The std of both hidden layers of an MLP, unit by unit in float64."""
+    hidden, stds = images.reshape(len(images), -1).astype(np.float64), []
     for layer in (0, 1):
         weights, bias = (np.asarray(params["layers"][layer][n]) for n in ("kernel", "bias"))
         hidden = np.maximum(hidden @ weights + bias, 0)
-        spreads.append(np.sqrt(np.mean([np.var(unit) for unit in hidden.T])))
-    return spreads
+        stds.append(np.sqrt(np.mean([np.var(unit) for unit in hidden.T])))
+    return stds
 
 
 @pytest.mark.parametrize("batch_size", [500, 64])  # all at once; four batches, the last one smaller
-def test_spread_is_the_root_of_the_mean_variance_of_units(
+def test_std_is_the_root_of_the_mean_variance_of_units(
     trained_pair, images, monkeypatch, batch_size
 ):
     monkeypatch.setattr(variance_collapse, "BATCH_SIZE", batch_size)
     model, params, _ = trained_pair
-    spread = spread_of(model, params, images)
-    assert tuple(spread) == NAMES
-    assert list(spread.values()) == pytest.approx(by_hand(params, images), rel=1e-5)  # float32
+    std = std_of(model, params, images)
+    assert tuple(std) == NAMES
+    assert list(std.values()) == pytest.approx(by_hand(params, images), rel=1e-5)  # float32
 
 
 def test_spread_counts_pixels_as_samples_and_does_not_see_the_order_of_units(tiny_data, images):
@@ -63,7 +63,7 @@ def test_spread_counts_pixels_as_samples_and_does_not_see_the_order_of_units(tin
     params = model.init(jax.random.key(0))
     spec = spec_of(model, params)
     moved = rl.apply_permutation(spec, rl.random_permutation(spec, params, seed=1), params)
-    before, after = (spread_of(model, one, images) for one in (params, moved))
+    before, after = (std_of(model, one, images) for one in (params, moved))
     assert len(before) == 7
     assert list(before)[-1] == "into head/kernel"  # in computing order
     assert list(before.values()) == pytest.approx(list(after.values()), rel=1e-4)  # other sums
@@ -73,8 +73,8 @@ def test_units_that_never_respond_have_no_spread_and_no_relative_one(trained_pai
     model, params, _ = trained_pair
     dead = pytrees.map_with_path(lambda p, x: 0 * x if p.startswith("layers/0") else x, params)
     line = walked(model, dead, dead, tiny_data)
-    assert line.spread[:, 0].tolist() == [0, 0, 0]
-    assert np.isnan(line.relative_spread[:, 0]).all()
+    assert line.std[:, 0].tolist() == [0, 0, 0]
+    assert np.isnan(line.relative_std[:, 0]).all()
 
 
 def test_means_of_unrelated_units_have_half_of_the_variance(tiny_data):
@@ -91,7 +91,7 @@ def test_means_of_unrelated_units_have_half_of_the_variance(tiny_data):
 
     line = walked(model, reading(0), reading(8), tiny_data, images=noise)
     # A standard deviation of 20,000 samples is known to half a percent; eight are averaged.
-    assert line.relative_spread[:, 0] == pytest.approx([1, np.sqrt(0.5), 1], rel=0.01)
+    assert line.relative_std[:, 0] == pytest.approx([1, np.sqrt(0.5), 1], rel=0.01)
 
 
 def test_curve_is_that_of_the_line(trained_pair, tiny_data):
@@ -118,9 +118,9 @@ def test_statistics_are_averaged_or_measured_anew_at_every_point(tiny_data, imag
         )
         assert line.curve.test_loss[1] == pytest.approx(expected.loss, rel=1e-5)
         # In another batch size sums are in another order.
-        expected = list(spread_of(model, params, images).values())
-        assert list(line.spread[1]) == pytest.approx(expected, rel=1e-4)
-    assert not np.allclose(averaged.spread, anew.spread, rtol=0.1)
+        expected = list(std_of(model, params, images).values())
+        assert list(line.std[1]) == pytest.approx(expected, rel=1e-4)
+    assert not np.allclose(averaged.std, anew.std, rtol=0.1)
 
 
 def test_a_walk_is_remembered(trained_pair, tiny_data):
@@ -128,13 +128,13 @@ def test_a_walk_is_remembered(trained_pair, tiny_data):
     call = (variance_collapse.walk_line, model, spec_of(model, ends[0]), *ends, tiny_data)
     options = {"images": tiny_data.train_images, "num_lambdas": 3}
     first, second = (rl.cached(*call, **options) for _ in range(2))
-    assert np.array_equal(first.spread, second.spread)
+    assert np.array_equal(first.std, second.std)
     assert second.layers == NAMES
 
 
 def test_no_images_and_a_line_of_one_point_are_refused(trained_pair, tiny_data, images):
     model, params, _ = trained_pair
     with pytest.raises(ValueError, match="Expected images to respond to; got none"):
-        spread_of(model, params, images[:0])
+        std_of(model, params, images[:0])
     with pytest.raises(ValueError, match="num_lambdas to be an int of at least 2; got 1"):
         walked(model, params, params, tiny_data, num_lambdas=1)

@@ -240,7 +240,7 @@ ALONE = {
     "permuted": lambda a, images, labels: rl.apply_permutation(
         SPEC, rl.random_permutation(SPEC, a, seed=0), a
     ),
-    "spread": lambda a, images, labels: variance_collapse.unit_spread(
+    "spread": lambda a, images, labels: variance_collapse.activation_std(
         symmetry.trace_activations(apply_fn, SPEC, a, images), a, images
     ),
     "stored": lambda a, images, labels: pytrees.flatten(a),

@@ -181,7 +181,7 @@ ALONE = {
         x for _, x in sorted(symmetry.split_into_pieces(spec, a)[1].items())
     ],
     "spread": lambda spec, a, data: list(
-        variance_collapse.unit_spread(
+        variance_collapse.activation_std(
             symmetry.trace_activations(apply_fn, spec, a, data.test_images), a, data.test_images
         ).values()
     ),

@@ -271,7 +271,7 @@ def explore_pair(
             apply_fn=pair.apply_fn,
             data=pair.data,
             methods={method: choices.options_of(method, pair.data)},
-            found=results,
+            results=results,
             num_lambdas=choices.num_lambdas,
         )
     report("matched", len(methods), len(methods))
