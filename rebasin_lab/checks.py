@@ -1,9 +1,8 @@
-"""Checks of what callers pass, by the types of a signature: each refusal is one paragraph.
+"""Check arguments by the annotations of a signature, with an error that says what to do.
 
-`@arguments` has a public function check what it is given against its own annotations, and `fields`
-a record. Beartype reads the same annotations in tests alone; here a number must also be finite and
-in its `Range`, a text is no list, and True is no number. Trees and arrays of a function are left to
-it, which knows what they are for.
+`@arguments` checks the arguments of a public function, and `fields` those of a record. Beartype
+reads the same annotations in tests only; here a number must also be finite and in its `Range`, a
+string is no list, and True is no number. Trees and arrays are checked by the functions themselves.
 """
 
 import collections
@@ -25,24 +24,24 @@ from typing import Annotated, Any, Literal, NoReturn, TypeVar
 import jaxtyping
 import numpy as np
 
-MOST = 1_000_000_000  # of any whole number: beyond lies a slip of the finger
+MOST = 1_000_000_000  # of any whole number: a larger one is a typing error
 MOST_SEED = 2**63 - 1  # NumPy's generators take more, JAX's keys do not
 
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """Between what a number has to be, ends included unless it is to be `above` one."""
+    """The limits of a number: `least` and `most` included, `above` excluded."""
 
     least: int | float = -math.inf
     most: int | float = math.inf
     above: int | float = -math.inf
 
     def holds(self, value: Any) -> bool:
-        """Return True if the value lies within the limits."""
+        """True if the value lies within the limits."""
         return bool(self.least <= value <= self.most and value > self.above)
 
     def described(self, kind: str) -> str:
-        """The same in words, after those of its type."""
+        """The limits in words, with those of the type."""
         if self.above == 0 or (self.least == 1 and self.most == MOST):
             return f"a positive {kind.split()[-1]}"
         if self.most in (math.inf, MOST, MOST_SEED):
@@ -59,7 +58,7 @@ Fraction = Annotated[int | float, Range(0, 1)]
 Minority = Annotated[int | float, Range(0, 0.5)]
 NotNegative = Annotated[int | float, Range(0, MOST)]
 
-# Who makes what cannot be written down.
+# The functions that make values of these types.
 _SOURCES = {
     "Dataset": "load_dataset",
     "Exploration": "explore_pair",
@@ -77,10 +76,10 @@ Function = TypeVar("Function", bound=Callable)
 
 
 def arguments(fn: Function) -> Function:
-    """The function, which checks what it is given before it does anything.
+    """Decorate a function to check its arguments by its annotations.
 
     Raises:
-        ValueError: when called with what its annotations do not allow, naming the argument.
+        ValueError: when called with another kind of argument, naming it.
     """
     signature = inspect.signature(fn)
 
@@ -89,7 +88,7 @@ def arguments(fn: Function) -> Function:
         try:
             given = signature.bind(*args, **kwargs).arguments
         except TypeError:
-            given = {}  # Python says it itself
+            given = {}  # the call below raises the error
         hints = _hints(fn)
         for name, value in given.items():
             hint, kind = hints.get(name, Any), signature.parameters[name].kind
@@ -103,10 +102,10 @@ def arguments(fn: Function) -> Function:
 
 
 def fields(record: Any) -> None:
-    """Check the fields of a dataclass by their annotations, arrays by type and shape, too.
+    """Check the fields of a dataclass by their annotations, arrays also by type and shape.
 
     Raises:
-        ValueError: for one that is not as annotated, naming it.
+        ValueError: for a field that does not fit its annotation, naming it.
     """
     where, hints = type(record).__name__, _hints(type(record))
     sizes: dict[str, tuple[str, int]] = {}
@@ -127,11 +126,11 @@ def argument(name: str, value: Any, hint: Any, where: str, *, arrays: bool = Fal
     """Check one value by an annotation.
 
     Args:
-        name: whose value it is.
+        name: of the argument.
         value: the value.
         hint: an annotation, such as `Count` or `Literal["train", "test"]`.
-        where: the function it was passed to.
-        arrays: whether annotations of arrays count.
+        where: the name of the function.
+        arrays: whether annotations of arrays are checked.
 
     Raises:
         ValueError: if it does not fit.
@@ -142,10 +141,10 @@ def argument(name: str, value: Any, hint: Any, where: str, *, arrays: bool = Fal
 
 
 def choice(name: str, value: Any, known: Iterable[str], where: str) -> None:
-    """Check that a name is a known one.
+    """Check that a name is known.
 
     Raises:
-        ValueError: if not, with those that are, and the nearest.
+        ValueError: if not, listing the known names and the nearest.
     """
     known = tuple(known)
     if not isinstance(value, str) or value not in known:
@@ -162,7 +161,7 @@ def options(given: Iterable[str], known: Iterable[str], what: str) -> None:
     """Check that names of keyword arguments are known; `what` names them in the plural.
 
     Raises:
-        ValueError: if not, naming the first that is not, all that are, and the nearest.
+        ValueError: if not, naming the first unknown one, all known ones, and the nearest.
     """
     known = tuple(known)
     for name in given:
@@ -173,15 +172,15 @@ def options(given: Iterable[str], known: Iterable[str], what: str) -> None:
 
 
 class Registry(collections.UserDict):
-    """Records of one class by name, to which a caller may add more.
+    """A table of records of one class by name, to which a caller may add.
 
     Args:
         kind: the class of the records.
-        records: those of the lab.
-        reserved: names that stand for something else.
+        records: the lab's own.
+        reserved: names with another meaning.
 
     Raises:
-        ValueError: when a name is given to anything but a record, or is reserved.
+        ValueError: when a value is no record, or a name is reserved.
     """
 
     def __init__(self, kind: type, records: Mapping[str, Any], *, reserved: Collection[str] = ()):
@@ -190,7 +189,7 @@ class Registry(collections.UserDict):
         self._first = dict(self.data)
 
     def is_own(self, name: str) -> bool:
-        """Whether the record under this name is not one of the lab's, but a caller's own."""
+        """True if a caller added or replaced the record of this name."""
         return self.data[name] is not self._first.get(name)
 
     def __setitem__(self, name: str, record: Any) -> None:
@@ -209,14 +208,14 @@ class Registry(collections.UserDict):
 
 
 def near_matches(name: str, known: Iterable[str]) -> str:
-    """Return near names as the end of a sentence; "" if none is near."""
+    """Similar names as the end of a sentence; "" if there are none."""
     lower = {one.lower(): one for one in known}
     near = [lower[one] for one in difflib.get_close_matches(name.lower(), lower)]
     return f" (do you mean {' or '.join(near)}?)" if near else ""
 
 
 def shortened(value: Any) -> str:
-    """A value for an error: on one line, and not too long; of what is large, the type."""
+    """A value for an error message: on one short line; only the type of a large value."""
     if isinstance(value, np.generic):
         value = value.item()
     if _is_small(value):
@@ -255,8 +254,8 @@ def _refuse(name: str, value: Any, wanted: str, where: str, advice: str) -> NoRe
 
 
 @functools.cache
-def _hints(of: Any) -> dict[str, Any]:
-    return typing.get_type_hints(inspect.unwrap(of), include_extras=True)
+def _hints(annotated: Any) -> dict[str, Any]:
+    return typing.get_type_hints(inspect.unwrap(annotated), include_extras=True)
 
 
 def _fits(value: Any, hint: Any, arrays: bool = False) -> bool:
@@ -294,7 +293,7 @@ def _fits(value: Any, hint: Any, arrays: bool = False) -> bool:
 
 
 def _misfit(name: str, value: Any, hint: Any, arrays: bool) -> tuple[str, Any, Any]:
-    """The part of a value that does not fit, where the rest does: its name, it, its annotation."""
+    """The part of a value that does not fit: its name, the part, and its annotation."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         for one in inner:
@@ -398,7 +397,7 @@ def _described(hint: Any) -> str:
 
 
 def _next_step(value: Any, hint: Any) -> str:
-    """Return advice as the end of a sentence or a sentence after it; "" if it is plain."""
+    """Advice as the end of a sentence or a sentence after it; "" if there is none."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         most = min(limit.most for limit in inner[1:])

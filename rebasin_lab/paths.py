@@ -1,9 +1,10 @@
-"""Folders the lab writes to, and atomic writes: a killed process leaves whole files.
+"""The folders that the lab writes to, atomic writes, and locks.
 
-In a checkout these are its `runs/` and `figures/`. `$REBASIN_RUNS` moves the first. An installed
-package without a checkout keeps both in the user's cache. A file is written under a name of its own
-and renamed; work that two processes must not do at once is `locked`, by the package `filelock`,
-since a lock that the operating system holds for a process ends with it, on every system.
+In a checkout the folders are its `runs/` and `figures/`; `$REBASIN_RUNS` replaces the first.
+Without a checkout both are in the user's cache. A file is written under a temporary name and
+renamed, so that a killed process leaves no partial file. Work that only one process may do at a
+time is `locked` by `filelock`, with a lock that the operating system releases when its process
+ends.
 """
 
 import contextlib
@@ -27,7 +28,7 @@ from rebasin_lab import strict_json, texts
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
 
-# Folders below runs/ that are no run's.
+# Folders below runs/ that belong to no run.
 RESERVED_NAMES = frozenset({"browser", "checkpoints", "compiled", "interactive", "records"})
 
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?")
@@ -43,13 +44,13 @@ def project_dir() -> Path:
     """The checkout this package is installed from, or a folder in the user's cache."""
     if (_CHECKOUT / "notebooks").is_dir() and (_CHECKOUT / "pyproject.toml").is_file():
         return _CHECKOUT
-    import pooch  # a machine may lack it that has a checkout, or data of its own
+    import pooch  # not needed with a checkout or data of your own
 
     return Path(pooch.os_cache("rebasin_lab"))
 
 
 def runs_dir() -> Path:
-    """Everything a run produces and git ignores: checkpoints, executed notebooks, scoreboards."""
+    """The folder of all run output: checkpoints, executed notebooks, scoreboards."""
     given = os.environ.get("REBASIN_RUNS")
     if given:
         return checked_folder(given, "the environment variable REBASIN_RUNS")
@@ -60,8 +61,8 @@ def run_dir(name: str) -> Path:
     """The folder of a run, below `runs_dir`; it need not exist.
 
     Raises:
-        ValueError: for anything but a name, for a name that is in use for something else, and if
-            the folder is a link: a run removes and writes files there.
+        ValueError: for anything but a name, for a reserved name, and if the folder is a link, as
+            a run removes and writes files there.
     """
     checked_name(name, "the name of a run")
     if name.lower() in RESERVED_NAMES:
@@ -73,10 +74,10 @@ def run_dir(name: str) -> Path:
 
 
 def unlinked(folder: Path) -> Path:
-    """Return the same folder, if it lies where its path says.
+    """Return the folder after checking that its path contains no link.
 
     Raises:
-        ValueError: if it, or a folder above it, is a link to elsewhere.
+        ValueError: if it, or a folder above it, is a link.
     """
     if (elsewhere := folder.resolve()) != folder:
         raise ValueError(
@@ -88,41 +89,41 @@ def unlinked(folder: Path) -> Path:
 
 
 def data_dir() -> Path | None:
-    """Return the user's folder of data sets, by `$REBASIN_DATA`; None if that is not set."""
+    """The folder of data sets in `$REBASIN_DATA`; None if that is not set."""
     given = os.environ.get("REBASIN_DATA")
     return checked_folder(given, "the environment variable REBASIN_DATA") if given else None
 
 
 def checkpoints_dir() -> Path:
-    """The store of trained networks, shared by all runs."""
+    """The folder of trained networks, shared by all runs."""
     return runs_dir() / "checkpoints"
 
 
 def compiled_dir() -> Path:
-    """Return the folder of XLA's compilations for headless notebooks; safe to delete."""
+    """The folder of XLA's compilation cache for headless notebooks; safe to delete."""
     return runs_dir() / "compiled"
 
 
 def figures_dir() -> Path:
-    """Figures with the numbers they draw."""
+    """The folder of figures with their numbers."""
     return project_dir() / "figures"
 
 
 def notebooks_dir() -> Path:
-    """The notebook sequence."""
+    """The folder of the notebook sequence."""
     return project_dir() / "notebooks"
 
 
 def checked_name(name: str, what: str) -> str:
-    """The same name, if it is one on every system: a single part of a path.
+    """Return the name after checking that it is a file name on every system.
 
     Args:
         name: up to 100 letters (of ASCII), digits, `.`, `_` and `-`; with no `.` or `-` in front
             and no `.` at the end.
-        what: is named, for an error.
+        what: describes it, for an error.
 
     Raises:
-        ValueError: for anything else, among it paths and what Windows takes for a device.
+        ValueError: for anything else, such as a path or a device name of Windows.
     """
     fits = isinstance(name, str) and _NAME.fullmatch(name) and not _WINDOWS_DEVICE.fullmatch(name)
     if not fits:
@@ -135,13 +136,13 @@ def checked_name(name: str, what: str) -> str:
 
 
 def checked_folder(given: str | os.PathLike[str], what: str) -> Path:
-    """A folder that a reader names, as an absolute path; it need not exist.
+    """The absolute path of a user's folder; it need not exist.
 
-    A `~` in front is the home folder, links are followed.
+    A leading `~` is the home folder; links are followed.
 
     Args:
         given: the folder.
-        what: names it, for an error.
+        what: describes it, for an error.
 
     Raises:
         ValueError: if it is no folder and cannot become one: empty, a file, below a file, no text.
@@ -168,16 +169,15 @@ def checked_folder(given: str | os.PathLike[str], what: str) -> Path:
 
 
 def checked_output(given: str | os.PathLike[str], what: str) -> Path:
-    """A folder that a reader wants something written to, like `checked_folder`.
+    """The path of a user's output folder, like `checked_folder`.
 
     Raises:
-        ValueError: also if the lab keeps something there that is not made anew: notebooks, code,
-            stored networks and results.
+        ValueError: also if it is a folder of notebooks, code, stored networks or results.
     """
     folder = checked_folder(given, what)
     sources = [notebooks_dir(), Path(__file__).parent]
-    kept = [*sources, *(runs_dir() / name for name in ("checkpoints", "compiled", "records"))]
-    for place in kept:
+    protected = [*sources, *(runs_dir() / name for name in ("checkpoints", "compiled", "records"))]
+    for place in protected:
         if folder.is_relative_to(place.resolve()):
             raise ValueError(
                 f"Expected {what} to be a folder for what is made; got '{folder}': '{place}' is "
@@ -187,10 +187,10 @@ def checked_output(given: str | os.PathLike[str], what: str) -> Path:
 
 
 def remove(path: Path, *, within: Path) -> None:
-    """Remove a file of a folder, if it is there; a link goes, what it leads to stays.
+    """Remove a file of a folder, if it exists; of a link only the link.
 
     Raises:
-        ValueError: if the file does not lie in the folder, links followed; nothing is removed.
+        ValueError: if the file does not lie in the folder, links followed.
         OSError: if it cannot be removed.
     """
     if not path.parent.resolve().is_relative_to(within.resolve()):
@@ -208,23 +208,23 @@ def remove(path: Path, *, within: Path) -> None:
 
 
 def shown(path: Path) -> str:
-    """A path for people: relative to the working directory where that is shorter, on one line."""
+    """A path for messages: relative if it is below the working directory, on one line."""
     relative = os.path.relpath(path)
     return texts.in_a_line(str(path) if relative.startswith("..") else relative)
 
 
 def read_bytes(path: Path, most_bytes: int) -> bytes:
-    """The content of a file that anything may have been put in the place of.
+    """The content of an untrusted file.
 
     Args:
-        path: the file; a link to one will do.
-        most_bytes: that it may hold; no more is read.
+        path: the file, or a link to one.
+        most_bytes: its largest size.
 
     Raises:
-        ValueError: if it is no file (a folder, a pipe, a device), or larger, saying which.
+        ValueError: if it is no file (a folder, a pipe, a device), or larger.
         OSError: if there is no such file, or it cannot be read.
     """
-    if kind := _kind(path.stat().st_mode):  # before it is opened: a pipe would be waited for
+    if kind := _kind(path.stat().st_mode):  # before opening it, which would wait for a pipe
         raise ValueError(f"Expected '{path}' to be a file; it is {kind}")
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -239,18 +239,18 @@ def read_bytes(path: Path, most_bytes: int) -> bytes:
 
 
 def _kind(mode: int) -> str:
-    """Return the kind of thing where a file is expected; empty for a file or an unfollowed link."""
+    """The kind of a thing that is no file, in words; "" for a file or a link."""
     kinds = {stat.S_IFREG: "", stat.S_IFLNK: "", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe"}
     return kinds.get(stat.S_IFMT(mode), "a device or socket")
 
 
 def read_json(path: Path, most_bytes: int = strict_json.MOST_BYTES, *, finite: bool = True) -> Any:
-    """The content of a JSON file that anything may have been written to, see `strict_json`.
+    """The value in an untrusted JSON file, see `strict_json`.
 
     Args:
         path: the file.
-        most_bytes: that it may hold.
-        finite: False takes NaN and the infinities, too.
+        most_bytes: its largest size.
+        finite: False also accepts NaN and the infinities.
 
     Raises:
         ValueError: as `read_bytes`; and if it is no such JSON.
@@ -264,19 +264,19 @@ def read_json(path: Path, most_bytes: int = strict_json.MOST_BYTES, *, finite: b
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is either wholly there or not there at all.
+    """Write a file under a temporary name and rename it.
 
-    It is written beside its final name and renamed: a killed process leaves the old file or the
-    new one. Threads, processes and machines may write the same file at once; the last one stays.
+    A killed process leaves the old file or the new one. Threads, processes and machines may write
+    the same file at once; the last one wins.
 
     Raises:
-        OSError: naming the file, its size and, for a full disk, what to do; nothing else is lost.
-            Also if there is a folder, a pipe or a device, which would be replaced.
+        OSError: naming the file, its size and, for a full disk, what to do; also if the path is a
+            folder, a pipe or a device.
     """
     kind = ""
-    with contextlib.suppress(OSError):  # it is not there; what else is wrong is said below
+    with contextlib.suppress(OSError):  # it does not exist; other errors are raised below
         kind = _kind(path.lstat().st_mode)
-    if kind:  # who may write to /dev may put a file in the place of /dev/null
+    if kind:  # renaming would replace even /dev/null
         raise FileExistsError(
             errno.EEXIST, f"Could not write '{path}': there is {kind}. Choose another name"
         )
@@ -287,7 +287,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         with temporary.open("xb") as file:  # "x": a name that is taken is an error
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())  # a name must not reach the disk before its bytes do
+            os.fsync(file.fileno())  # the content must reach the disk before the name
         temporary.replace(path)
     except OSError as error:
         reason = _reason(error)
@@ -304,25 +304,24 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 class LockedError(RuntimeError):
-    """Something is in use by another process or thread."""
+    """Raised if another process or thread holds a lock."""
 
 
 @contextlib.contextmanager
 def locked(path: Path, what: str, *, wait: bool = True) -> Iterator[None]:
     """Keep other processes and threads from `path` while the block runs.
 
-    The lock is the operating system's, on the file `.NAME.lock` beside the path, which stays there
-    empty. It ends with the process that holds it, even one that is killed. It is no lock against
-    readers, nor against who does not ask for it.
+    The operating system locks the empty file `.NAME.lock` beside the path and releases it when the
+    process ends, even if it is killed. The lock is advisory: readers are not stopped.
 
     Args:
         path: a file or folder; it need not exist.
-        what: what is done there, for those who wait, such as "training MNIST, seed 0".
-        wait: until it is free, after a warning that says who holds it.
+        what: the work, for messages to those who wait, such as "training MNIST, seed 0".
+        wait: wait for the lock, after a warning that names its holder.
 
     Raises:
-        LockedError: if it is held and `wait` is false, saying by whom, since when and for what.
-        OSError: if there can be no lock, in a folder that cannot be written to, say.
+        LockedError: if it is held and `wait` is false, naming the holder, time and work.
+        OSError: if the folder cannot be written to.
     """
     lock_file = path.with_name(f".{path.name}.lock")
     holder_file = path.with_name(f".{path.name}.holder")
@@ -353,7 +352,7 @@ def locked(path: Path, what: str, *, wait: bool = True) -> Iterator[None]:
 def _holder(holder_file: Path) -> str:
     try:
         return read_bytes(holder_file, _MOST_HOLDER_BYTES).decode(errors="replace")
-    except (OSError, ValueError):  # it has just begun, or just ended
+    except (OSError, ValueError):  # the holder has just started or ended
         return "another process or thread"
 
 
@@ -365,10 +364,9 @@ def sweep(folder: Path, *, start: str = "", seconds: float = 0.0) -> None:
     """Remove temporary files that killed processes left in a folder.
 
     Args:
-        folder: the folder; those below it are left as they are.
-        start: of the names of the files that were to be written; a lock keeps others from writing
-            these, unless `seconds` does.
-        seconds: that they have lain there at least.
+        folder: the folder, without those below it.
+        start: of the names of the final files; hold a lock on them, or give `seconds`.
+        seconds: the least age.
     """
     for leftover in folder.glob(f".{glob.escape(start)}*.tmp"):
         with contextlib.suppress(OSError):

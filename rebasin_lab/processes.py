@@ -1,11 +1,10 @@
 """Signals, and child processes that must not outlive the one that started them.
 
-What is to end together is started under a *mark*, a variable of the environment that each process
-inherits from the one that starts it: by it all of them are found, in whatever group or session.
+Processes that end together are started with a *mark*, an environment variable that children
+inherit; it identifies all of them, in any process group or session.
 
-No process can clean up after its own SIGKILL. A `Reaper` can: a small process, this file as a
-program, that notices through a closed pipe that its parent is gone, even while a kernel computes in
-C and notices nothing.
+A process cannot clean up after its own SIGKILL. A `Reaper` can: a small process that runs this
+file, and that sees its parent end by a closed pipe.
 """
 
 import contextlib
@@ -23,12 +22,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-# When this process began to load the lab, of which this is the first module.
+# The time at which this process started to load the lab: this is its first module.
 loaded_at = time.time()
 
 MARK = "REBASIN_LAB_MARK"
 
-SECONDS_TO_END = 10.0  # for a process that was asked to; then it is killed
+SECONDS_TO_END = 10.0  # after SIGTERM; then a process is killed
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 _ENDING = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
@@ -37,7 +36,7 @@ _Handlers = dict[int, Any]
 
 
 class Ended(KeyboardInterrupt):
-    """A signal that asks this process to end, raised as Ctrl-C is.
+    """The exception for a signal that asks this process to end, like that of Ctrl-C.
 
     Attributes:
         number: the signal.
@@ -49,7 +48,7 @@ class Ended(KeyboardInterrupt):
 
 
 def is_own_program() -> bool:
-    """Tell whether this package is what runs, by its command or `python -m`, and no part of it."""
+    """True if the main program is this package, by its command or `python -m`."""
     program = sys.argv[0] if sys.argv else ""
     if program == "-m":  # while Python looks for the module; then it is the module's file
         module = sys.orig_argv[sys.orig_argv.index("-m") + 1] if "-m" in sys.orig_argv else ""
@@ -60,11 +59,11 @@ def is_own_program() -> bool:
 def end_at_signals() -> _Handlers:
     """Have SIGINT, SIGTERM and SIGHUP end this process at once, with one line.
 
-    No `finally` runs, so it is for times when there is nothing to tidy up: an exception may be lost
-    in a module that is being imported.
+    No `finally` runs, so use it only while there is nothing to clean up. (An exception could be
+    lost in a module that is being imported.)
 
     Returns:
-        What was done at each signal before.
+        The previous handlers.
     """
 
     def end(number: int, _: object) -> None:
@@ -77,7 +76,7 @@ def end_at_signals() -> _Handlers:
 
 @contextlib.contextmanager
 def signals_end() -> Iterator[None]:
-    """Do as `end_at_signals` while the block runs."""
+    """Apply `end_at_signals` inside the block."""
     before = end_at_signals()
     try:
         yield
@@ -89,7 +88,7 @@ def signals_end() -> Iterator[None]:
 def signals_raise() -> Iterator[None]:
     """Raise `Ended` at SIGINT, SIGTERM or SIGHUP, but not again within `SECONDS_TO_END`.
 
-    What the first one sets off, an orderly end, is thus not cut short by a second one.
+    So a second signal does not interrupt the clean-up after the first.
     """
     last = -math.inf
 
@@ -108,10 +107,10 @@ def signals_raise() -> Iterator[None]:
 
 @contextlib.contextmanager
 def signals_terminate(process: subprocess.Popen) -> Iterator[list[int]]:
-    """Hand SIGTERM, SIGHUP and SIGINT to a process as SIGTERM; it has `SECONDS_TO_END`.
+    """Pass SIGTERM, SIGHUP and SIGINT on to a process as SIGTERM; it has `SECONDS_TO_END`.
 
-    But for a SIGINT from a terminal, which sends it there, too. Gives a list of the signals that
-    came.
+    Except a SIGINT from a terminal, which reaches the process itself. Yields the list of signals
+    received.
     """
     came: list[int] = []
 
@@ -132,7 +131,7 @@ def signals_terminate(process: subprocess.Popen) -> Iterator[list[int]]:
 
 
 def _handle(handler: Callable[[int, object], None]) -> _Handlers:
-    """Set what is done at signals that end; one that is ignored, as under nohup, stays so."""
+    """Set the handler of ending signals; ignored ones, as under nohup, stay ignored."""
     before = {n: signal.getsignal(n) for n in _ENDING if signal.getsignal(n) != signal.SIG_IGN}
     for number in before:
         signal.signal(number, handler)
@@ -146,7 +145,7 @@ def _restore(before: _Handlers) -> None:
 
 @contextlib.contextmanager
 def lifeline() -> Iterator[int]:
-    """A pipe that closes when this process is gone, for the input of `end_with_parent`."""
+    """A pipe that closes when this process ends, for the standard input of `end_with_parent`."""
     reads, writes = os.pipe()
     try:
         yield reads
@@ -166,24 +165,24 @@ def end_with_parent() -> None:
 
 
 def marked(mark: str) -> dict[str, str]:
-    """The environment of this process with a mark, for a process to be started under it."""
+    """The environment of this process with a mark, for a process to start."""
     return {**os.environ, MARK: mark}
 
 
 def new_mark() -> str:
-    """A mark that no process has yet."""
+    """A new, unique mark."""
     return secrets.token_hex(8)
 
 
 def kill(mark: str) -> None:
-    """Kill all that was started under a mark, and what that started; returns when it is gone.
+    """Kill all processes with a mark, and their children, and wait for their end.
 
-    What does not go within `SECONDS_TO_END`, since it waits for a disk, say, is left.
+    Processes that do not end within `SECONDS_TO_END`, for example on a blocked disk, are left.
     """
     import psutil  # a kernel's Python has it; the library does without
 
     deadline = time.monotonic() + SECONDS_TO_END
-    while found := _started_under(mark):  # again: one of them may have started another meanwhile
+    while found := _started_under(mark):  # again, since one may have started another
         for process in found:
             with contextlib.suppress(psutil.Error):
                 process.kill()
@@ -207,15 +206,15 @@ def _started_under(mark: str) -> set:
     found = set()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get(MARK) == mark:  # others in an environment of their own
+            if process.environ().get(MARK) == mark:  # a child may have another environment
                 found |= {process, *process.children(recursive=True)}
     return found
 
 
 class Reaper:
-    """A process that ends others when this one is gone, however that came about.
+    """A process that ends others when this one ends in any way.
 
-    Where a process cannot be kept from a signal to its group (Windows) it does nothing.
+    Does nothing on Windows, where a signal to the group would end it, too.
     """
 
     def __enter__(self) -> "Reaper":
@@ -236,28 +235,28 @@ class Reaper:
             self._process.wait()
 
     def add(self, mark: str, server: int = 0) -> None:
-        """Kill also what is started under this mark, once the server with this ID has ended.
+        """Add the processes with this mark to those to kill.
 
-        It is sent SIGTERM, and has `SECONDS_TO_END`.
+        If there is a server with this process ID it gets SIGTERM and `SECONDS_TO_END` first.
         """
-        self._tell("kill", mark, server)
+        self._send("kill", mark, server)
 
     def discard(self, mark: str) -> None:
-        """Leave alone what this mark is of: it has ended."""
-        self._tell("leave", mark)
+        """Take the processes with this mark off the list: they have ended."""
+        self._send("leave", mark)
 
     def add_folder(self, folder: Path) -> None:
-        """Remove also this folder."""
-        self._tell("remove", str(folder))
+        """Add a folder to those to remove."""
+        self._send("remove", str(folder))
 
-    def _tell(self, *what: str | int) -> None:
+    def _send(self, *command: str | int) -> None:
         if self._process is not None:
             with contextlib.suppress(BrokenPipeError):
-                os.write(self._process.stdin.fileno(), f"{json.dumps(what)}\n".encode())
+                os.write(self._process.stdin.fileno(), f"{json.dumps(command)}\n".encode())
 
 
 def _reap() -> None:
-    """Read what to do, line by line; do it at the end."""
+    """Read commands line by line, and carry them out when the input ends."""
     for number in _ENDING:
         signal.signal(number, signal.SIG_IGN)
     servers, folders = {}, []

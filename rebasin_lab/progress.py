@@ -1,8 +1,8 @@
 """Progress bars that work in a terminal, in JupyterLab and in a headless notebook run.
 
-The library itself is silent; long work takes a callback. This room makes such callbacks out of
-tqdm. Where nobody watches (papermill, a log file) a bar becomes one line every few seconds,
-because a bar that redraws itself fills a log with copies, and a widget shows nothing but 0 %.
+The library is silent; long work takes a callback, which can update such a tqdm bar. In papermill or
+a log file a bar is one line every few seconds: redrawing would fill the log with copies, and a
+widget would show only 0 %.
 """
 
 import io
@@ -27,19 +27,19 @@ _LINE = re.compile(r".+: \d+/\d+ in [\d:]+, [\d:?]+ left")
 def progress_bar(
     total: checks.Natural, description: str, *, done: checks.Natural = 0, style: Style = "auto"
 ) -> AbstractContextManager:
-    """A tqdm bar (`.update(n)`, `.set_postfix_str(text)`) that suits where it is shown.
+    """A tqdm bar (`.update(n)`, `.set_postfix_str(text)`) in a style for its output.
 
     Args:
-        total: how many units of work there are.
-        description: what is being done, such as "training seed 0".
-        done: how many of them an earlier process did.
-        style: "bar" redraws itself (a widget in JupyterLab), "lines" prints now and then, "auto"
-            takes "bar" for a terminal or a notebook kernel and "lines" for anything else.
+        total: units of work.
+        description: of the work, such as "training seed 0".
+        done: units that an earlier process did.
+        style: "bar" redraws itself (a widget in JupyterLab), "lines" prints lines, "auto" takes
+            "bar" for a terminal or a notebook kernel and "lines" otherwise.
     """
     description = texts.in_a_line(description, 200)
     if style == "silent":
         return tqdm.tqdm(total=total, initial=done, disable=True)
-    if style == "bar" or (style == "auto" and _somebody_watches()):
+    if style == "bar" or (style == "auto" and _is_interactive()):
         return tqdm.auto.tqdm(total=total, initial=done, desc=description, leave=False)
     return tqdm.tqdm(
         total=total,
@@ -48,22 +48,22 @@ def progress_bar(
         file=_Lines(sys.stdout),
         mininterval=SECONDS_BETWEEN_LINES,
         maxinterval=SECONDS_BETWEEN_LINES,
-        delay=SECONDS_BETWEEN_LINES,  # quick work says nothing
+        delay=SECONDS_BETWEEN_LINES,  # short work prints nothing
         bar_format="{desc}: {n_fmt}/{total_fmt} in {elapsed}, {remaining} left{postfix}",
     )
 
 
 def is_line(text: str) -> bool:
-    """Return True if a printed line is one of a progress bar in the "lines" style."""
+    """True if a printed line is one of a progress bar in the "lines" style."""
     return _LINE.match(text) is not None
 
 
-def _somebody_watches() -> bool:
+def _is_interactive() -> bool:
     return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
 class _Lines:
-    """A stream on which tqdm's redraws become lines."""
+    """A stream that turns tqdm's redraws into lines."""
 
     def __init__(self, stream: io.TextIOBase):
         self.stream = stream

@@ -1,18 +1,18 @@
-"""Parameter trees as flat tables, and the few operations on them that everything else uses.
+"""Parameter trees as flat tables, and the basic operations on them.
 
-The first room: it imports nothing of the lab. It owns one convention, the *path* of a leaf:
+It owns one convention, the *path* of a leaf:
 `jax.tree_util.keystr(path, simple=True, separator="/")`, so that a checkpoint, a permutation spec
-and an error message all say `layers/0/kernel`. Trees are any pytree of arrays; what the lab itself
-produces are plain nested dicts, with integer keys for list entries (`nnx.to_pure_dict`).
+and an error message all say `layers/0/kernel`. Trees are any pytree of arrays; the lab's own models
+have plain nested dicts, with integer keys for list entries (`nnx.to_pure_dict`).
 
-Leaves are arrays of numbers: of NumPy, JAX, or PyTorch, which are read as NumPy arrays; all else (a
-Python number, a text, a function, a PRNG key) is refused by name at every entry. Two models
-are of one architecture if their leaves have the same paths and shapes; `aligned` brings B into the
-containers of A, and what is made of both has A's structure and types. Sums are taken in float32 or
-wider. Leaves that are no floats go the same way everywhere: permutations move them; on a line and
-in a mean, integers are rounded and booleans have to agree; random shifts (`verify_equivalence`)
-leave them alone; gradients are refused. Complex numbers are averaged and measured like pairs of
-real ones, but not matched.
+Leaves are arrays of numbers: of NumPy, JAX, or PyTorch, which are read as NumPy arrays; anything
+else (a Python number, a string, a function, a PRNG key) is an error that names the leaf. Two models
+have one architecture if their leaves have the same paths and shapes; `aligned` puts B into the
+containers of A, and combinations of both have A's structure and types. Sums are in float32 or
+wider. Leaves that are no floats are treated alike everywhere: permutations move them; on a line and
+in a mean, integers are rounded and booleans must agree; random shifts (`verify_equivalence`) do not
+change them; gradients are an error. Complex numbers are averaged and measured like pairs of real
+ones, but not matched.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ _WHOLE_NUMBER = re.compile("0|[1-9][0-9]{0,17}")
 
 
 def flatten(tree: PyTree) -> dict[str, Any]:
-    """Leaves of `tree` keyed by their path, in JAX's leaf order; as `as_arrays` has them.
+    """Path -> leaf, in JAX's leaf order, with the leaves of `as_arrays`.
 
     Raises:
         ValueError: if two leaves share a path, as in `{"a/b": x, "a": {"b": y}}`.
@@ -51,7 +51,7 @@ def flatten(tree: PyTree) -> dict[str, Any]:
 
 
 def _paths(tree: PyTree, structure: Any) -> tuple[str, ...]:
-    """The path of every leaf; of a structure met before as they were then."""
+    """The path of every leaf, cached by structure."""
     try:
         if structure in _PATHS:
             return _PATHS[structure]
@@ -107,7 +107,7 @@ def _with_integers(node: Any) -> Any:
 
 @checks.arguments
 def map_with_path(fn: Callable[[str, Any], Any], tree: PyTree) -> PyTree:
-    """Apply `fn(path, leaf)` to every leaf, as `as_arrays` has it, keeping the structure."""
+    """Apply `fn(path, leaf)` to every leaf of `as_arrays(tree)`, keeping the structure."""
     leaves, structure = jax.tree.flatten(tree)
     paths = _paths(tree, structure)
     mapped = [fn(p, _as_array(p, leaf)) for p, leaf in zip(paths, leaves, strict=True)]
@@ -115,9 +115,9 @@ def map_with_path(fn: Callable[[str, Any], Any], tree: PyTree) -> PyTree:
 
 
 def as_arrays(tree: PyTree) -> PyTree:
-    """A tree with a NumPy array for every PyTorch tensor, and in the byte order of this machine.
+    """The tree with PyTorch tensors as NumPy arrays, and NumPy arrays in native byte order.
 
-    All other leaves are left as they are.
+    All other leaves are unchanged.
 
     Raises:
         ValueError: for a tensor that NumPy cannot hold, naming it.
@@ -126,12 +126,12 @@ def as_arrays(tree: PyTree) -> PyTree:
 
 
 def checked_arrays(params: PyTree, name: str = "", *, or_shapes: bool = False) -> PyTree:
-    """A model as `as_arrays` has it, in which every leaf is an array of numbers.
+    """The model of `as_arrays`, checked that every leaf is an array of numbers.
 
     Args:
         params: the model.
         name: of the model, for errors.
-        or_shapes: `jax.ShapeDtypeStruct` and the like will do, too.
+        or_shapes: also accept `jax.ShapeDtypeStruct` and the like.
 
     Raises:
         ValueError: as `as_arrays` and `check_arrays`.
@@ -149,7 +149,7 @@ def _as_array(path: str, leaf: Any) -> Any:
     dtype = str(leaf.dtype).removeprefix("torch.")
     try:
         tensor = leaf.detach().cpu()
-        if dtype.startswith(("bfloat", "float8")):  # types of ml_dtypes, which PyTorch cannot hand
+        if dtype.startswith(("bfloat", "float8")):  # PyTorch cannot convert these
             return tensor.float().numpy().astype(np.dtype(dtype))
         return tensor.numpy()
     except (TypeError, RuntimeError) as error:
@@ -161,18 +161,18 @@ def _as_array(path: str, leaf: Any) -> Any:
 
 @contextlib.contextmanager
 def calling(params: PyTree, inputs: Sequence[Any]) -> Iterator[None]:
-    """Turn errors that the caller's function raises into advice, with their cause.
+    """Turn an error of the caller's function into one that names its arguments and advises.
 
     Args:
-        params: what it is called with, arrays or shapes.
-        inputs: all else, likewise.
+        params: its parameters, arrays or shapes.
+        inputs: its inputs, likewise.
 
     Raises:
-        ValueError: in place of what it raises, naming the parameters and inputs it was given.
+        ValueError: in place of any error, naming the parameters and inputs.
     """
     try:
         yield
-    except Exception as error:  # of any kind, since anything may stand in the function
+    except Exception as error:  # of any kind, since it is the caller's code
         leaves = jax.tree_util.tree_leaves_with_path(params)
         first = ""
         if leaves:
@@ -182,10 +182,10 @@ def calling(params: PyTree, inputs: Sequence[Any]) -> Iterator[None]:
             f"{leaf.dtype}{list(leaf.shape)}" if hasattr(leaf, "dtype") else checks.shortened(leaf)
             for leaf in jax.tree.leaves(inputs)
         ]
-        said = texts.in_a_line(" ".join(str(error).split()), 200)
+        text = texts.in_a_line(" ".join(str(error).split()), 200)
         raise ValueError(
             "Expected a function that can be called, and traced, as apply_fn(params, *inputs); it "
-            f"raised {type(error).__name__}: {said.rstrip('.?')}. It was called with {len(leaves)} "
+            f"raised {type(error).__name__}: {text.rstrip('.?')}. It was called with {len(leaves)} "
             f"parameters{first} and inputs {', '.join(listed) or 'none'}. Check that the "
             "parameters belong to this function, that the inputs have the shapes (batch axis "
             "included) it takes, and that no Python `if` depends on a value; options such as "
@@ -194,15 +194,15 @@ def calling(params: PyTree, inputs: Sequence[Any]) -> Iterator[None]:
 
 
 def path_string(path: tuple) -> str:
-    """The lab's name for a leaf, such as `layers/0/kernel`."""
+    """The path of a leaf as text, such as `layers/0/kernel`."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def paired(params_a: PyTree, params_b: PyTree) -> tuple[PyTree, PyTree]:
     """Two models as arrays, B in the containers of A.
 
-    Leaves go by their path: B may hold a list where A has a dict, a FrozenDict, a named tuple, keys
-    "0", "1" for 0, 1, or variables of Flax around its arrays ("kernel/value" for "kernel").
+    Leaves are paired by their path: B may hold a list where A has a dict, a FrozenDict, a named
+    tuple, keys "0", "1" for 0, 1, or Flax variables around arrays ("kernel/value" for "kernel").
 
     Raises:
         ValueError: naming a leaf that is no array of numbers, that only one model has, or that has
@@ -220,7 +220,7 @@ def paired(params_a: PyTree, params_b: PyTree) -> tuple[PyTree, PyTree]:
 
 
 def _renamed(flat: dict[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
-    """Leaves by the paths of another model, if the two differ in Flax's variables alone."""
+    """Leaves by the paths of another model, if the two differ only in Flax variables."""
     paths = {without_variable(path): path for path in like}
     names = {path: paths.get(without_variable(path)) for path in flat}
     if len(paths) < len(like) or set(names.values()) != set(like):
@@ -229,15 +229,15 @@ def _renamed(flat: dict[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def without_variable(path: str) -> str:
-    """The path of the variable of Flax, such as an `nnx.Param`, that holds a leaf."""
+    """The path of a leaf without the Flax variable, such as an `nnx.Param`, around it."""
     return path.removesuffix("/value")
 
 
 def aligned(params_a: PyTree, params_b: PyTree) -> tuple[PyTree, PyTree]:
-    """Two models as `paired` has them, with numbers of one kind.
+    """The two models of `paired`, checked that leaves have the same kind of numbers.
 
     Raises:
-        ValueError: as `paired`; or for a leaf with another kind of numbers in the two.
+        ValueError: as `paired`; or for a leaf with different kinds of numbers.
     """
     params_a, params_b = paired(params_a, params_b)
     flat_b = flatten(params_b)
@@ -258,7 +258,7 @@ def aligned(params_a: PyTree, params_b: PyTree) -> tuple[PyTree, PyTree]:
 
 
 def aligned_to_match(params_a: PyTree, params_b: PyTree) -> tuple[PyTree, PyTree]:
-    """Two models as `aligned` has them, of real numbers.
+    """The two models of `aligned`, checked to be real.
 
     Raises:
         ValueError: as `aligned`; and for complex numbers, naming the leaf.
@@ -269,7 +269,7 @@ def aligned_to_match(params_a: PyTree, params_b: PyTree) -> tuple[PyTree, PyTree
 
 
 def aligned_to_combine(params_a: PyTree, params_b: PyTree) -> tuple[PyTree, PyTree]:
-    """Two models as `aligned` has them, of which a line or a mean can be made.
+    """The two models of `aligned`, checked for a line or a mean.
 
     Raises:
         ValueError: as `aligned`; and for booleans that differ, naming the leaf.
@@ -289,9 +289,9 @@ def aligned_to_combine(params_a: PyTree, params_b: PyTree) -> tuple[PyTree, PyTr
 
 
 def lerp(lam: Any, params_a: PyTree, params_b: PyTree) -> PyTree:
-    """The model `(1 - lam) A + lam B` on the straight line, in the structure and types of A.
+    """The model `(1 - lam) A + lam B` on the straight line, with the structure and types of A.
 
-    At lam = 0 it is A and at 1 it is B, bit by bit; in between, integers are rounded.
+    At lam = 0 it is A and at lam = 1 it is B, bit by bit; in between, integers are rounded.
 
     Raises:
         ValueError: as `aligned_to_combine`; for lam that is no finite real number.
@@ -314,12 +314,12 @@ def _lerp(lam: Any, a: Any, b: Any) -> Any:
     with np.errstate(invalid="ignore"):  # infinity times zero, at an end
         mixed = in_type_of(a, (1 - lam) * widened(a) + lam * widened(b))
     if not jnp.issubdtype(a.dtype, jnp.inexact):
-        mixed = xp.where(a == b, a, mixed)  # which may have more digits than floats keep
+        mixed = xp.where(a == b, a, mixed)  # large integers lose digits in floats
     return xp.where(lam == 0, a, xp.where(lam == 1, in_type_of(a, b), mixed))
 
 
 def widened(leaf: Any) -> Any:
-    """An array in float32 or wider, to sum in; complex ones likewise."""
+    """An array as floats of float32 or wider; complex arrays stay complex."""
     dtype = leaf.dtype
     if jnp.issubdtype(dtype, jnp.complexfloating):
         wide = dtype
@@ -331,9 +331,9 @@ def widened(leaf: Any) -> Any:
 
 
 def in_type_of(leaf: Any, array: Any) -> Any:
-    """An array in the type of a leaf, of NumPy or JAX as that is; rounded where those are integers.
+    """An array cast to the type of a leaf, of NumPy or JAX like that; rounded for integers.
 
-    Under `jit` it is of JAX, whatever the leaf is.
+    Under `jit` it is always of JAX.
     """
     in_jax = isinstance(leaf, jax.Array) or isinstance(array, jax.core.Tracer)
     xp = jnp if in_jax else np
@@ -346,11 +346,11 @@ def in_type_of(leaf: Any, array: Any) -> Any:
 
 
 def inner_product(params_a: PyTree, params_b: PyTree) -> float:
-    """The sum over all leaves of a * b, in float64; leaves go by their path.
+    """The sum over all leaves of a * b, in float64; leaves are paired by their path.
 
-    Of complex numbers it is that of their real and imaginary parts.
+    Complex numbers count as pairs of real and imaginary part.
     """
-    # Not np.vdot: for so little work the threads of BLAS take longer to meet than to multiply.
+    # Not np.vdot: for small products the threads of BLAS cost more than they save.
     pairs = _paired(params_a, params_b)
     return float(sum(np.einsum("i,i", a.conj().ravel(), b.ravel()).real for a, b in pairs))
 
@@ -409,7 +409,7 @@ def check_arrays(params: PyTree, name: str, *, or_shapes: bool = False) -> None:
     Args:
         params: a tree.
         name: of the tree, for errors.
-        or_shapes: `jax.ShapeDtypeStruct` and the like will do, too.
+        or_shapes: also accept `jax.ShapeDtypeStruct` and the like.
 
     Raises:
         ValueError: naming the first leaf that is not, and what to do.
@@ -431,7 +431,7 @@ def check_arrays(params: PyTree, name: str, *, or_shapes: bool = False) -> None:
 
 
 def holds_numbers(leaf: Any, or_shapes: bool = False) -> bool:
-    """True for arrays of NumPy and JAX in the types of JAX, which has no long double."""
+    """True for arrays of NumPy and JAX in the types of JAX, which exclude long double."""
     if not or_shapes and not isinstance(leaf, np.ndarray | np.generic | jax.Array):
         return False
     return not isinstance(leaf, np.ma.MaskedArray) and _is_number_type(leaf.dtype)
@@ -445,7 +445,7 @@ def _is_number_type(dtype: Any) -> bool:
 
 
 def check_floats(params: PyTree, name: str) -> None:
-    """Check that every leaf can be differentiated by.
+    """Check that every leaf is floating point, as gradients need.
 
     Raises:
         ValueError: naming the first leaf that cannot, and what to do.
@@ -476,11 +476,11 @@ def check_finite(params: PyTree, name: str) -> None:
     """Check that a model holds real numbers, no NaN and no infinity.
 
     Raises:
-        ValueError: naming the first leaf that does, and how many of its entries are affected.
+        ValueError: naming the first leaf that does, and the number of such entries.
     """
     check_real(params, name)
     leaves = flatten(params)
-    # One that sums to a finite number holds no other; finite ones whose sum is not are counted.
+    # A leaf with a finite sum is finite; only the others are searched.
     with np.errstate(over="ignore", invalid="ignore"):
         sums = {path: np.sum(np.asarray(leaf)) for path, leaf in leaves.items()}
     for path, leaf in leaves.items():

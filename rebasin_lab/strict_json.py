@@ -1,8 +1,8 @@
-"""Reading JSON from elsewhere, strictly and within bounds.
+"""Read untrusted JSON, strictly and within bounds.
 
-A file may have been edited, cut short, or written to harm. What Python's reader takes beyond the
-standard is refused here (names given twice, other encodings, NaN, numbers beyond every type, half a
-surrogate pair), and so is what would fill the memory or the stack.
+A file may have been edited, truncated, or written to do harm. Extensions of Python's reader are
+errors here (duplicate names, other encodings, NaN, numbers beyond every type, half a surrogate
+pair), and so are values that would fill the memory or the stack.
 """
 
 import collections
@@ -17,7 +17,7 @@ MOST_BYTES = 100_000_000
 MOST_VALUES = 2_000_000  # a figure of this project has some ten thousand
 MOST_DEPTH = 64  # lists and objects inside each other; a figure has 7, a notebook about 10
 
-# A string, to its end or that of the text: never tried again from within.
+# A string, to its end or that of the text, without backtracking.
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _TOO_LARGE = "Expected whole numbers of 64 bits at most; got a larger one"
 _SURROGATE = re.compile(r"\\ud[89a-f]", re.IGNORECASE)
@@ -29,10 +29,10 @@ def parsed(content: bytes | str, *, most_bytes: int = MOST_BYTES, finite: bool =
     Args:
         content: bytes are UTF-8, without a byte order mark.
         most_bytes: of the text.
-        finite: False takes NaN and the infinities, too, as Python writes them.
+        finite: False also accepts NaN and the infinities, as Python writes them.
 
     Raises:
-        ValueError: for anything else, saying what it is and, where that is known, where.
+        ValueError: for anything else, saying what is wrong and, if known, where.
     """
     if len(content) > most_bytes:
         raise ValueError(f"Expected {most_bytes:,} bytes at most; got more")
@@ -66,7 +66,7 @@ def parsed(content: bytes | str, *, most_bytes: int = MOST_BYTES, finite: bool =
 
 
 def _check_num_values(text: str) -> None:
-    if sum(map(text.count, ",[{")) <= MOST_VALUES:  # those in strings count, too
+    if sum(map(text.count, ",[{")) <= MOST_VALUES:  # an upper bound
         return
     if sum(map(_STRING.sub("", text).count, ",[{")) > MOST_VALUES:
         raise ValueError(f"Expected {MOST_VALUES:,} values at most; got more")

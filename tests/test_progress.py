@@ -54,8 +54,8 @@ def test_silent_prints_nothing(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(("terminal", "bar"), [(True, True), (False, False)])
-def test_auto_draws_a_bar_only_where_somebody_watches(monkeypatch, terminal, bar):
+def test_auto_draws_a_bar_only_where_is_interactive(monkeypatch, terminal, bar):
     monkeypatch.setattr("sys.stderr.isatty", lambda: terminal, raising=False)
     monkeypatch.setitem(sys.modules, "ipykernel", None)
     monkeypatch.delitem(sys.modules, "ipykernel")
-    assert progress._somebody_watches() == bar
+    assert progress._is_interactive() == bar

@@ -1,9 +1,9 @@
 """The networks of the paper in Flax NNX, and a small vision transformer, behind one record.
 
-`build_model` gives a `Model`: `init(key)` makes parameters as plain nested dicts of arrays and
-`apply(params, images)` is a pure function of them, which is all the rest of the lab needs. `model`
-holds that record, and `architectures` the table of what exists; `mlp`, `vgg`, `resnet` and `vit`
-hold a family of networks each, and `widths` the one rule they share.
+`build_model` returns a `Model`: `init(key)` makes parameters as plain nested dicts of arrays and
+`apply(params, images)` is a pure function of them. `model` defines that record, `architectures` is
+the table of all architectures; `mlp`, `vgg`, `resnet` and `vit` define one family each, and
+`widths` scales widths.
 """
 
 from rebasin_lab.models.architectures import ARCHITECTURES, Architecture, check_options

@@ -1,7 +1,7 @@
-"""The table of architectures: one record for each holds all that the lab knows of it.
+"""The table of architectures, one record each.
 
-A new one is a file with its network, and a line here: `build_model` builds it, the store keeps its
-networks, and the explorer offers it. One of your own can join while a program runs:
+A new architecture is a file with its network and a line here; `build_model`, the store and the
+explorer then know it. Add one of your own at run time:
 
     models.ARCHITECTURES["mine"] = models.Architecture(MyNetwork, width="width")
 """
@@ -20,21 +20,21 @@ from rebasin_lab.models import mlp, resnet, vgg, vit
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """A network in all its sizes, and how a CPU trains it in minutes.
+    """A family of networks by size, with small sizes and settings that a CPU trains in minutes.
 
     Attributes:
-        constructor: makes it from an image shape, a number of classes, `rngs` and, by keyword, its
-            sizes, each with a default. A size is an `int`, at least 1; one annotated otherwise is
-            any positive number.
-        width: the size that scales its layers.
-        depth: the size that counts them; "" if their number is fixed.
-        small: for a CPU: sizes that are not the defaults.
-        view: for a CPU: the part of a data set; by default few images, of half the size each way.
+        constructor: builds it from an image shape, a number of classes, `rngs` and, by keyword, its
+            sizes, each with a default. A size annotated `int` is at least 1; any other is a
+            positive number.
+        width: the name of the size that scales its layers.
+        depth: the name of the size that counts its layers; "" if their number is fixed.
+        small: for a CPU: sizes other than the defaults.
+        view: for a CPU: the part of a data set; by default few images at half the resolution.
         learning_rate: for a CPU: of Adam.
         num_epochs: for a CPU: passes over the training images.
 
     Raises:
-        ValueError: for a name that is none of its sizes.
+        ValueError: for an unknown size.
     """
 
     constructor: Callable[..., nnx.Module]
@@ -52,18 +52,18 @@ class Architecture:
 
     @functools.cached_property
     def sizes(self) -> dict[str, inspect.Parameter]:
-        """Its sizes, with their defaults and types."""
+        """The sizes with their defaults and types."""
         make = self.constructor
-        # Flax's classes are called by a metaclass, whose signature says nothing.
+        # The metaclass of Flax hides the signature.
         parameters = inspect.signature(make.__init__ if isinstance(make, type) else make).parameters
         # `rngs` has no default, so what has one is a size.
         return {name: one for name, one in parameters.items() if one.default is not one.empty}
 
     @property
     def small_sizes(self) -> dict[str, int | float]:
-        """The sizes that a CPU trains in minutes: its depth if it has one, its width, and `small`.
+        """The sizes that a CPU trains in minutes: depth (if any), width, and `small`.
 
-        The width and depth are always among them, so that they are read off an experiment.
+        Width and depth are always included, so that an experiment shows them.
         """
         defaults = {name: self.sizes[name].default for name in (self.depth, self.width) if name}
         return defaults | dict(self.small)
@@ -92,7 +92,7 @@ ARCHITECTURES = checks.Registry(
             width="width",
             depth="num_blocks",
             small={"num_blocks": 2},
-            view=datasets.View(num_train=20_000),  # its patches want the pixels as they are
+            view=datasets.View(num_train=20_000),  # at full resolution, for its patches
             num_epochs=10,
         ),
     },

@@ -1,9 +1,9 @@
 """`Model`, an architecture with its sizes fixed.
 
-A `Model` hides NNX's split and merge. What it hands out is plain: nested dicts of arrays, where a
-list's entries have integer keys. Everything a network remembers is among them, the running
-statistics of BatchNorm too, so `apply` is a pure function and always evaluates. `apply_training` is
-the other mode of BatchNorm, and as pure: it hands back the parameters with the batch's statistics.
+A `Model` hides NNX's split and merge. Parameters are nested dicts of arrays, with integer keys for
+list entries. They include all state, such as the running statistics of BatchNorm, so `apply` is a
+pure function, in evaluation mode. `apply_training` is the training mode of BatchNorm, also pure: it
+returns the parameters with the batch's statistics.
 """
 
 import dataclasses
@@ -60,15 +60,14 @@ class Model:
     def apply_training(
         self, params: PyTree, images: Float[Array, "batch h w c"]
     ) -> tuple[Float[Array, "batch classes"], PyTree]:
-        """Logits as in training, where BatchNorm normalises by the batch, and its statistics.
+        """Logits in training mode, where BatchNorm normalises by the batch, and its statistics.
 
-        Whoever trains, or re-estimates the statistics of a merged network (Ainsworth et al. 2022,
-        A.4), mixes those of several batches.
+        Training, and re-estimating the statistics of a merged network (Ainsworth et al. 2022,
+        A.4), average them over several batches.
 
         Returns:
-            The logits, and the parameters with the batch's own means and variances (over n, not
-            n - 1) at `statistics_paths`; all other leaves are those passed in, and for a model
-            without BatchNorm that is all of them.
+            The logits, and the parameters with the batch's means and variances (over n, not n - 1)
+            at `statistics_paths`; all other leaves are those passed in.
 
         Raises:
             ValueError: if the images do not have the shape this model was built for.
@@ -84,12 +83,12 @@ class Model:
 
     @property
     def shapes(self) -> PyTree:
-        """Shapes and types of the parameters, where `init` has arrays; nothing is drawn."""
+        """Shapes and types of the parameters, in the structure of `init`."""
         return nnx.to_pure_dict(self._skeleton[1])
 
     @functools.cached_property
     def statistics_paths(self) -> frozenset[str]:
-        """Paths of the leaves that are no weights but statistics that BatchNorm has gathered."""
+        """Paths of the leaves that are running statistics of BatchNorm."""
         _, statistics, _ = nnx.split(nnx.merge(*self._skeleton), nnx.BatchStat, ...)
         return frozenset(pytrees.flatten(nnx.to_pure_dict(statistics)))
 
@@ -120,7 +119,7 @@ class Model:
     @functools.cached_property
     def _training_graph(self) -> nnx.GraphDef:
         network = nnx.merge(*self._skeleton)
-        network.set_attributes(  # momentum 0 keeps nothing of earlier batches
+        network.set_attributes(  # momentum 0: no average over batches
             use_running_average=False, momentum=0.0, raise_if_not_found=False
         )
         graph, _ = nnx.split(network)
@@ -128,7 +127,7 @@ class Model:
 
     @functools.cached_property
     def _skeleton(self) -> tuple[Any, Any]:  # graph and shapes
-        """The network with shapes in place of arrays: a deep one takes a second to build."""
+        """The network with shapes in place of arrays."""
         return nnx.split(nnx.eval_shape(lambda: self._build(jax.random.key(0))))
 
     def _build(self, key: Key[Array, ""]) -> nnx.Module:
@@ -139,8 +138,8 @@ class Model:
 class _Keys(nnx.Rngs):
     """The keys that `nnx.Rngs(key)` gives to layers, counted in Python.
 
-    NNX counts in an array, whose every change under `eval_shape` composes a message about all that
-    was traced before, for nobody: half of the time to build a ResNet.
+    NNX counts in an array, and each change of that under `eval_shape` formats an unused message,
+    which takes half of the time to build a ResNet.
     """
 
     def __init__(self, key: Key[Array, ""]):
@@ -164,7 +163,7 @@ def build_model(architecture: str, *, dataset: datasets.Dataset, **options: Any)
 
     Raises:
         ValueError: for an unknown architecture or size, a size that is not positive (or not whole,
-            where it must be), sizes that do not go together, or images they do not suit.
+            where it must be), sizes that do not go together, or images of an unsuitable shape.
     """
     architectures.check_options(architecture, options)
     return _model(
@@ -178,13 +177,13 @@ def build_model(architecture: str, *, dataset: datasets.Dataset, **options: Any)
 
 @functools.lru_cache(maxsize=256)  # one object per architecture, so that compiled code is shared
 def _model(
-    constructor: type[nnx.Module],  # which may be put in the place of another of this name
+    constructor: type[nnx.Module],  # part of the key, as a caller may replace it
     architecture: str,
     image_shape: tuple[int, ...],
     num_classes: int,
     options: tuple[tuple[str, int | float], ...],
 ) -> Model:
     model = Model(architecture, image_shape, num_classes, dict(options))
-    # Sizes that do not fit fail here, not in the middle of an experiment; `apply` needs it anyway.
+    # Built now, so that sizes that do not fit fail before an experiment.
     _ = model._graph
     return model

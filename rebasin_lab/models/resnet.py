@@ -1,12 +1,11 @@
 """Residual networks: CIFAR ResNets with LayerNorm, as in the paper, or BatchNorm; ResNet50.
 
-Every block of a stage adds into one stream, so the channels of all of them are permuted together.
-Where a block changes the shape of the stream, it passes the stream through a convolution of its
-own; zero padding (option A of He et al. 2016) would tie the streams of two stages instead.
+All blocks of a stage add to one residual stream, so their channels are permuted together. A block
+that changes the shape of the stream has a shortcut convolution; zero padding (option A of He et al.
+2016) would tie the streams of two stages.
 
-BatchNorm's running statistics are leaves like any other (`mean` and `var`), so that they are
-interpolated and permuted with their layer. Networks are built to use them; `Model.apply_training`
-normalises by the batch instead.
+The running statistics of BatchNorm are leaves (`mean` and `var`), so they are interpolated and
+permuted with their layer. Networks use them; `Model.apply_training` normalises by the batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,8 +29,8 @@ def _layer_norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
 
 
 def _batch_norm(width: int, rngs: nnx.Rngs) -> nnx.BatchNorm:
-    # In two passes, since E[x^2] - E[x]^2 loses a variance that is small beside the mean; it takes
-    # no longer.
+    # In two passes, since E[x^2] - E[x]^2 cancels if the variance is small relative to the mean; it
+    # takes no longer.
     return nnx.BatchNorm(width, use_running_average=True, use_fast_variance=False, rngs=rngs)
 
 
@@ -50,7 +49,7 @@ class ConvNorm(nnx.Module):
 class BasicBlock(nnx.Module):
     """Two 3 x 3 convolutions, each normalised, added to the block's input."""
 
-    expansion = 1  # the stream is this many times as wide as the layers inside
+    expansion = 1  # width of the stream / width of the layers inside
     make_norm: Callable[[int, nnx.Rngs], Norm] = staticmethod(_layer_norm)
 
     def __init__(self, num_in: int, width: int, *, stride: int, rngs: nnx.Rngs):
@@ -108,9 +107,8 @@ class BottleneckBlock(nnx.Module):
 class CifarResNet(nnx.Module):
     """A stem, three stages of basic blocks, the mean over pixels, a dense layer.
 
-    LayerNorm, over the channels of each pixel, takes the place of BatchNorm (Ainsworth et al.
-    2022, A.3), where a subclass does not choose its blocks otherwise. The subclasses say how many
-    blocks a stage has.
+    LayerNorm, over the channels of each pixel, replaces BatchNorm (Ainsworth et al. 2022, A.3),
+    except in subclasses with other blocks. The subclasses set the number of blocks per stage.
     """
 
     num_blocks: int
@@ -163,7 +161,7 @@ class ResNet32(CifarResNet):
 
 
 class ResNet8BatchNorm(ResNet8):
-    """ResNet8 with BatchNorm: a network whose statistics a merge breaks, small enough for a CPU."""
+    """ResNet8 with BatchNorm, small enough for a CPU."""
 
     block_type = BatchNormBlock
     suffix = "_bn"
@@ -179,7 +177,7 @@ class ResNet20BatchNorm(ResNet20):
 class ResNet50(nnx.Module):
     """The ImageNet network with BatchNorm (He et al. 2016, version 1.5).
 
-    Padding is symmetric as in torchvision, so that its weights fit.
+    Padding is symmetric, so that weights of torchvision fit.
     """
 
     def __init__(
@@ -215,7 +213,7 @@ def _make_stages(
     stages: list[tuple[int, int]],  # blocks and inner width of each
     rngs: nnx.Rngs,
 ) -> Stages:
-    """Lists of blocks; every stage but the first begins by halving height and width."""
+    """Lists of blocks; every stage but the first starts by halving height and width."""
     made = nnx.List([])
     for stage, (num_blocks, width) in enumerate(stages):
         blocks = nnx.List([])

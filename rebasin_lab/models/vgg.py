@@ -15,8 +15,8 @@ LARGEST_IMAGE = 2 ** len(STAGES)
 class VGG16(nnx.Module):
     """13 convolutions with LayerNorm and ReLU, five max-poolings, three dense layers.
 
-    Ainsworth et al. 2022, A.3: LayerNorm, over the channels of each pixel, takes the place of
-    BatchNorm, and the hidden dense layers have 512 units at 1x, not the 4096 of Table 1.
+    Ainsworth et al. 2022, A.3: LayerNorm, over the channels of each pixel, replaces BatchNorm,
+    and the hidden dense layers have 512 units at 1x, not the 4096 of Table 1.
     """
 
     def __init__(
@@ -28,8 +28,8 @@ class VGG16(nnx.Module):
         rngs: nnx.Rngs,
     ):
         *sizes, num_in = image_shape
-        # What is flattened must be one pixel: then a unit of the first dense layer reads each
-        # channel once, and permuting channels permutes the rows of its kernel.
+        # The flattened image must be one pixel: then permuting channels permutes the rows of the
+        # first dense kernel.
         if max(sizes) > LARGEST_IMAGE:
             raise ValueError(
                 f"Expected images of at most {LARGEST_IMAGE} x {LARGEST_IMAGE} pixels for vgg16, "
@@ -62,7 +62,7 @@ class VGG16(nnx.Module):
         for num_convs, _ in STAGES:
             for conv, norm in itertools.islice(layers, num_convs):
                 hidden = nnx.relu(norm(conv(hidden)))
-            # SAME, so that a 28 x 28 image or a smaller one ends at one pixel too.
+            # SAME, so that smaller images end at one pixel, too.
             hidden = nnx.max_pool(hidden, (2, 2), strides=(2, 2), padding="SAME")
         hidden = hidden.reshape(hidden.shape[0], -1)
         for layer in self.dense[:-1]:

@@ -1,4 +1,4 @@
-"""A small vision transformer, for symmetries the paper does not treat: those of attention."""
+"""A small vision transformer, for the symmetries of attention, which the paper does not treat."""
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,8 @@ Tokens = Float[Array, "batch tokens width"]
 class Attention(nnx.Module):
     """Multi-head self-attention from four dense layers of the full width.
 
-    Head h owns the h-th of `num_heads` equal runs of units in `query`, `key` and `value`, and the
-    same rows of `out`. Written out so that nothing but reshapes, products and a softmax stands
-    between them.
+    Head h has the h-th of `num_heads` equal blocks of units in `query`, `key` and `value`, and the
+    same rows of `out`. Only reshapes, products and a softmax are between them.
     """
 
     def __init__(self, width: int, num_heads: int, *, rngs: nnx.Rngs):
@@ -27,7 +26,7 @@ class Attention(nnx.Module):
         self.out = nnx.Linear(width, width, rngs=rngs)
 
     def __call__(self, tokens: Tokens) -> Tokens:
-        """Every token's mix of all tokens' values."""
+        """For every token the attention-weighted sum of all values."""
         query, key, value = (
             self._split(layer(tokens)) for layer in (self.query, self.key, self.value)
         )
@@ -40,7 +39,7 @@ class Attention(nnx.Module):
 
 
 class TransformerBlock(nnx.Module):
-    """Attention, then an MLP; each reads the normalised stream and adds to it ("pre-norm")."""
+    """Attention, then an MLP; each reads the normalised stream and adds to it (pre-norm)."""
 
     def __init__(self, width: int, num_heads: int, *, rngs: nnx.Rngs):
         self.norm1 = nnx.LayerNorm(width, rngs=rngs)
@@ -58,7 +57,7 @@ class TransformerBlock(nnx.Module):
 class ViT(nnx.Module):
     """Patches of an image as tokens, transformer blocks, the mean over tokens, a dense layer.
 
-    After Dosovitskiy et al. 2021, with the mean in place of a class token.
+    Dosovitskiy et al. 2021, with the mean in place of a class token.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Training: one network by one recipe, in one compiled loop, and its checkpoints.
+"""Training of one network: the loop, augmentation, and checkpoints.
 
 `training_loop` trains, `augmentation` changes images, `checkpoints` writes and reads networks.
 """

@@ -1,10 +1,9 @@
 """Augmentation: the paper's random zoom, flip and rotation of CIFAR images, in pure JAX.
 
-Ainsworth et al. 2022, A.3: zoomed by 0.8 to 1.2 and cut to the size it had, mirrored half of the
-time, turned by up to 30 degrees. As in the authors' library, zoom and rotation each resample the
-image, in this order: two interpolations blur more than one would. What comes from outside an image
-is 0, which is black, since images are in [0, 1] as `datasets.Dataset` has them; where a network
-wants them whitened, that comes after.
+Ainsworth et al. 2022, A.3: zoom by 0.8 to 1.2 and crop or pad to the old size, flip with
+probability 1/2, rotate by up to 30 degrees. As in the authors' library, zoom and rotation each
+resample the image, in this order, which blurs more than one interpolation. Pixels from outside the
+image are 0, which is black for images in [0, 1]; so normalise images after the augmentation.
 """
 
 import jax
@@ -22,10 +21,10 @@ Scalar = Float[Array, ""]
 def augment(
     key: Key[Array, ""], images: Float[Array, "batch h w c"]
 ) -> Float[Array, "batch h w c"]:
-    """Images zoomed, flipped and rotated at random, each by itself.
+    """Zoom, flip and rotate images at random, each independently.
 
     Args:
-        key: consumed; every image gets one of its own.
+        key: consumed; split into one per image.
         images: black is 0.
     """
     return jax.vmap(_augment_one)(jax.random.split(key, images.shape[0]), images)
@@ -38,12 +37,12 @@ def _augment_one(key: Key[Array, ""], image: Image) -> Image:
 def _draw(
     key: Key[Array, ""], height: int, width: int
 ) -> tuple[Scalar, Float[Array, "2"], Bool[Array, ""], Scalar]:
-    """Zoom, offset, flip and angle of one image.
+    """Draw zoom, offset, flip and angle for one image.
 
     The zoom is log-uniform. The offset, in pixels, is uniform among those that keep the zoomed
     image inside the frame, or the frame inside the zoomed image.
     """
-    # All at once, since XLA takes long to compile each further use of the generator.
+    # In one draw, since XLA compiles each use of the generator slowly.
     shares = jax.random.uniform(key, (5,))
     smallest, largest = np.log(ZOOM_RANGE)
     zoom = jnp.exp(smallest + (largest - smallest) * shares[0])
@@ -57,20 +56,20 @@ def _draw(
 def _transform(
     image: Image, zoom: Scalar, offset: Float[Array, "2"], flip: Bool[Array, ""], angle: Scalar
 ) -> Image:
-    """One image, zoomed, flipped if `flip`, and rotated; zoom 1, offset 0, angle 0 change no bit.
+    """Zoom, flip and rotate one image; zoom 1, offset 0 and angle 0 change no bit.
 
     Args:
         image: black is 0.
         zoom: above 1 enlarges.
         offset: centre of the frame in the zoomed image, in pixels down and right of its centre.
-        flip: whether left becomes right.
+        flip: whether to mirror left and right.
         angle: radians, counterclockwise.
     """
     height, width, _ = image.shape
-    # Of each pixel of the frame, relative to the centre.
+    # Coordinates of the pixels relative to the centre.
     down = (jnp.arange(height) - (height - 1) / 2)[:, None]
     right = (jnp.arange(width) - (width - 1) / 2)[None, :]
-    # A flip moves whole pixels, so it can be one with the zoom.
+    # A flip moves whole pixels, so it is merged with the zoom.
     mirrored = jnp.where(flip, -right, right)
     zoomed = _resample(image, (down + offset[0]) / zoom, (mirrored + offset[1]) / zoom)
     cos, sin = jnp.cos(angle), jnp.sin(angle)
@@ -80,15 +79,14 @@ def _transform(
 def _resample(image: Image, down: Float[Array, "#h #w"], right: Float[Array, "#h #w"]) -> Image:
     """The image at positions relative to its centre, interpolated linearly between four pixels.
 
-    Four gathers from a padded image are exact, and as fast as anything tried on a CPU:
-    `map_coordinates` took twice as long, two matrix products for the zoom as long.
+    Four gathers from a padded image are exact, and faster on a CPU than `map_coordinates`.
     """
     height, width, _ = image.shape
     padded = jnp.pad(image, ((1, 1), (1, 1), (0, 0)))
-    # In the padded image, where all that is further out than its rim is as black as the rim.
+    # Coordinates in the padded image; everything outside is clipped to its black border.
     y, x = jnp.broadcast_arrays(down + (height + 1) / 2, right + (width + 1) / 2)
     top, left = jnp.floor(y), jnp.floor(x)
-    below, beyond = (y - top)[..., None], (x - left)[..., None]  # shares of the next row, column
+    below, beyond = (y - top)[..., None], (x - left)[..., None]  # weights of the next row, column
     top, left = top.astype(jnp.int32), left.astype(jnp.int32)
 
     def pixel(row, column):

@@ -1,13 +1,12 @@
-"""Storing trees of arrays in files that are safe to load and cannot go bad unnoticed.
+"""Store trees of arrays in files that are safe to load, with checksums.
 
-The format is safetensors: a JSON header and raw bytes, nothing that executes, one file that other
-frameworks read too. It has no checksum of its own, so the header carries a SHA-256 over every leaf
-and over the metadata. What safetensors does not give back as it was (bfloat16 to NumPy, int4, other
-byte orders, complex128) is kept as it is stored or byte by byte, with the name of its type beside
-the metadata.
+The format is safetensors: a JSON header and raw bytes, no code, readable by other frameworks. It
+has no checksum, so the header holds a SHA-256 of every leaf and the metadata. Types that
+safetensors does not return to NumPy (bfloat16, int4, other byte orders, complex128) are stored in
+another type or as bytes, with the name of their type beside the metadata.
 
-Files are read here, not by safetensors, in one go: what is mapped into memory ends the process if
-it is cut meanwhile. Before memory is taken for anything, its size is held against a bound.
+This module reads files itself, in one go: a memory map would crash the process if the file were
+truncated meanwhile. Sizes are checked against a bound before memory is allocated.
 """
 
 import hashlib
@@ -27,19 +26,19 @@ from jaxtyping import PyTree
 
 from rebasin_lab import checks, paths, pytrees, strict_json, texts
 
-# The one entry of safetensors' string-to-string metadata: "<sha256> <metadata as JSON>" and, where
-# there are any, a line of types as JSON, by leaf. One, since safetensors does not promise an order
-# for several, and the same content should be the same bytes.
+# The one entry of safetensors' string-to-string metadata: "<sha256> <metadata as JSON>" and, if
+# needed, a line of types by leaf as JSON. One entry, since safetensors does not fix the order of
+# several, and the same content should give the same bytes.
 _KEY = "rebasin_lab"
 
-# What safetensors gives back to NumPy as it was.
+# The types that safetensors returns to NumPy unchanged.
 _PLAIN = {
     **{"BOOL": np.dtype(bool), "C64": np.dtype(np.complex64)},
     **{f"I{bits}": np.dtype(f"int{bits}") for bits in (8, 16, 32, 64)},
     **{f"U{bits}": np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64)},
     **{f"F{bits}": np.dtype(f"float{bits}") for bits in (16, 32, 64)},
 }
-# And what it stores under names of their own, for other frameworks to read.
+# And the types that it stores under their own names, for other frameworks.
 _STORED = _PLAIN | {
     "BF16": np.dtype(ml_dtypes.bfloat16),
     "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
@@ -47,12 +46,12 @@ _STORED = _PLAIN | {
 }
 
 MOST_HEADER_BYTES = 16_000_000  # names, shapes and metadata; 100,000 leaves take 10 MB
-MOST_BYTES = 16_000_000_000  # of arrays, if nothing else says; the paper's widest ResNet has 1 GB
-MOST_UNASKED_BYTES = 100_000_000  # of another model's arrays, to say how it differs
+MOST_BYTES = 16_000_000_000  # of arrays, by default; the paper's widest ResNet has 1 GB
+MOST_UNASKED_BYTES = 100_000_000  # of another model's arrays, to name the difference
 
 _TYPE = re.compile(r"[<>|=][A-Za-z][0-9]+(\[\w+\])?")  # as `numpy.dtype.str` has it
 
-# Whatever may come of a header that is none, or of types that are none.
+# Errors that an invalid header or type may cause.
 _MALFORMED = (AttributeError, LookupError, OverflowError, TypeError, ValueError)
 
 
@@ -68,13 +67,13 @@ class DamagedCheckpointError(CheckpointError):
 def save(path: Path, tree: PyTree, metadata: Mapping[str, Any]) -> None:
     """Write a tree of arrays and JSON metadata, atomically.
 
-    Arrays may be of any type of NumPy's and ml_dtypes' but objects and records; each is read back
+    Arrays may have any type of NumPy and ml_dtypes except objects and records; each is read back
     with the same type, shape and bits, in C order.
 
     Raises:
         ValueError: for a leaf that is no array of such a type, naming it; for metadata that are no
             JSON, or too long.
-        OSError: if the file cannot be written (a full disk, say); what was there before stays.
+        OSError: if the file cannot be written; an old file stays.
     """
     leaves = pytrees.flatten(tree) | _swapped(tree)
     leaves = {name: _as_array(name, leaf) for name, leaf in leaves.items()}
@@ -100,13 +99,13 @@ def save(path: Path, tree: PyTree, metadata: Mapping[str, Any]) -> None:
 def load(
     path: Path, *, like: PyTree | None = None, config: Mapping[str, Any] | None = None
 ) -> tuple[PyTree, dict[str, Any]]:
-    """Read back what `save` wrote, after checking every byte of it.
+    """Read a file of `save`, with a check of every byte.
 
     Args:
         path: the file.
-        like: a tree of arrays; the result takes its structure and must have its shapes and dtypes.
-            Without it the result is nested dicts.
-        config: what the stored metadata must hold under "config".
+        like: a tree of arrays with the expected structure, shapes and dtypes; without it the
+            result is nested dicts.
+        config: the expected "config" of the stored metadata.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -142,24 +141,24 @@ def load(
 
 @checks.arguments
 def peek(path: Path) -> dict[str, Any]:
-    """The metadata of a checkpoint, unchecked, without reading its arrays; empty if it has none."""
+    """The metadata of a checkpoint, unchecked and without reading arrays; {} if there are none."""
     try:
         if not path.is_file():
             return {}
         with path.open("rb") as file:
             _, text, _ = _beside(_header(file))
-        found = strict_json.parsed(text, finite=False)
-    except (OSError, *_MALFORMED):  # not there, or not whole
+        metadata = strict_json.parsed(text, finite=False)
+    except (OSError, *_MALFORMED):  # no such file, or a damaged one
         return {}
-    return found if isinstance(found, dict) else {}
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def _read(path: Path, most_bytes: int) -> tuple[dict[str, np.ndarray], Any]:
-    """The leaves and metadata of a file; an error that is `_MALFORMED` if it is not whole.
+    """The leaves and metadata of a file; a `_MALFORMED` error if it is damaged.
 
-    Leaves share one piece of memory, and can be written to.
+    Leaves share one buffer, and are writable.
     """
-    if path.exists() and not path.is_file():  # a pipe would be waited for
+    if path.exists() and not path.is_file():  # reading a pipe would wait
         raise CheckpointError(f"'{path}' is no file and cannot be read. Move it away.")
     with path.open("rb") as file:
         table = _header(file)
@@ -183,7 +182,7 @@ def _read(path: Path, most_bytes: int) -> tuple[dict[str, np.ndarray], Any]:
 
 
 def _header(file: BinaryIO) -> dict[str, Any]:
-    """The table at the start of a safetensors file, which is read to there."""
+    """Read the header of a safetensors file."""
     num_bytes = int.from_bytes(file.read(8), "little")
     if num_bytes > MOST_HEADER_BYTES:
         raise ValueError(f"its header is of {num_bytes:,} bytes, it says")
@@ -194,7 +193,7 @@ def _header(file: BinaryIO) -> dict[str, Any]:
 
 
 def _beside(table: Mapping[str, Any]) -> tuple[str, str, dict[str, str]]:
-    """Return the entries `save` writes beside the leaves: SHA-256, metadata as text, and types."""
+    """The entries that `save` adds to the header: SHA-256, metadata as text, and types."""
     header, _, types = table.get("__metadata__", {}).get(_KEY, "").partition("\n")
     seal, _, text = header.partition(" ")
     if not seal:
@@ -231,7 +230,7 @@ def _num_bytes(leaves: Mapping[str, Any]) -> int:
 
 
 def _swapped(tree: PyTree) -> dict[str, np.ndarray]:
-    """The leaves in another byte order than this machine's, which `flatten` turns."""
+    """The leaves in non-native byte order, which `flatten` would convert."""
     return {
         pytrees.path_string(path): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -257,7 +256,7 @@ def _as_array(name: str, leaf: Any) -> np.ndarray:
         raise ValueError(f"{expected} is masked. Store its data and its mask.")
     try:
         array = np.asarray(leaf, order="C")
-    except (RuntimeError, TypeError) as error:  # it was deleted, or is being traced
+    except (RuntimeError, TypeError) as error:  # a deleted array, or a tracer
         reason = texts.in_a_line(str(error), 200)
         raise ValueError(
             f"{expected} cannot be read: {reason} Store an array of values."
@@ -271,7 +270,7 @@ def _as_array(name: str, leaf: Any) -> np.ndarray:
 
 
 def _as_text(metadata: Mapping[str, Any]) -> str:
-    """Metadata as JSON that can be read again."""
+    """Metadata as JSON text, checked by reading it again."""
     try:
         text = json.dumps(metadata)
         strict_json.parsed(text, finite=False)
@@ -288,7 +287,7 @@ def _bytes(array: np.ndarray) -> np.ndarray:
 
 
 def _type_name(dtype: np.dtype) -> str:
-    """Return a name for `_type`, with its byte order."""
+    """A name of a type with its byte order, for `_type`."""
     return dtype.name if hasattr(ml_dtypes, dtype.name) else dtype.str
 
 

@@ -1,14 +1,14 @@
-"""Training a model, repeatably.
+"""Reproducible training of a model.
 
-`train` is one function: seed in, parameters and history out, the same bits every time on one
-machine's CPU. On a GPU XLA may add in another order from run to run: there the same bits, and
-resuming to them, need XLA_FLAGS=--xla_gpu_deterministic_ops=true (`make gpu-check` compares).
+`train` maps a seed to parameters and history, the same bits in every run on one machine's CPU. On a
+GPU XLA may sum in a different order in each run; identical bits, also after resuming, need
+XLA_FLAGS=--xla_gpu_deterministic_ops=true (`make gpu-check` compares).
 
-The images live on the device and a step receives only the indices of its batch, and a key if it is
-to augment them. Running statistics of BatchNorm are parameters that follow the batches instead of
-the gradient. On a CPU an epoch is a Python loop over a jitted step, because XLA's CPU backend is
-many times slower at convolutions inside a `lax.scan` (`make benchmark` times both for the MLP);
-elsewhere it is one scan.
+The images stay on the device; a step receives the indices of its batch, and a key for augmentation.
+Running statistics of BatchNorm are parameters that average over batches instead of following the
+gradient. On a CPU an epoch is a Python loop over a jitted step, because XLA's CPU backend is much
+slower at convolutions inside a `lax.scan` (`make benchmark` times both for the MLP); elsewhere it
+is one scan.
 """
 
 import dataclasses
@@ -27,8 +27,8 @@ from jaxtyping import Array, Int, Key, PyTree
 from rebasin_lab import checks, datasets, metrics, models, pytrees
 from rebasin_lab.training import augmentation
 
-# Of what BatchNorm has gathered, so much is kept at every step; the rest is the batch's. Flax's
-# usual 0.99 needs longer than a short training lasts.
+# Weight of the old running statistics of BatchNorm at every step. Flax's default of 0.99 is too
+# slow for a short training.
 STATISTICS_MOMENTUM = 0.9
 
 CLASSES_ONLY = (
@@ -40,12 +40,12 @@ HISTORY_FIELDS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """The recipe of a training; by default that of the paper's MLP on MNIST (A.3)."""
+    """The settings of a training; by default those of the paper's MLP on MNIST (A.3)."""
 
     optimizer: str = "adam"  # or "adamw" or "sgd"
     learning_rate: checks.Positive = 1e-3  # the peak, where there is a schedule
     schedule: str = "constant"  # or "warmup_cosine"
-    # Of warmup_cosine: linear from 1e-6 to the peak, then cosine to 0; at most half of all steps.
+    # For warmup_cosine: linear from 1e-6 to the peak, then cosine to 0; at most half of all steps.
     warmup_steps: checks.Natural = 0
     momentum: checks.Fraction = 0.9  # of sgd
     weight_decay: checks.NotNegative = (
@@ -64,7 +64,7 @@ class TrainConfig:
 
 
 class TrainState(NamedTuple):
-    """The state of a training at the end of an epoch: all that the rest depends on."""
+    """The state of a training at the end of an epoch, complete for resuming."""
 
     params: PyTree
     opt_state: PyTree
@@ -77,8 +77,8 @@ class TrainingResult(NamedTuple):
 
     Attributes:
         params: plain nested dicts of arrays.
-        history: per epoch; train metrics are means over the epoch's batches, augmented if they
-            are, while the weights move; test metrics are of the whole test split at its end.
+        history: per epoch; train metrics are means over the epoch's (augmented) batches during
+            training; test metrics are of the whole test split at its end.
     """
 
     params: PyTree
@@ -96,19 +96,19 @@ def train(
     on_epoch: Callable[[TrainState], None] | None = None,
     loop: Literal["auto", "steps", "scan"] = "auto",
 ) -> TrainingResult:
-    """Train from scratch, or on from `state`, to the same final bits (see above for a GPU).
+    """Train from scratch or from `state`, with the same final bits (see above for a GPU).
 
-    States are the caller's to keep: no step writes into the arrays of the one before it, so that
-    parameters and the optimiser's state are in memory twice while an epoch runs.
+    A caller may keep states: no step writes into earlier arrays, so parameters and the optimiser's
+    state are in memory twice during an epoch.
 
     Args:
-        model: what to train.
-        data: its train split is trained on, its test split only evaluated.
+        model: the architecture.
+        data: the train split is for training, the test split for evaluation.
         config: optimiser, schedule, batch size, epochs, augmentation.
-        seed: fixes initialisation, the order of the batches, and how they are augmented.
-        state: where an earlier call with the same arguments had got to.
+        seed: fixes initialisation, the order of the batches, and augmentation.
+        state: of an earlier call with the same arguments.
         on_epoch: called with the state after every epoch (to store it, to show progress).
-        loop: how an epoch runs; "auto" chooses by backend.
+        loop: a Python loop over steps, or a scan; "auto" chooses by backend.
 
     Raises:
         ValueError: if the data has fewer images than one batch, labels that are no classes of the
@@ -163,7 +163,7 @@ def state_shapes(model: models.Model, data: datasets.Dataset, config: TrainConfi
 
 
 def initial_params(model: models.Model, *, seed: checks.Seed) -> PyTree:
-    """The parameters a training with this seed starts from."""
+    """The initial parameters of a training with this seed."""
     return model.init(_named_key(seed, "init"))
 
 
@@ -178,7 +178,7 @@ def make_optimizer(config: TrainConfig, steps_per_epoch: int) -> optax.GradientT
         rate = optax.warmup_cosine_decay_schedule(
             init_value=1e-6,
             peak_value=config.learning_rate,
-            warmup_steps=min(config.warmup_steps, num_steps // 2),  # a trial run may be short
+            warmup_steps=min(config.warmup_steps, num_steps // 2),  # a smoke test may be short
             decay_steps=num_steps,
         )
     if config.optimizer == "sgd":
@@ -197,15 +197,15 @@ def make_step(
     *,
     statistics_paths: frozenset[str] = frozenset(),
 ) -> Callable:
-    """One update: (params, opt_state, totals), images, labels, batch -> the same three.
+    """Make one update: (params, opt_state, totals), images, labels, batch -> the same three.
 
-    `totals` sums the batches' loss and accuracy on the device, so that no step waits for the host.
-    With a key as a last argument, the batch is augmented.
+    `totals` sums loss and accuracy over batches on the device, so that no step waits for the host.
+    With a key as last argument the batch is augmented.
 
     Args:
         apply_fn: `(params, images) -> logits`; of a model with running statistics, its
             `apply_training`.
-        optimizer: moves all parameters but running statistics.
+        optimizer: updates all parameters but running statistics.
         statistics_paths: of the leaves that are running statistics.
     """
 
@@ -238,12 +238,12 @@ def make_step(
 def _with_statistics(
     updated: PyTree, before: PyTree, of_batch: PyTree, paths: frozenset[str]
 ) -> PyTree:
-    """The updated parameters, but running statistics as they were, moved towards the batch's."""
+    """The updated parameters, with running statistics averaged with the batch's."""
     before, of_batch = pytrees.flatten(before), pytrees.flatten(of_batch)
 
     def follow(path: str, leaf: Array) -> Array:
         if path not in paths:
-            return leaf  # what an optimiser made of a statistic, such as its decay, is dropped
+            return leaf  # the optimiser's update of a statistic is dropped
         return STATISTICS_MOMENTUM * before[path] + (1 - STATISTICS_MOMENTUM) * of_batch[path]
 
     return pytrees.map_with_path(follow, updated)
@@ -300,13 +300,13 @@ def _steps_per_epoch(data: datasets.Dataset, config: TrainConfig) -> int:
 def _epoch_order(
     key: Key[Array, ""], epoch: int, num_images: int, batch_size: int
 ) -> Int[np.ndarray, "steps batch"]:
-    """A fresh order of all images, cut into batches; an incomplete last batch is left out."""
+    """A new order of all images, in batches; an incomplete last batch is left out."""
     order = np.asarray(jax.random.permutation(jax.random.fold_in(key, epoch), num_images))
     return order[: num_images - num_images % batch_size].reshape(-1, batch_size)
 
 
 def _step_keys(key: Key[Array, ""], epoch: int, num_steps: int) -> Key[Array, " steps"]:
-    """A key for each step of an epoch, whichever epoch a training began with."""
+    """A key for each step of an epoch, the same after resuming."""
     in_epoch = jax.random.fold_in(key, epoch)
     return jax.vmap(jax.random.fold_in, (None, 0))(in_epoch, jnp.arange(num_steps))
 
