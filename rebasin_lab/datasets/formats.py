@@ -1,11 +1,10 @@
 """File formats of the data sets: bytes in, uint8 arrays out.
 
-The bottom of the room: nothing here knows where a file lies or which data set it belongs to;
-`where` names it in errors. Images come back [num, height, width, channels]. Nothing is unpickled:
-the Python edition of CIFAR is a pickle, and a pickle can run any program, so its opcodes are read
-as text. A reader of a whole data set takes `Contents`: where each of its files lies and the bytes
-of it, in a fixed order. A few compressed bytes may unfold to any number, and a header may announce
-any: what a file is made of is held against a bound before it is read.
+Readers do not depend on paths or data sets; `where` names the file in errors. Images have shape
+[num, height, width, channels]. Nothing is unpickled: the Python edition of CIFAR is a pickle, which
+could run any program, so its opcodes are only listed. The reader of a whole data set takes
+`Contents`: file -> bytes, in a fixed order. Compressed files and headers may claim any size, so
+sizes are checked against a bound before data is read.
 """
 
 import gzip
@@ -43,7 +42,7 @@ class Split(NamedTuple):
 
 
 def gunzip(data: bytes, *, most_bytes: int, where: str) -> bytes:
-    """Uncompressed bytes of a whole gzip file, if they are at most so many."""
+    """The uncompressed bytes of a whole gzip file, at most `most_bytes`."""
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
             content = file.read(most_bytes + 1)
@@ -61,11 +60,10 @@ def gunzip(data: bytes, *, most_bytes: int, where: str) -> bytes:
 
 
 def read_tar(data: bytes, members: Collection[str], *, most_bytes: int, where: str) -> Contents:
-    """Bytes of the named members of a tar archive, plain or gzipped; absent ones are left out.
+    """The bytes of named members of a tar archive, plain or gzipped; absent ones are left out.
 
-    A link, a device or another special member of such a name counts as absent. Headers are read one
-    by one: `tarfile.open` obeys those that are for the next one, of any length and as often as it
-    takes, and sizes below zero.
+    A link, a device or another special member counts as absent. Headers are read one by one here,
+    since `tarfile.open` accepts extension headers of any length and number, and negative sizes.
     """
     if data[:2] == b"\x1f\x8b":
         data = gunzip(data, most_bytes=most_bytes, where=where)
@@ -98,17 +96,17 @@ def read_idx(
     Args:
         data: the file.
         where: the file's name.
-        num_axes: how many axes it may have.
+        num_axes: the allowed numbers of axes.
     """
-    found = data[3] if len(data) > 3 else 0
-    header = 4 + 4 * found
-    if data[:3] != b"\0\0\x08" or found not in num_axes or len(data) < header:
+    ndim = data[3] if len(data) > 3 else 0
+    header = 4 + 4 * ndim
+    if data[:3] != b"\0\0\x08" or ndim not in num_axes or len(data) < header:
         raise ValueError(
             f"Expected {where} to start with an IDX header of unsigned bytes (00 00 08, then the "
             f"number of axes, {' or '.join(map(str, num_axes))}, and their sizes); got "
             f"{data[:4].hex(' ') or 'an empty file'}. Delete it and fetch it again."
         )
-    shape = np.frombuffer(data, ">u4", count=found, offset=4).tolist()
+    shape = np.frombuffer(data, ">u4", count=ndim, offset=4).tolist()
     too_long = math.prod(size or 1 for size in shape) > sys.maxsize  # for NumPy, even of nothing
     if len(data) - header != math.prod(shape) or too_long:
         raise ValueError(
@@ -132,8 +130,7 @@ def read_csv(data: bytes, *, image_shape: tuple[int, int], where: str) -> Split:
     columns = math.prod(image_shape) + 1
     lines = data.split()
     text = b",".join(lines)
-    # A hundred times faster than np.genfromtxt. In fewer bits a value over 255 would be wrapped
-    # into them; in 64 what is larger still becomes the largest.
+    # Much faster than np.genfromtxt. With 64 bits a value over 255 does not wrap around.
     try:
         values = np.fromstring(text, dtype=np.int64, sep=",")
     except ValueError:  # NumPy before 2.4 stops at what it cannot read, and warns
@@ -154,7 +151,7 @@ def read_cifar_binary(data: bytes, *, label_bytes: int, where: str) -> Split:
 
     Args:
         data: the file.
-        label_bytes: labels a record; the last is the one wanted (CIFAR-100: coarse, then fine).
+        label_bytes: labels per record, of which the last is used (CIFAR-100: coarse, then fine).
         where: the file's name.
     """
     record = label_bytes + CIFAR_PIXELS
@@ -168,10 +165,10 @@ def read_cifar_binary(data: bytes, *, label_bytes: int, where: str) -> Split:
 
 
 def read_cifar_pickle(data: bytes, *, label_key: str, where: str) -> Split:
-    """Split of a file of CIFAR's Python edition, read without unpickling it.
+    """Split of a file of CIFAR's Python edition, read without unpickling.
 
-    The file is a pickled dictionary. `pickletools.genops` lists its opcodes and runs none; the
-    pixels are the one long string among them and the labels the integers that follow `label_key`.
+    The file is a pickled dictionary. `pickletools.genops` lists its opcodes without running them;
+    the pixels are the one long string and the labels the integers after `label_key`.
     """
     key, column_major, pixels, labels = "", False, b"", []
     try:
@@ -256,17 +253,19 @@ def _read_strips(data: bytes, split: str, codec: str, label_key: str) -> Split:
 def _read_array(data: bytes, name: str) -> Integer[np.ndarray, " num"]:
     """One array of an npz file, of integers on one axis.
 
-    `numpy.load` would make room for whatever size the file says.
+    `numpy.load` would allocate any size that the file claims.
     """
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = [info for info in archive.infolist() if info.filename == f"{name}.npy"]
         if len(members) != 1:
             raise ValueError(f"it has {len(members)} arrays '{name}'")
         [info] = members
-        # NumPy writes no other; those of other methods are unfolded whole, whatever they say.
+        # NumPy writes no others; zipfile reads other methods without a limit.
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError(f"'{name}' is packed by method {info.compress_type}")
-        if info.file_size > 2 * len(data):  # nearly all of the file are strips, packed already
+        if info.file_size > 2 * len(
+            data
+        ):  # most of the file are strips, which are compressed already
             raise ValueError(f"'{name}' unfolds to {info.file_size:,} bytes")
         with archive.open(info) as member:
             content = member.read(info.file_size)
@@ -288,7 +287,7 @@ def _decode_strips(
     strips: Sequence[memoryview], codec: str, num_images: int
 ) -> UInt8[np.ndarray, "num 32 32 3"]:
     heights = []
-    for strip in strips:  # before any is decoded: its size is all that says how much it unfolds to
+    for strip in strips:  # before decoding, as the header gives the decoded size
         with _opened(strip, codec) as image:
             heights.append(image.height)
             if (image.mode, image.width, getattr(image, "n_frames", 1)) != ("RGB", 32, 1):

@@ -1,7 +1,7 @@
-"""The table of data sets, and `load_dataset`, which looks a name up in it.
+"""The table of data sets, and `load_dataset`.
 
-The top of the room. Checksums are the published ones, of uncompressed files; CIFAR-100's binary
-edition has none that we could check, so its files are held to their size and label range.
+Checksums are the published ones, of uncompressed files; CIFAR-100's binary edition has none, so its
+files are checked by size and label range.
 """
 
 import difflib
@@ -104,7 +104,9 @@ _CIFAR10_LAYOUTS = (
         archive="cifar-10-python.tar.gz",
     ),
     sources.Layout(
-        {"cifar10-lossless-webp.npz": None},  # checked once decoded: any lossless packing will do
+        {
+            "cifar10-lossless-webp.npz": None
+        },  # checked after decoding: any lossless compression is accepted
         functools.partial(
             formats.read_packed,
             codec="webp",
@@ -228,7 +230,7 @@ EMBEDDED = {
 
 
 def dataset_names() -> tuple[str, ...]:
-    """Names that `load_dataset` knows; the first two need no file beside a pip package."""
+    """All names of `load_dataset`; the first two are in pip packages."""
     return (*EMBEDDED, *SOURCES)
 
 
@@ -240,15 +242,15 @@ def load_dataset(
     download: bool = True,
     progress: bool = False,
 ) -> dataset.Dataset:
-    """Data set by name, read from disk or downloaded; its files are verified every time.
+    """Load a data set by name, from disk or by download; its files are verified every time.
 
-    Files are looked for in `data_dir` or $REBASIN_DATA, as DIR/<name>/FILE and DIR/FILE, then in
+    Files are searched in `data_dir` or $REBASIN_DATA, as DIR/<name>/FILE and DIR/FILE, then in
     the user cache, then on the network. "mnist5k" and "digits8x8" come with a pip package.
 
     Args:
         name: one of `dataset_names()`.
-        data_dir: folder of data sets; None for $REBASIN_DATA, if that is set.
-        download: whether the network may be used.
+        data_dir: folder of data sets; by default $REBASIN_DATA, if set.
+        download: whether a download is allowed.
         progress: whether a download shows a progress bar.
     """
     if name in EMBEDDED:

@@ -1,9 +1,8 @@
-"""Finding, downloading and verifying the files of a data set.
+"""Find, download and verify the files of a data set.
 
-Sits between `formats` and `registry`. What exists is plain data: a `Source` is a data set, a
-`Layout` one published form of its files, a `RemoteFile` something to download. A file is used only
-if its content, uncompressed, has the published checksum: a recompressed copy is welcome, a changed
-one is an error. Folders are searched in the order that `search_folders` returns.
+A `Source` describes a data set, a `Layout` one published form of its files, a `RemoteFile` a
+download. A file must have the published checksum of its uncompressed content: a recompressed copy
+is accepted, a changed one is an error.
 """
 
 import contextlib
@@ -27,7 +26,7 @@ MOST_DOWNLOADED_BYTES = 500_000_000  # of a file; CIFAR's archives, the largest,
 
 @dataclasses.dataclass(frozen=True)
 class RemoteFile:
-    """A file to download: its name on disk, where from, and the md5 of what is sent."""
+    """A file to download: its name on disk, its URL, and the md5 of the download."""
 
     name: str
     url: str
@@ -42,12 +41,12 @@ class Layout:
     read: Reader
     folder: str = ""  # below the folder searched, and inside the archive
     archive: str = ""  # a tar file that may stand in for the folder
-    title_suffix: str = ""  # how captions tell this form from the canonical one
+    title_suffix: str = ""  # in captions, for another form than the canonical one
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A data set that lies in files, in the layouts it may have; the first found is read."""
+    """A data set in files, with its possible layouts; the first that exists is read."""
 
     name: str
     title: str
@@ -56,30 +55,30 @@ class Source:
     test_shape: tuple[int, int, int, int]
     layouts: tuple[Layout, ...]
     remote_files: tuple[RemoteFile, ...]
-    folders: tuple[str, ...]  # its own folders below a folder searched, in order
+    folders: tuple[str, ...]  # subfolders to search, in order
 
     @property
     def most_bytes(self) -> int:
-        """The most bytes a file may hold, packed or not: twice its pixels, and room for headers.
+        """The largest size of a file, compressed or not: twice the pixels, and some for headers.
 
-        Labels and names take less than a tenth of that; no format in use makes pixels larger.
+        Labels and names are small, and no format here stores more than a byte per pixel.
         """
         return 2 * (math.prod(self.train_shape) + math.prod(self.test_shape)) + 1_000_000
 
 
 def user_cache(name: str) -> Path:
-    """The user's folder of downloads for a data set; it need not exist."""
-    import pooch  # here, as below: only who loads files needs it
+    """The download folder of a data set in the user cache; it need not exist."""
+    import pooch  # here, as below: only loading files needs it
 
     return Path(pooch.os_cache("rebasin_lab")) / name
 
 
 def search_folders(source: Source, data_dir: Path | str | None) -> list[Path]:
-    """Folders that may hold the files of a data set, in the order they are tried.
+    """The folders to search for a data set, in order.
 
     Args:
         source: the data set.
-        data_dir: where the user keeps data sets; None for $REBASIN_DATA, if that is set.
+        data_dir: the folder of data sets; by default $REBASIN_DATA, if set.
     """
     root = paths.checked_folder(data_dir, "data_dir") if data_dir is not None else paths.data_dir()
     if not root:
@@ -96,15 +95,15 @@ def search_folders(source: Source, data_dir: Path | str | None) -> list[Path]:
 def load_source(
     source: Source, *, data_dir: Path | str | None, download: bool, progress: bool
 ) -> dataset.Dataset:
-    """The data set, from the first folder that has it; else downloaded to the user cache."""
+    """Load the data set from the first folder that has it, or download it to the user cache."""
     folders = search_folders(source, data_dir)
-    found = find(source, folders)
-    if found is None and download:
+    files = find(source, folders)
+    if files is None and download:
         _download(source, folders, progress=progress)
-        found = find(source, [user_cache(source.name)])
-    if found is None:
+        files = find(source, [user_cache(source.name)])
+    if files is None:
         raise FileNotFoundError(_missing(source, folders))
-    layout, where, contents = found
+    layout, where, contents = files
     train, test = layout.read(contents)
     _check_shapes(source, train, test, where)
     return dataset.from_splits(
@@ -118,7 +117,7 @@ def load_source(
 
 
 def find(source: Source, folders: Sequence[Path]) -> tuple[Layout, str, formats.Contents] | None:
-    """First layout found: itself, what it was read from, and its verified files; None if none."""
+    """The first layout that exists, its origin in words, and its verified files; None if none."""
     for folder in folders:
         for layout in source.layouts:
             files = [_plain_or_gzipped(folder / layout.folder / name) for name in layout.files]
@@ -132,12 +131,12 @@ def find(source: Source, folders: Sequence[Path]) -> tuple[Layout, str, formats.
 
 
 def fetch(remote: RemoteFile, folder: Path, *, progress: bool = False) -> Path:
-    """Path of a file in `folder`, downloaded unless it is there with the right checksum.
+    """The path of a file in `folder`, downloaded if it is missing or has another checksum.
 
-    The download is checked under a temporary name, and only then moved to its own.
+    A download has a temporary name until it is verified.
 
     Raises:
-        OSError: no network, a cut connection, an HTTP error, or a wrong checksum.
+        OSError: for no network, a broken connection, an HTTP error, or a wrong checksum.
     """
     import pooch
 
@@ -166,7 +165,7 @@ def fetch(remote: RemoteFile, folder: Path, *, progress: bool = False) -> Path:
 
 
 def verify(data: bytes, checksum: str, *, where: str) -> None:
-    """Raises a ValueError unless `data` has the checksum, written "md5:..." or "sha256:..."."""
+    """Raise a ValueError unless `data` has the checksum, "md5:..." or "sha256:..."."""
     algorithm, _, expected = checksum.partition(":")
     got = hashlib.new(algorithm, data, usedforsecurity=False).hexdigest()
     if got != expected:
@@ -251,7 +250,7 @@ def _missing(source: Source, folders: Sequence[Path]) -> str:
 
 
 def _unusable(source: Source, folders: Sequence[Path]) -> Iterator[Path]:
-    """Yield folders that cannot be entered, and other things in the place of expected files."""
+    """Yield folders without access, and expected files that are something else."""
     for folder in folders:
         if os.path.isdir(folder) and not os.access(folder, os.R_OK | os.X_OK):
             yield folder
@@ -265,7 +264,7 @@ def _unusable(source: Source, folders: Sequence[Path]) -> Iterator[Path]:
 
 
 class _Bounded:
-    """Writes to a file until it is larger than anything that is downloaded."""
+    """A file that raises an error if it grows beyond `MOST_DOWNLOADED_BYTES`."""
 
     def __init__(self, file: BinaryIO):
         self.file = file

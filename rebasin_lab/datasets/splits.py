@@ -1,11 +1,10 @@
-"""Seeded splits, as arrays of indices: the paper's of training images, and parts to measure on.
+"""Seeded splits as arrays of indices: those of the paper, and stratified parts.
 
-Indices rather than data, so that a split can be stored, compared and passed to
-`Dataset.subset`. Randomness is NumPy's `default_rng`, as in the paper's code, whose label-biased
-split is thereby the same here, seed for seed.
+Indices can be stored, compared and passed to `Dataset.subset`. Random numbers are of NumPy's
+`default_rng`, as in the paper's code, so the label-biased split of a seed is the same.
 
-Never take every second image, or the first half, for a part: labels come in turn in some sets (the
-embedded ones and a packed CIFAR-100) and in order in others. `stratified_parts` is for that.
+Do not use every second image, or the first half, as a part: labels are interleaved in some sets
+(the embedded ones and a packed CIFAR-100) and sorted in others. Use `stratified_parts`.
 """
 
 import numpy as np
@@ -22,17 +21,17 @@ def label_biased_split(
     seed: checks.Seed = 123,
     minority: checks.Fraction = 0.2,
 ) -> tuple[Int[np.ndarray, " num_a"], Int[np.ndarray, " num_b"]]:
-    """Two disjoint sets of examples that together hold all, each biased to half of the classes.
+    """Split all examples in two, each part biased to half of the classes.
 
     The split-data experiment of Ainsworth et al. 2022, section 5.4: dataset A has 20 % of the
     examples with labels in the lower half and 80 % of those in the upper half, B the rest.
     Stratified by half, not by class.
 
     Args:
-        labels: one class index an example.
+        labels: one class index per example.
         num_classes: K; an example is in the lower half if its label is below K / 2.
         seed: of the shuffle; the paper's is 123.
-        minority: fraction of the lower half that goes to A, and of the upper that goes to B.
+        minority: fraction of the lower half in A, and of the upper half in B.
 
     Returns:
         Indices of A (lower-half examples first) and of B (upper-half examples first).
@@ -50,14 +49,15 @@ def label_biased_split(
 def stratified_parts(
     labels: Integer[np.ndarray, " num"], num_parts: int = 2, *, seed: int = 0
 ) -> tuple[Int[np.ndarray, " _"], ...]:
-    """Disjoint random parts that together hold all examples, each with its share of every class.
+    """Split all examples into random parts, each with its share of every class.
 
-    For everything that is fitted on one part and measured on another. A class with fewer examples
-    than there are parts is in as many of them as it has examples, drawn at random.
+    For fitting on one part and measuring on another. A class with fewer examples than there are
+    parts is in as many of them as it has examples, drawn at random.
 
     Args:
-        labels: one class index an example.
-        num_parts: how many; their sizes differ by one at most, and so do their counts of a class.
+        labels: one class index per example.
+        num_parts: the number of parts; their sizes differ by one at most, and so do their counts
+            of a class.
         seed: of the shuffle.
 
     Returns:
@@ -83,8 +83,8 @@ def stratified_parts(
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(labels))
     classes, ranks = np.unique(labels, return_inverse=True)
-    # Classes follow each other at random, too: else the odd ones out of every second class would
-    # go to one part.
+    # In random order of classes, else the remainders of every second class would all go to one
+    # part.
     ranks = rng.permutation(len(classes))[ranks]
     by_class = order[np.argsort(ranks[order], kind="stable")]
     return tuple(np.sort(by_class[part::num_parts]) for part in range(num_parts))
@@ -94,11 +94,10 @@ def stratified_parts(
 def random_halves(
     num_examples: checks.Natural, *, seed: checks.Seed
 ) -> tuple[Int[np.ndarray, " half"], Int[np.ndarray, " rest"]]:
-    """Two disjoint random halves of the examples; the second has the odd one out.
+    """Two disjoint random halves of the examples; the second has one more if the number is odd.
 
-    The first is how the paper draws the training set of each of its 32 models (section A.10): not
-    by class, so that classes are about evenly divided and no more. To fit on one part and measure
-    on another, use `stratified_parts`.
+    The first is the training set of each of the paper's 32 models (section A.10). It is not
+    stratified; to fit on one part and measure on another, use `stratified_parts`.
     """
     order = np.random.default_rng(seed).permutation(num_examples)
     return order[: num_examples // 2], order[num_examples // 2 :]
@@ -118,9 +117,9 @@ def every_fifth_of_each_class(labels: Integer[np.ndarray, " num"]) -> Bool[np.nd
 
 
 def classes_in_turn(labels: Integer[np.ndarray, " num"]) -> Int[np.ndarray, " num"]:
-    """The order that takes one example of each class in turn, so that any stretch holds them all.
+    """The order that takes one example of each class in turn.
 
-    For sets stored class by class, whose first few hundred images would be of one class.
+    For sets stored class by class, whose first images would all be of one class.
     """
     return np.lexsort((labels, _rank_in_class(labels)))
 

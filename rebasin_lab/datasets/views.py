@@ -1,4 +1,4 @@
-"""Parts of a data set, by recipes small enough to store and to send to another process."""
+"""Parts of a data set, described by small records that can be stored and sent to processes."""
 
 import dataclasses
 import functools
@@ -15,18 +15,18 @@ PARTS = ("all", "biased a", "biased b", "random half")
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """The training examples of a data set that are used, and their size; all by default.
+    """A part of a data set for training, and the image size; everything by default.
 
-    Cut to `num_train`, then to the part, then shrunk. The test split stays whole.
+    `num_train` is applied first, then `part`, then `shrink`. The test split stays whole.
 
     Attributes:
-        num_train: the first so many training examples; 0 is all.
+        num_train: use the first `num_train` training examples; 0 is all.
         part: "all"; "biased a" or "biased b", the two parts of `label_biased_split` with the
             paper's seed; or "random half", the first of `random_halves`.
         part_seed: of "random half".
-        shrink: images so many times smaller each way.
-        minority: of the biased parts: the fraction of the lower classes' images that part a has,
-            and of the upper classes' that part b has.
+        shrink: factor by which images are smaller in height and width.
+        minority: for biased parts: the fraction of the lower classes' images in part a, and of
+            the upper classes' in part b.
     """
 
     num_train: checks.Natural = 0
@@ -39,8 +39,8 @@ class View:
         checks.fields(self)
         checks.choice("part", self.part, PARTS, "View")
 
-    def of(self, data: Dataset) -> Dataset:
-        """The data set, so cut down; the very same object if nothing is cut."""
+    def apply(self, data: Dataset) -> Dataset:
+        """The part of the data set; the same object if it is the whole."""
         if 0 < self.num_train < len(data.train_labels):
             data = data.subset(np.arange(self.num_train))
         if self.part != "all":
@@ -57,10 +57,10 @@ class View:
 @functools.lru_cache(maxsize=8)  # the networks of one notebook share a few
 @checks.arguments
 def load_view(name: str, view: View) -> Dataset:
-    """A view of the data set with this name, see `load_dataset`.
+    """The view of the data set with this name, see `load_dataset`.
 
     Raises:
-        ValueError: for an unknown name, or a view it does not have.
-        FileNotFoundError: if it is not to be had.
+        ValueError: for an unknown name, or a view that does not fit.
+        FileNotFoundError: if the data set is not available.
     """
-    return view.of(load_dataset(name) if view == View() else load_view(name, View()))
+    return view.apply(load_dataset(name) if view == View() else load_view(name, View()))
