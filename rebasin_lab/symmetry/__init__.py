@@ -1,4 +1,4 @@
-"""The permutation symmetries of a network: naming, applying, verifying and counting them."""
+"""The permutation symmetries of a network: name, infer, apply, verify and count them."""
 
 from rebasin_lab.symmetry.activations import Activations, trace_activations
 from rebasin_lab.symmetry.axes import (

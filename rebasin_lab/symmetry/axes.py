@@ -1,23 +1,23 @@
-"""What one axis of a parameter holds: a small grammar, read, written and measured.
+"""The grammar of axis entries: parse, format, and compute lengths.
 
-An axis entry of a `PermutationSpec` is None (nothing moves it) or a text:
+An axis entry of a `PermutationSpec` is None (no permutation moves the axis) or a text:
 
     sum := product ("+" product)* | product "(" places ")" ("+" product "(" places ")")*
     product := factor ("*" factor)*;  factor := INTEGER | NAME | "(" sum ")"
     places := range ("," range)*;  range := POSITION | START ":" STOP | START ":" STOP ":" STEP
 
 A name is a group of units with one permutation. A sum is a concatenation, a product is row-major
-(the first factor is the slowest, as in `numpy.reshape`), an integer is a block that stays as it is.
-Where the blocks do not lie end to end, each says where its units are, in ascending order:
+(the first factor is the slowest, as in `numpy.reshape`), an integer is a block that never moves.
+Where the blocks do not lie end to end, each lists the positions of its units, in ascending order:
 "P_0(0:8:2)+P_1(1:8:2)" alternates between two groups of 4, as after a channel shuffle, and
 "P_0(0:2,6:8)+P_1(2:6)" has one group on both sides of another, as padded channels are.
 So "16*P_0" is a flattened convolution, "P_0+P_1" a concatenation, "h*d" heads times dimensions.
 "d[h]" is a group that varies along its parent h, with a permutation of its own for every slot of h,
-as the dimensions of attention heads have; "#0" is an axis that never moves and is named only so
-that others can vary along it.
+as the dimensions of attention heads have; "#0" is an axis that never moves and has a
+name only so that others can vary along it.
 
-This module owns the normal form of an entry: no spaces, no needless brackets, neighbouring integers
-worked out. `indexing` says how permutations act on it.
+This module owns the normal form of an entry: no spaces, no redundant brackets, adjacent integers
+combined. `indexing` defines how permutations act on it.
 """
 
 import dataclasses
@@ -30,14 +30,14 @@ from collections.abc import Callable, Mapping, Sequence
 from rebasin_lab import checks
 
 _WORD = r"[^\s*+()\[\],]+"
-MAX_POSITIONS = 10**6  # in an entry: what is read from a file has a bound
+MAX_POSITIONS = 10**6  # in an entry, which may come from a file
 MAX_DIGITS = 18  # so that a size is an integer of 64 bits
 _TOKEN = re.compile(rf"{_WORD}|[*+()\[\],]")
 
 
 @dataclasses.dataclass(frozen=True)
 class Fixed:
-    """A block of `size` entries that no permutation moves."""
+    """A block of `size` positions that no permutation moves."""
 
     size: int
 
@@ -72,7 +72,7 @@ class Group:
 
     @property
     def is_fixed(self) -> bool:
-        """Whether this is a "#" name, an axis that never moves."""
+        """True for a "#" name, an axis that never moves."""
         return self.base.startswith("#")
 
 
@@ -122,7 +122,7 @@ def sum_of(terms: Sequence[Entry]) -> Entry:
 
 
 def arrangement_of(terms: Sequence[Entry], positions: Sequence[Sequence[int]]) -> Entry:
-    """The entry with each block at its positions in normal form; end to end it is a sum.
+    """The entry with each block at its positions in normal form; a sum if they are end to end.
 
     Raises:
         ValueError: if the positions of a block do not ascend, or those of all are not 0, 1, 2, ...
@@ -165,8 +165,8 @@ def _check_positions(placed: Sequence[tuple[Entry, tuple[int, ...]]]) -> None:
 
 
 def _ranges(positions: Sequence[int], max_step: int | None = None) -> list[range]:
-    """Ascending positions as few ranges, taken from the left; two positions make no step."""
-    found, start = [], 0
+    """Ascending positions as a few ranges, greedily; two positions alone do not define a step."""
+    ranges, start = [], 0
     while start < len(positions):
         step = positions[start + 1] - positions[start] if start + 1 < len(positions) else 1
         end = start + 1
@@ -175,19 +175,19 @@ def _ranges(positions: Sequence[int], max_step: int | None = None) -> list[range
                 end += 1
         if step > 1 and end - start == 2:
             end = start + 1
-        found.append(range(positions[start], positions[end - 1] + 1, step))
+        ranges.append(range(positions[start], positions[end - 1] + 1, step))
         start = end
-    return found
+    return ranges
 
 
 def _format_positions(positions: Sequence[int], length: int) -> str:
     """Positions on an axis of some length as the fewest ranges."""
 
-    def text(found: range) -> str:
-        if len(found) == 1:
-            return str(found.start)
-        ends = f"{found.start}:{min(found[-1] + found.step, length)}"
-        return ends if found.step == 1 else f"{ends}:{found.step}"
+    def text(run: range) -> str:
+        if len(run) == 1:
+            return str(run.start)
+        ends = f"{run.start}:{min(run[-1] + run.step, length)}"
+        return ends if run.step == 1 else f"{ends}:{run.step}"
 
     return ",".join(map(text, _ranges(positions)))
 
@@ -235,8 +235,8 @@ def format_entry(
     """The text of an entry; `parse_entry` reads it back.
 
     Args:
-        entry: what `parse_entry`, `product_of` or `sum_of` returned, or a group or block.
-        write_group: what to write for a group, in place of its key.
+        entry: in normal form, as from `parse_entry`, `product_of` or `sum_of`.
+        write_group: the text of a group, by default its key.
     """
     match entry:
         case Fixed():
@@ -255,13 +255,13 @@ def format_entry(
 
 
 def _within(part: Entry, write_group: Callable[[Group], str], *bracketed: type) -> str:
-    """The text of a part of an entry, in brackets where it would be read otherwise without."""
+    """The text of a part of an entry, in brackets where needed."""
     text = format_entry(part, write_group)
     return f"({text})" if isinstance(part, (Arrangement, *bracketed)) else text
 
 
 def format_entries(entries: Entries) -> tuple[str | None, ...]:
-    """The axes of one array as a spec shows them: None or a text each."""
+    """The entries of an array as texts or None."""
     return tuple(None if entry is None else format_entry(entry) for entry in entries)
 
 
@@ -287,9 +287,9 @@ class _Reader:
         )
 
     def accept(self, token: str) -> bool:
-        found = self.next == token
-        self.at += found
-        return found
+        is_next = self.next == token
+        self.at += is_next
+        return is_next
 
     def take(self, expected: str, pattern: str) -> str:
         if self.next is None or not re.fullmatch(pattern, self.next):
@@ -314,13 +314,13 @@ class _Reader:
             first, *rest = map(self.number, word.split(":"))
             if 0 in rest[1:]:
                 raise ValueError(f"Expected a step of at least one; got '{word}' in {self.text!r}.")
-            found = range(first, *rest) if rest else range(first, first + 1)
-            self.num_positions += len(found)
+            run = range(first, *rest) if rest else range(first, first + 1)
+            self.num_positions += len(run)
             if self.num_positions > MAX_POSITIONS:
                 raise ValueError(
                     f"Expected at most {MAX_POSITIONS} positions; got more in {self.text!r}."
                 )
-            places += found
+            places += run
         self.take("',' or ')'", r"\)")
         return places
 
@@ -354,7 +354,7 @@ class _Reader:
 
 
 def groups_in(entry: Entry | None) -> tuple[Group, ...]:
-    """Every group of an entry in reading order, as often as it occurs; "#" names too."""
+    """Every occurrence of a group in an entry, in reading order; "#" names too."""
     match entry:
         case Group():
             return (entry,)
@@ -379,7 +379,7 @@ def map_groups(entry: Entry, replace: Callable[[Group], Entry]) -> Entry:
 
 
 def factors_of(entry: Entry | None) -> tuple[Entry, ...]:
-    """The factors of a product, and an entry of any other kind alone."""
+    """The factors of a product; of any other entry itself."""
     if entry is None:
         return ()
     return entry.factors if isinstance(entry, Product) else (entry,)

@@ -1,7 +1,7 @@
-"""A network cut so that each axis of each piece carries one name or None.
+"""Cut a network into blocks, so that each axis of each block has one name or None.
 
-A matcher that knows arrays with one permutation per axis handles concatenations and flattened axes
-this way: inner products and distances between networks are sums over the pieces.
+So a matcher for arrays with one permutation per axis handles concatenations and flattened axes:
+inner products and distances between networks are sums over the blocks.
 """
 
 import itertools
@@ -18,21 +18,21 @@ from rebasin_lab.symmetry.spec import PermutationSpec
 def split_into_pieces(
     spec: PermutationSpec, *networks: PyTree
 ) -> tuple[PermutationSpec | dict[str, Any], ...]:
-    """Every leaf cut along its sums and arrangements and reshaped along its products.
+    """Cut every leaf along its sums and arrangements, and reshape it along its products.
 
-    The pieces of two networks with one spec match each other, and a permutation of the pieces is a
-    permutation of the network. Groups that vary along others keep their names, brackets included.
+    The blocks of two networks with one spec correspond, and a permutation of the blocks is a
+    permutation of the network. Groups that vary along others keep their names with brackets.
 
     Args:
         spec: of the networks.
         *networks: one or more, of the same shapes.
 
     Returns:
-        A spec of the pieces, and for each network its pieces by their path: "leaf#0", "leaf#1", ...
+        A spec of the blocks, and for each network its blocks by path: "leaf#0", "leaf#1", ...
 
     Raises:
-        ValueError: as `PermutationSpec.validate`; or if a group varies along one that then stands
-            on two axes of a piece, as in ("h*d[h]", "h*d[h]"): names alone do not say which.
+        ValueError: as `PermutationSpec.validate`; or if a group varies along one that is on two
+            axes of a block, as in ("h*d[h]", "h*d[h]"): the names are ambiguous.
     """
     sizes = spec.all_sizes(networks[0])
     pieces_entries: dict[str, axes.Entries] = {}
@@ -63,7 +63,7 @@ def _check_parents_once(path: str, whole: axes.Entries, entries: axes.Entries) -
 
 
 def cut(entries: axes.Entries, array: Any, sizes: dict[str, int]) -> list[tuple[axes.Entries, Any]]:
-    """The pieces of one array and the entries of their axes, none of them a product or a sum."""
+    """The blocks of one array and their entries, none of them a product or a sum."""
     for axis, entry in enumerate(entries):
         before, after = entries[:axis], entries[axis + 1 :]
         if isinstance(entry, axes.Product):
@@ -89,19 +89,19 @@ def cut(entries: axes.Entries, array: Any, sizes: dict[str, int]) -> list[tuple[
 
 
 def _taken(array: Any, axis: int, positions: tuple[int, ...]) -> Any:
-    """The entries at some positions, as a view where one step leads from each to the next."""
+    """The entries at some positions; a view if the positions have one step."""
     steps = {b - a for a, b in itertools.pairwise(positions)} or {1}
     at = slice(positions[0], positions[-1] + 1, *steps) if len(steps) == 1 else np.array(positions)
     return array[(slice(None),) * axis + (at,)]
 
 
 def piece_names(entries: axes.Entries) -> tuple[str | None, ...]:
-    """Names of the groups on the axes of a piece; a "#" name only if something varies along it."""
+    """The names on the axes of a block; a "#" name only if a group varies along it."""
     return axes.format_entries(_named(entries))
 
 
 def _named(entries: axes.Entries) -> axes.Entries:
-    """The groups on the axes of a piece; a "#" name only if something varies along it."""
+    """The groups on the axes of a block; a "#" name only if a group varies along it."""
     parents = {parent for entry in entries for g in axes.groups_in(entry) for parent in g.parents}
     return tuple(
         entry

@@ -2,9 +2,8 @@
 
 The symmetry group of a network with tied groups of sizes n_1, n_2, ... has n_1! n_2! ... elements;
 a group that varies along another counts once for every slot of that.
-The paper counts in a slightly different way, kept here beside the exact one: it sums the *floors*
-of log10(n!) over layers, and for the ResNet50 over every convolution as if residual streams were
-not tied.
+The paper counts differently: it sums the *floors* of log10(n!) over layers, and for the ResNet50
+over every convolution as if residual streams were not tied.
 """
 
 import math
@@ -26,7 +25,7 @@ RESNET50_WIDTHS = (
 
 
 def log10_factorial(n: int) -> float:
-    """The number of digits, less one and with its fraction, of n!."""
+    """log10(n!)."""
     return math.lgamma(n + 1) / math.log(10)
 
 
@@ -40,5 +39,5 @@ def log10_num_symmetries(spec: PermutationSpec, params: PyTree) -> float:
 
 @checks.arguments
 def log10_by_paper(widths: Iterable[int]) -> int:
-    """Table 1's own arithmetic: the sum over layers of floor(log10(n!))."""
+    """The count of Table 1: the sum over layers of floor(log10(n!))."""
     return sum(math.floor(log10_factorial(width)) for width in widths)

@@ -1,7 +1,7 @@
-"""A permutation spec for people: a listing, a table for notebooks, a sentence for one axis.
+"""Display of a permutation spec: a listing, a table for notebooks, a sentence for one axis.
 
-Colours only repeat what the names say: the chips are those of Okabe and Ito, which colour-blind
-readers tell apart, and the text keeps the colour of the page, light or dark.
+Colours only repeat the names: chips have the colours of Okabe and Ito, which colour-blind readers
+can distinguish, and the text keeps the colour of the page.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ def listing(
     group_sizes: Mapping[str, int],
     assumptions: Sequence[str],
 ) -> str:
-    """One line per leaf, "-" for an axis that nothing moves."""
+    """One line per leaf, "-" for an axis that no permutation moves."""
     shown = {path: texts.in_a_line(path) for path in entries}
     width = max(map(len, shown.values()), default=0)
     rows = [
@@ -60,7 +60,7 @@ def html_table(
 
 
 def sentence(path: str, axis: int, entry: axes.Entry | None, moved: Mapping[str, Places]) -> str:
-    """Return a sentence: what moves one axis, and what moves with it."""
+    """A sentence with the permutations of one axis, and the axes that move with it."""
     groups = [key for key in dict.fromkeys(g.key for g in axes.groups_in(entry)) if key in moved]
     if not groups:
         return f"No permutation moves axis {axis} of '{path}'."
@@ -96,7 +96,7 @@ def _cell(entry: axes.Entry | None, colours: Mapping[str, str]) -> str:
 
 
 def _chip(colour: str) -> str:
-    # The border takes the colour of the text, so that a pale chip shows on a white page as well.
+    # The border has the colour of the text, so that a pale chip is visible on a white page.
     return (
         '<span style="display:inline-block;width:.7em;height:.7em;margin-right:.3em;'
         f'border:1px solid currentColor;background:{colour}"></span>'

@@ -1,14 +1,14 @@
-"""Index arrays by which permutations act along the axes of one array.
+"""Index arrays of permutations along the axes of one array.
 
-An entry of an axis (see `axes`) and a permutation give an index array: where each entry of the
-permuted array comes from. With a group d that varies along h,
+An entry of an axis (see `axes`) and a permutation give an index array: the old position of each
+position of the permuted array. With a group d that varies along h,
 
     new[(i, j)] = old[(permutation["h"][i], permutation["d[h]"][i, j])]
 
 so the rows of d's array belong to the slots of the *result*, like the entries of h's.
 
-This module owns where a parent is looked up: in the products around its child, from the inside out,
-then among the factors of all axes of the array that stand in no sum. It has to be there once.
+This module owns the rule that finds a parent: in the products around its child, from the inside
+out, then among the factors of all axes of the array outside sums. It must be there exactly once.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,7 +44,7 @@ def check_groups(groups: Mapping[str, axes.Group]) -> None:
 
 
 def check_parents(path: str, entries: axes.Entries) -> None:
-    """Check that every parent of a group in a leaf is there, once, where its child can see it.
+    """Check that every parent of a group in a leaf is there exactly once, by the rule above.
 
     Raises:
         ValueError: if one is missing or ambiguous; or if a group and one of its parents vary along
@@ -89,7 +89,7 @@ def _resolve(entry: axes.Entry | None, place: tuple[int, ...], outer: Mapping) -
 
 
 def _visible(outer: Mapping, factors: Sequence[axes.Entry], values: Sequence[Any]) -> dict:
-    """Name -> what belongs to its one occurrence, seen from inside a product of these factors."""
+    """Name -> the value of its only occurrence, seen from inside a product of these factors."""
     bases = [factor.base if isinstance(factor, axes.Group) else None for factor in factors]
     own = {
         base: value
@@ -105,7 +105,7 @@ def index_arrays(
     permutation: Mapping[str, np.ndarray],
     sizes: Mapping[str, int],
 ) -> Iterator[np.ndarray]:
-    """For each axis of an array, where the entries of the permuted array come from.
+    """For each axis of an array, the old positions of the entries of the permuted array.
 
     The permuted array is `array[tuple(index_arrays(...))]`.
 
@@ -116,8 +116,8 @@ def index_arrays(
         sizes: the number of units of every group and "#" name.
 
     Returns:
-        Arrays with as many axes as the array that broadcast against each other. One is longer
-        than 1 along other axes than its own only if a group in it varies along those.
+        Arrays with as many axes as the array, that broadcast against each other. One extends along
+        other axes than its own only if a group in it varies along those.
     """
     grid = np.ogrid[tuple(map(slice, shape))]
     tops, slots = [], []
@@ -136,7 +136,7 @@ def _sources(
     permutation: Mapping[str, np.ndarray],
     sizes: Mapping[str, int],
 ) -> np.ndarray:
-    """Old positions within an entry, for new positions and the slots of the parents there."""
+    """Old positions within an entry, from new positions and the slots of parents."""
     match entry:
         case axes.Group() if not entry.is_fixed:
             indices = tuple(slots[parent] for parent in entry.parents)
@@ -172,7 +172,7 @@ def _sources(
 def _unravel(
     positions: np.ndarray, factors: Sequence[axes.Entry], sizes: Mapping[str, int]
 ) -> list[np.ndarray]:
-    """Positions in a row-major product -> the position in each factor."""
+    """Positions in each factor, from positions in a row-major product."""
     places = []
     for factor in reversed(factors):
         size = max(axes.total_size(factor, sizes), 1)  # an empty axis has no positions to divide

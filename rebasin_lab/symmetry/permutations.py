@@ -1,6 +1,6 @@
-"""Acting on parameters with permutations.
+"""Apply, invert, compose and draw permutations.
 
-This room owns the direction of a permutation, stated once: `permutation[i] = j` puts unit j of B
+This module owns the direction of a permutation: `permutation[i] = j` puts unit j of B
 into slot i, the slot of A's unit i; it is applied as `take(w, permutation, axis)`. As a matrix,
 `P[i, permutation[i]] = 1` and the paper's `P W` is `W[permutation]`. A permutation of a network is
 a dict: one index array per name in its `PermutationSpec`. If `params_b = apply(P, params_a)`, then
@@ -27,12 +27,12 @@ Permutation = Mapping[str, Int[np.ndarray, "..."]]
 
 @checks.arguments
 def identity_permutation(spec: PermutationSpec, params: PyTree) -> dict[str, np.ndarray]:
-    """The permutation that leaves every unit where it is."""
+    """The identity."""
     return identity_of_sizes(spec, spec.all_sizes(params))
 
 
 def identity_of_sizes(spec: PermutationSpec, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
-    """As `identity_permutation`, from what `spec.all_sizes` returned."""
+    """The identity, from the sizes of `spec.all_sizes`."""
     return {
         name: np.tile(np.arange(shape[-1]), (*shape[:-1], 1)) if shape[1:] else np.arange(*shape)
         for name, shape in spec.shapes_of_sizes(sizes).items()
@@ -102,7 +102,7 @@ def permute_axes(leaf: Any, names: Sequence[str | None], permutation: Permutatio
 def _permute_entries(
     leaf: Any, entries: axes.Entries, permutation: Permutation, sizes: Mapping[str, int]
 ) -> Any:
-    """Return one array with its axes reordered, whatever they hold."""
+    """One array with its axes reordered by entries of any kind."""
     moves = [any(not group.is_fixed for group in axes.groups_in(entry)) for entry in entries]
     if not any(moves):
         return leaf
@@ -116,10 +116,10 @@ def _permute_entries(
 
 
 def invert_permutation(permutation: Permutation) -> dict[str, np.ndarray]:
-    """The permutation that undoes this one.
+    """The inverse permutation.
 
     Raises:
-        ValueError: if an entry is no permutation, or a group varies along one that is not there.
+        ValueError: if an entry is no permutation, or a group varies along a missing one.
     """
     permutation = _checked(permutation, "permutation")
     inverse: dict[str, np.ndarray] = {}
@@ -134,8 +134,8 @@ def compose_permutations(second: Permutation, first: Permutation) -> dict[str, n
     """The permutation with `apply(result, p) == apply(second, apply(first, p))`.
 
     Raises:
-        ValueError: if an entry is no permutation, the two do not move the same groups of units, or
-            a group varies along one that is not there.
+        ValueError: if an entry is no permutation, the two have different groups, or a group varies
+            along a missing one.
     """
     second, first = _checked(second, "second"), _checked(first, "first")
     if second.keys() != first.keys():
@@ -160,7 +160,7 @@ def _compose_one(name: str, second: Permutation, first: np.ndarray) -> np.ndarra
 def _moved_slots(
     name: str, shape: tuple[int, ...], permutation: Permutation
 ) -> tuple[np.ndarray, ...]:
-    """Return the origins of the slots that a group varies along, as an index of its rows.
+    """The old slots that a group varies along, as an index of its rows.
 
     Args:
         name: of the group.
@@ -187,8 +187,8 @@ def _checked(permutation: Any, what: str) -> dict[str, np.ndarray]:
     """A permutation as integer arrays, each with a permutation of 0 ... n - 1 along its last axis.
 
     Raises:
-        ValueError: naming the first entry that is none, or a group that varies along one that is
-            not there or has another number of units.
+        ValueError: naming the first invalid entry, or a group that varies along a missing one or
+            one with another number of units.
     """
     if not isinstance(permutation, Mapping):
         hint = " Write result.permutation." if hasattr(permutation, "permutation") else ""

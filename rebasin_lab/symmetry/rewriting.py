@@ -1,4 +1,4 @@
-"""Other ways to write the entries of a spec: with canonical names, or without what never moves."""
+"""Rewrite the entries of a spec: with canonical names, or without axes that never move."""
 
 from collections.abc import Mapping, Set
 
@@ -8,7 +8,7 @@ LeafEntries = Mapping[str, axes.Entries]
 
 
 def replace_groups(entries: LeafEntries, new: Mapping[str, axes.Entry]) -> dict[str, axes.Entries]:
-    """Every group replaced by what `new` holds for its key."""
+    """Replace every group by the entry of its key in `new`."""
     return {
         path: tuple(
             None if entry is None else axes.map_groups(entry, lambda group: new[group.key])
@@ -19,9 +19,9 @@ def replace_groups(entries: LeafEntries, new: Mapping[str, axes.Entry]) -> dict[
 
 
 def canonical_names(groups: Mapping[str, axes.Group]) -> dict[str, axes.Group]:
-    """Return key -> the group with a name by place alone: P_0, P_1, ...; #0, #1, ...
+    """Key -> group with a name by order of appearance: P_0, P_1, ...; #0, #1, ...
 
-    The parents are listed in the same order, whatever order they had.
+    Parents are listed in that order, too.
     """
     numbers: dict[str, tuple[str, int]] = {}
     for group in groups.values():
@@ -39,11 +39,11 @@ def canonical_names(groups: Mapping[str, axes.Group]) -> dict[str, axes.Group]:
 def without_still_axes(
     entries: LeafEntries, keep: Set[str] = frozenset()
 ) -> dict[str, axes.Entries]:
-    """Set None for every axis that never moves and that nothing in its array varies along.
+    """Set None for every axis that never moves and that no group in its array varies along.
 
     Args:
         entries: leaf path -> one entry per axis.
-        keep: "#" names that stay all the same.
+        keep: "#" names to keep.
     """
     return {
         path: tuple(None if _is_still(entry, keep | _parents(leaf)) else entry for entry in leaf)
@@ -52,7 +52,7 @@ def without_still_axes(
 
 
 def names_in_composites(entries: LeafEntries) -> set[str]:
-    """Names that occur inside a product or a sum."""
+    """The names inside products and sums."""
     return {
         group.base
         for leaf in entries.values()

@@ -1,9 +1,9 @@
-"""How many units each group has, worked out from the shapes of the parameters.
+"""Solve for the number of units of each group, from the shapes of the parameters.
 
-An axis that carries one name alone tells the size of that group. An axis such as "16*P_0" tells it
-once everything else in the entry is known; this is repeated until no axis tells anything new. A
-block with positions has as many units as those. What
-shapes cannot tell ("h*d" alone, when neither is known) has to come from `group_sizes`.
+An axis with a single name gives the size of that group. An axis such as "16*P_0" gives it once
+everything else in the entry is known; this is repeated until nothing changes. A block with
+positions has as many units as positions. Sizes that shapes do not determine ("h*d" alone, when
+neither is known) must be in `group_sizes`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,10 +23,10 @@ def solve_sizes(
     Args:
         entries: leaf path -> one entry per axis.
         shapes: leaf path -> shape, with as many axes.
-        group_sizes: what is known beforehand.
+        group_sizes: known sizes.
 
     Raises:
-        ValueError: naming the leaf and axis, if sizes disagree or one cannot be worked out.
+        ValueError: naming the leaf and axis, if sizes disagree or one is not determined.
     """
     known: dict[str, tuple[int, str]] = {
         name: (size, "group_sizes") for name, size in group_sizes.items()
@@ -36,7 +36,7 @@ def solve_sizes(
         for axis, (whole, length) in enumerate(zip(leaf_entries, shapes[path], strict=True)):
             for entry, size in [(whole, length), *_placed_blocks(whole)]:
                 if isinstance(entry, axes.Group):
-                    _learn(known, entry.key, size, (path, axis))
+                    _set_size(known, entry.key, size, (path, axis))
                 elif entry is not None:
                     composite.append(((path, axis), entry, size))
     while any([_solve_one(known, entry, size, place) for place, entry, size in composite]):
@@ -47,7 +47,7 @@ def solve_sizes(
 
 
 def _placed_blocks(entry: axes.Entry | None) -> Iterator[tuple[axes.Entry, int]]:
-    """Every block with positions inside an entry, and how many those are."""
+    """Every block with positions inside an entry, and the number of positions."""
     match entry:
         case axes.Product(factors=parts) | axes.Sum(terms=parts):
             for part in parts:
@@ -59,7 +59,7 @@ def _placed_blocks(entry: axes.Entry | None) -> Iterator[tuple[axes.Entry, int]]
 
 
 def _without_placed_blocks(entry: axes.Entry) -> axes.Entry:
-    """What the length of an entry depends on: positions do not move for larger groups."""
+    """The entry with blocks at positions replaced by their fixed length."""
     match entry:
         case axes.Product(factors=parts):
             return axes.product_of(list(map(_without_placed_blocks, parts)))
@@ -70,7 +70,7 @@ def _without_placed_blocks(entry: axes.Entry) -> axes.Entry:
     return entry
 
 
-def _learn(known: dict[str, tuple[int, str]], name: str, size: int, place: Place) -> None:
+def _set_size(known: dict[str, tuple[int, str]], name: str, size: int, place: Place) -> None:
     path, axis = place
     expected, where = known.setdefault(name, (size, f"'{path}'"))
     if size != expected:
@@ -87,12 +87,12 @@ def _unknown(known: Mapping[str, tuple[int, str]], entry: axes.Entry) -> list[st
 def _solve_one(
     known: dict[str, tuple[int, str]], entry: axes.Entry, size: int, place: Place
 ) -> bool:
-    """Learn the one group of an entry that is not known yet; returns whether there was one."""
+    """Solve for the only unknown group of an entry; returns False if there is not exactly one."""
     unknown = _unknown(known, _without_placed_blocks(entry))
     if len(unknown) != 1:
         return False
     sizes = {name: n for name, (n, _) in known.items()}
-    # The total grows with the number of units, so halving finds the first that is large enough.
+    # The total grows with the number of units, so bisection finds the first that is large enough.
     low, high = 1, max(size, 1)
     while low < high:
         middle = (low + high) // 2
@@ -126,7 +126,7 @@ def _check_total(
 
 
 def _describe(known: Mapping[str, tuple[int, str]], entry: axes.Entry) -> str:
-    """The entry and where the sizes in it come from."""
+    """The entry and the origins of its sizes, in words."""
     keys = dict.fromkeys(group.key for group in axes.groups_in(entry))
-    told = [f"{key} = {known[key][0]} as in {known[key][1]}" for key in keys if key in known]
-    return f"'{axes.format_entry(entry)}'" + (f" with {', '.join(told)}" if told else "")
+    origins = [f"{key} = {known[key][0]} as in {known[key][1]}" for key in keys if key in known]
+    return f"'{axes.format_entry(entry)}'" + (f" with {', '.join(origins)}" if origins else "")

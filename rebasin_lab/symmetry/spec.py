@@ -1,11 +1,11 @@
-"""Which axis of which parameter each permutation moves.
+"""`PermutationSpec`: the axes of each parameter that each permutation moves.
 
 A `PermutationSpec` holds, for every leaf of a parameter tree, one entry per axis: None, the name of
 a permutation, or an expression of names (see `axes`): "16*P_0" after a flatten, "P_0+P_1" after a
 concatenation, "h*d[h]" for attention heads with dimensions of their own. Axes that carry the same
 name must be permuted together: the output of one layer and the input of the next, or every layer
-that reads or writes one residual stream. It is the input of everything that permutes, matches or
-counts.
+that reads or writes one residual stream. Functions that permute, match or count take it
+as an argument.
 """
 
 import dataclasses
@@ -32,19 +32,19 @@ class PermutationSpec:
     Example: `PermutationSpec({"layers/0/kernel": (None, "P_0"), "layers/0/bias": ("P_0",), ...})`.
 
     Attributes:
-        axes: one tuple per leaf, kept in normal form; see `pytrees` for how a leaf's path is
-            written and `axes` for the grammar.
-        group_sizes: the number of units of groups (per slot) and "#" names, where the shapes of
-            the parameters alone do not tell.
-        explanations: one sentence per axis of a leaf, on why its entry is what it is; any leaf
-            may be missing. Two specs that differ in these alone are equal.
-        assumptions: on what the symmetries depend beside the function, such as "no two of the
-            values that top_k compares are equal", one sentence each; mostly none.
-        entries: `axes` as structures: one parsed entry or None per axis.
+        axes: one tuple per leaf, in normal form; see `pytrees` for the path of a leaf and `axes`
+            for the grammar.
+        group_sizes: the number of units of groups (per slot) and "#" names that the shapes of the
+            parameters do not determine.
+        explanations: one sentence per axis of a leaf, on the reason for its entry; leaves may be
+            missing. They do not count for equality.
+        assumptions: conditions of the symmetries, such as "no two of the values that top_k
+            compares are equal"; mostly none.
+        entries: the parsed `axes`: one entry or None per axis.
 
     Raises:
-        ValueError: for an entry against the grammar, a group with two sets of parents, or one whose
-            parents are not there to vary along.
+        ValueError: for an invalid entry, a group with two sets of parents, or one whose parents are
+            missing.
     """
 
     axes: Mapping[str, AxisNames]
@@ -76,7 +76,7 @@ class PermutationSpec:
 
     @classmethod
     def of_entries(cls, entries: Mapping[str, axes.Entries]) -> "PermutationSpec":
-        """A spec of entries that are known to go together, such as parts of another spec's."""
+        """A spec of entries that need no checks, such as parts of another spec's."""
         spec = object.__new__(cls)
         fields = {"axes": _names(entries), "group_sizes": {}, "explanations": {}}
         for name, value in (fields | {"assumptions": (), "entries": dict(entries)}).items():
@@ -107,7 +107,7 @@ class PermutationSpec:
 
     @functools.cached_property
     def is_plain(self) -> bool:
-        """Whether every axis carries None or one name: no sum, product, dependent or "#" name."""
+        """True if every axis has None or one name: no sum, product, varying group or "#" name."""
         return all(
             entry is None
             or (isinstance(entry, axes.Group) and not entry.is_fixed and not entry.parents)
@@ -125,9 +125,9 @@ class PermutationSpec:
         return {name: known[name] for name in self.permutations}
 
     def all_sizes(self, params: PyTree) -> dict[str, int]:
-        """As `sizes`, and the lengths of the "#" axes."""
+        """The `sizes`, and the lengths of the "#" axes."""
         shapes = self._checked_shapes(params)
-        solved = self._solved[-1]  # by whatever thread
+        solved = self._solved[-1]  # read once, as threads may replace it
         if solved is None or solved[0] != shapes:
             solved = shapes, solve_sizes(self.entries, shapes, self.group_sizes)
             self._solved[-1] = solved
@@ -135,7 +135,7 @@ class PermutationSpec:
 
     @functools.cached_property
     def _solved(self) -> list:
-        """The shapes for which sizes were worked out last, and the sizes."""
+        """A one-entry cache: shapes, and the sizes solved for them."""
         return [None]
 
     def shapes(self, params: PyTree) -> dict[str, tuple[int, ...]]:
@@ -143,7 +143,7 @@ class PermutationSpec:
         return self.shapes_of_sizes(self.all_sizes(params))
 
     def shapes_of_sizes(self, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
-        """As `shapes`, from what `all_sizes` returned."""
+        """The `shapes`, from the sizes of `all_sizes`."""
         keys = {group.base: key for key, group in self.groups.items()}
         return {
             name: (*(sizes[keys[parent]] for parent in self.groups[name].parents), sizes[name])
@@ -154,9 +154,9 @@ class PermutationSpec:
         """Check that this spec describes exactly the leaves of `params`.
 
         Raises:
-            ValueError: for a leaf that is no array or that only one of the two has, a wrong number
-                of axes, an axis whose size is not that of its entry (one permutation on axes of
-                different sizes), or a size that no shape tells.
+            ValueError: for a leaf that is no array or is missing, a wrong number of axes, an axis
+                of another size than its entry (one permutation on axes of different sizes), or a
+                size that no shape determines.
         """
         self.all_sizes(params)
 
@@ -191,20 +191,19 @@ class PermutationSpec:
         return {path: leaf.shape for path, leaf in leaves.items()}
 
     def renamed(self) -> "PermutationSpec":
-        """The same spec with names P_0, P_1, ... and #0, #1, ... in order of first appearance.
+        """The spec with names P_0, P_1, ... and #0, #1, ... in order of first appearance.
 
-        Parents are listed in that order, too. Explanations, which may use the old names, are left
-        out.
+        Parents are listed in that order, too. Explanations use the old names and are dropped.
         """
         new = rewriting.canonical_names(self.groups)
         return self._rewritten(rewriting.replace_groups(self.entries, new), new)
 
     @checks.arguments
     def same_as(self, other: "PermutationSpec") -> bool:
-        """Whether the two specs name the same symmetries, up to names and the order of leaves.
+        """True if two specs have the same symmetries, up to names and the order of leaves.
 
-        An axis that never moves may be None, a number, or a "#" name that nothing varies along.
-        Sizes count where both specs give them: "h*d" is another symmetry for 2 x 8 than for 4 x 4.
+        An axis that never moves may be None, a number, or a "#" name that no group varies along.
+        Sizes are compared if both specs give them: "h*d" differs for 2 x 8 and 4 x 4.
         """
         mine, theirs = self._canonical(), other._canonical()
         both = mine.group_sizes.keys() & theirs.group_sizes.keys()
@@ -213,10 +212,10 @@ class PermutationSpec:
         )
 
     def shared(self) -> "PermutationSpec":
-        """The symmetries among these in which no group varies: "d[h]" is one permutation "d".
+        """The subset of symmetries in which no group varies: "d[h]" becomes one permutation "d".
 
-        The "#" names, now without a use, give way to None or to their size; one inside a product
-        or sum stays if `group_sizes` lacks it.
+        "#" names become None or their size; one inside a product or sum stays if it is not in
+        `group_sizes`.
         """
         new = {
             key: axes.Fixed(self.group_sizes[key])
@@ -237,7 +236,7 @@ class PermutationSpec:
     def _rewritten(
         self, entries: Mapping[str, axes.Entries], new: Mapping[str, axes.Entry]
     ) -> "PermutationSpec":
-        """A spec of other entries; `new` says what became of each group and so of its size."""
+        """A spec of other entries; `new` maps old groups to new ones, for their sizes."""
         present = {
             group.key for leaf in entries.values() for e in leaf for group in axes.groups_in(e)
         }
@@ -250,10 +249,10 @@ class PermutationSpec:
 
     @checks.arguments
     def explain(self, path: str, axis: int) -> str:
-        """A sentence on what moves this axis, or why nothing does.
+        """A sentence on the permutations of this axis, or on why it is fixed.
 
         Raises:
-            ValueError: for a leaf or an axis that is not there.
+            ValueError: for an unknown leaf or axis.
         """
         if path not in self.axes:
             raise ValueError(f"Expected a leaf among {', '.join(self.axes)}; got '{path}'.")
@@ -262,27 +261,27 @@ class PermutationSpec:
                 f"Expected an axis of '{path}' among {list(range(len(self.axes[path])))}; "
                 f"got {axis!r}."
             )
-        told = self.explanations.get(path)
-        return (told and told[axis]) or display.sentence(
+        sentences = self.explanations.get(path)
+        return (sentences and sentences[axis]) or display.sentence(
             path, axis, self.entries[path][axis], self.permutations
         )
 
     def to_json(self) -> str:
-        """This spec as text; `from_json` gives back an equal one, explanations included."""
+        """This spec as JSON text for `from_json`, explanations included."""
         return spec_json.encode(
             dict(self.axes), dict(self.group_sizes), dict(self.explanations), self.assumptions
         )
 
     @classmethod
     def from_json(cls, text: str) -> "PermutationSpec":
-        """The spec that `to_json` wrote.
+        """The spec of a text of `to_json`.
 
         Raises:
-            ValueError: if the text is anything else, saying what is wrong with it.
+            ValueError: for any other text, saying what is wrong with it.
         """
         try:
             return cls(**spec_json.decode(text))
-        except ValueError as error:  # it may quote anything, of any length
+        except ValueError as error:  # with quotes of any length
             raise ValueError(texts.in_a_line(str(error), 800)) from error
 
     def __str__(self) -> str:

@@ -1,6 +1,6 @@
-"""A permutation spec as JSON text, to keep beside a checkpoint or to send.
+"""A permutation spec as JSON text.
 
-Reading is strict: what this version did not write, down to an unknown field, is refused.
+Reading is strict: text that this version would not write, such as an unknown field, is an error.
 """
 
 import json
@@ -69,7 +69,7 @@ def decode(text: str) -> dict[str, Any]:
 
 
 def _check_positions(entries: Iterable[str]) -> None:
-    """Check how many positions ranges such as 0:64 unfold to, before they do."""
+    """Check the number of positions in ranges such as 0:64, before they are expanded."""
     ranges = (found for entry in entries for found in _RANGE.findall(entry))
     if sum(max(0, int(end) - int(start)) for start, end in ranges) > MOST_POSITIONS:
         raise ValueError(f"Expected at most {MOST_POSITIONS:,} positions in all; got more.")

@@ -1,6 +1,6 @@
-"""Test a spec: permuted at random, the network has to compute the same function.
+"""Verify a spec: randomly permuted networks must compute the same function.
 
-This is the check for a spec written by hand or found by inference, on a network of any kind.
+For specs written by hand or inferred, of any network.
 """
 
 import contextlib
@@ -19,10 +19,10 @@ from rebasin_lab.symmetry.spec import PermutationSpec
 
 
 class CannotTell(ValueError):
-    """Outputs that no permutation could be seen to change."""
+    """Raised for outputs that show no change under any permutation, such as zeros."""
 
 
-# How much finer than float32 float64 rounds.
+# The rounding of float32 relative to that of float64.
 FINER = float(np.finfo(np.float32).eps / np.finfo(np.float64).eps)
 
 
@@ -42,27 +42,27 @@ def verify_equivalence(
     show while all biases are zero. Leaves of integers, which are no weights, are not shifted.
     Ainsworth et al. 2022, section 2: f(x; pi(Theta)) = f(x; Theta).
 
-    A right spec changes the outputs by rounding, since sums are taken in another order. What hides
-    behind a small gate, as 1e-6 * branch(x), would pass for that; so the function is evaluated in
-    float64 where it can be, and the change is multiplied by what that rounds less than float32, up
-    to 1. A function that rounds to float32 or less on its way, or calls Python, is evaluated as it
-    is, with its products at JAX's highest precision (a GPU's default has three digits): then
-    mistakes below about 1e-5 of the outputs do not show.
+    A right spec changes the outputs by rounding, since sums are in another order. An error behind a
+    small factor, as 1e-6 * branch(x), would look the same; so the function is evaluated in float64
+    if possible, and the change is scaled by the ratio of float32 to float64 rounding, up to 1. A
+    function that casts to float32 or less, or calls Python, is evaluated as it is, with products at
+    JAX's highest precision (a GPU's default has three digits): then mistakes below about 1e-5 of the
+    outputs do not show.
 
     Args:
         apply_fn: takes the parameters, then the inputs; returns any pytree of arrays. The change of
             each is taken relative to its own largest entry.
-        spec: to be checked.
-        params: where to check it, up to the shift.
+        spec: the spec to verify.
+        params: the parameters, before random shifts.
         *inputs: arrays or pytrees of arrays. A `jax.ShapeDtypeStruct` in place of an array is
-            drawn anew in each trial: standard normal floats, and zeros and ones for integers and
-            booleans, which are in range as tokens, labels or masks. Give real inputs if others
+            drawn in each trial: standard normal floats, and zeros and ones for integers and
+            booleans, which are valid tokens, labels or masks. Pass real inputs if other values
             matter.
-        num_trials: how many permutations to try.
+        num_trials: the number of permutations.
         seed: fixes permutations, shifts and drawn inputs.
 
     Raises:
-        ValueError: if there is no trial, or the outputs cannot tell (all zero, or not finite).
+        ValueError: for no trial, or outputs that are all zero or not finite.
     """
     return largest_change(apply_fn, spec, params, inputs, range(int(seed), int(seed) + num_trials))
 
@@ -76,7 +76,7 @@ def largest_change(
     *,
     shift: bool = True,
 ) -> float:
-    """Return the largest change of trials by their seeds; without a shift at `params` alone."""
+    """The largest change over trials, one for each seed; without a shift at `params` itself."""
     params = pytrees.checked_arrays(params)
     spec.validate(params)
     with pytrees.calling(params, inputs):
@@ -92,7 +92,7 @@ def largest_change(
         if is_wide:
             try:
                 change = _change(jitted, pair, is_wide=True)
-            # Traced in float64, but not compiled: JAX 0.10 mixes up integers of the two widths.
+            # JAX 0.10 traces some functions in float64 but fails to compile them.
             except ValueError:
                 is_wide = False
         if not is_wide:
@@ -109,7 +109,7 @@ def _change(jitted: Callable, pair: Sequence[tuple], *, is_wide: bool) -> float:
 
 @contextlib.contextmanager
 def exactly(is_wide: bool) -> Iterator[None]:
-    """Products at JAX's highest precision, and float64 if the function takes it."""
+    """Evaluate with products at JAX's highest precision, and in float64 if `is_wide`."""
     is_x64 = is_wide or bool(jax.config.jax_enable_x64)
     with jax.default_matmul_precision("highest"), jax.enable_x64(is_x64):
         yield
@@ -130,14 +130,14 @@ def widened(tree: PyTree) -> PyTree:
 
 
 def computes_in_float64(apply_fn: Callable, params: PyTree, inputs: tuple) -> bool:
-    """Return True if the function takes float64, and all it computes from it stays so wide.
+    """True if the function takes float64, and all its intermediate values are float64.
 
-    What calls Python does not: XLA may do so from a thread of its own, where JAX has float32 alone.
+    A function that calls Python does not: XLA may call it from a thread where JAX has only float32.
     """
     with jax.enable_x64(True):
         try:
             closed = jax.make_jaxpr(apply_fn)(*widened((_as_shapes(params), *_as_shapes(inputs))))
-        except Exception:  # the caller's function, which may refuse other types in any way
+        except Exception:  # of any kind: it is the caller's function
             return False
         equations = list(_equations(closed.jaxpr))
         calls_python = any(e.primitive.name in ("pure_callback", "io_callback") for e in equations)
@@ -145,7 +145,7 @@ def computes_in_float64(apply_fn: Callable, params: PyTree, inputs: tuple) -> bo
 
 
 def rounding(apply_fn: Callable, params: PyTree, inputs: tuple) -> float:
-    """The coarsest step of the floats in which a function is verified, relative to their size."""
+    """The largest machine epsilon of the floats in which a function is verified."""
     if computes_in_float64(apply_fn, params, inputs):
         return float(np.finfo(np.float64).eps)
     closed = jax.make_jaxpr(apply_fn)(_as_shapes(params), *_as_shapes(inputs))
@@ -183,12 +183,12 @@ def _relative_change(outputs: PyTree, changed: PyTree) -> float:
             "Expected outputs that are finite and not all zero, to compare under permutations; "
             f"the largest is {largest} and changes by {change}. Give other inputs."
         )
-    # An output that was zero and is no longer has changed by all of its size.
+    # The change of an output that was zero is relative to its new size.
     return max(change / (before or after or 1.0) for before, after, change in sizes)
 
 
 def _on_host(outputs: PyTree) -> list[np.ndarray]:
-    """The leaves in the widest floats, in which booleans and unsigned integers subtract as well."""
+    """The leaves in float64 or complex128, so that booleans and unsigned integers subtract."""
     leaves = map(np.asarray, jax.tree.leaves(outputs))
     return [leaf.astype(np.complex128 if np.iscomplexobj(leaf) else np.float64) for leaf in leaves]
 
@@ -198,7 +198,7 @@ def _largest(values: np.ndarray | np.number) -> float:
 
 
 def _shifted(params: PyTree, rng: np.random.Generator) -> PyTree:
-    """Every entry raised by up to a tenth of its leaf's size; a variance stays positive."""
+    """Raise every entry by up to a tenth of its leaf's RMS; a variance stays positive."""
 
     def shift(leaf: Any) -> Any:
         if not jnp.issubdtype(leaf.dtype, jnp.inexact) or np.size(leaf) == 0:
