@@ -27,7 +27,7 @@ from rebasin_lab.symmetry import (
     Activations,
     PermutationSpec,
     identity_permutation,
-    split_into_pieces,
+    split_into_blocks,
     trace_activations,
 )
 from rebasin_lab.symmetry.activations import Unproven, measure_activations
@@ -181,10 +181,10 @@ def _match(
     spec: PermutationSpec, params: PyTree, similarities: Sequence[UnitSimilarity]
 ) -> tuple[dict[str, np.ndarray], list[float], int]:
     """The best order of every group, or nested groups, and the total after each."""
-    pieces_spec, pieces = split_into_pieces(spec, jax.tree.map(np.asarray, params))
-    sizes = pieces_spec.all_sizes(pieces)
-    nests = nested_groups.find_nested_groups(pieces_spec)
-    roots = nested_groups.roots_of_groups(pieces_spec)
+    blocks_spec, blocks = split_into_blocks(spec, jax.tree.map(np.asarray, params))
+    sizes = blocks_spec.all_sizes(blocks)
+    nests = nested_groups.find_nested_groups(blocks_spec)
+    roots = nested_groups.roots_of_groups(blocks_spec)
     permutation = identity_permutation(spec, params)
     history = [float(sum(one.total() for one in similarities))]
     for root in dict.fromkeys(root for each in roots.values() for root in each):

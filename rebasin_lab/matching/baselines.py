@@ -27,7 +27,7 @@ from rebasin_lab.symmetry import (
     identity_permutation,
     permute_axes,
     random_permutation,
-    split_into_pieces,
+    split_into_blocks,
 )
 
 
@@ -137,19 +137,19 @@ def greedy_matching(
         )
     order = _checked_order(spec, order)
     params_a, params_b = pytrees.aligned_to_match(params_a, params_b)
-    pieces_spec, pieces_a = split_into_pieces(spec, _in_float64(params_a))
-    _, pieces_b = split_into_pieces(spec, _in_float64(params_b))
-    current = identity_permutation(pieces_spec, pieces_b)
+    blocks_spec, blocks_a = split_into_blocks(spec, _in_float64(params_a))
+    _, blocks_b = split_into_blocks(spec, _in_float64(params_b))
+    current = identity_permutation(blocks_spec, blocks_b)
     history = [0.0]
     for index, name in enumerate(order):
-        places = _incoming(spec, pieces_spec, name, earlier=order[:index])
+        places = _incoming(spec, blocks_spec, name, earlier=order[:index])
         # The group itself has not moved yet, so this permutes the other axes only.
         moved_b = {
-            path: permute_axes(pieces_b[path], pieces_spec.axes[path], current)
+            path: permute_axes(blocks_b[path], blocks_spec.axes[path], current)
             for path, _ in places
         }
         if places:
-            units = (_units(pieces, places, similarity) for pieces in (pieces_a, moved_b))
+            units = (_units(blocks, places, similarity) for blocks in (blocks_a, moved_b))
             current[name], gain = _match_units(*units)
             history.append(history[-1] + gain)
         else:
@@ -272,15 +272,15 @@ def _batch_gradient(
 
 
 def _incoming(
-    spec: PermutationSpec, pieces_spec: PermutationSpec, name: str, *, earlier: Sequence[str]
+    spec: PermutationSpec, blocks_spec: PermutationSpec, name: str, *, earlier: Sequence[str]
 ) -> list[tuple[str, int]]:
     """The places of a group's incoming weights, as (block, axis): the rule of `greedy_matching`.
 
     An axis that is a concatenation cuts a leaf into blocks: all of them count, or none.
     """
     fixed_before = {}
-    for path, axis in pieces_spec.permutations[name]:
-        others = {n for i, n in enumerate(pieces_spec.axes[path]) if i != axis and n is not None}
+    for path, axis in blocks_spec.permutations[name]:
+        others = {n for i, n in enumerate(blocks_spec.axes[path]) if i != axis and n is not None}
         if len(spec.axes[_leaf_of(path)]) > 1 and others <= set(earlier):
             fixed_before[path, axis] = others
     leaves = {_leaf_of(path): None for (path, _), others in fixed_before.items() if others}
@@ -289,17 +289,17 @@ def _incoming(
     return [(path, axis) for path, axis in fixed_before if _leaf_of(path) in leaves]
 
 
-def _leaf_of(piece: str) -> str:
-    """The leaf that `split_into_pieces` cut this piece from."""
-    return piece.rpartition("#")[0]
+def _leaf_of(block: str) -> str:
+    """The leaf that `split_into_blocks` cut this block from."""
+    return block.rpartition("#")[0]
 
 
 def _units(
-    pieces: Mapping[str, np.ndarray], places: Sequence[tuple[str, int]], similarity: str
+    blocks: Mapping[str, np.ndarray], places: Sequence[tuple[str, int]], similarity: str
 ) -> Float[np.ndarray, "units weights"]:
     """A row of incoming weights for each unit, normalised to length one for cosines."""
     rows = [
-        np.moveaxis(pieces[path], axis, 0).reshape(pieces[path].shape[axis], -1)
+        np.moveaxis(blocks[path], axis, 0).reshape(blocks[path].shape[axis], -1)
         for path, axis in places
     ]
     units = np.concatenate(rows, axis=1)

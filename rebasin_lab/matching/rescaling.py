@@ -18,7 +18,7 @@ from jaxtyping import PyTree
 from rebasin_lab import pytrees
 from rebasin_lab.matching import products
 from rebasin_lab.matching.coordinate_ascent import Arrays, Squares
-from rebasin_lab.symmetry import PermutationSpec, split_into_pieces
+from rebasin_lab.symmetry import PermutationSpec, split_into_blocks
 
 # Networks whose largest weight is beyond 2 ** +-20 are scaled to 1: squares, and sums of a billion
 # of them, stay far from the ends of float32 at 2 ** +-126.
@@ -79,17 +79,17 @@ def weight_problem(
     params_a, params_b = pytrees.paired(params_a, params_b)
     for name, params in {"params_a": params_a, "params_b": params_b}.items():
         pytrees.check_real(params, name)
-    pieces_spec, *pair = split_into_pieces(spec, *jax.tree.map(np.asarray, (params_a, params_b)))
-    moved = {path for places in pieces_spec.permutations.values() for path, _ in places}
+    blocks_spec, *pair = split_into_blocks(spec, *jax.tree.map(np.asarray, (params_a, params_b)))
+    moved = {path for places in blocks_spec.permutations.values() for path, _ in places}
     counted = [path for path in pair[0] if path.rpartition("#")[0] not in ignored]
     still = [{path: x[path] for path in counted if path not in moved} for x in pair]
     pair = [{path: x[path] for path in counted if path in moved} for x in pair]
-    if len(pair[0]) < len(pieces_spec.axes):
-        entries = {path: pieces_spec.entries[path] for path in pair[0]}
-        pieces_spec = PermutationSpec.of_entries(entries)
+    if len(pair[0]) < len(blocks_spec.axes):
+        entries = {path: blocks_spec.entries[path] for path in pair[0]}
+        blocks_spec = PermutationSpec.of_entries(entries)
     if normalize:
-        pair = [_normalized(pieces_spec, pieces) for pieces in pair]
-    scaled = [_in_float32(pieces) for pieces in pair]
+        pair = [_normalized(blocks_spec, blocks) for blocks in pair]
+    scaled = [_in_float32(blocks) for blocks in pair]
     pair = [arrays for arrays, _, _ in scaled]
     exponents = [exponent for _, exponent, _ in scaled]
     squares = {path: tuple(own[path] for _, _, own in scaled) for path in pair[0]}
@@ -98,15 +98,15 @@ def weight_problem(
         for name, params in {"params_a": params_a, "params_b": params_b}.items():
             pytrees.check_finite(params, name)
     offset = 0.0
-    for path, names in pieces_spec.axes.items():
-        arrays = [pieces[path] for pieces in pair]
+    for path, names in blocks_spec.axes.items():
+        arrays = [blocks[path] for blocks in pair]
         if centred := _without_large_means(names, arrays, squares[path]):
-            for pieces, array in zip(pair, centred.arrays, strict=True):
-                pieces[path] = array
+            for blocks, array in zip(pair, centred.arrays, strict=True):
+                blocks[path] = array
             offset += centred.shared
             squares[path] = tuple(products.inner_product([x], [x]) for x in centred.arrays)
     return WeightProblem(
-        spec=pieces_spec,
+        spec=blocks_spec,
         a=pair[0],
         b=pair[1],
         squares=squares,

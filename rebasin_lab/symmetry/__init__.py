@@ -4,7 +4,7 @@ from rebasin_lab.symmetry.activations import Activations, trace_activations
 from rebasin_lab.symmetry.axes import (
     groups_in,
 )
-from rebasin_lab.symmetry.blocks import split_into_pieces
+from rebasin_lab.symmetry.blocks import split_into_blocks
 from rebasin_lab.symmetry.counting import log10_num_symmetries
 from rebasin_lab.symmetry.inference import infer_permutation_spec
 from rebasin_lab.symmetry.permutations import (
@@ -35,7 +35,7 @@ __all__ = [
     "mlp_permutation_spec",
     "permute_axes",
     "random_permutation",
-    "split_into_pieces",
+    "split_into_blocks",
     "trace_activations",
     "verify_equivalence",
 ]

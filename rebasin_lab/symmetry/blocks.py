@@ -15,7 +15,7 @@ from rebasin_lab.symmetry import axes
 from rebasin_lab.symmetry.spec import PermutationSpec
 
 
-def split_into_pieces(
+def split_into_blocks(
     spec: PermutationSpec, *networks: PyTree
 ) -> tuple[PermutationSpec | dict[str, Any], ...]:
     """Cut every leaf along its sums and arrangements, and reshape it along its products.
@@ -35,18 +35,18 @@ def split_into_pieces(
             axes of a block, as in ("h*d[h]", "h*d[h]"): the names are ambiguous.
     """
     sizes = spec.all_sizes(networks[0])
-    pieces_entries: dict[str, axes.Entries] = {}
-    every_pieces = []
+    blocks_entries: dict[str, axes.Entries] = {}
+    every_blocks = []
     for leaves in map(pytrees.flatten, networks):
-        pieces = {}
+        blocks = {}
         for path, whole in spec.entries.items():
-            for index, (entries, piece) in enumerate(cut(whole, leaves[path], sizes)):
-                if f"{path}#{index}" not in pieces_entries:
+            for index, (entries, block) in enumerate(cut(whole, leaves[path], sizes)):
+                if f"{path}#{index}" not in blocks_entries:
                     _check_parents_once(path, whole, entries)
-                    pieces_entries[f"{path}#{index}"] = _named(entries)
-                pieces[f"{path}#{index}"] = piece
-        every_pieces.append(pieces)
-    return PermutationSpec.of_entries(pieces_entries), *every_pieces
+                    blocks_entries[f"{path}#{index}"] = _named(entries)
+                blocks[f"{path}#{index}"] = block
+        every_blocks.append(blocks)
+    return PermutationSpec.of_entries(blocks_entries), *every_blocks
 
 
 def _check_parents_once(path: str, whole: axes.Entries, entries: axes.Entries) -> None:
@@ -71,19 +71,19 @@ def cut(entries: axes.Entries, array: Any, sizes: dict[str, int]) -> list[tuple[
             shape = (*array.shape[:axis], *lengths, *array.shape[axis + 1 :])
             return cut((*before, *entry.factors, *after), array.reshape(shape), sizes)
         if isinstance(entry, axes.Sum):
-            pieces, start = [], 0
+            blocks, start = [], 0
             for term in entry.terms:
                 stop = start + axes.total_size(term, sizes)
-                block = array[(slice(None),) * axis + (slice(start, stop),)]
-                pieces += cut((*before, term, *after), block, sizes)
+                part = array[(slice(None),) * axis + (slice(start, stop),)]
+                blocks += cut((*before, term, *after), part, sizes)
                 start = stop
-            return pieces
+            return blocks
         if isinstance(entry, axes.Arrangement):
-            blocks = zip(entry.terms, entry.positions, strict=True)
+            parts = zip(entry.terms, entry.positions, strict=True)
             return [
-                piece
-                for term, at in blocks
-                for piece in cut((*before, term, *after), _taken(array, axis, at), sizes)
+                block
+                for term, at in parts
+                for block in cut((*before, term, *after), _taken(array, axis, at), sizes)
             ]
     return [(entries, array)]
 
@@ -95,7 +95,7 @@ def _taken(array: Any, axis: int, positions: tuple[int, ...]) -> Any:
     return array[(slice(None),) * axis + (at,)]
 
 
-def piece_names(entries: axes.Entries) -> tuple[str | None, ...]:
+def block_names(entries: axes.Entries) -> tuple[str | None, ...]:
     """The names on the axes of a block; a "#" name only if a group varies along it."""
     return axes.format_entries(_named(entries))
 

@@ -209,10 +209,10 @@ def test_incoming_weights_are_found_by_the_rule():
         "join": np.zeros((12, 6)),
         "head": np.zeros((14, 2)),
     }
-    pieces_spec, _ = rl.symmetry.split_into_pieces(spec, params)
+    blocks_spec, _ = rl.symmetry.split_into_blocks(spec, params)
 
     def found(name, *earlier):
-        return {path for path, _ in baselines._incoming(spec, pieces_spec, name, earlier=earlier)}
+        return {path for path, _ in baselines._incoming(spec, blocks_spec, name, earlier=earlier)}
 
     assert found("s") == {"embed#0"}
     assert found("u", "s") == {"up#0", "down#0"}

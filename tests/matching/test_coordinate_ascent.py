@@ -15,12 +15,12 @@ from rebasin_lab.matching.coordinate_ascent import CoordinateAscent
 from rebasin_lab.matching.similarity import GivenSimilarities, UnitSimilarity
 
 
-def pieces_of(architecture, seed):
-    """The spec of the pieces of two unrelated networks, and the pieces, ready for the engine."""
+def blocks_of(architecture, seed):
+    """The spec of the blocks of two unrelated networks, and the blocks, ready for the engine."""
     pair = []
     for params in (architecture.init_numpy(2 * seed), architecture.init_numpy(2 * seed + 1)):
-        spec, pieces = symmetry.split_into_pieces(architecture.spec, params)
-        pair.append({path: np.ascontiguousarray(piece) for path, piece in pieces.items()})
+        spec, blocks = symmetry.split_into_blocks(architecture.spec, params)
+        pair.append({path: np.ascontiguousarray(block) for path, block in blocks.items()})
     return spec, *pair
 
 
@@ -36,7 +36,7 @@ def visit_at_random(search, rng, num_visits=30):
 
 
 def test_objective_is_the_sum_of_all_gains(architecture, seed):
-    spec, a, b = pieces_of(architecture, seed)
+    spec, a, b = blocks_of(architecture, seed)
     search, rng = CoordinateAscent(spec, a, b), np.random.default_rng(seed)
     search.keep()
     before = search.objective()
@@ -49,17 +49,17 @@ def test_objective_is_the_sum_of_all_gains(architecture, seed):
 
 
 def test_order_applied_to_b_is_b_bit_for_bit(architecture, seed, trees_equal):
-    spec, a, b = pieces_of(architecture, seed)
+    spec, a, b = blocks_of(architecture, seed)
     search, rng = CoordinateAscent(spec, a, b), np.random.default_rng(seed)
     search.construct()
     visit_at_random(search, rng)
     trees_equal(search.b, rl.apply_permutation(spec, search.order, b))
-    trees_equal(search.a, pieces_of(architecture, seed)[1])
-    trees_equal(b, pieces_of(architecture, seed)[2])
+    trees_equal(search.a, blocks_of(architecture, seed)[1])
+    trees_equal(b, blocks_of(architecture, seed)[2])
 
 
 def test_a_new_search_from_a_local_optimum_gains_nothing(architecture, seed):
-    spec, a, b = pieces_of(architecture, seed)
+    spec, a, b = blocks_of(architecture, seed)
     search = CoordinateAscent(spec, a, b)
     search.construct()
     while search.sweep():
@@ -90,7 +90,7 @@ def test_what_many_updates_leave_behind_is_multiplied_anew():
 
 
 def test_a_start_is_where_b_was_moved_to(architecture, trees_equal):
-    spec, a, b = pieces_of(architecture, 0)
+    spec, a, b = blocks_of(architecture, 0)
     start = rl.random_permutation(spec, b, seed=0)
     from_start, moved = (
         CoordinateAscent(spec, a, b, start=start),
@@ -108,7 +108,7 @@ def test_a_start_is_where_b_was_moved_to(architecture, trees_equal):
 
 
 def test_part_of_the_groups_is_grown_around_the_others(architecture):
-    spec, a, b = pieces_of(architecture, 0)
+    spec, a, b = blocks_of(architecture, 0)
     search = CoordinateAscent(spec, a, b)
     grown = set(search.names[::2])
     held = [name for name in search.names if name not in grown]

@@ -177,8 +177,8 @@ ALONE = {
     ),
     "permutations": lambda spec, a, data: rl.random_permutation(spec, a, seed=0),
     "count": lambda spec, a, data: rl.log10_num_symmetries(spec, a),
-    "pieces": lambda spec, a, data: [
-        x for _, x in sorted(symmetry.split_into_pieces(spec, a)[1].items())
+    "blocks": lambda spec, a, data: [
+        x for _, x in sorted(symmetry.split_into_blocks(spec, a)[1].items())
     ],
     "spread": lambda spec, a, data: list(
         variance_collapse.activation_std(

@@ -18,7 +18,7 @@ def algorithm_1(spec, params_a, params_b, seed):
     """Ainsworth et al. 2022, Algorithm 1: everything anew at every visit, all in float64."""
     network_spec = spec
     (spec, a), (_, b) = (
-        symmetry.split_into_pieces(
+        symmetry.split_into_blocks(
             network_spec, jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
         )
         for params in (params_a, params_b)
@@ -36,7 +36,7 @@ def algorithm_1(spec, params_a, params_b, seed):
         return total
 
     current, rng = rl.identity_permutation(spec, b), np.random.default_rng(seed)
-    # Of the whole networks, so that a piece cut wrongly shows.
+    # Of the whole networks, so that a block cut wrongly shows.
     history = [objective(network_spec, current, params_a, params_b)]
     moved, names, visits = True, list(current), 0
     while moved:
@@ -147,13 +147,13 @@ def mlp_params(rng, widths):
     return {"layers": {i: {"kernel": draw(s), "bias": draw(s[1])} for i, s in layers}}
 
 
-def test_pieces_have_the_inner_product_of_the_networks(architecture, pair):
-    _, pieces_a = symmetry.split_into_pieces(architecture.spec, pair[0])
-    pieces_spec, pieces_b = symmetry.split_into_pieces(architecture.spec, pair[1])
-    pieces_spec.validate(pieces_b)
+def test_blocks_have_the_inner_product_of_the_networks(architecture, pair):
+    _, blocks_a = symmetry.split_into_blocks(architecture.spec, pair[0])
+    blocks_spec, blocks_b = symmetry.split_into_blocks(architecture.spec, pair[1])
+    blocks_spec.validate(blocks_b)
     expected = pytrees.inner_product(*pair)
-    assert pytrees.inner_product(pieces_a, pieces_b) == pytest.approx(expected, rel=1e-9)
-    assert {path.rpartition("#")[0] for path in pieces_a} == set(architecture.spec.axes)
+    assert pytrees.inner_product(blocks_a, blocks_b) == pytest.approx(expected, rel=1e-9)
+    assert {path.rpartition("#")[0] for path in blocks_a} == set(architecture.spec.axes)
 
 
 def test_planted_permutation_is_found_where_no_axis_carries_one_name():

@@ -299,22 +299,22 @@ def test_permutations_of_any_array_form_a_group(case):
 
 
 @given(arrays_and_permutations())
-def test_pieces_are_moved_as_the_array_is(case):
+def test_blocks_are_moved_as_the_array_is(case):
     spec, array, (permutation,), _ = case
     if spec.dependents:
         spec = spec.shared()
         permutation = rl.random_permutation(spec, {"w": array}, seed=0)
-    pieces_spec, pieces = symmetry.split_into_pieces(spec, {"w": array})
-    assert pieces_spec.is_plain
-    assert sum(piece.size for piece in pieces.values()) == array.size
+    blocks_spec, blocks = symmetry.split_into_blocks(spec, {"w": array})
+    assert blocks_spec.is_plain
+    assert sum(block.size for block in blocks.values()) == array.size
     moved = rl.apply_permutation(spec, permutation, {"w": array})
-    _, expected = symmetry.split_into_pieces(spec, moved)
-    permuted = rl.apply_permutation(pieces_spec, permutation, pieces)
+    _, expected = symmetry.split_into_blocks(spec, moved)
+    permuted = rl.apply_permutation(blocks_spec, permutation, blocks)
     for path in expected:
         np.testing.assert_array_equal(permuted[path], expected[path], err_msg=path)
 
 
-def test_pieces_that_names_cannot_tell_apart_are_refused():
+def test_blocks_that_names_cannot_tell_apart_are_refused():
     axes = {"mix": ("h*d[h]", "h*d[h]"), "read": ("h*d[h]", None)}
     spec, params = rl.PermutationSpec(axes, {"h": 2}), {"mix": np.eye(6), "read": np.ones((6, 3))}
     with pytest.raises(ValueError, match=r"'h', .* on one axis .* 'mix'; got .* spec\.shared\(\)"):

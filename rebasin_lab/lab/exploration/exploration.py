@@ -169,10 +169,10 @@ class Exploration:
 
     def _units(self, params: PyTree, group: str) -> Float[np.ndarray, "units weights"]:
         """Return all weights of each unit of a group, at length one."""
-        spec, pieces = symmetry.split_into_pieces(self.pair.spec, params)
+        spec, blocks = symmetry.split_into_blocks(self.pair.spec, params)
         parts = [
-            np.moveaxis(np.asarray(pieces[path], np.float32), axis, 0).reshape(
-                pieces[path].shape[axis], -1
+            np.moveaxis(np.asarray(blocks[path], np.float32), axis, 0).reshape(
+                blocks[path].shape[axis], -1
             )
             for path, names in spec.axes.items()
             for axis, name in enumerate(names)

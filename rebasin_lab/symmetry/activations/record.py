@@ -66,7 +66,7 @@ class Activations:
         found = {}
         for number, site in enumerate(plan.sites):
             cut = blocks.cut(site.entries, seen[number], plan.sizes)
-            found |= {site.piece_name(index): cut[index][1] for index in site.pieces}
+            found |= {site.block_name(index): cut[index][1] for index in site.blocks}
         return found
 
     def _plan(self, params: PyTree, inputs: tuple) -> sites.Plan:
@@ -105,7 +105,7 @@ def trace_activations(
     The function is traced on shapes alone and read as `infer_permutation_spec` reads it. Units show
     where they are contracted: in products and convolutions, inside calls and scans too, but not
     inside branches and while loops, which are left out. A scan's activations have the axis of its
-    steps in front. Axes made of several groups are cut as `split_into_pieces` cuts parameters:
+    steps in front. Axes made of several groups are cut as `split_into_blocks` cuts parameters:
     of "16*P_0" every block is a sample, of "P_0+P_1" each block is an activation by itself.
 
     Left out are values on which a group stands twice or without what it varies along, and those

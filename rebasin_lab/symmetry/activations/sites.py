@@ -39,19 +39,19 @@ class Site:
         name: of the activation.
         tap: where it is in the function.
         entries: one per axis; those of the scans around it come first.
-        pieces: number and names of each piece that is kept, of the value cut by `pieces`.
-        num_pieces: all pieces there are.
+        blocks: number and names of each block that is kept, of the value cut by `blocks`.
+        num_blocks: all blocks there are.
     """
 
     name: str
     tap: Tap
     entries: axes.Entries
-    pieces: Mapping[int, AxisNames]
-    num_pieces: int
+    blocks: Mapping[int, AxisNames]
+    num_blocks: int
 
-    def piece_name(self, number: int) -> str:
-        """The name of one piece: that of the value, and a number if there are several."""
-        return f"{self.name}#{number}" if self.num_pieces > 1 else self.name
+    def block_name(self, number: int) -> str:
+        """The name of one block: that of the value, and a number if there are several."""
+        return f"{self.name}#{number}" if self.num_blocks > 1 else self.name
 
 
 class Shown(NamedTuple):
@@ -82,9 +82,9 @@ class Plan:
     def axes(self) -> dict[str, AxisNames]:
         """Activation name -> one name or None per axis."""
         return {
-            site.piece_name(number): names
+            site.block_name(number): names
             for site in self.sites
-            for number, names in site.pieces.items()
+            for number, names in site.blocks.items()
         }
 
 
@@ -273,7 +273,7 @@ class _Found:
         stand_in = np.broadcast_to(np.float32(0), shape)
         parts = blocks.cut(entries, stand_in, self.sizes)
         kept = {
-            number: blocks.piece_names(part_entries)
+            number: blocks.block_names(part_entries)
             for number, (part_entries, part) in enumerate(parts)
             if _shows_units(part_entries, part.shape)
         }
@@ -305,7 +305,7 @@ def moves(entry: axes.Entry) -> bool:
 
 
 def _shows_units(entries: axes.Entries, shape: tuple[int, ...]) -> bool:
-    """Return True if units can be compared by this piece: they are identified, and not too many.
+    """Return True if units can be compared by this block: they are identified, and not too many.
 
     Every group stands there once, with all it varies along. Groups that do not vary along each
     other are units of all of them together, whose number is limited.
