@@ -1,8 +1,8 @@
 """The activations of any function, found by its permutation spec.
 
-In reading order: `naming` (what the atoms of a reading are called in a spec), `origins` (which
-values an input has a part in), `replay` (a function evaluated with taps), `sites` (where units
-show), `measured` (the same where no trace proves the spec), and `record`, which puts them together.
+In reading order: `naming` (the names of a spec for the atoms of a reading), `origins` (which values
+depend on an input), `replay` (evaluate a function with taps), `sites` (the values that show units),
+`measured` (the same for a spec that no trace proves), and `record`, the public record.
 """
 
 from rebasin_lab.symmetry.activations.naming import Unproven

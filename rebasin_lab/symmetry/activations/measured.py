@@ -1,8 +1,8 @@
-"""Sites found by measuring, for a spec that holds though no trace proves it.
+"""Find sites by measurement, for a spec that holds although no trace proves it.
 
-A symmetry may rest on values, on what cancels, or on code of which nothing is known: a sort undone,
-constants that are equal, a callback. Then the spec is tried on the reader's own networks, and those
-values are kept that move with the units as some entries of the spec say.
+A symmetry may depend on values, on cancellation, or on unknown code: a sort that is undone, equal
+constants, a callback. Then the spec is applied to the caller's networks, and the values that move
+as some entries of the spec say are the sites.
 """
 
 import functools
@@ -23,11 +23,11 @@ from rebasin_lab.symmetry.inference import infer
 from rebasin_lab.symmetry.permutations import Permutation, apply_permutation, random_permutation
 from rebasin_lab.symmetry.spec import PermutationSpec
 
-NUM_CHECKS = 3  # permutations that have to leave the outputs as they are
-MIN_TRIALS, MAX_TRIALS = 3, 12  # two groups of two units move alike in every second one
-MAX_READINGS = 256  # ways to name the axes of one value; one with more is left out
+NUM_CHECKS = 3  # permutations that must not change the outputs
+MIN_TRIALS, MAX_TRIALS = 3, 12  # two groups of two units move alike in half of the trials
+MAX_READINGS = 256  # possible names of the axes of one value; one with more is left out
 
-# What the axes of one value are made of: a spec of that value alone, under the name "".
+# Names of the axes of one value: a spec of that value alone, under the name "".
 Reading = PermutationSpec
 
 
@@ -44,14 +44,14 @@ def find_entries(
 
     Args:
         apply_fn: the function.
-        spec: of the function, though no trace proves it.
-        networks: of one architecture; all of them have to be left as they are.
+        spec: of the function, although no trace proves it.
+        networks: of one architecture; the spec must hold for all of them.
         inputs: arrays, or `jax.ShapeDtypeStruct`, which are drawn.
         where: "read" or "written".
-        doubt: why tracing did not do.
+        doubt: the error of the trace.
 
     Raises:
-        Unproven: if permutations change the outputs, saying by how much.
+        Unproven: if permutations change the outputs, naming the change.
     """
     _check_holds(apply_fn, spec, networks, inputs, doubt)
     params, inputs = networks[0], verification.drawn(inputs, np.random.default_rng(0))
@@ -78,9 +78,9 @@ def _check_holds(
     inputs: tuple,
     doubt: Unproven,
 ) -> None:
-    """Check that the spec holds at any parameters near a network, or at those of all networks.
+    """Check that the spec holds near a network, or else at all networks themselves.
 
-    It may rest on values of the parameters, such as equal ones.
+    It may depend on values of the parameters, such as equal ones.
     """
     is_wide = verification.computes_in_float64(apply_fn, networks[0], inputs)
     step = verification.rounding(apply_fn, networks[0], inputs)
@@ -108,7 +108,7 @@ def _entries_that_fit(
     values_of: Callable[[PyTree], Mapping[int, np.ndarray]],
     tolerance: float,
 ) -> dict[int, axes.Entries]:
-    """For each value the entries of its axes; none if nothing moves, or more than one would do."""
+    """For each value the entries of its axes, unless nothing moves or they are ambiguous."""
     sizes, before = spec.all_sizes(params), values_of(params)
     parts = list(
         dict.fromkeys(part for e in spec.entries.values() for x in e for part in _parts(x))
@@ -138,7 +138,7 @@ def _entries_that_fit(
 
 
 def _parts(entry: axes.Entry | None) -> Iterator[axes.Entry]:
-    """An entry with groups in it, and all it is made of."""
+    """An entry with groups, and all its parts with groups."""
     if not axes.groups_in(entry):
         return
     yield entry
@@ -158,12 +158,12 @@ def _readings(
     permutation: Permutation,
     tolerance: float,
 ) -> list[Reading]:
-    """Return all possible readings of the axes of a value, less those that each axis rules out."""
+    """All readings of the axes of a value that no single axis rules out."""
     choices = []
     for axis, size in enumerate(before.shape):
         others = tuple(i for i in range(before.ndim) if i != axis)
         lengths = [np.square(np.abs(x)).sum(others) for x in (before, after)]
-        # An axis that varies along another cannot be looked at alone, and is no reading alone.
+        # An axis that varies along another cannot be tested alone.
         alone = ((e, _reading((e,), sizes)) for e in (None, *parts))
         choices.append(
             [
@@ -180,7 +180,7 @@ def _readings(
 
 
 def _reading(entries: Sequence[axes.Entry | None], sizes: Mapping[str, int]) -> Reading | None:
-    """A reading of one value; None if a group in it varies along one that is not there."""
+    """A reading of one value; None if a group in it varies along a missing one."""
     groups = {group.key for entry in entries for group in axes.groups_in(entry)}
     names = axes.format_entries(tuple(entries))
     try:
@@ -196,7 +196,7 @@ def _is_moved(
     permutation: Permutation,
     tolerance: float,
 ) -> bool:
-    """Return True if a value has moved as a reading says."""
+    """True if a value has moved as a reading says."""
     own = {name: permutation[name] for name in reading.permutations}
     moved = apply_permutation(reading, own, {"": before})[""]
     scale = np.abs(before[np.isfinite(before)]).max(initial=0)
@@ -204,7 +204,7 @@ def _is_moved(
 
 
 def _plainest(readings: Sequence[Reading]) -> list[Reading]:
-    """Return the readings with the fewest moving axes, each once: values equal along the others."""
+    """The readings with the fewest moving axes, without duplicates."""
     by_moves: dict[tuple, Reading] = {}
     for reading in readings:
         entries = reading.entries[""]

@@ -1,10 +1,10 @@
 """Name the atoms of a reading by the groups of a spec.
 
 Inference gives every axis of every value as atoms; a spec gives the axes of the parameters as
-names. Both describe the parameters, so laying the two side by side there says what each atom is
-called, and with that what the axes of any other value are. The spec may be coarser than what the
-function allows (fewer groups, the same permutation in every slot), and an atom may be a whole
-entry; but its units must be free in the function, or their order would mean something there.
+names. Both describe the parameters, so comparing them there names each atom, and with that the axes
+of any other value. The spec may be coarser than the function allows (fewer groups, the same
+permutation in every slot), and an atom may be a whole entry; but its units must be free in the
+function.
 """
 
 import itertools
@@ -22,7 +22,7 @@ from rebasin_lab.symmetry.spec import PermutationSpec
 
 
 class Unproven(ValueError):
-    """A spec does not say of a function what its trace shows; it may hold all the same."""
+    """Raised if a trace does not prove a spec; the spec may still hold."""
 
 
 class _Named(NamedTuple):
@@ -36,8 +36,8 @@ class Naming:
     """The names that a spec gives to the atoms of one reading.
 
     Raises:
-        Unproven: if the spec moves what the function needs in order, calls units that move
-            together by different names, or groups units in another way than the function does.
+        Unproven: if the spec moves units whose order matters, has different names for units that
+            move together, or groups units in another way than the function does.
     """
 
     def __init__(
@@ -58,10 +58,10 @@ class Naming:
                 zip(parameters[path].axes, entries, strict=True)
             ):
                 whole = axes.Fixed(size_of(axis)) if entry is None else self._visible(entry)
-                self._learn(axis, whole, (path, number))
+                self._name_axis(axis, whole, (path, number))
 
     def entry(self, axis: Axis) -> axes.Entry:
-        """Return the entry of an axis of any value of the reading."""
+        """The entry of an axis of any value of the reading."""
         return axes.product_of([self._entry_of(factor) for factor in self.atoms.factors(axis)])
 
     def _entry_of(self, factor: Factor) -> axes.Entry:
@@ -72,13 +72,13 @@ class Naming:
                 blocks = self.atoms.leaf_blocks(factor)
                 terms = [self.entry(segment) for segment, _ in blocks]
                 return axes.arrangement_of(terms, [at.tolist() for _, at in blocks])
-        # Equal values, or units whose order means something: what moves has met a parameter.
+        # Equal values, or units whose order matters: free units have met a parameter.
         return axes.Fixed(factor.size)
 
     def _visible(self, entry: axes.Entry) -> axes.Entry:
-        """The entry as atoms show it: an axis of length one has none.
+        """The entry in terms of atoms, where an axis of length one has none.
 
-        A group that varies along a parent of one slot gets that slot back, beside it.
+        A group that varies along a parent of one slot gets that parent beside it.
         """
 
         def replace(group: axes.Group) -> axes.Entry:
@@ -92,8 +92,8 @@ class Naming:
     def _size(self, entry: axes.Entry) -> int:
         return axes.total_size(entry, self.sizes)
 
-    def _learn(self, axis: Axis, entry: axes.Entry, place: Place) -> None:
-        """Lay the factors of an axis beside those of its entry."""
+    def _name_axis(self, axis: Axis, entry: axes.Entry, place: Place) -> None:
+        """Match the factors of an axis with those of its entry, and name them."""
         parts = list(axes.factors_of(entry))
         for factor in self.atoms.factors(axis):
             taken, rest = [], factor.size
@@ -125,7 +125,7 @@ class Naming:
             raise self._conflict(known, _Named(entry, place))
 
     def _name_blocks(self, atom: Atom, entry: axes.Entry, place: Place) -> None:
-        """Lay the segments of an atom beside the terms of its entry."""
+        """Match the segments of an atom with the terms of its entry, and name them."""
         terms = self._terms(entry)
         for segment, places in self.atoms.blocks(atom):
             inside = np.full(atom.size, -1)
@@ -138,10 +138,10 @@ class Naming:
                 if at := at[at >= 0].tolist():
                     whole = not isinstance(term, axes.Fixed)
                     taken.append((term if whole else axes.Fixed(len(at)), at))
-            self._learn(segment, axes.arrangement_of(*zip(*taken, strict=True)), place)
+            self._name_axis(segment, axes.arrangement_of(*zip(*taken, strict=True)), place)
 
     def _terms(self, entry: axes.Entry) -> list[tuple[axes.Entry, np.ndarray]]:
-        """The blocks of an entry and their positions; three times the same are three blocks."""
+        """The blocks of an entry and their positions; "3*P" is three blocks."""
         match entry:
             case axes.Arrangement():
                 found = zip(entry.terms, map(np.array, entry.positions), strict=True)

@@ -1,8 +1,8 @@
-"""Origins of the operands of a contraction: an input, or parameters alone.
+"""Origins of the operands of a contraction: inputs, or parameters only.
 
-An operand that no input has a part in is a kernel, however it was transposed, cast or masked on the
-way; it names the contraction. What an input has a part in is an activation. Values are followed by
-identity, so a value that three layers read is known to be one.
+An operand that depends on no input is a kernel, possibly transposed, cast or masked; it names the
+contraction. An operand that depends on an input is an activation. Origins are compared by identity,
+so a value that three layers read is one value.
 """
 
 import dataclasses
@@ -21,8 +21,8 @@ class Origin:
     """The origin of one value; two variables of one value share the object.
 
     Attributes:
-        from_input: whether an input of the function has a part in it.
-        leaf: the path of the largest parameter it was made of, if it was made of parameters alone.
+        from_input: whether it depends on an input of the function.
+        leaf: the path of the largest parameter it depends on, if it depends on no input.
         size: its number of entries.
     """
 
@@ -32,7 +32,7 @@ class Origin:
 
 
 class Contraction(NamedTuple):
-    """An equation that adds units up, and the origins of its operands and of its result."""
+    """An equation that sums over units, and the origins of its operands and results."""
 
     equation: Any
     operands: list[Origin]
@@ -45,7 +45,7 @@ Origins = dict[Path, Contraction]
 def find_origins(
     closed: core.ClosedJaxpr, leaves: Sequence[str], primitives: Sequence[str]
 ) -> Origins:
-    """For every equation of some primitives the origins of operands and results.
+    """Origins of operands and results for every equation of some primitives.
 
     Equations inside branches and while loops are left out.
 
@@ -99,7 +99,7 @@ class _Walk:
         body, num_fixed = open_jaxpr(params["jaxpr"]), params["num_consts"]
         num_carry = params["num_carry"]
         carried = operands[num_fixed : num_fixed + num_carry]
-        # A slice is another value than the stack, and what is carried another in each step.
+        # A slice is another value than the stack, and the carry is a new value in each step.
         slices = [dataclasses.replace(o) for o in operands[num_fixed + num_carry :]]
         while True:
             carried = [dataclasses.replace(origin) for origin in carried]
@@ -117,7 +117,7 @@ class _Walk:
 
 
 def open_jaxpr(jaxpr: core.Jaxpr | core.ClosedJaxpr) -> core.Jaxpr:
-    """The jaxpr itself, of one that may come with its constants."""
+    """The jaxpr without its constants."""
     return jaxpr.jaxpr if isinstance(jaxpr, core.ClosedJaxpr) else jaxpr
 
 

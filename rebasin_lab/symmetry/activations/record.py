@@ -1,8 +1,8 @@
 """The activations of any function, found by its permutation spec.
 
-Matching by activations, and repairing their statistics after a merge, need the outputs of hidden
-units for every group of a spec. No framework's names or hooks are used: `trace_activations` finds
-the values in the jaxpr, and the record it returns computes them for any parameters.
+Activation matching, and re-estimating statistics after a merge, need the outputs of hidden units
+for every group of a spec. `trace_activations` finds these values in the jaxpr, without names or
+hooks of a framework, and returns a record that computes them for any parameters.
 """
 
 import dataclasses
@@ -23,15 +23,15 @@ from rebasin_lab.symmetry.spec import AxisNames, PermutationSpec
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Activations:
-    """The places where each group's units show in a function, and how to compute them; by tracing.
+    """The activations of a function that show the units of a spec, and how to compute them.
 
     Attributes:
         apply_fn: the function.
-        spec: whose names `axes` uses.
+        spec: the spec with the names in `axes`.
         where: "read" or "written".
-        axes: activation name -> for each axis a name, or None: examples, positions, tokens, pixels,
-            steps of a scan. A permutation of the parameters moves the named axes, like those of a
-            leaf with these entries.
+        axes: activation name -> a name or None for each axis. Axes without a name are examples,
+            positions, tokens, pixels, steps of a scan. A permutation of the parameters moves named
+            axes like those of a leaf.
     """
 
     apply_fn: Callable
@@ -43,31 +43,31 @@ class Activations:
 
     @functools.cached_property
     def unseen(self) -> tuple[str, ...]:
-        """Names of the permutations whose units show nowhere, those of a single unit included."""
+        """Names of the permutations without an activation, those of a single unit included."""
         seen = {name for names in self.axes.values() for name in names}
         return tuple(name for name in self.spec.permutations if name not in seen)
 
     def compute(self, params: PyTree, *inputs: Any) -> dict[str, Array]:
-        """Return all activations; pure, and best called inside a `jax.jit` of the caller.
+        """Compute all activations; pure, best called inside a `jax.jit`.
 
-        The function is evaluated once, from its jaxpr. Another batch size, or any other shape, is
-        traced anew when it comes first.
+        The function is evaluated once, from its jaxpr. It is traced again for each new batch size
+        or other shape.
 
         Returns:
-            Activation name -> array with the axes that `axes` says.
+            Activation name -> array, with the axes of `axes`.
 
         Raises:
-            ValueError: if parameters or inputs do not fit the function, or the function computes
-                other activations for inputs of these shapes.
+            ValueError: if parameters or inputs do not fit the function, or the function has other
+                activations for inputs of these shapes.
         """
         plan = self._plan(params, inputs)
         taps = {number: site.tap for number, site in enumerate(plan.sites)}
-        seen = replay.tapped(plan.closed, jax.tree.leaves((params, *inputs)), taps)
-        found = {}
+        values = replay.tapped(plan.closed, jax.tree.leaves((params, *inputs)), taps)
+        activations = {}
         for number, site in enumerate(plan.sites):
-            cut = blocks.cut(site.entries, seen[number], plan.sizes)
-            found |= {site.block_name(index): cut[index][1] for index in site.blocks}
-        return found
+            cut = blocks.cut(site.entries, values[number], plan.sizes)
+            activations |= {site.block_name(index): cut[index][1] for index in site.blocks}
+        return activations
 
     def _plan(self, params: PyTree, inputs: tuple) -> sites.Plan:
         leaves, structure = jax.tree.flatten((params, *inputs))
@@ -102,37 +102,37 @@ def trace_activations(
 ) -> Activations:
     """Find the activations that show the units of every group of a spec.
 
-    The function is traced on shapes alone and read as `infer_permutation_spec` reads it. Units show
-    where they are contracted: in products and convolutions, inside calls and scans too, but not
-    inside branches and while loops, which are left out. A scan's activations have the axis of its
-    steps in front. Axes made of several groups are cut as `split_into_blocks` cuts parameters:
-    of "16*P_0" every block is a sample, of "P_0+P_1" each block is an activation by itself.
+    The function is traced on shapes only and read as by `infer_permutation_spec`. Activations are
+    operands of contractions: products and convolutions, also inside calls and scans, but not inside
+    branches and while loops. Activations in a scan have the axis of its steps in front. Axes made
+    of several groups are cut as `split_into_blocks` cuts parameters: of "16*P_0" every block is a
+    sample, of "P_0+P_1" each block is an activation by itself.
 
-    Left out are values on which a group stands twice or without what it varies along, and those
-    with more than 4096 units of several groups that do not vary along each other.
+    Values are left out that have a group twice or without its parents, or more than 4096 units of
+    several groups that do not vary along each other.
 
-    A spec that the trace does not prove, since it rests on values or on code of which nothing is
-    known, is tried on `params` as `verify_equivalence` does. If it holds, those activations are
-    found that are measured to move as it says, all of them being computed at once for that.
+    A spec that the trace does not prove, since it depends on values or on unknown code, is tested
+    on `params` as by `verify_equivalence`. If it holds, the activations are those that are measured
+    to move as it says; this computes all values at once.
 
     Args:
         apply_fn: `apply_fn(params, *inputs)`, as for `infer_permutation_spec`.
-        spec: of the function, written by hand or inferred; it may leave some units where they are,
-            or give all slots the same permutation.
+        spec: of the function, written by hand or inferred; it may contain only part of the
+            symmetries.
         params: arrays, or `jax.ShapeDtypeStruct` for a spec that the trace proves.
         *example_inputs: a batch, or its shapes.
-        where: "read" is the operand that a product or convolution over the units takes: what the
-            next layer sees, so after the nonlinearity (Ainsworth et al. 2022, section 3.1), after
-            the pooling if there is one, and for a residual stream what each block reads.
-            "written" is the result of a product or convolution, before its bias and nonlinearity.
+        where: "read" is the operand of a product or convolution over the units: the input of the
+            next layer, after the nonlinearity (Ainsworth et al. 2022, section 3.1) and pooling,
+            and for a residual stream the input of each block. "written" is the result of a
+            product or convolution, before its bias and nonlinearity.
 
     Returns:
         The record. Activations are named by the parameter on the other side of the contraction:
         "into layers/1/kernel", "out of layers/0/kernel"; those with none are numbered.
 
     Raises:
-        ValueError: if the spec does not fit the parameters; if it is neither proven nor holds, by
-            how much it does not; or if the function cannot be traced with these arguments.
+        ValueError: if the spec does not fit the parameters; if it does not hold, with the change of
+            the outputs; or if the function cannot be traced with these arguments.
     """
     if where not in ("read", "written"):
         raise ValueError(f"Expected where to be 'read' or 'written'; got {where!r}.")
@@ -165,7 +165,7 @@ def measure_activations(
         networks: for which it has to hold, of one architecture.
         inputs: a batch, or its shapes.
         where: "read" or "written".
-        doubt: what `trace_activations` raised for shapes.
+        doubt: the error of the trace.
 
     Raises:
         Unproven: if it does not hold.

@@ -1,7 +1,7 @@
-"""A function evaluated once more, equation by equation, with taps on some of its equations.
+"""Evaluate a function equation by equation, with taps on some of its equations.
 
-Calls are evaluated in place. A scan with a tap in its body becomes a scan that hands out what the
-tap saw, stacked along a new first axis. Everything else is bound as it stands.
+Calls are evaluated inline. A scan with a tap in its body also returns the tapped values, stacked
+along a new first axis. All other equations are bound unchanged.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -21,7 +21,7 @@ class Tap(NamedTuple):
         path: the equation.
         is_result: whether a result is meant, or an operand.
         number: which of them.
-        entry: (axis, index) of the part that is taken, its axis kept; None for all.
+        entry: (axis, index) of the part to take, with its axis kept; None for the whole.
     """
 
     path: Path
@@ -33,7 +33,7 @@ class Tap(NamedTuple):
 def tapped(
     closed: core.ClosedJaxpr, arguments: Sequence[Any], taps: Mapping[Hashable, Tap]
 ) -> dict[Hashable, Any]:
-    """Return the tapped values of one evaluation; pure, to be jitted by the caller."""
+    """The tapped values of one evaluation; pure, to be jitted by the caller."""
     replay = _Replay(taps)
     _, seen = replay.run(closed.jaxpr, closed.consts, arguments, ())
     return seen
@@ -44,13 +44,13 @@ class _Replay:
         self.taps: dict[Path, dict[Hashable, Tap]] = {}
         for key, tap in taps.items():
             self.taps.setdefault(tap.path, {})[key] = tap
-        # Equations that hold a tapped one somewhere inside.
+        # Paths of equations with a tapped one inside.
         self.around = {path[:end] for path in self.taps for end in range(len(path))}
 
     def run(
         self, jaxpr: core.Jaxpr, constants: Sequence[Any], arguments: Sequence[Any], path: Path
     ) -> tuple[list[Any], dict[Hashable, Any]]:
-        """The results of a jaxpr, and what taps saw on the way."""
+        """The results of a jaxpr, and the tapped values."""
         values: dict[Any, Any] = {}
         values.update(zip(jaxpr.constvars, constants, strict=True))
         values.update(zip(jaxpr.invars, arguments, strict=True))

@@ -1,8 +1,8 @@
-"""Sites where the units of a spec show in a function: operands and results of contractions.
+"""Sites where a function shows the units of a spec: operands and results of contractions.
 
-The function is traced on shapes and read once more by the interpreter of the inference, which notes
-for every contraction what its operands and its result are made of. `naming` puts that into the
-words of the given spec, `origins` tells activations from kernels.
+The function is traced on shapes and read by the interpreter of the inference, which records the
+atoms of the operands and results of every contraction. `naming` translates atoms into names of the
+spec, `origins` distinguishes activations from kernels.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from rebasin_lab.symmetry.inference.interpreter import Interpreter, Rule
 from rebasin_lab.symmetry.inference.values import Array, Stack, Value
 from rebasin_lab.symmetry.spec import AxisNames, PermutationSpec
 
-# Values with several groups that do not vary along each other are units of all of them together;
+# For values with several groups that do not vary along each other, units are combinations of all;
 # a similarity of so many units takes 128 MB in float64.
 MAX_JOINT_UNITS = 4096
 
@@ -37,10 +37,10 @@ class Site:
 
     Attributes:
         name: of the activation.
-        tap: where it is in the function.
-        entries: one per axis; those of the scans around it come first.
-        blocks: number and names of each block that is kept, of the value cut by `blocks`.
-        num_blocks: all blocks there are.
+        tap: its place in the function.
+        entries: one per axis; those of enclosing scans come first.
+        blocks: number -> names of each block that shows units, of the value cut by `blocks`.
+        num_blocks: the number of all blocks.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Site:
     num_blocks: int
 
     def block_name(self, number: int) -> str:
-        """The name of one block: that of the value, and a number if there are several."""
+        """The name of one block: that of the value, with a number if there are several."""
         return f"{self.name}#{number}" if self.num_blocks > 1 else self.name
 
 
@@ -58,10 +58,10 @@ class Shown(NamedTuple):
     """A value that a contraction reads or writes.
 
     Attributes:
-        name: of the activation it may be.
-        origin: where it comes from.
-        tap: where it is in the function.
-        contracted: the axes along which it is added up; None for what is written.
+        name: of the activation.
+        origin: of the value.
+        tap: its place in the function.
+        contracted: the axes that are summed over; None for a written value.
     """
 
     name: str
@@ -105,11 +105,11 @@ def make_plan(
         params: arrays or shapes.
         inputs: likewise.
         where: "read" or "written".
-        measured: the entries of some of the values, by their place in `values_shown`; by default
-            those the trace proves.
+        measured: entries of values by their index in `values_shown`; by default they are read off
+            the trace.
 
     Raises:
-        Unproven: if the trace shows something else than the spec says.
+        Unproven: if the trace does not prove the spec.
         ValueError: if the spec does not fit the parameters, or the function cannot be traced with
             these inputs.
     """
@@ -117,7 +117,7 @@ def make_plan(
     closed = infer.trace(apply_fn, params, inputs)
     leaves = pytrees.flatten(params)
     shown = values_shown(find_origins(closed, list(leaves), list(CONTRACTED)), where)
-    found = _Found(sizes)
+    found = _Sites(sizes)
     if measured is None:
         reading, parameters, records = _read(closed, leaves)
         reader = _Reader(Naming(reading, parameters, spec, sizes), records)
@@ -132,7 +132,7 @@ def make_plan(
 
 
 def values_shown(origins: Origins, where: str) -> Iterator[Shown]:
-    """The values that contractions read or write and in which an input has a part, in order."""
+    """The values that contractions read or write and that depend on an input, in order."""
     num_products = itertools.count(1)
     for path, (equation, operands, results) in origins.items():
         leaves = [origin.leaf for origin in operands]
@@ -164,7 +164,7 @@ def _convolution_axes(params: Mapping[str, Any]) -> list[tuple[int, ...]]:
     return [(numbers.lhs_spec[1],), (numbers.rhs_spec[1],)]
 
 
-# Primitive -> for each operand the axes along which it adds units up.
+# Primitive -> for each operand the axes that are summed over.
 CONTRACTED: dict[str, Callable[[Mapping[str, Any]], list[tuple[int, ...]]]] = {
     "conv_general_dilated": _convolution_axes,
     "dot_general": _dot_general_axes,
@@ -173,7 +173,7 @@ CONTRACTED: dict[str, Callable[[Mapping[str, Any]], list[tuple[int, ...]]]] = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Record:
-    """The reading's knowledge of the operands and results of one equation."""
+    """The abstract operands and results of one equation in a reading."""
 
     equation: Any
     operands: list[Value]
@@ -192,7 +192,7 @@ def _read(
 
 
 def _recorded(rule: Rule, records: dict[Path, _Record]) -> Rule:
-    """The rule, keeping a record; a loop's body may be read again, and then the last one counts."""
+    """The rule with a record; if a loop's body is read again the last record counts."""
 
     def record(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
         results = rule(reading, equation, values)
@@ -211,7 +211,7 @@ def _path(step: Step | None) -> Path:
 
 
 class _Reader:
-    """The entries of values as the trace has them, in the names of the spec."""
+    """The entries of traced values, in the names of the spec."""
 
     def __init__(self, naming: Naming, records: Mapping[Path, _Record]):
         self.naming = naming
@@ -220,15 +220,15 @@ class _Reader:
     def entries_of(
         self, value: Shown
     ) -> Iterator[tuple[tuple[int, int] | None, axes.Entries, axes.Entries]]:
-        """Return the entries of a value, or of each item of a stack whose items differ in role.
+        """The entries of a value, or of each item of a stack whose items differ in role.
 
         Yields:
-            Which entry along which axis, None for all; the entries of its axes, those of the scans
-            around it first; and of these the ones by which units count as shown.
+            (axis, index) of the item, None for the whole; the entries of its axes, those of
+            enclosing scans first; and the entries that must move for units to be shown.
         """
         tap, record = value.tap, self.records.get(value.tap.path)
         if record is None:
-            return  # what the equation hands out is empty, so it was not read
+            return  # its result is empty, so it was not read
         scans = self._scans_around(tap.path)
         whole = (record.results if tap.is_result else record.operands)[tap.number]
         for entry, axes_of_entry in _parts(whole):
@@ -241,21 +241,21 @@ class _Reader:
             yield entry, (*scans, *entries), tuple(counted)
 
     def _scans_around(self, path: Path) -> list[axes.Entry]:
-        """For each scan around an equation what it runs over, the outermost first."""
+        """The entry of the steps of each enclosing scan, the outermost first."""
         paths = (path[:end] for end in range(1, len(path)))
         return [self._steps(self.records[p]) for p in paths if p in self.records]
 
     def _steps(self, scan: _Record) -> axes.Entry:
         params = scan.equation.params
         for value in scan.operands[params["num_consts"] + params["num_carry"] :]:
-            # Those that differ from step to step have been tied to each other.
+            # Operands that differ from step to step are tied to each other.
             if isinstance(value, Array) and not self.naming.atoms.is_uniform(value.axes[0]):
                 return self.naming.entry(value.axes[0])
         return axes.Fixed(params["length"])
 
 
-class _Found:
-    """The sites found so far; a value is listed once, however many layers read it."""
+class _Sites:
+    """Collects sites; a value is listed once, even if several layers read it."""
 
     def __init__(self, sizes: Mapping[str, int]):
         self.sizes = sizes
@@ -264,12 +264,12 @@ class _Found:
         self._names: Counter[str] = Counter()
 
     def add(self, value: Shown, entries: axes.Entries, counted: axes.Entries) -> None:
-        """Add a value if any of the entries that count moves, and its units can be compared."""
+        """Add a value if one of the counted entries moves and its units can be compared."""
         key = (id(value.origin), None if value.tap.entry is None else value.tap.entry[1])
         if not any(map(moves, counted)) or key in self._known:
             return
         shape = [axes.total_size(entry, self.sizes) for entry in entries]
-        # Cutting only slices and reshapes, so this stand-in takes no memory.
+        # `cut` only slices and reshapes, so this stand-in takes no memory.
         stand_in = np.broadcast_to(np.float32(0), shape)
         parts = blocks.cut(entries, stand_in, self.sizes)
         kept = {
@@ -287,7 +287,7 @@ class _Found:
 
 
 def _parts(value: Value) -> Iterator[tuple[tuple[int, int] | None, tuple[Axis, ...]]]:
-    """Return a value whole, or a stack entry by entry, each with its axis kept at length one."""
+    """A whole value, or the items of a stack, each with its axis at length one."""
     if isinstance(value, Array):
         yield None, value.axes
     else:
@@ -300,15 +300,15 @@ def _parts(value: Value) -> Iterator[tuple[tuple[int, int] | None, tuple[Axis, .
 
 
 def moves(entry: axes.Entry) -> bool:
-    """True if a permutation moves anything of an entry."""
+    """True if a permutation moves an entry."""
     return any(not group.is_fixed for group in axes.groups_in(entry))
 
 
 def _shows_units(entries: axes.Entries, shape: tuple[int, ...]) -> bool:
-    """Return True if units can be compared by this block: they are identified, and not too many.
+    """True if units can be compared by this block: they are identified, and not too many.
 
-    Every group stands there once, with all it varies along. Groups that do not vary along each
-    other are units of all of them together, whose number is limited.
+    Every group is there once, with all its parents. For groups that do not vary along each other
+    units are combinations of all, whose number is limited.
     """
     groups = [group for entry in entries for group in axes.groups_in(entry)]
     moved = [group for group in groups if not group.is_fixed]

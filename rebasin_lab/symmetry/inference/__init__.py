@@ -1,8 +1,8 @@
-"""Reading the permutation spec of a network off its computation.
+"""Infer the permutation spec of a network from its computation.
 
-In reading order: `atoms` (what an axis is made of), `values` (what is known of a variable),
-`interpreter` (walking through a jaxpr), `layout` (reshaping, cutting, laying end to end), the rules
-in `primitives`, `windows`, `lookups`, `algebra`, `loops` and `choices` (what each primitive does),
+In reading order: `atoms` (the units of an axis), `values` (abstract values of variables),
+`interpreter` (abstract interpretation of a jaxpr), `layout` (reshape, slice, concatenate), the
+rules of primitives in `primitives`, `windows`, `lookups`, `algebra`, `loops` and `choices`,
 `dependence` (which groups vary along which), `explanations`, and `infer`, which puts them together.
 """
 

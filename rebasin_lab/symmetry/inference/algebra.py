@@ -1,4 +1,4 @@
-"""Rules for transforms and factorisations: batch axes are carried, the others need their order."""
+"""Rules for transforms and factorisations: batch axes are kept, all others are pinned."""
 
 from collections.abc import Hashable
 from typing import Any
@@ -7,7 +7,7 @@ from rebasin_lab.symmetry.inference import primitives
 from rebasin_lab.symmetry.inference.interpreter import Interpreter, Rule
 from rebasin_lab.symmetry.inference.values import Value, shapes_of
 
-# Primitive -> the number of axes of its first operand that it works on, the last ones.
+# Primitive -> the number of last axes of its first operand that it works on.
 FACTORISATIONS = {
     "cholesky": 2,
     "cholesky_update": 2,
@@ -30,13 +30,13 @@ FACTORISATIONS = {
 
 
 def factorisation(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """Every matrix of a batch by itself; its rows and columns need their order."""
+    """Keep batch axes; pin rows and columns."""
     name, shapes = equation.primitive.name, shapes_of(equation.invars)
     return _batched(reading, equation, values, len(shapes[0]) - FACTORISATIONS[name])
 
 
 def svd(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """Singular values alone do not depend on the order of rows and columns, which just end."""
+    """End rows and columns if only singular values are computed; else as `factorisation`."""
     if equation.params["compute_uv"]:
         return factorisation(reading, equation, values)
     [shape], batch = shapes_of(equation.outvars), tuple(range(len(equation.invars[0].aval.shape)))
@@ -46,13 +46,13 @@ def svd(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]
 
 
 def fft(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """The axes that are transformed need their order, all before them are carried along."""
+    """Pin the axes that are transformed; keep all before them."""
     num_axes = len(equation.invars[0].aval.shape)
     return _batched(reading, equation, values, num_axes - len(equation.params["fft_lengths"]))
 
 
 def triangular_solve(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """The equations need their order; the right-hand sides are solved one by one."""
+    """Pin the equations; keep the axis of right-hand sides."""
     shape = equation.invars[1].aval.shape
     batch = tuple(range(len(shape) - 2))
     right = ("from", "side") if equation.params["left_side"] else ("side", "from")
@@ -71,7 +71,7 @@ def linear_solve(reading: Interpreter, equation: Any, values: list[Value]) -> li
 
 
 def ragged_dot_general(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """Read like `dot_general`; the ragged axis and the axis of groups need their order."""
+    """Read like `dot_general`; pin the ragged axis and the axis of groups."""
     numbers = equation.params["ragged_dot_dimension_numbers"]
     if len(equation.invars) != 3 or len(equation.invars[2].aval.shape) != 1:
         return primitives.unknown(reading, equation, values)
@@ -90,7 +90,7 @@ def ragged_dot_general(reading: Interpreter, equation: Any, values: list[Value])
 def _batched(
     reading: Interpreter, equation: Any, values: list[Value], num_batch: int
 ) -> list[Value]:
-    """The first axes of all operands and results are carried, every other one is pinned."""
+    """Keep the first axes of all operands and results, and pin the others."""
 
     def row(where: str, number: int, shape: tuple[int, ...]) -> tuple[Hashable, ...]:
         return tuple(i if i < num_batch else (where, number, i) for i in range(len(shape)))

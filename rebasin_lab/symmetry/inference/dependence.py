@@ -1,11 +1,10 @@
-"""Groups that may have another order for every unit of another group.
+"""Find groups that may have a different permutation for every unit of another group.
 
-Attention has H heads of d dimensions each. The heads may change places, and inside *each* head the
-dimensions may be reordered in its own way: d varies along H. Tying atoms cannot say that, but the
-records of all equations can. Group d may vary along group h when, in every array of the whole
-computation, wherever d is there is exactly one h, and every equation that aligns d in several
-arrays aligns that h in them too. Then an equation holds for each unit of h by itself, and what it
-does to d there is a plain permutation.
+Attention has H heads of d dimensions each. Heads may be permuted, and inside *each* head the
+dimensions may have their own permutation: d varies along H. Ties of atoms cannot express that, but
+the records of all equations can. Group d may vary along group h if, in every array of the whole
+computation, there is exactly one h wherever d is, and every equation that aligns d in several
+arrays aligns that h in them too. Then an equation holds for each unit of h separately.
 
 The relation is transitive: where d is, h is; where h is, g is.
 """
@@ -24,9 +23,9 @@ class Site:
     """One occurrence of a group in an array.
 
     Attributes:
-        group: its representative.
-        index: the index it carries: equal in arrays of one record that are aligned there.
-        block: the block of a concatenation it is in; () outside.
+        group: the representative atom.
+        index: of the axis; equal in arrays of one record that are aligned there.
+        block: the block of a concatenation that holds it; () outside.
     """
 
     group: Atom
@@ -35,7 +34,7 @@ class Site:
 
 
 def sites(atoms: Atoms, axes: Sequence[tuple[Hashable, Axis]]) -> list[Site]:
-    """Return all occurrences of groups in one array, inside concatenations too."""
+    """All occurrences of groups in one array, inside concatenations too."""
     return [site for index, axis in axes for site in _sites_of_axis(atoms, axis, (index,), ())]
 
 
@@ -43,8 +42,8 @@ def find_parents(atoms: Atoms, records: Sequence[Record]) -> dict[Atom, tuple[At
     """For every group the groups it varies along, those that vary themselves last.
 
     Args:
-        atoms: what is known of axes.
-        records: every equation, and every parameter by itself.
+        atoms: of the reading.
+        records: of every equation, and of every parameter alone.
     """
     companions: dict[Atom, set[Atom]] = {}
     order: dict[Atom, int] = {}
@@ -54,13 +53,13 @@ def find_parents(atoms: Atoms, records: Sequence[Record]) -> dict[Atom, tuple[At
             order.setdefault(site.group, len(order))
         for group, found in _companions(arrays):
             companions[group] = companions[group] & found if group in companions else found
-    # Of two groups that are always together only one can vary along the other: the later one.
+    # Of two groups that always occur together only the later one can vary along the other.
     parents = {
         group: {o for o in others if group not in companions[o] or order[o] < order[group]}
         for group, others in companions.items()
         if group.pin is None
     }
-    # Whatever a parent varies along must be a parent too, or the permutations form no group.
+    # Parents of a parent must be parents, too, or the permutations form no group.
     while loose := [
         (group, parent)
         for group, chosen in parents.items()
@@ -76,7 +75,7 @@ def find_parents(atoms: Atoms, records: Sequence[Record]) -> dict[Atom, tuple[At
 
 
 def _companions(arrays: list[list[Site]]) -> Iterator[tuple[Atom, set[Atom]]]:
-    """For every index of one record: its group, and the groups that are aligned with it."""
+    """For every index of one record: its group, and the groups aligned with it."""
     shared: dict[tuple[Atom, Hashable], set[tuple[Hashable, Atom]]] = {}
     for array in arrays:
         for site in array:
@@ -98,7 +97,7 @@ def _companions(arrays: list[list[Site]]) -> Iterator[tuple[Atom, set[Atom]]]:
 
 
 def _sites_of_axis(atoms: Atoms, axis: Axis, index: tuple, block: tuple) -> Iterator[Site]:
-    """Return the occurrences on one axis; factors count from the end: aligned arrays agree."""
+    """The occurrences on one axis; factors are numbered from the end, so aligned arrays agree."""
     period = math.prod(factor.size for factor in axis)
     for factor in atoms.factors(axis):
         period //= factor.size

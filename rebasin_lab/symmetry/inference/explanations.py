@@ -1,7 +1,7 @@
-"""Why an axis may or may not move, in words.
+"""Explanations, in words, of why an axis is free or fixed.
 
-The links that inference left behind form a graph over atoms; the shortest way from a parameter's
-axis to what pinned it, or to the other parameters it moves with, is the explanation.
+The links of an inference form a graph over atoms; an explanation is the shortest path from a
+parameter's axis to the pin, or to the other parameters it moves with.
 """
 
 from collections import Counter, deque
@@ -17,7 +17,7 @@ MAX_COMPANIONS = 4  # parameters named in one explanation
 
 
 class Explainer:
-    """Answers for every axis of every parameter of one inference."""
+    """Explains every axis of every parameter of one inference."""
 
     def __init__(self, atoms: Atoms, leaves: Mapping[Place, Axis]):
         self.atoms = atoms
@@ -36,7 +36,7 @@ class Explainer:
             self.sources.setdefault(id(pin), set()).add(id(atom))
 
     def why_fixed(self, atom: Atom) -> str:
-        """Return the step that pinned these units, and the equations between."""
+        """The step that pinned these units, and the equations between."""
         pin = self.atoms.find(atom).pin
         steps = self._way_to_pin(atom, pin)
         sentence = f"Fixed: {pin.reason}{_where(pin.step)}."
@@ -45,7 +45,7 @@ class Explainer:
         return sentence
 
     def why_free(self, atom: Atom, name: str, place: Place) -> str:
-        """Return the other parameters that move together with these units of one axis."""
+        """The other parameters that move together with these units of one axis."""
         sentence = f"Free: permutation {name} of {atom.size} units"
         companions = self._companions(atom, place)
         if not companions:
@@ -60,7 +60,7 @@ class Explainer:
         )
 
     def _way_to_pin(self, start: Atom, pin: Pin) -> list[str]:
-        """The equations between an atom and the one that was pinned first."""
+        """The equations between an atom and the one pinned first."""
         sources = self.sources.get(id(pin), set())
         for atom, steps in self._reached_from(start):
             if id(atom) in sources:
@@ -68,7 +68,7 @@ class Explainer:
         return []
 
     def _companions(self, start: Atom, place: Place) -> dict[Place, list[str]]:
-        """The nearest axes of parameters that move with an atom of one, and the way to each."""
+        """The nearest parameter axes that move with an atom, and the steps to each."""
         found: dict[Place, list[str]] = {}
         for atom, steps in self._reached_from(start):
             other = self.places.get(id(atom), place)
@@ -87,31 +87,31 @@ class Explainer:
             way = ways[id(atom)]
             yield atom, way
             for neighbour, link in self.neighbours.get(id(atom), ()):
-                # From a part to its whole, not back: other parts of it move by themselves.
+                # From a part to its whole, but not back: other parts move independently.
                 if id(neighbour) not in ways and not (link.is_part and link.left is atom):
                     ways[id(neighbour)] = [*way, link.step]
                     queue.append(neighbour)
 
 
 def no_ties(step: Step) -> str:
-    """On what condition units move that an equation chooses by their values."""
+    """The condition under which units chosen by their values are free."""
     return (
         f"no two of the values that {step.equation.primitive.name} compares{_where(step)} are equal"
     )
 
 
 def step_names(steps: Iterable[Step | None], without: Step | None = None) -> list[str]:
-    """Primitives with file and line, each once."""
+    """Names of primitives with file and line, each once."""
     known = [step for step in steps if step is not None and step is not without]
     return list(dict.fromkeys(f"{step.equation.primitive.name}{_where(step)}" for step in known))
 
 
 def _where(step: Step | None) -> str:
-    """File and line of the user's code, here or in what called this."""
+    """File and line of the user's code, of this step or its callers."""
     while step is not None:
         traceback = step.equation.source_info.traceback
         for frame in traceback.frames if traceback is not None else ():
-            if "/ipykernel_" in frame.file_name:  # its name would say nothing
+            if "/ipykernel_" in frame.file_name:  # its file name means nothing
                 return f" at line {frame.line_num} of a cell"
             if not any(part in frame.file_name for part in FOREIGN):
                 return f" at {Path(frame.file_name).name}:{frame.line_num}"

@@ -8,22 +8,22 @@ import numpy as np
 
 from rebasin_lab.symmetry.inference.atoms import Axis, Step
 
-MAX_STACK = 32  # more blocks than this are not followed one by one, only as one axis that is pinned
+MAX_STACK = 32  # more blocks than this are not separate items, but one pinned axis
 
 
 class Chosen(NamedTuple):
-    """A mark on an array whose numbers are positions along an axis, found by the values there.
+    """A mark on an array of positions along an axis that were chosen by the values there.
 
-    Such an array is the same as its one-hot encoding, which has the axis: looking up and comparing
-    with all positions carry the units along. Whatever else the numbers are used for needs an order.
+    Such an array is equivalent to its one-hot encoding, which has the axis: look-ups and comparison
+    with all positions keep the units. Any other use of the numbers needs the order.
 
     Attributes:
         index: of the axis, see `Array.varies`.
-        axis: whose units were chosen.
-        reason: why the units stay if the numbers are used otherwise.
-        usable: whether ties cannot spoil it, or are taken not to happen.
+        axis: the axis of the units.
+        reason: for pinning the units if the numbers are used otherwise.
+        usable: whether ties are excluded, or assumed to be.
         step: the equation that chose.
-        kind: "position"; "shifted" by a number; or "never", for what is false of all positions.
+        kind: "position"; "shifted" by a number; or "never", a condition false for all positions.
     """
 
     index: Hashable
@@ -42,11 +42,11 @@ class Array:
         axes: one per dimension.
         varies: (index, axis) of each scan whose iterations this value differs between; such a
             value is one slice of an array that has this axis too.
-        chosen: what its numbers point at, if they do.
-        counts: the axis along which they are 0, 1, 2, ... and along no other anything else.
-        distinct: axes along which no two values are equal but by coincidence.
-        drawn: whether its entries are those of a parameter, each a number of its own.
-        known: computes its entries, where they depend on no parameter, input or iteration.
+        chosen: the mark of chosen positions, if its numbers are such.
+        counts: the axis along which its numbers are 0, 1, 2, ..., the same along all others.
+        distinct: axes along which two values are equal only by coincidence.
+        drawn: whether its entries are those of a parameter, generically all different.
+        known: computes its entries, if they depend on no parameter, input or iteration.
     """
 
     axes: tuple[Axis, ...]
@@ -60,7 +60,7 @@ class Array:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Stack:
-    """An array whose items along `axis` differ in role: `items` have all its other axes."""
+    """An array whose items along `axis` differ in role; `items` have all other axes."""
 
     axis: int
     items: tuple[Array, ...]
@@ -68,15 +68,15 @@ class Stack:
 
 Value = Array | Stack
 Labels = tuple[Hashable, ...]  # the index that each axis of an operand carries
-# One equation as dependence sees it: for every operand and result, the index and axis of each axis.
+# One equation for `dependence`: for every operand and result the index and the atoms of each axis.
 Record = list[list[tuple[Hashable, Axis]]]
 
 
 def without(array: Array, axis: int) -> Array:
-    """One entry along an axis, the entries being alike."""
+    """One entry along an axis, where all entries are alike."""
     return Array((*array.axes[:axis], *array.axes[axis + 1 :]), array.varies, array.chosen)
 
 
 def shapes_of(variables: Sequence[Any]) -> list[tuple[int, ...]]:
-    """The shapes of the variables of an equation; () for what is no array, such as a token."""
+    """The shapes of the variables of an equation; () for non-arrays, such as a token."""
     return [tuple(getattr(variable.aval, "shape", ())) for variable in variables]

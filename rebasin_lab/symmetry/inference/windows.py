@@ -1,4 +1,4 @@
-"""Rules for windows that slide: convolutions and pooling."""
+"""Rules for sliding windows: convolutions and pooling."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,9 +11,9 @@ SLIDING = "a window slides over its positions"
 
 
 def convolution(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """Channels as in a product, one block of them per group; windows slide over positions.
+    """Treat channels as in a product, one block per group; pin positions with sliding windows.
 
-    A kernel of size one that does not stride is a product at every position.
+    A kernel of size one without stride is a product at every position.
     """
     params = equation.params
     numbers, groups = params["dimension_numbers"], params["feature_group_count"]
@@ -37,7 +37,7 @@ def convolution(reading: Interpreter, equation: Any, values: list[Value]) -> lis
         if not still:
             pins |= dict.fromkeys((f"from {i}", f"offset {i}", f"to {i}"), SLIDING)
     out_full = out_shape
-    if num_batch > 1:  # the gradient of groups: those of the images' batch give blocks of channels
+    if num_batch > 1:  # a gradient of grouped channels: batch groups give blocks of channels
         assert groups == 1, groups
     if max(groups, num_batch) > 1:
         key, grouped = id(equation), "in" if groups > 1 else "batch"
@@ -54,7 +54,7 @@ def convolution(reading: Interpreter, equation: Any, values: list[Value]) -> lis
 
 
 def pooling(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """Axes with a window of one position are carried along, over the others it slides."""
+    """Keep axes with a window of one position, and pin the others."""
     params, shape = equation.params, shapes_of(equation.outvars)[0]
     row, out_row, pins = [], [], {}
     for axis in range(len(shape)):
@@ -70,7 +70,7 @@ def pooling(reading: Interpreter, equation: Any, values: list[Value]) -> list[Va
 
 
 def selected(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """Gradients of pooling, forward and back: as `pooling`, the pooled array on either side."""
+    """Read gradients of pooling, in both directions, like `pooling`."""
     params, shapes = equation.params, shapes_of(equation.invars)
     [out_shape] = shapes_of(equation.outvars)
     num_axes = len(out_shape)
@@ -93,14 +93,14 @@ def selected(reading: Interpreter, equation: Any, values: list[Value]) -> list[V
 
 
 def _is_still(size: int, stride: int, dilation: int, padding: Sequence[int]) -> bool:
-    """Return True if a window covers one position and visits all: nothing slides."""
+    """True if a window covers one position and visits all, so that nothing slides."""
     return size == stride == dilation == 1 and not any(padding)
 
 
 def _grouped(
     reading: Interpreter, value: Value, row: list[str], label: str, groups: int, key: Any
 ) -> tuple[Value, list[str]]:
-    """The channels seen as [group, channel of the group]."""
+    """The value with channels reshaped to [group, channel of the group]."""
     at = row.index(label)
     shape = reading.shape(value)
     shape = (*shape[:at], groups, shape[at] // groups, *shape[at + 1 :])
