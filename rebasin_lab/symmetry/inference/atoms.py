@@ -1,17 +1,17 @@
-"""Atoms of axes: products and sums of them, tied together or pinned.
+"""Atoms of axes: their products and sums, ties and pins.
 
-Inference reads every axis as an ordered product of *atoms* (the first varies slowest, as in a
-reshape). An atom is a set of units that move together. What a computation does to an axis becomes
-one of five things here:
+Inference reads every axis as an ordered product of *atoms* (the first is the slowest, as in a
+reshape). An atom is a set of units that move together. An equation does one of five things to an
+axis:
 
-- `join`: two axes meet position by position, so their units are the same units;
-- `split`: an atom of 12 becomes 3 x 4, because a reshape sees it so;
-- `cut` and `divide`: an atom of 12 becomes 8 + 4, because a slice or a concatenation sees it so;
+- `join`: two axes meet position by position, so their units are the same;
+- `split`: an atom of 12 becomes 3 x 4, as in a reshape;
+- `cut` and `divide`: an atom of 12 becomes 8 + 4, as in a slice or a concatenation;
 - `concatenate`: the reverse of a cut;
-- `pin`: the order of the units means something, so they may not move.
+- `pin`: the order of the units matters, so they may not move.
 
-Nothing is ever undone: atoms only get finer, more tied and more pinned. So whatever was true of the
-equations read so far stays true, which is what makes the result sound.
+Nothing is undone: atoms only become finer, more tied and more pinned. So all that holds for the
+equations read so far stays true, which makes the result sound.
 """
 
 import dataclasses
@@ -24,14 +24,14 @@ import numpy as np
 
 
 class Step(NamedTuple):
-    """An equation of the jaxpr, and the call it is inside of (None at the top)."""
+    """An equation of the jaxpr, and the call around it (None at the top)."""
 
     equation: Any
     caller: "Step | None"
 
 
 class Pin(NamedTuple):
-    """Why units may not move: a reason in words and the step that gave it, if one did."""
+    """A reason why units may not move, in words, and its step, if there is one."""
 
     reason: str
     step: Step | None
@@ -43,10 +43,10 @@ class Atom:
 
     Attributes:
         size: the number of units.
-        pin: why they may not move; None if they may.
-        tied_to: the next atom on the way to the representative.
-        factors: the product this atom turned out to be.
-        segments: the sum this atom turned out to be, as one axis per block.
+        pin: the reason why they may not move; None if they may.
+        tied_to: the next atom towards the representative.
+        factors: the two factors, if the atom is a product.
+        segments: one axis per block, if the atom is a sum.
         places: the positions of each block's units, ascending; None if blocks lie end to end.
         origins: the reshapes that made this atom, where a slice may ask for blocks instead.
     """
@@ -61,17 +61,17 @@ class Atom:
 
 
 class Uniform(NamedTuple):
-    """Values are the same all along: any permutation leaves them alone, so nothing is tied.
+    """Equal values: no permutation changes them, so nothing is tied.
 
-    They must be the same in every execution of an equation, every iteration of a loop included;
-    `loops` reads a body again until that is so.
+    They must be equal in every execution of an equation, in every iteration of a loop; `loops`
+    reads a body again until they are.
     """
 
     size: int
 
 
 Factor = Atom | Uniform
-Axis = tuple[Factor, ...]  # one of length one, or zero, is the empty product
+Axis = tuple[Factor, ...]  # an axis of length one or zero is the empty product
 
 
 class Link(NamedTuple):
@@ -80,8 +80,8 @@ class Link(NamedTuple):
     Attributes:
         left: an atom.
         right: the atom it is tied to, or a part of it.
-        step: where; None before and after the function.
-        is_part: whether `right` is a factor or a segment of `left` (else they are equals).
+        step: the equation; None before and after the function.
+        is_part: whether `right` is a factor or a segment of `left` (else they are equal).
     """
 
     left: Atom
@@ -96,18 +96,18 @@ def size_of(axis: Axis) -> int:
 
 
 def uniform(size: int) -> Axis:
-    """An axis along which nothing changes."""
+    """An axis of equal values."""
     return (Uniform(size),) if size > 1 else ()
 
 
 class Atoms:
-    """All atoms of one inference and their ties.
+    """The atoms of one inference, with their ties.
 
     Attributes:
-        step: what is being read; ties and pins are put down to it.
+        step: the present equation, recorded in ties and pins.
         links: every tie and every refinement, for explanations.
-        pinned_at: every pin, and the atom it was first put on.
-        wanted_cuts: reshapes whose leading block a slice took apart (see `Interpreter.reshape`).
+        pinned_at: every pin, and the atom that it was first set on.
+        wanted_cuts: reshapes whose leading block a slice cut (see `layout.reshape`).
     """
 
     def __init__(self):
@@ -117,11 +117,11 @@ class Atoms:
         self.wanted_cuts: set = set()
 
     def fresh(self, size: int) -> Axis:
-        """Return a new axis of units that may move until something pins it."""
+        """A new axis of free units."""
         return (Atom(size),) if size > 1 else ()
 
     def pinned(self, size: int, reason: str, part_of: Axis = ()) -> Axis:
-        """Return a new axis of units that may not move; `part_of` says whose units they are."""
+        """A new axis of units that may not move; parts of the atoms of `part_of`."""
         if size <= 1:
             return ()
         atom = Atom(size, pin=Pin(reason, self.step))
@@ -132,7 +132,7 @@ class Atoms:
         return (atom,)
 
     def find(self, atom: Atom) -> Atom:
-        """The representative of everything this atom is tied to."""
+        """The representative of an atom and all that are tied to it."""
         while atom.tied_to is not None:
             if atom.tied_to.tied_to is not None:
                 atom.tied_to = atom.tied_to.tied_to  # halve the path
@@ -140,7 +140,7 @@ class Atoms:
         return atom
 
     def factors(self, axis: Axis) -> list[Factor]:
-        """The axis as representatives that are no products; adjacent uniform factors merge."""
+        """The factors of an axis: representatives that are no products, uniform ones merged."""
         resolved: list[Factor] = []
         for factor in axis:
             if isinstance(factor, Atom):
@@ -154,15 +154,15 @@ class Atoms:
         return resolved
 
     def is_fixed(self, axis: Axis) -> bool:
-        """Return True if no unit of this axis may move."""
+        """True if no unit of this axis may move."""
         return all(isinstance(f, Atom) and f.pin is not None for f in self.factors(axis))
 
     def is_uniform(self, axis: Axis) -> bool:
-        """Return True if nothing changes along this axis."""
+        """True if all values along this axis are equal."""
         return all(isinstance(factor, Uniform) for factor in self.factors(axis))
 
     def pin(self, axis: Axis, reason: str) -> None:
-        """Hold all units of an axis where they are."""
+        """Forbid all units of an axis to move."""
         for factor in self.factors(axis):
             if isinstance(factor, Atom) and factor.pin is None:
                 pin = Pin(reason, self.step)
@@ -170,7 +170,7 @@ class Atoms:
                 self._pin_atom(factor, pin)
 
     def join(self, axes: Sequence[Axis]) -> Axis:
-        """One axis for several that meet position by position; their atoms are tied."""
+        """Tie axes that meet position by position; returns the joint axis."""
         joined = axes[0]
         for axis in axes[1:]:
             joined = self._join_two(joined, axis)
@@ -181,7 +181,7 @@ class Atoms:
         return self.divide(axis, np.searchsorted(points, np.arange(size_of(axis)), side="right"))
 
     def divide(self, axis: Axis, parts: np.ndarray) -> list[Axis]:
-        """The parts of an axis, wherever their units lie, each in its order.
+        """The parts of an axis, at any positions, each in its order.
 
         Args:
             axis: of any kind.
@@ -207,7 +207,7 @@ class Atoms:
         return list(zip(atom.segments, _places(atom), strict=True))
 
     def leaf_blocks(self, atom: Atom) -> list[tuple[Axis, np.ndarray]]:
-        """Return blocks, with the blocks of a block in place of it."""
+        """The `blocks`, with nested sums expanded."""
         found: list[tuple[Axis, np.ndarray]] = []
         for segment, at in self.blocks(atom):
             inside = self.factors(segment)
@@ -226,8 +226,8 @@ class Atoms:
         assert factor.factors is None, "it is split already"
         head, tail = Atom(first, pin=factor.pin), Atom(rest, pin=factor.pin)
         if factor.segments is not None and factor.pin is None:
-            # Blocks of a concatenation are no interchangeable units, but inside each the order may
-            # still be free: the same for all, as a product cannot say more.
+            # Blocks of a concatenation are not interchangeable, but the order inside may be free:
+            # the same in all, as a product cannot express more.
             self.pin((head,), "its units are different blocks")
             for block in self.cut((factor,), range(rest, factor.size, rest)):
                 self.join([(tail,), block])
@@ -245,12 +245,12 @@ class Atoms:
         for part in parts:
             self._link(whole, part, is_part=True)
         if all(self.is_fixed(axis) for axis in axes):
-            # All of length one are told apart by where they are.
+            # Blocks of length one are distinguished by position.
             whole.pin = parts[0].pin if parts else Pin("it is put together unit by unit", self.step)
         return (whole,)
 
     def ask_for_blocks(self, factor: Factor) -> None:
-        """Note that a free factor is about to be taken apart: the next reading may cut it early."""
+        """Record that a free factor is cut, so that the next reading cuts it in its reshape."""
         if isinstance(factor, Atom) and factor.pin is None:
             self.wanted_cuts |= factor.origins
 
@@ -271,13 +271,13 @@ class Atoms:
         joined: list[Factor] = []
         rest_left, rest_right = list(left), list(right)
         while rest_left:
-            # Resolve again in each step: tying one pair may have refined what comes next.
+            # Resolve again in each step: tying one pair may have refined the rest.
             rest_left, rest_right = self.factors(tuple(rest_left)), self.factors(tuple(rest_right))
             a, b = rest_left.pop(0), rest_right.pop(0)
             if a.size == b.size:
                 joined.append(self._tie(a, b))
-            # The two parts meet at once, as uniform ones left in place would merge again; as axes,
-            # since splitting one factor may just have tied or split the other.
+            # Join the two parts at once, as uniform ones left in place would merge again; as axes,
+            # since splitting one factor may have tied or split the other.
             elif a.size % b.size == 0:
                 a, rest = self.split(a, b.size)
                 rest_left.insert(0, rest)
@@ -290,15 +290,15 @@ class Atoms:
                 why = f"its units are grouped in two ways that do not fit, by {a.size} and {b.size}"
                 self.pin(left, why)
                 self.pin(right, why)
-                # Neither side will do: what is uniform in one of them need not be in the result.
+                # A new axis, since the result need not be uniform where one side is.
                 return self.pinned(size_of(left), why, (*left, *right))
         return tuple(joined)
 
     def _tie(self, a: Factor, b: Factor) -> Factor:
-        """Two factors of one size become one.
+        """Tie two factors of one size; returns the representative.
 
-        A block of `a` that was uniform may become units in place, for all who hold `a`. For what
-        was read of it before, it still is uniform; in a loop, see `loops`.
+        A uniform block of `a` may become units in place, for all axes that hold `a`. Equations read
+        before saw it uniform, which is still true of them; for loops see `loops`.
         """
         if isinstance(a, Uniform):
             return b
@@ -320,7 +320,7 @@ class Atoms:
         return a
 
     def _tie_parts(self, a: Atom, b: Atom) -> None:
-        """Take two atoms apart until their blocks have the same positions, and tie those."""
+        """Refine two atoms until their blocks have the same positions, and tie the blocks."""
         numbers = np.zeros(a.size, int)
         for atom in (a, b):
             for number, (_, at) in enumerate(self.blocks(atom) if atom.segments else []):
@@ -400,7 +400,7 @@ def _places(atom: Atom) -> list[np.ndarray]:
 
 
 def _put(atom: Atom, blocks: list[tuple[Axis, np.ndarray]]) -> None:
-    """Make an atom of blocks, in the order of their first units."""
+    """Set the blocks of an atom, ordered by their first units."""
     blocks.sort(key=lambda block: int(block[1][0]))
     atom.segments = [segment for segment, _ in blocks]
     atom.places = [at for _, at in blocks]

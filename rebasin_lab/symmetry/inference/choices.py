@@ -1,12 +1,11 @@
 """Rules for units that are chosen by their values: experts behind top_k, argmax or argsort.
 
-Permuting the units permutes the values, and so what the answer says is permuted with them: position
-j where it said i. As long as such numbers only look up units, write to them or are compared with
-all positions in turn (`one_hot`), the units may move. Of equal values, though, the one that comes
-first wins, so all this holds but for ties. `distinct` says where those are a coincidence: the
-values are a product with a parameter, scaled, shifted or put through functions that keep different
-numbers different. Elsewhere (after a relu, rounding or a mask) the units stay, unless the caller
-says that there are no ties.
+Permuting the units permutes the values and so the resulting positions. If these positions are only
+used to look up units, to write to them, or are compared with all positions (`one_hot`), the units
+may move. This holds except for ties, where the first of equal values wins. `distinct` marks values
+whose ties are a coincidence: a product with a parameter, scaled, shifted or mapped by injective
+functions. Elsewhere (after a relu, rounding or a mask) the units are pinned, unless the caller
+assumes that there are no ties.
 """
 
 import dataclasses
@@ -31,7 +30,7 @@ SHAPED = "broadcast_in_dim reshape squeeze transpose".split()
 
 
 def choice(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """Values in their own order, which is that of no units, and the positions they came from."""
+    """Read a choice: values in an order of their own, and the chosen positions."""
     parameter, reason = primitives.IN_ORDER[equation.primitive.name]
     chosen_from = equation.params[parameter]
     array = values[0]
@@ -59,7 +58,7 @@ def choice(reading: Interpreter, equation: Any, values: list[Value]) -> list[Val
 
 
 def _is_choice(equation: Any, values: list[Value], axes: Any, axis: int) -> bool:
-    """Return True if positions along one axis are all that comes out beside the values."""
+    """True if the results are values and positions along one axis only."""
     if isinstance(axes, tuple) and len(axes) != 1:
         return False
     if equation.primitive.name != "sort":
@@ -74,7 +73,7 @@ def _is_choice(equation: Any, values: list[Value], axes: Any, axis: int) -> bool
 
 
 def _without_index(value: Value, index: Any, chosen: Chosen | None) -> Value:
-    """The value without a mark that it varies along an axis, and with what it points at."""
+    """The value without the mark of varying along an axis, with the mark of a choice."""
     if isinstance(value, Stack):
         items = (_without_index(item, index, chosen) for item in value.items)
         return Stack(value.axis, tuple(items))
@@ -83,7 +82,7 @@ def _without_index(value: Value, index: Any, chosen: Chosen | None) -> Value:
 
 
 def carried(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value] | None:
-    """The same positions in an array of another shape or type."""
+    """Keep the mark of chosen positions in an array of another shape or type."""
     array, rest = values[0], values[1:]
     if isinstance(array, Stack) or rest or not array.chosen.usable:
         return None
@@ -93,7 +92,7 @@ def carried(reading: Interpreter, equation: Any, values: list[Value]) -> list[Va
 
 
 def compared(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value] | None:
-    """Chosen positions against all positions, as in `one_hot`: the units are back, as an axis."""
+    """Compare chosen positions with all, as in `one_hot`: the units become an axis again."""
     pair = sorted(zip(values, shapes_of(equation.invars), strict=True), key=_is_not_chosen)
     (array, shape), (counting, counting_shape) = pair
     [out_shape] = shapes_of(equation.outvars)
@@ -129,12 +128,12 @@ def _is_not_chosen(pair: tuple[Value, Any]) -> bool:
 
 
 def below_zero(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value] | None:
-    """No position is below zero, which indexing asks of each."""
+    """Mark `position < 0`, which indexing computes, as never true."""
     return _with_kind(equation, values, "never", 0)
 
 
 def shifted(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value] | None:
-    """Mark the shifted positions that indexing takes below zero: unused, as there are none."""
+    """Mark the shifted positions that indexing uses below zero, which are unused."""
     return _with_kind(equation, values, "shifted", None)
 
 
@@ -150,7 +149,7 @@ def _with_kind(
 
 
 def selected(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value] | None:
-    """Return the other value of a select whose condition never holds."""
+    """The other value of a select whose condition never holds."""
     condition = values[0]
     if isinstance(condition, Array) and condition.chosen is not None:
         shapes = shapes_of(equation.invars)
@@ -160,7 +159,7 @@ def selected(reading: Interpreter, equation: Any, values: list[Value]) -> list[V
 
 
 def coordinates(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value] | None:
-    """Positions along several axes beside each other, for a look-up."""
+    """Stack positions along several axes, for a look-up."""
     axis, shapes = int(equation.params["dimension"]), shapes_of(equation.invars)
     if axis != len(shapes[0]) - 1 or any(shape[axis] != 1 for shape in shapes):
         return None
@@ -169,7 +168,7 @@ def coordinates(reading: Interpreter, equation: Any, values: list[Value]) -> lis
 
 
 def _kept_axis(equation: Any, axis: int) -> int | None:
-    """Return an operand's axis in the result of a primitive that only changes shapes."""
+    """The axis of the result for an operand's axis, of a primitive that only changes shapes."""
     params, old = equation.params, equation.invars[0].aval.shape
     new = equation.outvars[0].aval.shape
     match equation.primitive.name:
@@ -201,8 +200,8 @@ def _kept_axes(equation: Any, axes: Iterable[int]) -> frozenset[int]:
     return frozenset(axis for axis in found if axis is not None)
 
 
-def remembered(rule: Rule) -> Rule:
-    """A rule for a change of shape or a function of each entry that keeps what the numbers are."""
+def keeping_marks(rule: Rule) -> Rule:
+    """Extend a rule for changes of shape and injective functions to keep marks of numbers."""
 
     def keep(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
         results = rule(reading, equation, values)
@@ -232,23 +231,23 @@ def remembered(rule: Rule) -> Rule:
 
 
 def _is_rounded(equation: Any) -> bool:
-    """Return True if a conversion makes different numbers equal: to integers, or to fewer bits."""
+    """True if a conversion makes different numbers equal: to integers, or to fewer bits."""
     return _precision(equation.outvars[0]) < min(_precision(equation.invars[0]), SINGLE)
 
 
 def _precision(variable: Any) -> int:
-    """The bits of the fraction of a number; none of one that is no float."""
+    """The mantissa bits of a float; -1 for other types."""
     dtype = variable.aval.dtype
     return jnp.finfo(dtype).nmant if jnp.issubdtype(dtype, jnp.floating) else -1
 
 
 def product(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """A product with a parameter: its values differ along the axes that only that has."""
+    """Mark a product with a parameter as distinct along the axes of only the parameter."""
     results = primitives.dot_general(reading, equation, values)
     (contracted, batch) = equation.params["dimension_numbers"]
     distinct, at = set(), len(batch[0])
     if _precision(equation.outvars[0]) < SINGLE:
-        return results  # rounded so that equal numbers are common
+        return results  # coarse rounding makes ties common
     for side, variable in enumerate(equation.invars):
         num_free = len(variable.aval.shape) - len(contracted[side]) - len(batch[side])
         value = values[side]
@@ -259,9 +258,9 @@ def product(reading: Interpreter, equation: Any, values: list[Value]) -> list[Va
 
 
 def arithmetic(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """Values that differ still do if the same is done to all: one number added, say, or divided by.
+    """Keep the mark of distinct values if the same operation applies to all.
 
-    A parameter added to each makes them no more equal than they were.
+    Adding a parameter keeps it, too.
     """
     results = primitives.elementwise(reading, equation, values)
     first, second = values
@@ -270,7 +269,7 @@ def arithmetic(reading: Interpreter, equation: Any, values: list[Value]) -> list
     name, found, [shape] = equation.primitive.name, set(), shapes_of(equation.outvars)
     for array, other, number in ((first, second, 1), (second, first, 0)):
         if number == 0 and name == "div":
-            continue  # the other way round, a zero makes all alike
+            continue  # as a denominator, it may map different values to one
         for axis in array.distinct:
             if size_of(array.axes[axis]) != shape[axis]:
                 continue  # repeated along it
@@ -294,13 +293,13 @@ def _marked(results: list[Value], distinct: set[int]) -> list[Value]:
 
 
 def counted(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """Return counts along one axis; where chosen positions meet it, they identify the units."""
+    """Mark the counts of an `iota`, with which chosen positions may be compared."""
     [result] = primitives.iota(reading, equation, values)
     return [dataclasses.replace(result, counts=equation.params["dimension"])]
 
 
 RULES: dict[str, Rule] = {
-    **{name: remembered(primitives.RULES[name]) for name in (*INJECTIVE, *SHAPED)},
+    **{name: keeping_marks(primitives.RULES[name]) for name in (*INJECTIVE, *SHAPED)},
     **dict.fromkeys(("add", "sub", "mul", "div"), arithmetic),
     **dict.fromkeys(("argmax", "argmin", "sort", "top_k"), choice),
     "dot_general": product,

@@ -1,8 +1,8 @@
 """Infer a permutation spec from a function.
 
-The structure that hand-written specs repeat is in the computation itself. The function is traced to
-a jaxpr and read once with axes in place of numbers (`interpreter`), which leaves every axis of
-every parameter as products and sums of atoms. Atoms that are not pinned are the spec's groups.
+The function is traced to a jaxpr and interpreted with axes in place of numbers (`interpreter`),
+which gives every axis of every parameter as products and sums of atoms. Atoms that are not pinned
+are the groups of the spec.
 """
 
 import itertools
@@ -36,42 +36,42 @@ RULES = (
     primitives.RULES | windows.RULES | lookups.RULES | algebra.RULES | loops.RULES | choices.RULES
 )
 MAX_NAMED = 4  # primitives in one warning
-MAX_READINGS = 5  # each takes apart what the one before found sliced; real networks need one or two
+MAX_READINGS = 5  # each cuts what slices in the one before asked for; real networks need one or two
 
 
 @checks.arguments
 def infer_permutation_spec(
     apply_fn: Callable, params: PyTree, *example_inputs: Any, assume_no_ties: bool = False
 ) -> PermutationSpec:
-    """The permutations of units that leave a function unchanged, read off its computation.
+    """Infer the permutations of units that leave a function unchanged, from its computation.
 
     Works for any pure JAX function of a parameter tree: Flax NNX and Linen, Equinox, Haiku, plain
-    JAX. Nothing is computed: shapes are enough, for parameters and inputs alike. An axis is free
-    only if the trace proves it; `spec.explain(path, axis)` says why one is not. In the result
+    JAX. Only shapes are needed, of parameters and inputs. An axis is free only if the trace proves
+    it; `spec.explain(path, axis)` gives the reason. For the result,
     `apply_fn(apply_permutation(spec, p, params), *inputs)` equals `apply_fn(params, *inputs)` for
-    every p, every value of the parameters and every input of these shapes; if `spec.assumptions`
-    says so, only where no two of certain values are equal.
+    every p, all parameters and all inputs of these shapes; with `spec.assumptions`, only if no two
+    of certain values are equal.
 
-    Units that are chosen by their values, as experts by `top_k` or `argmax`, can only be permuted
-    but for ties: of equal values the first wins. Where two are equal by coincidence only (scores
-    that are a product with a parameter, or a softmax of them, in float32), the units are free and
-    `spec.assumptions` says on what condition. Where ties are common (scores after a relu, a mask
-    or in bfloat16) they stay, unless `assume_no_ties`.
+    Units that are chosen by their values, as experts by `top_k` or `argmax`, can be permuted except
+    for ties, where the first of equal values wins. Where ties are a coincidence (scores that are a
+    product with a parameter, or a softmax of them, in float32), the units are free and
+    `spec.assumptions` states the condition. Where ties are common (scores after a relu, a mask or
+    in bfloat16) the units are fixed, unless `assume_no_ties`.
 
     Args:
         apply_fn: `apply_fn(params, *inputs)` gives arrays (or a pytree of them). Axes of inputs and
             outputs are never permuted.
         params: any pytree of arrays, or of `jax.ShapeDtypeStruct`.
         *example_inputs: arrays, `jax.ShapeDtypeStruct`, or pytrees of them.
-        assume_no_ties: take it that no two values are equal where units are chosen by them.
+        assume_no_ties: assume that no two values are equal where units are chosen by them.
 
     Raises:
         ValueError: if a parameter is no array, or the function cannot be traced with these
             arguments (shapes that do not fit, Python control flow on values).
 
     Warns:
-        UserWarning: if a primitive of which nothing is known holds axes that might be free without
-            it: a callback to the host, a kernel of Pallas. It names these with their lines.
+        UserWarning: if an unknown primitive, such as a host callback or a Pallas kernel, pins axes
+            that might be free otherwise. It names these with their lines.
     """
     params = pytrees.checked_arrays(params, or_shapes=True)
     leaves = pytrees.flatten(params)
@@ -133,7 +133,7 @@ def read(
 def _read_used(
     closed: core.ClosedJaxpr, leaves: Mapping[str, Any], **options: bool
 ) -> tuple[Interpreter, dict[str, Array]]:
-    """Read a function, and pin the units that go into no equation: they are free to no purpose."""
+    """Read a function, and pin the units that no equation uses."""
     reading, parameters = read(closed, leaves, **options)
     used = set(_groups_in(reading.atoms, reading.records))
     for group in _groups_in(reading.atoms, _records_of(parameters)):
@@ -148,7 +148,7 @@ def _num_lost(
     lenient: Interpreter,
     lenient_parameters: Mapping[str, Array],
 ) -> int:
-    """The number of axes of parameters that have fewer free units than in a lenient reading."""
+    """The number of parameter axes with fewer free units than in a lenient reading."""
 
     def num_free(atoms: Atoms, axis: Axis) -> int:
         sites = dependence.sites(atoms, [("axis", axis)])
@@ -162,7 +162,7 @@ def _num_lost(
 
 
 def _opaque_text(reading: Interpreter, num_lost: int) -> str:
-    """Return the primitives that hold axes, and how many, for a warning."""
+    """The warning about primitives that pin axes, and how many."""
     named = step_names(reading.opaque.values())
     more = len(named) - MAX_NAMED
     listed = ", ".join(named[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
@@ -176,7 +176,7 @@ def _opaque_text(reading: Interpreter, num_lost: int) -> str:
 
 
 def _parameter(reading: Interpreter, leaf: Any) -> Array:
-    """A parameter; the numbers in one of floats are all different but by coincidence."""
+    """A parameter; two floats in it are equal only by coincidence."""
     axes = tuple(reading.atoms.fresh(size) for size in leaf.shape)
     if not jax.dtypes.issubdtype(leaf.dtype, np.floating):
         return Array(axes)
@@ -184,7 +184,7 @@ def _parameter(reading: Interpreter, leaf: Any) -> Array:
 
 
 def _fixed_input(reading: Interpreter, number: int, aval: Any) -> Array:
-    """An input of the function, none of whose axes may move."""
+    """An input of the function, with all axes pinned."""
     name = f"input {number}" if number else "the input"
     return Array(
         tuple(
@@ -195,7 +195,7 @@ def _fixed_input(reading: Interpreter, number: int, aval: Any) -> Array:
 
 
 def _records_of(parameters: Mapping[str, Array]) -> list[Record]:
-    """Every parameter by itself, as if an equation had it for its one operand."""
+    """A record for every parameter, like an equation with it as the only operand."""
     return [
         [[((path, number), axis) for number, axis in enumerate(parameter.axes)]]
         for path, parameter in parameters.items()
@@ -203,13 +203,13 @@ def _records_of(parameters: Mapping[str, Array]) -> list[Record]:
 
 
 def _groups_in(atoms: Atoms, records: Sequence[Record]) -> list[Atom]:
-    """Return all groups, in the order in which they first occur."""
+    """All groups, in order of first occurrence."""
     arrays = (array for record in records for array in record)
     return list(dict.fromkeys(site.group for a in arrays for site in dependence.sites(atoms, a)))
 
 
 class _Result:
-    """The result of one reading, in the words of a spec."""
+    """The result of one reading as a spec."""
 
     def __init__(self, reading: Interpreter, parameters: Mapping[str, Array]):
         self.atoms = reading.atoms
@@ -220,10 +220,10 @@ class _Result:
             for path, parameter in parameters.items()
             for number, axis in enumerate(parameter.axes)
         }
-        by_itself = _records_of(parameters)
-        records = [*reading.records, *by_itself]
+        of_parameters = _records_of(parameters)
+        records = [*reading.records, *of_parameters]
         self.parents = dependence.find_parents(self.atoms, records)
-        self.groups = self._name_groups(records, by_itself)
+        self.groups = self._name_groups(records, of_parameters)
 
     def spec(self) -> PermutationSpec:
         """The spec, with an explanation for every axis."""
@@ -246,7 +246,7 @@ class _Result:
         )
 
     def _assumptions(self, groups: Set[Atom]) -> Iterator[str]:
-        """On what the freedom of these groups depends, beside the function."""
+        """The conditions under which these groups are free."""
         for chosen in self.choices:
             units = dependence.sites(self.atoms, [("axis", chosen.axis)])
             if any(site.group in groups and site.group.pin is None for site in units):
@@ -257,10 +257,10 @@ class _Result:
         return None if isinstance(entry, axes.Fixed) else axes.format_entry(entry)
 
     def _name_groups(
-        self, records: Sequence[Record], by_itself: Sequence[Record]
+        self, records: Sequence[Record], of_parameters: Sequence[Record]
     ) -> dict[Atom, axes.Group]:
-        """P_0, P_1, ... in the order in which the computation meets them; #0, ... if pinned."""
-        present = {group for group in _groups_in(self.atoms, by_itself) if group.pin is None}
+        """Name groups P_0, P_1, ... in order of the computation; pinned ones #0, ..."""
+        present = {group for group in _groups_in(self.atoms, of_parameters) if group.pin is None}
         needed = present | {parent for group in present for parent in self.parents[group]}
         number, number_fixed = itertools.count(), itertools.count()
         bases: dict[Atom, str] = {}

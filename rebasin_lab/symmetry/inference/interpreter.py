@@ -1,11 +1,10 @@
-"""Walking through a jaxpr with axes in place of numbers.
+"""Abstract interpretation of a jaxpr, with axes in place of numbers.
 
-The value of a variable is an `Array` (one `Axis` per dimension) or a `Stack` of them, when the
-entries along one axis play different roles: queries, keys and values in one tensor. Nearly every
-primitive is an einsum as far as units are concerned: some axes of its operands and results carry
-the same index. `Interpreter.indexed` does these, and keeps a record for the last question, which
-groups may vary along which others (see `dependence`). Rules live in
-`primitives`, `windows`, `lookups`, `algebra`, `loops` and `choices`.
+The value of a variable is an `Array` (one `Axis` per dimension) or a `Stack` of them, if the
+entries along one axis have different roles: queries, keys and values in one tensor. For units
+nearly every primitive is like an einsum: some axes of its operands and results have the same index.
+`Interpreter.indexed` handles these, and records them for `dependence`. Rules live in `primitives`,
+`windows`, `lookups`, `algebra`, `loops` and `choices`.
 """
 
 import dataclasses
@@ -32,8 +31,8 @@ from rebasin_lab.symmetry.inference.values import (
 
 Rule = Callable[["Interpreter", Any, list[Value]], list[Value]]
 
-# What positions that are written in the function go through before they are looked up: computed
-# when a rule asks, if all that goes in is known.
+# Primitives on constant positions before a look-up: evaluated when a rule needs them, if all
+# operands are known.
 COMPUTED = frozenset(
     """
     add and broadcast_in_dim clamp concatenate convert_element_type copy cumsum div eq ge gt iota le
@@ -46,18 +45,18 @@ class Interpreter:
     """One reading of a function.
 
     Attributes:
-        atoms: everything known about axes.
+        atoms: the atoms of all axes.
         rules: primitive name -> its rule.
         unknown: the rule for every other primitive.
-        cuts: reshapes whose leading block is to be taken apart, from an earlier reading.
-        following: primitive name -> its rule where an operand holds chosen positions, which
-            returns None if it does more with them than follow; see `choices`.
-        assume_no_ties: whether values that choose units are taken to differ, whatever they are.
-        used: the choices that were followed, for what the result takes for granted.
-        records: what every equation did, in order.
-        opaque: the equations that met the rule for unknown primitives with units that could move.
-        lenient: whether those move on, which shows what is lost by holding them; such a reading is
-            no proof of anything.
+        cuts: reshapes whose leading block is to be cut, from an earlier reading.
+        following: primitive name -> its rule for operands of chosen positions, which returns
+            None if the positions are used in another way; see `choices`.
+        assume_no_ties: whether values that choose units are assumed to differ.
+        used: the choices that were followed, for the assumptions of the result.
+        records: of every equation, in order.
+        opaque: unknown primitives with free units in their operands.
+        lenient: whether such units stay free, to count what is lost by pinning them; such a
+            reading proves nothing.
     """
 
     def __init__(
@@ -114,7 +113,7 @@ class Interpreter:
         return results if is_call else [self.spent(result) for result in results]
 
     def constant(self, value: Any) -> Array:
-        """A number known beforehand: axes along which it does not change are uniform."""
+        """A constant: axes along which it does not change are uniform."""
         if not hasattr(value, "dtype") or jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended):
             return self.ordered(np.shape(value), "it meets a constant that is no array of numbers")
         array = np.asarray(value)
@@ -126,32 +125,32 @@ class Interpreter:
         return Array(tuple(axes), counts=_counted_axis(array), known=lambda: array)
 
     def ordered(self, shape: Sequence[int], reason: str) -> Array:
-        """An array none of whose units may move."""
+        """An array with all axes pinned."""
         return Array(tuple(self.atoms.pinned(size, reason) for size in shape))
 
     def free(self, shape: Sequence[int]) -> Array:
-        """An array of units of its own."""
+        """An array of new, free units."""
         return Array(tuple(map(self.atoms.fresh, shape)))
 
     def note_use(self, values: Sequence[Value]) -> None:
-        """Record that an equation takes these values, each with axes of its own."""
+        """Record an equation with these operands, whose axes are not aligned."""
         arrays = [self.flat(value).axes for value in values]
         self.records.append(
             [[((k, i), axis) for i, axis in enumerate(axes)] for k, axes in enumerate(arrays)]
         )
 
-    def is_settled(self, value: Value) -> bool:
-        """Return True if no unit of a value may move, or no move would show."""
+    def has_no_free_unit(self, value: Value) -> bool:
+        """True if no free unit is left in a value: all are pinned or uniform."""
         factors = (f for axis in self.flat(value).axes for f in self.atoms.factors(axis))
         return all(self.atoms.is_fixed((f,)) or self.atoms.is_uniform((f,)) for f in factors)
 
     def pin(self, value: Value, reason: str) -> None:
-        """Hold all units of a value where they are."""
+        """Pin all axes of a value."""
         for axis in self.flat(value).axes:
             self.atoms.pin(axis, reason)
 
     def spent(self, value: Value) -> Value:
-        """The value where its numbers are used as such: if they are positions, those stay."""
+        """The value where its numbers are used: units of chosen positions are pinned."""
         if isinstance(value, Stack):
             return Stack(value.axis, tuple(self.spent(item) for item in value.items))
         if value.chosen is None:
@@ -171,14 +170,14 @@ class Interpreter:
         """The results of a primitive in index notation, as in an einsum.
 
         Axes with one index meet position by position. An index that only results have is new: its
-        axis is uniform (the value is repeated along it), or pinned.
+        axis is uniform (a broadcast), or pinned.
 
         Args:
-            operands: the values that go in.
+            operands: the operands.
             labels: for each operand the index of each axis.
             out_labels: the same for each result.
             out_shapes: the shape of each result.
-            pins: index -> why the order along it means something.
+            pins: index -> the reason why its order matters.
         """
         pins = pins or {}
         stacked = next(
@@ -195,12 +194,12 @@ class Interpreter:
         return self._indexed_stacks(stacked, operands, labels, out_labels, out_shapes, pins)
 
     def together(self, values: Sequence[Value], shape: Sequence[int]) -> Value:
-        """Return the value that may be any of several, such as the branches of a condition."""
+        """One value for several alternatives, such as the branches of a condition."""
         labels = tuple(range(len(shape)))
         return self.indexed(values, [labels] * len(values), [labels], [shape])[0]
 
     def flat(self, value: Value) -> Array:
-        """Return the value as a plain array: the items of a stack lose their roles."""
+        """The value as an `Array`: the items of a stack lose their roles."""
         if isinstance(value, Array):
             return value
         shape = [size_of(axis) for axis in value.items[0].axes]
@@ -219,7 +218,7 @@ class Interpreter:
     def _read_equation(self, equation: Any, operands: list[Value]) -> list[Value]:
         shapes = shapes_of(equation.outvars)
         if shapes and all(0 in shape for shape in shapes):
-            # Nothing flows on through an empty array, so its axes say nothing about the operands'.
+            # An empty result puts no condition on the operands.
             return [Array(tuple(map(uniform, shape))) for shape in shapes]
         if any(map(_is_chosen, operands)):
             follow = self.following.get(equation.primitive.name)
@@ -248,7 +247,7 @@ class Interpreter:
             for label, size in zip(row, shape, strict=True):
                 joined.setdefault(label, uniform(size))
         for label, reason in pins.items():
-            # Equal values are no longer equal once positions matter: uniform axes are pinned too.
+            # Where positions matter uniform axes are pinned, too.
             order = self.atoms.pinned(size_of(joined[label]), reason)
             joined[label] = self.atoms.join([joined[label], order])
         varies = tuple({index: (index, axis) for a in arrays for index, axis in a.varies}.values())
@@ -270,7 +269,7 @@ class Interpreter:
         out_shapes: Sequence[Sequence[int]],
         pins: Mapping[Hashable, str],
     ) -> list[Value]:
-        """The same for every entry of the stack; entries that are added up are tied."""
+        """Apply `indexed` to every entry of the stack; entries that are summed are tied."""
         columns = [self._entries(v, row, stacked) for v, row in zip(operands, labels, strict=True)]
         num_entries = next(len(column) for column in columns if isinstance(column, tuple))
         rows = [_drop(row, stacked) for row in labels]
@@ -301,7 +300,7 @@ class Interpreter:
         return results
 
     def _entries(self, value: Value, row: Labels, stacked: Hashable) -> tuple[Array, ...] | Value:
-        """The entries of one operand along the stacked index; the operand itself if it has none."""
+        """The entries of one operand along the stacked index; the operand if it has none."""
         if stacked not in row:
             return value
         if isinstance(value, Stack) and row[value.axis] == stacked:
@@ -315,7 +314,7 @@ class Interpreter:
 
 
 def _computed(equation: Any, operands: list[Value], results: list[Value]) -> list[Value]:
-    """The results with a way to their entries, if all that goes in has one."""
+    """The results with `known` entries, if all operands have them."""
     sources = [value.known for value in operands if isinstance(value, Array)]
     if equation.primitive.name not in COMPUTED or len(sources) < len(operands) or None in sources:
         return results
@@ -339,7 +338,7 @@ def _is_chosen(value: Value) -> bool:
 
 
 def _counted_axis(array: np.ndarray) -> int | None:
-    """The one longer axis of an array of whole numbers that are 0, 1, 2, ... along it."""
+    """The only axis longer than one of an integer array that is 0, 1, 2, ... along it."""
     long = [axis for axis, size in enumerate(array.shape) if size > 1]
     if len(long) != 1 or not jax.dtypes.issubdtype(array.dtype, np.integer):
         return None
@@ -347,7 +346,7 @@ def _counted_axis(array: np.ndarray) -> int | None:
 
 
 def _same(array: np.ndarray, other: np.ndarray) -> bool:
-    """Return True if two arrays hold the same values: -0 is not 0, but NaN is NaN."""
+    """True if two arrays hold the same values: -0 differs from 0, NaN equals NaN."""
     if np.iscomplexobj(array):
         return _same(array.real, other.real) and _same(array.imag, other.imag)
     same = (array == other) | ((array != array) & (other != other))

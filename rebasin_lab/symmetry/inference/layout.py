@@ -1,7 +1,7 @@
-"""Units in another grid: reshapes, blocks laid end to end, blocks cut out.
+"""Layout of units: reshape, concatenate, slice, take and pad.
 
-The reshapes of attention and of grouped channels are here, and with them most of what a `Stack` is
-for: an axis that is a concatenation, seen as [blocks, units], becomes one.
+Reshapes of attention and of grouped channels are the main use of a `Stack`: an axis that is a
+concatenation, reshaped to [blocks, units], becomes one.
 """
 
 import math
@@ -17,11 +17,11 @@ Window = tuple[int, int, int]  # start, end, stride along one axis
 
 
 def reshape(reading: Interpreter, value: Value, shape: Sequence[int], key: Hashable) -> Value:
-    """The value with its units in another grid, row by row.
+    """The value reshaped, row by row.
 
-    An axis that is a concatenation and is seen as [blocks, units] becomes a stack. So does one
-    whose blocks a later slice takes apart; that is only known after a first reading, which is
-    then repeated with `key`, the name of this reshape, among the `cuts`.
+    An axis that is a concatenation and is reshaped to [blocks, units] becomes a stack. So does one
+    whose blocks a later slice cuts; a first reading finds these, and the next one has `key`, the
+    name of this reshape, among its `cuts`.
     """
     shape = tuple(shape)
     if isinstance(value, Stack):
@@ -41,7 +41,7 @@ def concatenate(
     axis: int,
     places: Sequence[np.ndarray] | None = None,
 ) -> Value:
-    """Several values end to end along one axis; or at some positions of it, if they are arrays."""
+    """Values end to end along one axis; or at some positions of it, if they are arrays."""
     shapes = [reading.shape(value) for value in values]
     if all(shape[axis] == 1 for shape in shapes) and 1 < len(values) <= MAX_STACK:
         items = [reading.flat(value) for value in values]
@@ -74,7 +74,7 @@ def sliced(reading: Interpreter, value: Value, windows: list[Window]) -> Value:
     if isinstance(value, Stack):
         start, end, stride = windows[value.axis]
         others = [window for axis, window in enumerate(windows) if axis != value.axis]
-        taken = value.items[start:end:stride] or value.items[:1]  # of none, no matter which
+        taken = value.items[start:end:stride] or value.items[:1]  # of an empty slice any item
         items = [reading.flat(sliced(reading, item, others)) for item in taken]
         if len(items) > 1:
             return Stack(value.axis, tuple(items))
@@ -87,10 +87,10 @@ def sliced(reading: Interpreter, value: Value, windows: list[Window]) -> Value:
 
 
 def taken(reading: Interpreter, value: Value, axis: int, positions: np.ndarray) -> Value:
-    """The entries at some positions of one axis, in the order given, each as often as it is there.
+    """The entries at given positions of one axis, in their order, possibly repeated.
 
-    Entries that keep their order are one block, which lies at some positions of the new axis; an
-    entry that is there twice is in two blocks.
+    Entries that keep their order are one block, at some positions of the new axis; a repeated entry
+    is in several blocks.
     """
     if isinstance(value, Stack) and value.axis == axis and 1 < len(positions) <= MAX_STACK:
         return Stack(axis, tuple(value.items[position] for position in positions))
@@ -122,10 +122,10 @@ def taken(reading: Interpreter, value: Value, axis: int, positions: np.ndarray) 
 def padded(
     reading: Interpreter, array: Array, axis: int, config: tuple[int, int, int], size: int
 ) -> Array:
-    """One axis with equal values at its ends; `config` is low, high and interior padding."""
+    """One axis padded with equal values; `config` is low, high and interior padding."""
     low, high, interior = config
     old = array.axes[axis]
-    if min(config) < 0 or interior or size_of(old) != size - low - high:  # the last: it is empty
+    if min(config) < 0 or interior or size_of(old) != size - low - high:  # the last: an empty axis
         why = "padding puts values between its units or cuts some off"
         reading.atoms.pin(old, why)
         new = reading.atoms.pinned(size, why, old)
@@ -141,11 +141,10 @@ def padded(
 def _regroup(
     reading: Interpreter, units: list[Factor], shape: tuple[int, ...], key: Hashable, position: int
 ) -> Value | None:
-    """Axes from `position` on, made of these factors; None where they do not fit.
+    """Axes from `position` on, made of these factors; None if they do not fit.
 
-    Units [12] into [3, 4] split an atom, [3, 4] into [12] put two side by side, [8, 3] into [4, 6]
-    do both. Atoms that were split before the end of it shows that nothing fits stay split: that can
-    only make the result stricter.
+    [12] to [3, 4] splits an atom, [3, 4] to [12] combines two, [8, 3] to [4, 6] does both. Atoms
+    split before a misfit is found stay split, which can only make the result stricter.
     """
     axes: list[Axis] = []
     units = list(units)
@@ -181,14 +180,14 @@ def _regroup(
 
 
 def _is_stack(reading: Interpreter, factor: Factor, num_blocks: int, key: Hashable) -> bool:
-    """Return True if the blocks of a factor have roles: it is a sum, or a slice asked for it."""
+    """True if the blocks of a factor have roles: it is a sum, or a slice asked for them."""
     if not isinstance(factor, Atom) or factor.pin is not None or num_blocks > MAX_STACK:
         return False
     return factor.segments is not None or key in reading.cuts
 
 
 def _in_turns(reading: Interpreter, factor: Factor, turns: int, rest: tuple[int, ...]) -> bool:
-    """Return True if as many blocks alternate in a factor as the next axis is to have."""
+    """True if the blocks of a factor alternate with the period of the next axis."""
     if not isinstance(factor, Atom) or factor.pin is not None or factor.places is None:
         return False
     num_blocks = factor.size // turns
@@ -207,7 +206,7 @@ def _stacked(
     position: int,
     within: int,
 ) -> Value | None:
-    """Return an atom's blocks as a stack; the new axis comes after those many before it."""
+    """An atom's blocks as a stack; its axis follows those in `before`, and `within` more."""
     items = []
     for block in blocks:
         item = _regroup(reading, [*block, *units], rest, key, position)
@@ -220,7 +219,7 @@ def _stacked(
 def _reshape_stack(
     reading: Interpreter, stack: Stack, shape: tuple[int, ...], key: Hashable
 ) -> Value:
-    """Keep the stack if its axis stays whole, or lay its entries end to end, or in turns."""
+    """Keep the stack if its axis stays whole, else concatenate or interleave its entries."""
     old, num_entries = reading.shape(stack), len(stack.items)
     before = math.prod(old[: stack.axis])
     after = math.prod(old[stack.axis + 1 :])
@@ -258,19 +257,19 @@ def _sliced_axis(reading: Interpreter, axis: Axis, start: int, end: int, stride:
 def _blocks_taken(
     positions: np.ndarray, size: int
 ) -> tuple[np.ndarray, dict[int, list[np.ndarray]]]:
-    """For each entry of an axis the number of its block; block -> where it comes, each time."""
+    """For each entry of an axis the number of its block; block -> its positions, each time."""
     counts = np.bincount(positions, minlength=size)
     places = np.split(np.argsort(positions, kind="stable"), np.cumsum(counts)[:-1])
     parts, found = np.full(size, -1), []
     last = None
     for entry in np.flatnonzero(counts).tolist():
         at = places[entry]
-        # One block as long as entries come equally often, each time after the one before.
+        # Entries are in one block while they occur equally often, each time in order.
         if last is None or len(at) != len(last) or not (last < at).all():
             found.append([])
         found[-1].append(at)
         parts[entry], last = len(found) - 1, at
-    parts[parts < 0] = len(found)  # what is not taken
+    parts[parts < 0] = len(found)  # entries that are not taken
     return parts, {part: list(np.array(rows).T) for part, rows in enumerate(found)}
 
 

@@ -1,7 +1,7 @@
-"""Rules for positions that are computed: looking up in a table, writing into one, moving blocks.
+"""Rules for indexing: gather, scatter and dynamic slices.
 
-Positions that depend on nothing, as those of a channel shuffle written as an index, are computed
-here: entries taken at known positions are blocks in another order (`layout.taken`).
+Constant positions, as in a channel shuffle written as an index, are evaluated: entries at known
+positions are blocks in another order (`layout.taken`).
 """
 
 from collections.abc import Sequence
@@ -23,9 +23,9 @@ from rebasin_lab.symmetry.inference.values import (
 
 
 def gather(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """A table look-up: the axis looked up in has positions, whole axes are carried along.
+    """A table look-up: pin the indexed axis, and keep axes that are taken whole.
 
-    An axis taken whole can only start at 0: another start is clamped to it, or all is filled.
+    An axis taken whole can only start at 0: another start is clamped to 0, or all is filled.
     """
     numbers, [shape] = equation.params["dimension_numbers"], shapes_of(equation.outvars)
     table_shape, index_shape = shapes_of(equation.invars)
@@ -70,10 +70,10 @@ def gather(reading: Interpreter, equation: Any, values: list[Value]) -> list[Val
 
 
 def scatter(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """Writing into a table: as `gather`, the other way round.
+    """Writing into a table: the reverse of `gather`.
 
-    The indices' own axes are pinned as well: of two entries for one place, the later may win. Those
-    of a batch have each a table of their own.
+    The axes of indices are pinned, too: of two entries for one position the later may win. Each
+    entry of a batch has its own table.
     """
     numbers = equation.params["dimension_numbers"]
     table_shape, index_shape, update_shape = shapes_of(equation.invars)
@@ -117,9 +117,9 @@ def scatter(reading: Interpreter, equation: Any, values: list[Value]) -> list[Va
 def _known_positions(
     equation: Any, values: list[Value], sizes: Sequence[int], dropped: Sequence[SupportsIndex]
 ) -> tuple[int, np.ndarray] | None:
-    """Return the one indexed axis, the others whole, and the positions, if they are constant.
+    """The only indexed axis, others being whole, and its positions, if they are constant.
 
-    Positions outside the axis are left alone: what is found there depends on a mode.
+    None for positions outside the axis, whose values depend on a mode.
     """
     numbers, index = equation.params["dimension_numbers"], values[1]
     table_shape, index_shape = shapes_of(equation.invars)[:2]
@@ -141,7 +141,7 @@ def _known_positions(
 
 
 def _gathered(reading: Interpreter, equation: Any, taken: Value, axis: int) -> Value:
-    """Return the entries at known positions in the result's shape: its axis where indices go."""
+    """The entries at known positions in the result's shape, with the axis of the indices."""
     [shape] = shapes_of(equation.outvars)
     offsets = equation.params["dimension_numbers"].offset_dims
     if len(offsets) == len(reading.shape(taken)):
@@ -160,7 +160,7 @@ def _scattered(reading: Interpreter, equation: Any, values: list[Value]) -> Valu
     """The table with entries at known positions of one axis replaced, or combined with others."""
     numbers = equation.params["dimension_numbers"]
     if numbers.operand_batching_dims:
-        return None  # each entry of a batch at positions of its own
+        return None  # each entry of a batch has its own positions
     dropped = numbers.inserted_window_dims
     table_shape, _, update_shape = shapes_of(equation.invars)
     windows = iter(numbers.update_window_dims)
@@ -172,7 +172,7 @@ def _scattered(reading: Interpreter, equation: Any, values: list[Value]) -> Valu
     axis, positions = known
     is_set = equation.primitive.name == "scatter"
     if len(update_shape) > len(table_shape) or (is_set and equation.params["update_jaxpr"]):
-        return None  # by several indices for one place, or by a function of the reader's own
+        return None  # several indices for one position, or a function of the user
     row = [from_axes.index(i) if i in from_axes else axis for i in range(len(update_shape))]
     shape = (*table_shape[:axis], len(positions), *table_shape[axis + 1 :])
     [update] = reading.indexed(
@@ -187,7 +187,7 @@ def _scattered(reading: Interpreter, equation: Any, values: list[Value]) -> Valu
 def _replaced(
     reading: Interpreter, table: Value, update: Value, axis: int, positions: np.ndarray
 ) -> Value:
-    """The table with other entries at some positions of an axis."""
+    """The table with entries at some positions of an axis replaced."""
     size = reading.shape(table)[axis]
     source = np.arange(size)
     source[positions] = size + np.arange(len(positions))
@@ -198,7 +198,7 @@ def _replaced(
 def _followed(
     reading: Interpreter, equation: Any, values: list[Value], dropped: Sequence[int]
 ) -> dict[int, Chosen]:
-    """Axis of the table -> the choice whose positions are looked up along it."""
+    """Axis of the table -> the choice whose positions index it."""
     numbers, table = equation.params["dimension_numbers"], values[0]
     looked_up = getattr(numbers, "start_index_map", None)
     if looked_up is None:
@@ -219,7 +219,7 @@ def _followed(
 
 
 def _coordinates(index: Value, shape: Sequence[int]) -> tuple[Array, ...]:
-    """One array of positions for each axis that is looked up in; none if they are not apart."""
+    """One array of positions per indexed axis; none if they are not separate."""
     last = len(shape) - 1
     if isinstance(index, Stack):
         return index.items if index.axis == last else ()
@@ -229,7 +229,7 @@ def _coordinates(index: Value, shape: Sequence[int]) -> tuple[Array, ...]:
 def _indices(
     reading: Interpreter, index: Value, shape: Sequence[int], followed: dict[int, Chosen]
 ) -> tuple[list[Value], tuple]:
-    """The positions as operands, and their labels; chosen ones that are followed are marked."""
+    """The positions as operands, and their labels; followed choices are marked."""
     at = tuple(("at", axis) for axis in range(len(shape) - 1))
     if not followed:
         return [reading.spent(index)], (*at, "coordinates")
@@ -245,7 +245,7 @@ def _indices(
 
 
 def _joined(reading: Interpreter, table: Value, followed: dict[int, Chosen]) -> Value:
-    """The table, its units tied to those that were chosen; equal ones become units here."""
+    """The table with its units tied to the chosen ones, uniform axes included."""
     table = reading.spent(table)
     axes = list(table.axes) if isinstance(table, Array) else []
     for axis, chosen in followed.items():
@@ -255,7 +255,7 @@ def _joined(reading: Interpreter, table: Value, followed: dict[int, Chosen]) -> 
 
 
 def _without_choice(value: Value, followed: dict[int, Chosen]) -> Value:
-    """Return a looked-up value without the marks of the choices that were followed."""
+    """A looked-up value without the marks of the followed choices."""
     if not followed or isinstance(value, Stack):
         return value
     kept = {chosen.index for chosen in followed.values()}
@@ -263,7 +263,7 @@ def _without_choice(value: Value, followed: dict[int, Chosen]) -> Value:
 
 
 def dynamic_slice(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """Whole axes are carried along; a block whose start is computed is a position."""
+    """Keep whole axes; pin axes of which a block at a computed start is taken."""
     [shape] = shapes_of(equation.outvars)
     whole = equation.invars[0].aval.shape
     starts = _known_starts(whole, shape, values[1:])
@@ -276,7 +276,7 @@ def dynamic_slice(reading: Interpreter, equation: Any, values: list[Value]) -> l
 
 
 def dynamic_update_slice(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """Read like `dynamic_slice`: whole axes meet, the others are positions."""
+    """Read like `dynamic_slice`: whole axes meet, the others are pinned."""
     [shape] = shapes_of(equation.outvars)
     part = equation.invars[1].aval.shape
     starts = _known_starts(shape, part, values[2:])
@@ -292,7 +292,7 @@ def dynamic_update_slice(reading: Interpreter, equation: Any, values: list[Value
 def _known_starts(
     whole: Sequence[int], part: Sequence[int], values: Sequence[Value]
 ) -> list[int] | None:
-    """Return the start of a block along each axis, if it is constant: it never sticks out."""
+    """The start of a block along each axis, clamped to the array; None if not constant."""
     starts = []
     for size, taken, value in zip(whole, part, values, strict=True):
         known = value.known if isinstance(value, Array) else None
@@ -303,7 +303,7 @@ def _known_starts(
 
 
 def _windows(whole: Sequence[int], part: Sequence[int]) -> tuple[tuple, tuple, dict]:
-    """Indices for an array and a block of it; axes that are not taken whole are pinned."""
+    """Indices for an array and a block of it, with pins for axes not taken whole."""
     row: list[Any] = list(range(len(whole)))
     part_row: list[Any] = list(row)
     pins: dict[Any, str] = {}

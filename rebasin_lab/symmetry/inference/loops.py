@@ -1,7 +1,7 @@
 """Rules for primitives that hold a jaxpr: calls, branches and loops.
 
-A call is read in place. What a loop carries must look the same before and after its body, so the
-two are joined; if that makes an axis less uniform than it was at the start, the body is read again.
+A call is read inline. The carry of a loop must have the same axes before and after its body, so the
+two are joined; if that makes an axis less uniform than at the start, the body is read again.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,12 +29,12 @@ CALLS = {  # primitive -> the parameter that holds its jaxpr
 
 
 def call(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """A function called: its equations are read as if they stood here."""
+    """A call: its equations are read inline."""
     return reading.run(equation.params[CALLS[equation.primitive.name]], values, is_call=True)
 
 
 def cond(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """Any branch may be taken, so all must hold."""
+    """Join the results of all branches."""
     results = [reading.run(branch, values[1:]) for branch in equation.params["branches"]]
     shapes = [variable.aval.shape for variable in equation.outvars]
     return [
@@ -44,9 +44,9 @@ def cond(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value
 
 
 def while_loop(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """The body over and over, as long as the condition holds.
+    """Read the body until its carry is stable.
 
-    Under vmap the condition is an array: each entry along the first axes goes on by itself.
+    Under vmap the condition is an array: each entry along the first axes ends separately.
     """
     params = equation.params
     num_cond, num_body = params["cond_nconsts"], params["body_nconsts"]
@@ -62,11 +62,10 @@ def while_loop(reading: Interpreter, equation: Any, values: list[Value]) -> list
 
 
 def scan(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """The body for every slice along the first axis, in order.
+    """Read the body for a generic slice along the first axis.
 
-    Inside the body a slice stands for all of them: it *varies* along the axis scanned over. That
-    lets a layer of a scanned stack have its own order of units, while what is carried from layer to
-    layer cannot.
+    Inside the body a slice stands for all of them: it *varies* along the axis scanned over. So each
+    layer of a scanned stack may have its own order of units, but not the carry.
     """
     params = equation.params
     num_fixed, num_carry = params["num_consts"], params["num_carry"]
@@ -102,7 +101,7 @@ def scan(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value
 
 
 def shard_map(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """The body on every device; an axis that is spread over devices has another length inside."""
+    """Read the body of one device; an axis that is sharded has another length inside."""
     body = equation.params["jaxpr"]
     shapes = [shapes_of(variables) for variables in (body.invars, body.outvars)]
     why = "shard_map spreads it over devices"
@@ -112,7 +111,7 @@ def shard_map(reading: Interpreter, equation: Any, values: list[Value]) -> list[
 
 
 def _resized(reading: Interpreter, value: Value, shape: tuple[int, ...], why: str) -> Value:
-    """The value with its axes carried along, but for those whose length changes."""
+    """The value with axes kept, except those whose length changes."""
     old = reading.shape(value)
     if old == shape:
         return value
@@ -128,9 +127,9 @@ def _carried(
     body: Callable[[list[Value]], list[Value]],
     carry: Sequence[Value],
 ) -> list[Value]:
-    """Return the carry of a loop, once reading its body again changes nothing."""
+    """The carry of a loop, after reading its body until nothing changes."""
     shapes = [reading.shape(value) for value in carry]
-    # What is known of the numbers at the start need not be so in the second iteration.
+    # Marks of numbers at the start need not hold in the second iteration.
     current = [Array(array.axes, array.varies) for array in map(reading.flat, carry)]
     while True:
         before = [_equalities(reading, array) for array in current]
@@ -144,30 +143,30 @@ def _carried(
 
 
 def _masked(reading: Interpreter, result: Value, goes_on: Value, entries: tuple[int, ...]) -> Value:
-    """A result that is taken for some entries along its first axes and not for others."""
+    """A result that is selected for some entries along its first axes only."""
     shape = reading.shape(result)
     labels = tuple(range(len(shape)))
     return reading.indexed([result, goes_on], [labels, entries], [labels], [shape])[0]
 
 
 def _carry_over(reading: Interpreter, pair: tuple[Array, Value], shape: tuple[int, ...]) -> Array:
-    """One value that serves before and after the body: it belongs to no single iteration."""
+    """One value for the carry before and after the body, of no single iteration."""
     before, after = pair
     joined = reading.flat(reading.together([before, after], shape))
     return Array(joined.axes, before.varies)
 
 
 def _equalities(reading: Interpreter, array: Array) -> list[int]:
-    """Return how much of each axis is uniform, inside concatenations too.
+    """The number of equal neighbours on each axis, inside concatenations too.
 
-    That is all that a rule ever takes for granted about an operand, and tying only makes it less:
-    what was uniform on the way into a loop need not be in its second iteration.
+    Rules depend on nothing else that may change: ties only make axes less uniform, and an axis that
+    is uniform at the start of a loop need not be in its second iteration.
     """
     return [num_equalities(reading, axis) for axis in array.axes]
 
 
 def num_equalities(reading: Interpreter, axis: Axis) -> int:
-    """Neighbours known to be equal: 3 in a uniform block of 4, only 2 in two blocks of 2."""
+    """The number of equal neighbours: 3 in a uniform block of 4, only 2 in two blocks of 2."""
     number = 0
     for factor in reading.atoms.factors(axis):
         if isinstance(factor, Uniform):

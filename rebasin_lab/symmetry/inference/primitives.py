@@ -1,9 +1,9 @@
 """Rules for the effect of each JAX primitive on the order of units.
 
-`RULES` maps a primitive's name to its rule. Most rules only say which axes of operands and results
-share an index; what is left says which axes are cut, laid end to end, or need their order. An
-axis whose positions are counted, compared or slid over is *pinned*. So is everything a primitive
-without a rule touches: the result is then smaller than it could be, never wrong.
+`RULES` maps a primitive's name to its rule. Most rules only list which axes of operands and results
+share an index; others cut, concatenate or pin axes. An axis whose positions are counted, compared
+or slid over is *pinned*. So are all operands and results of a primitive without a rule: the result
+may then be smaller than it could be, but never wrong.
 """
 
 import itertools
@@ -30,7 +30,7 @@ ELEMENTWISE = """
 
 REDUCTIONS = "reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor".split()
 
-# Primitives that need the order along one axis, and what they do with it in words.
+# Primitives that need the order along one axis -> the parameter with the axis, and a reason.
 IN_ORDER = {
     "cumsum": ("axis", "cumsum adds units up in order"),
     "cumprod": ("axis", "cumprod multiplies units in order"),
@@ -46,7 +46,7 @@ IN_ORDER = {
 }
 
 
-# Primitives whose results are random numbers, or keys of such.
+# Primitives whose results are random numbers or keys.
 DRAWN = """
     iota_2x32_shape philox2x32 philox4x32 random_bits random_clone random_fold_in random_gamma
     random_seed random_split random_unwrap random_wrap rng_bit_generator rng_uniform threefry2x32
@@ -55,7 +55,7 @@ DRAWN = """
 
 
 def elementwise(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """Position by position; a scalar, or an axis of length one, goes with every position."""
+    """Join operands position by position; axes of length one are broadcast."""
     shapes = shapes_of(equation.outvars)
     labels = [
         tuple(
@@ -68,18 +68,18 @@ def elementwise(reading: Interpreter, equation: Any, values: list[Value]) -> lis
     return reading.indexed(values, labels, out_labels, shapes)
 
 
-def each_by_itself(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """Every operand comes out as it went in."""
+def unchanged(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
+    """Return the operands unchanged."""
     return list(values)
 
 
 def reduction(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """A sum, maximum ... does not depend on order: reduced axes just end."""
+    """End the reduced axes, since a sum or maximum does not depend on their order."""
     return _ended(reading, values[0], equation.params["axes"], *shapes_of(equation.outvars))
 
 
 def in_order(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """One axis is needed in order, the others are carried along."""
+    """Pin one axis, and keep the others."""
     parameter, reason = IN_ORDER[equation.primitive.name]
     ordered, shapes = equation.params[parameter], shapes_of(equation.outvars)
     num_axes = len(equation.invars[0].aval.shape)
@@ -94,14 +94,14 @@ def in_order(reading: Interpreter, equation: Any, values: list[Value]) -> list[V
 
 
 def collective(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """A sum or maximum over the axes that vmap has put there; others are axes of devices."""
+    """End the axes of vmap; named axes are of devices."""
     ended = [axis for axis in equation.params["axes"] if isinstance(axis, SupportsIndex)]
     pairs = zip(values, shapes_of(equation.outvars), strict=True)
     return [result for value, shape in pairs for result in _ended(reading, value, ended, shape)]
 
 
 def drawn(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """Random numbers are drawn position by position."""
+    """Pin operands and results, as random numbers depend on the position."""
     why = f"{equation.primitive.name} draws a random number for every position"
     for value in values:
         reading.pin(value, why)
@@ -109,7 +109,7 @@ def drawn(reading: Interpreter, equation: Any, values: list[Value]) -> list[Valu
 
 
 def bitcast(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """Element by element; the parts of one element are an axis in order, at the end."""
+    """Keep axes; pin a last axis that holds the parts of one element."""
     [old], [new] = shapes_of(equation.invars), shapes_of(equation.outvars)
     labels = tuple(range(max(len(old), len(new))))
     pins = {} if len(old) == len(new) else {labels[-1]: "it holds the parts of one number"}
@@ -117,7 +117,7 @@ def bitcast(reading: Interpreter, equation: Any, values: list[Value]) -> list[Va
 
 
 def reduce(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """A reduction by any function may depend on the order; the other axes are carried along."""
+    """Pin the axes reduced by a general function; keep the others."""
     shapes, num_results = shapes_of(equation.outvars), len(equation.outvars)
     ended, num_axes = equation.params["dimensions"], len(equation.invars[0].aval.shape)
     row = tuple(range(num_axes))
@@ -128,7 +128,7 @@ def reduce(reading: Interpreter, equation: Any, values: list[Value]) -> list[Val
 
 
 def broadcast_in_dim(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """New axes, and axes stretched from length one, are uniform."""
+    """Make new axes, and axes stretched from length one, uniform."""
     [shape] = shapes_of(equation.outvars)
     old = equation.invars[0].aval.shape
     labels: list[Any] = [("new", i) for i in range(len(shape))]
@@ -142,19 +142,19 @@ def broadcast_in_dim(reading: Interpreter, equation: Any, values: list[Value]) -
 
 
 def transpose(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """Axes in another order."""
+    """Reorder axes."""
     permutation = tuple(map(int, equation.params["permutation"]))
     labels = tuple(range(len(permutation)))
     return reading.indexed(values, [labels], [permutation], shapes_of(equation.outvars))
 
 
 def squeeze(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """Axes of length one end."""
+    """End axes of length one."""
     return _ended(reading, values[0], equation.params["dimensions"], *shapes_of(equation.outvars))
 
 
 def reshape(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """The units in another grid; read column by column, say, they are transposed first."""
+    """Reshape, after a transpose if `dimensions` are given."""
     [shape] = shapes_of(equation.outvars)
     old, order = equation.invars[0].aval.shape, equation.params["dimensions"]
     if order is not None:
@@ -164,25 +164,25 @@ def reshape(reading: Interpreter, equation: Any, values: list[Value]) -> list[Va
 
 
 def slice_(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """A block of each axis; every second unit, or the like, needs the order."""
+    """Take a block of each axis, possibly with a stride."""
     params = equation.params
     ndim = len(equation.invars[0].aval.shape)
     strides = params["strides"] or (1,) * ndim
     bounds = zip(params["start_indices"], params["limit_indices"], strides, strict=True)
-    # Transposed by JAX, a slice has integers of NumPy.
+    # JAX may use NumPy integers in a transposed slice.
     windows = [(int(start), int(end), int(stride)) for start, end, stride in bounds]
     return [layout.sliced(reading, values[0], windows)]
 
 
 def split(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """Consecutive blocks of one axis."""
+    """Cut one axis into consecutive blocks."""
     sizes = map(int, equation.params["sizes"])
     bounds = itertools.pairwise(itertools.accumulate(sizes, initial=0))
     return [_block(reading, equation, values[0], start, end) for start, end in bounds]
 
 
 def unstack(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """Every entry along one axis by itself."""
+    """Return every entry along one axis."""
     results: list[Value] = []
     for index, shape in enumerate(shapes_of(equation.outvars)):
         entry = _block(reading, equation, values[0], index, index + 1)
@@ -191,7 +191,7 @@ def unstack(reading: Interpreter, equation: Any, values: list[Value]) -> list[Va
 
 
 def stack(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """Several values along a new axis."""
+    """Stack values along a new axis."""
     axis = int(equation.params["axis"])
     rows = []
     for value, shape in zip(values, shapes_of(equation.invars), strict=True):
@@ -202,7 +202,7 @@ def stack(reading: Interpreter, equation: Any, values: list[Value]) -> list[Valu
 
 
 def concatenate(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """Blocks end to end; an empty one is none."""
+    """Concatenate blocks, without empty ones."""
     axis = int(equation.params["dimension"])
     shapes = shapes_of(equation.invars)
     filled = [value for value, shape in zip(values, shapes, strict=True) if shape[axis]]
@@ -210,14 +210,14 @@ def concatenate(reading: Interpreter, equation: Any, values: list[Value]) -> lis
 
 
 def tile(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """The whole axis over and over: a uniform factor in front of it."""
+    """Repeat an axis: a uniform factor in front of it."""
     array = reading.flat(values[0])
     pairs = zip(equation.params["reps"], array.axes, strict=True)
     return [Array(tuple((*uniform(reps), *axis) for reps, axis in pairs), array.varies)]
 
 
 def pad(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """Equal values at the ends are blocks of their own; anything else needs the order."""
+    """Make equal values at the ends a block; pin the axis for other padding."""
     value: Value = values[0]
     for axis, config in enumerate(equation.params["padding_config"]):
         low, high, interior = map(int, config)
@@ -228,7 +228,7 @@ def pad(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]
 
 
 def dot_general(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """Batch axes meet and stay, contracted axes meet and end, the others stay."""
+    """Join batch axes and contracted axes; keep all but the contracted."""
     rows, out = dot_labels(equation, equation.params["dimension_numbers"])
     return reading.indexed(values, rows, [out], shapes_of(equation.outvars))
 
@@ -251,7 +251,7 @@ def dot_labels(equation: Any, numbers: Any) -> tuple[list[Labels], Labels]:
 
 
 def iota(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """Counts along one axis, the same along all others."""
+    """Pin the counted axis; all others are uniform."""
     [shape] = shapes_of(equation.outvars)
     counted = equation.params["dimension"]
     pins = {counted: "iota numbers its positions"}
@@ -259,8 +259,8 @@ def iota(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value
 
 
 def unknown(reading: Interpreter, equation: Any, values: list[Value]) -> list[Value]:
-    """Nothing is known of what this primitive does, so nothing it touches may move."""
-    if not all(map(reading.is_settled, values)):
+    """Pin all operands and results of an unknown primitive."""
+    if not all(map(reading.has_no_free_unit, values)):
         reading.opaque[id(equation)] = reading.atoms.step
         if reading.lenient:
             reading.note_use(values)
@@ -275,14 +275,14 @@ def unknown(reading: Interpreter, equation: Any, values: list[Value]) -> list[Va
 def _ended(
     reading: Interpreter, value: Value, ended: Sequence[SupportsIndex], shape: tuple[int, ...]
 ) -> list[Value]:
-    """Return the value without some of its axes, whose units end here."""
+    """The value without some of its axes."""
     labels = tuple(range(len(reading.shape(value))))
     kept = tuple(axis for axis in labels if axis not in ended)
     return reading.indexed([value], [labels], [kept], [shape])
 
 
 def _block(reading: Interpreter, equation: Any, value: Value, start: int, end: int) -> Value:
-    """Return the block from `start` to before `end` along the named axis, the others whole."""
+    """The block [start, end) of the axis of the equation, with other axes whole."""
     windows = [(0, size, 1) for size in equation.invars[0].aval.shape]
     windows[equation.params["axis"]] = (start, end, 1)
     return layout.sliced(reading, value, windows)
@@ -299,8 +299,8 @@ RULES: dict[str, Rule] = {
     "concatenate": concatenate,
     "dot_general": dot_general,
     "iota": iota,
-    "device_put": each_by_itself,
-    "optimization_barrier": each_by_itself,
+    "device_put": unchanged,
+    "optimization_barrier": unchanged,
     "pad": pad,
     "reduce": reduce,
     "reshape": reshape,
