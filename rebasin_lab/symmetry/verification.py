@@ -46,8 +46,8 @@ def verify_equivalence(
     small factor, as 1e-6 * branch(x), would look the same; so the function is evaluated in float64
     if possible, and the change is scaled by the ratio of float32 to float64 rounding, up to 1. A
     function that casts to float32 or less, or calls Python, is evaluated as it is, with products at
-    JAX's highest precision (a GPU's default has three digits): then mistakes below about 1e-5 of the
-    outputs do not show.
+    JAX's highest precision (a GPU's default has three digits): then mistakes below about 1e-5 of
+    the outputs do not show.
 
     Args:
         apply_fn: takes the parameters, then the inputs; returns any pytree of arrays. The change of
