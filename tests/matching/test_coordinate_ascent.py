@@ -169,7 +169,7 @@ def test_what_faces_what_after_a_move_is_read_off_the_matrix():
     assert given_one.total() == 0 + 5 + 10 + 15
     given_one.move({"P": move})
     assert given_one.total() == 2 + 4 + 11 + 13
-    np.testing.assert_array_equal(given_one.matrices("P")[0], matrix[:, move])
+    np.testing.assert_array_equal(given_one.about("P")[0].matrix, matrix[:, move])
     given_one.move({"Q": np.arange(3)})  # of a group that is not here
     assert given_one.total() == 2 + 4 + 11 + 13
 
