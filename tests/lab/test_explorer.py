@@ -183,7 +183,7 @@ def test_stopped_training_is_kept_and_goes_on():
     assert not control(shown, "Stop").disabled
     control(shown, "Stop").click()
     assert shown.wait(PATIENCE)
-    assert "Stopped. What is trained is kept" in texts(shown)
+    assert "Stopped. Trained epochs are stored" in texts(shown)
     assert shown.result is None
     control(shown, "Compare").click()
     assert shown.wait(PATIENCE)
