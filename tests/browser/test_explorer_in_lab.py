@@ -248,11 +248,11 @@ def test_training_can_be_stopped_while_other_cells_run_and_goes_on(lab, page):
     expect(other.locator(".jp-OutputArea-output")).to_have_text("42")
     expect(other.locator(".jp-InputArea-prompt")).to_have_text("[3]:")  # not queued behind it
     shown.button("Stop").click()
-    status(shown, "Stopped. What is trained is kept")
+    status(shown, "Stopped. Trained epochs are stored")
     shown.button("Compare").click()
     status(shown, "training network A")
     shown.button("Stop").click()
-    status(shown, "Stopped. What is trained is kept")
+    status(shown, "Stopped. Trained epochs are stored")
     page.assert_calm()
 
 
