@@ -96,7 +96,7 @@ def trained(
     """Return the network of an experiment: from the store if it is there, else trained and stored.
 
     Args:
-        experiment: what to train.
+        experiment: to train.
         data: its data set, if already loaded.
         store: the folder of checkpoints.
         style: how to show progress.

@@ -172,8 +172,8 @@ def _submit(
     """Train everything there; returns what failed, and why.
 
     Args:
-        missing: what to train.
-        executor: where.
+        missing: to train.
+        executor: to train in.
         store: the folder that networks and their unfinished trainings are written to.
         on_look: called every few seconds.
     """

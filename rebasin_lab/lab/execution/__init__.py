@@ -59,7 +59,7 @@ class NotebookOutcome(NamedTuple):
         output: the executed notebook, as far as it got.
         parameters: of the run.
         started: when, in UTC.
-        record: what the executed notebook carries in its metadata.
+        record: in the metadata of the executed notebook.
     """
 
     notebook: str

@@ -29,15 +29,15 @@ SECONDS_BETWEEN_LOOKS = 1.0  # for a kernel's reply
 _ARGUMENTS = [
     "--IPKernelApp.log_level=40",  # errors; not its warnings
     "--HistoryManager.hist_file=:memory:",
-    # Load what every notebook loads, while another one runs. It leaves no name behind; if it fails,
-    # so does the notebook's own import, which shows the error.
+    # Import the lab while another notebook runs. It leaves no name behind; if it fails, so does the
+    # notebook's own import, which shows the error.
     "--IPKernelApp.exec_lines=__import__('rebasin_lab.lab.session'); "
     "__import__('rebasin_lab.lab.background_errors').lab.background_errors.listen();",
 ]
 
 
 def code_digest() -> str:
-    """A digest of all modules of this package, which kernels import."""
+    """Return a digest of all modules of this package, which kernels import."""
     package = fingerprints.PACKAGE
     return fingerprints.bytes_digest(package, sorted(package.rglob("*.py")))
 
@@ -100,7 +100,7 @@ class Kernels:
     def limited(self, seconds: float) -> Iterator[threading.Event]:
         """Kill the kernel that was taken, with all it started, after so many seconds.
 
-        Not by an exception: the thread that waits for the kernel may be busy with what it prints.
+        Not by an exception: the thread that waits for the kernel may be busy with its prints.
         It finds the kernel dead. Yields an event that is set if it was killed.
         """
         reached, mark = threading.Event(), self._taken.mark

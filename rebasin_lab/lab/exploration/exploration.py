@@ -246,7 +246,7 @@ def explore_pair(
     """Train or load two networks, match them, and walk the lines between them.
 
     Args:
-        choices: what to explore.
+        choices: of the explorer.
         pair: the networks, if they are there already.
         on_step: called as the work goes on; what it raises ends it.
         store: the folder of checkpoints.

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from rebasin_lab.lab import figures, plots
 from rebasin_lab.lab.figure_export import reflow
 
-BODY_POINTS = 10.0  # `font.size` of the style: what most text of a design has
+BODY_POINTS = 10.0  # `font.size` of the style, that of most texts of a design
 
 
 class Width(NamedTuple):
@@ -71,7 +71,7 @@ def draw_for_width(record: Mapping[str, Any], width: str) -> Drawn:
     """Draw the figure of a record, drawn for a width; to be called inside `figures.drawing`.
 
     Args:
-        record: what a figure's JSON file holds.
+        record: the content of a figure's JSON file.
         width: a name in `WIDTHS`.
     """
     place = WIDTHS[width]

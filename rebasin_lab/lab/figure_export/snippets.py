@@ -75,7 +75,7 @@ _TEXT = {
     "\u00a0": "~",
 }
 # Of a Markdown with mathematics, roles and tables: MyST's and GitHub's, which also makes links of
-# what looks like one. In front of a paragraph any sign may mean more: a rule, a comment, a list.
+# texts like one. In front of a paragraph any sign may mean more: a rule, a comment, a list.
 _MARKDOWN = re.compile(r"[\\`*_{}\[\]<>#|~$^&@]|:(?=//)|(?<=www)\.", re.IGNORECASE)
 _IN_FRONT = re.compile(r"\A(?:\d+[.)](?=\s|\Z)|[!-/:-?])")
 _PATH = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")

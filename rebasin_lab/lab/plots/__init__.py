@@ -56,7 +56,7 @@ def draw(fig: Figure, plot: str, numbers: Any) -> None:
     """Draw a plot, by its name in `PLOTS`, onto a figure.
 
     Raises:
-        ValueError: for an unknown plot, and for numbers that are not what it draws.
+        ValueError: for an unknown plot, and for numbers that it cannot draw.
     """
     _known(plot)(fig, numbers)
 

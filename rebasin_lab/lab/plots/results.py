@@ -159,7 +159,7 @@ def draw_contour(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Draw the test loss on the plane through A, B and pi(B).
 
     Numbers: `LossContour.as_numbers()` and `cap`, the loss at which colours stop. Colours are steps
-    of 0.05 nats from 0; those of another loss span what there is below the cap.
+    of 0.05 nats from 0; those of another loss span all values below the cap.
     """
     ax = fig.subplots()
     cap = numbers["cap"]

@@ -83,7 +83,7 @@ def _chosen(controls: Mapping[str, ipywidgets.ValueWidget], first: Choices) -> C
     """
     values = {name: control.value for name, control in controls.items()}
     matching_choices = {"matchers": tuple(values["matchers"]), "effort": values["effort"]}
-    if "dataset" not in values:  # networks of one's own
+    if "dataset" not in values:  # networks were passed in
         return dataclasses.replace(first, **matching_choices)
     files = [values[name].strip() for name in ("file_a", "file_b")]
     if any(files) and not all(files):

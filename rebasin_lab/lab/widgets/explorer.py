@@ -105,7 +105,7 @@ class Explorer(ipywidgets.VBox):
         compare = ipywidgets.Button(
             description="Compare",
             button_style="primary",
-            tooltip="Train what is not stored, match, and walk the lines",
+            tooltip="Train missing networks, match, and walk the lines",
         )
         compare.on_click(lambda _: self._begin(self.choices, may_train=True))
         self._stop_button = ipywidgets.Button(

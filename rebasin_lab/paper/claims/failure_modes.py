@@ -1,4 +1,4 @@
-"""Claims about what does not work (A.1, A.4).
+"""Claims about failure modes (A.1, A.4).
 
 Too little training is a failure mode, too; section 5.2 is about it, and so are the claims of
 `onset`.
@@ -56,8 +56,8 @@ CLAIMS: tuple[Claim, ...] = (
         untestable="the lab has no ConvNeXt; the notebook counts its symmetries",
     ),
     # One bound for a collapse and for its absence: 0.7 of the standard deviation is half of the
-    # variance. The layer is the last that has hidden units to read; what layers before it have lost
-    # has added up by then.
+    # variance. The layer is the last that has hidden units to read; losses of layers before it
+    # have added up by then.
     claim(
         id="a4-batchnorm-collapse",
         section="A.4",
@@ -97,6 +97,6 @@ CLAIMS: tuple[Claim, ...] = (
         statement="GroupNorm does not allow every permutation of channels.",
         paper="not tried",
         quantity="largest change of an output by random permutations, relative to the largest",
-        bounds=everywhere("at least", 0.01),  # ten thousand times what rounding makes
+        bounds=everywhere("at least", 0.01),  # ten thousand times the rounding
     ),
 )

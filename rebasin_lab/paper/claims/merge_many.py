@@ -25,8 +25,8 @@ CLAIMS: tuple[Claim, ...] = (
         paper="0.1293, from 0.1108 to 0.1531",
         quantity="mean test loss of the singles, distance from 0.1293 (%)",
         # The paper's own five lie up to 18 % from their mean; a mean of five is steadier, but our
-        # networks may differ from theirs in what the paper does not say. `laptop` trains them as
-        # the paper does, too.
+        # networks may differ in settings that the paper leaves out. `laptop` trains them as the
+        # paper does, too.
         bounds=from_laptop("at most", 18.0),
     ),
     claim(
