@@ -42,6 +42,17 @@ def _plain_errors() -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def _errors_as_paragraphs() -> Iterator[None]:
+    """Turn an error that the reader can correct into a paragraph, not a traceback."""
+    try:
+        yield
+    except BrokenPipeError:  # the reader has gone; click ends quietly
+        raise
+    except (ValueError, OSError, paths.LockedError) as error:
+        raise click.ClickException(str(error)) from error
+
+
 @click.group(cls=_PlainErrors, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="rebasin_lab")
 def main() -> None:
@@ -101,24 +112,20 @@ def reproduce(
     if anew:
         click.echo("--anew will be removed: every run executes every notebook now.", err=True)
     try:
-        plan = runner.plan_run(
-            profile=profile,
-            parameters=runner.parse_parameters(settings),
-            only=only,
-            run_name=run_name,
-            figures_dir=figures_dir,
-            num_jobs=num_jobs,
-            timeout=timeout,
-        )
-        if dry_run:
-            click.echo(f"{plan.title}\n\n{runner.preview(plan)}")
-            return
-        status = runner.reproduce(plan, keep_going=keep_going)
-    except BrokenPipeError:  # the reader has gone; click ends quietly
-        raise
-    except (ValueError, OSError, paths.LockedError) as error:
-        # For the reader to correct: a paragraph, not a traceback.
-        raise click.ClickException(str(error)) from error
+        with _errors_as_paragraphs():
+            plan = runner.plan_run(
+                profile=profile,
+                parameters=runner.parse_parameters(settings),
+                only=only,
+                run_name=run_name,
+                figures_dir=figures_dir,
+                num_jobs=num_jobs,
+                timeout=timeout,
+            )
+            if dry_run:
+                click.echo(f"{plan.title}\n\n{runner.preview(plan)}")
+                return
+            status = runner.reproduce(plan, keep_going=keep_going)
     except KeyboardInterrupt as interrupt:
         click.echo("\nInterrupted. What ended is stored; the same command goes on from there.")
         status = 128 + getattr(interrupt, "number", signal.SIGINT)
@@ -132,12 +139,8 @@ def reproduce(
 def publish(run_name: str) -> None:
     """Put the figures of a finished run into figures/, with gallery and scoreboard."""
     runner = _lab_module("runner")
-    try:
+    with _errors_as_paragraphs():
         folder, left = runner.publish(run_name)
-    except BrokenPipeError:
-        raise
-    except (ValueError, OSError, paths.LockedError) as error:
-        raise click.ClickException(str(error)) from error
     click.echo(f"figures of {run_name} are in {paths.shown(folder)}")
     for path in left:
         click.echo(f"not drawn by this run, so left as it was: {paths.shown(path)}")
@@ -150,10 +153,8 @@ def publish(run_name: str) -> None:
 def open_lab(arguments: tuple[str, ...]) -> None:
     """Open JupyterLab on the notebooks, in this interpreter's own kernel."""
     jupyter = _lab_module("jupyter")
-    try:
+    with _errors_as_paragraphs():
         status = jupyter.run_lab(arguments)
-    except (ValueError, OSError) as error:  # a folder that is none
-        raise click.ClickException(str(error)) from error
     sys.exit(status)
 
 
@@ -173,10 +174,8 @@ def _lab_module(name: str) -> types.ModuleType:
 def redraw() -> None:
     """Draw every figure again from the numbers stored beside it."""
     figures, figure_export = _lab_module("figures"), _lab_module("figure_export")
-    try:
+    with _errors_as_paragraphs():
         saved = figure_export.choose_figures(paths.figures_dir())
-    except (ValueError, OSError) as error:
-        raise click.ClickException(str(error)) from error
     num_failed = 0
     for path in saved:
         try:
@@ -237,7 +236,7 @@ def export(
 ) -> None:
     """Write figures for a report: pictures of the right size, captions, snippets, provenance."""
     figure_export = _lab_module("figure_export")
-    try:
+    with _errors_as_paragraphs():
         folder = paths.checked_folder(directory, "--to")
         if gallery:
             _refuse_beside_gallery("formats", "width", "only", "source")
@@ -254,10 +253,6 @@ def export(
             width=width,
             on_figure=_print_figure,
         )
-    except BrokenPipeError:
-        raise
-    except (ValueError, OSError) as error:
-        raise click.ClickException(str(error)) from error
     click.echo(f"\nCaptions, sizes and where the numbers come from: {paths.shown(index)}")
 
 

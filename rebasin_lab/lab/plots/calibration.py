@@ -167,30 +167,24 @@ def looks_of(names: Iterable[str]) -> dict[str, Look]:
     return {name: LOOKS[name] if name in LOOKS else next(spare) for name in dict.fromkeys(names)}
 
 
+def plot_reliability(ax: Axes, curve: Mapping[str, Any], look: Look, **marks: Any) -> None:
+    """Draw one reliability curve, without bins that have no predictions."""
+    colour, marker, style = look
+    confidence, frequency = (np.array(curve[f], float) for f in ("confidence", "frequency"))
+    present = ~np.isnan(confidence)
+    marks |= {"marker": marker, "color": colour, "linewidth": 1.4, "clip_on": False}
+    ax.plot(confidence[present], frequency[present], linestyle=style, **marks)
+
+
 def _draw_reliability_panel(
     part: SubFigure, panel: Mapping[str, Any], looks: Mapping[str, Look]
 ) -> tuple[Axes, Axes]:
     ax, count_ax = part.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     ax.plot([0, 1], [0, 1], color="#999999", linewidth=1, zorder=1)
     for name, curve in panel["curves"].items():
-        colour, marker, style = looks[name]
-        # None stands for a bin without predictions.
-        confidence, frequency = (
-            np.array(curve[field], float) for field in ("confidence", "frequency")
-        )
-        present = ~np.isnan(confidence)
+        colour, _, style = looks[name]
         label = f"{name}: {panel['ece'][name]:#.2g}"
-        ax.plot(
-            confidence[present],
-            frequency[present],
-            style,
-            marker=marker,
-            color=colour,
-            markersize=5,
-            linewidth=1.4,
-            clip_on=False,
-            label=label,
-        )
+        plot_reliability(ax, curve, looks[name], markersize=5, label=label)
         edges = np.linspace(0, 1, len(curve["count"]) + 1)
         line = {"color": colour, "linestyle": style, "linewidth": 1.2}
         count_ax.stairs(curve["count"], edges, baseline=None, **line)

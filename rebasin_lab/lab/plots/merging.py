@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rebasin_lab.lab.plots import losses
-from rebasin_lab.lab.plots.calibration import BINS, looks_of
+from rebasin_lab.lab.plots.calibration import BINS, Look, looks_of, plot_reliability
 from rebasin_lab.lab.plots.legends import legend_below
 from rebasin_lab.lab.plots.results import COLOURS
 from rebasin_lab.lab.plots.shapes import (
@@ -135,7 +135,7 @@ def draw_line_reliability(fig: Figure, numbers: Mapping[str, Any]) -> None:
     curve, colour = numbers["reliability"], looks[numbers["method"]][0]
     frequency = np.array(curve["frequency"], float)  # None, for a bin without images, is NaN
     sure_ax.stairs(np.nan_to_num(frequency), curve["edges"], fill=True, color=colour, alpha=0.35)
-    _draw_reliability(sure_ax, curve, colour, "o", "none")
+    _draw_reliability(sure_ax, curve, (colour, "o", "none"))
     sure_ax.set_title(f"calibration error {numbers['ece']:.3f}")
     fig.legend(loc="outside lower center", ncols=len(looks))
 
@@ -210,7 +210,7 @@ def draw_merged_number(fig: Figure, numbers: Mapping[str, Any]) -> None:
     _draw_by_number(ax, numbers["counts"], numbers["panel"])
     looks = looks_of([*numbers["panel"]["curves"], *numbers["reliability"]])
     for name, curve in numbers["reliability"].items():
-        _draw_reliability(sure_ax, curve, *looks[name])
+        _draw_reliability(sure_ax, curve, looks[name])
     sure_ax.set_title(numbers["title"])
     legend_below(fig, ax)
 
@@ -239,13 +239,7 @@ def _draw_by_number(ax: Axes, counts: Sequence[int], panel: Mapping[str, Any]) -
     ax.set(title=panel["title"], xlabel="number of models", ylabel=panel["ylabel"])
 
 
-def _draw_reliability(
-    ax: Axes, curve: Mapping[str, Any], colour: str, marker: str, style: str
-) -> None:
-    """Draw one curve over the diagonal, where there are predictions."""
-    confidence, frequency = (np.array(curve[f], float) for f in ("confidence", "frequency"))
-    present = ~np.isnan(confidence)
+def _draw_reliability(ax: Axes, curve: Mapping[str, Any], look: Look) -> None:
     ax.plot([0, 1], [0, 1], color="#999999", linewidth=1, zorder=1)
-    marks = {"marker": marker, "color": colour, "linewidth": 1.4, "clip_on": False}
-    ax.plot(confidence[present], frequency[present], linestyle=style, **marks)
+    plot_reliability(ax, curve, look)
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="predicted probability", ylabel="observed frequency")

@@ -83,22 +83,11 @@ class View(ipywidgets.HBox):
         self._landscape.value = shown
 
     def as_code(self) -> str:
-        """Return a program that computes what is on view.
-
-        Raises:
-            ValueError: before anything is.
-        """
+        """Return the program of `Explorer.as_code`."""
         return self._need_exploration().as_code(self.method, round(self.lam, 4))
 
     def save_figure(self, directory: Path | None = None) -> Path:
-        """Save the figure of the lines, with its numbers; return the path of its JSON file.
-
-        Args:
-            directory: to save to; by default beside the figures of interactive runs.
-
-        Raises:
-            ValueError: before anything is on view.
-        """
+        """Save the figure of `Explorer.save_figure`."""
         exploration = self._need_exploration()
         record = self._lines_record(exploration)
         has_seeds = not ({"file", "given"} & {*exploration.pair.origins})
