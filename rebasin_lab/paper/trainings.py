@@ -152,12 +152,16 @@ def _failure_modes(profile: Profile) -> dict[str, Group]:
         for name, one in recipes(profile).items()
         for seed in profile.seeds
     }
-    seeds = profile.seeds[: 2 * profile.num_normed_pairs]
+    bases = {"BatchNorm": profile.batch_norm, "LayerNorm": profile.layer_norm}
+    normed = {
+        (name, seed): base.with_seed(seed)
+        for name, base in bases.items()
+        for seed in profile.seeds[: 2 * profile.num_normed_pairs]
+    }
     return {
         "recipes": recipe_networks,
         "VGG": _family(profile, profile.mnist_vgg),
-        "BatchNorm": _with_seeds(profile.batch_norm, seeds),
-        "LayerNorm": _with_seeds(profile.layer_norm, seeds),
+        "normed": normed,
     }
 
 

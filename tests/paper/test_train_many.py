@@ -56,6 +56,20 @@ def test_networks_come_in_the_order_asked_for_and_only_once(tmp_path):
     assert train_many.missing_from(GRID, store=tmp_path) == [GRID[2]]
 
 
+def test_one_network_of_each_recipe_is_trained_before_the_second_of_any(tmp_path):
+    """Processes that begin at once then compile different recipes."""
+    wide = [one.with_sizes(width=9) for one in GRID]
+    submitted = []
+
+    class Noting(Here):
+        def submit(self, fn, experiment, *args):
+            submitted.append(experiment)
+            return super().submit(fn, experiment, *args)
+
+    train_many.train_all([*GRID, *wide], executor=Noting(), store=tmp_path, style="silent")
+    assert submitted == [one for both in zip(GRID, wide, strict=True) for one in both]
+
+
 def test_an_executor_trains_what_a_loop_trains(tmp_path):
     here = train_many.train_all(GRID, store=tmp_path / "a", style="silent")
     there = train_many.train_all(GRID, store=tmp_path / "b", executor=Here(), style="silent")
