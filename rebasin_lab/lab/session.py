@@ -354,11 +354,11 @@ def _banner(run: Run) -> str:
 
 
 def _claims_table(results: Iterable[claims.ClaimResult], title: str) -> str:
-    def row(tag: str, cells: Mapping[str, str]) -> str:
-        shown = {name: texts.as_html(cell) for name, cell in cells.items()}
+    def row(tag: str, cells: Mapping[str, Any]) -> str:
+        shown = {name: texts.as_html(cells[name]) for name in claims.COLUMNS}
         shown["status"] = f"<b>{shown['status']}</b>"
         style = 'style="text-align:left"'
-        return "".join(f"<{tag} {style}>{shown[name]}</{tag}>" for name in claims.COLUMNS)
+        return "".join(f"<{tag} {style}>{cell}</{tag}>" for cell in shown.values())
 
     rows = [row("th", claims.COLUMNS), *(row("td", result.as_row()) for result in results)]
     return f"<p>{texts.as_html(title)}</p><table><tr>{'</tr><tr>'.join(rows)}</tr></table>"

@@ -4,7 +4,7 @@ import pytest
 
 from rebasin_lab import paths
 from rebasin_lab.lab import figures, session
-from rebasin_lab.paper import store
+from rebasin_lab.paper import claims, store
 
 
 @pytest.fixture
@@ -85,6 +85,13 @@ def test_a_claim_of_another_notebook_is_refused(run):
     opened, _ = run
     with pytest.raises(ValueError, match="'table1-mlp' to be tested in 01_permutation_symmetries"):
         opened.check("table1-mlp", 3498.0)
+
+
+def test_a_table_of_claims_has_the_columns_of_the_scoreboard():
+    result = claims.ClaimResult(claims.CLAIMS["fig1-midpoint"], "laptop", (0.25,))
+    table = session._claims_table([result], "laptop profile")
+    assert all(f">{heading}<" in table for heading in claims.COLUMNS.values())
+    assert ">0.25<" in table
 
 
 def test_a_claim_that_was_forgotten_is_noticed(run):
