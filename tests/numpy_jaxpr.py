@@ -26,6 +26,15 @@ def evaluate(closed: core.ClosedJaxpr, arguments: Sequence[Any]) -> list[np.ndar
         return _run(closed.jaxpr, closed.consts, [_widened(value) for value in arguments])
 
 
+def evaluate_each(
+    apply_fn: Callable, several: Sequence[Any], inputs: Any
+) -> list[list[np.ndarray]]:
+    """The outputs of a function for each of several trees of parameters; it is traced once."""
+    with jax.enable_x64(True):
+        closed = jax.make_jaxpr(apply_fn)(several[0], inputs)
+    return [evaluate(closed, [*jax.tree.leaves(params), inputs]) for params in several]
+
+
 def _widened(value: Any) -> np.ndarray:
     array = np.asarray(value)
     return array.astype(np.float64) if np.issubdtype(array.dtype, np.floating) else array

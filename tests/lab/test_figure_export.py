@@ -412,19 +412,19 @@ def test_only_snippets_that_can_show_a_picture_are_written(tmp_path, formats, sn
     assert written == {"json", *formats, *snippet_endings}
 
 
-def test_export_again_and_in_another_process_gives_the_same_bytes(tmp_path):
+def test_export_in_another_process_gives_the_same_bytes(tmp_path):
     source = save(tmp_path / "figures", "interpolation")
+    figure_export.export_figures([source], tmp_path / "here", width="single")
     program = (
         "import sys; from pathlib import Path; from rebasin_lab.lab import figure_export; "
         "figure_export.export_figures([Path(sys.argv[1])], Path(sys.argv[2]), width='single')"
     )
-    for seed in ("1", "2"):
-        subprocess.run(
-            [sys.executable, "-c", program, source, tmp_path / seed],
-            env=os.environ | {"PYTHONHASHSEED": seed},
-            check=True,
-        )
-    assert files_under(tmp_path / "1") == files_under(tmp_path / "2")
+    subprocess.run(
+        [sys.executable, "-c", program, source, tmp_path / "there"],
+        env=os.environ | {"PYTHONHASHSEED": "1"},
+        check=True,
+    )
+    assert files_under(tmp_path / "here") == files_under(tmp_path / "there")
 
 
 def test_export_can_be_exported_from(tmp_path):

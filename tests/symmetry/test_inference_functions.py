@@ -13,7 +13,7 @@ import pytest
 from jax import lax
 
 import rebasin_lab as rl
-from numpy_jaxpr import evaluate
+from numpy_jaxpr import evaluate_each
 
 MODULES = {
     "jax.numpy": jnp,
@@ -79,10 +79,8 @@ def read(change):
 def assert_true(apply_fn, spec, where):
     params = draw(1)
     permutation = rl.random_permutation(spec, params, seed=0)
-    moved = rl.apply_permutation(spec, permutation, params)
-    with jax.enable_x64(True):
-        closed = jax.make_jaxpr(apply_fn)(params, X)
-    before, after = (evaluate(closed, [*jax.tree.leaves(each), X]) for each in (params, moved))
+    several = params, rl.apply_permutation(spec, permutation, params)
+    before, after = evaluate_each(apply_fn, several, X)
     for one, other in zip(before, after, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-9, err_msg=where)
 

@@ -65,7 +65,7 @@ TEXTS = {
     **{
         f"entries {str(value)[:20]}": changed(axes={"a": value})
         for value in (
-            *(3, "P", [3], [[]], [True], [{}], ["P", BIG + "("], ["P"] * 10**5, [None] * 65),
+            *(3, "P", [3], [[]], [True], [{}], ["P", BIG + "("], ["P"] * 20_000, [None] * 65),
             *(
                 [""],
                 [" "],
