@@ -34,7 +34,6 @@ NAN, INF, HUGE = float("nan"), float("inf"), 10**30
 
 SPEC = rl.mlp_permutation_spec(2)
 OTHER_SPEC = rl.mlp_permutation_spec(3)  # of another network
-GROUPED = rl.PermutationSpec({"w": ("h", "d[h]"), "v": ("h*d[h]", None)}, {})
 WIDTHS = (16, 6, 6, 3)
 
 
@@ -524,6 +523,11 @@ ROWS = {
         ("a negative rate", lambda: match("straight_through", learning_rate=-1), "rate & -1"),
         ("momentum of 2", lambda: match("straight_through", momentum=2.0), "momentum & 2.0"),
         ("no step", lambda: match("straight_through", match_every=0), "match_every & 0"),
+        (
+            "less patience than none",
+            lambda: match("straight_through", patience=-1),
+            "patience & -1",
+        ),
         ("patience of text", lambda: match("straight_through", patience="a"), "patience & 'a'"),
         ("no images", lambda: match("straight_through", num_eval_images=0), "num_eval_images & 0"),
         ("no loss", lambda: match("straight_through", loss_fn="mse"), "loss_fn & mse"),
@@ -567,6 +571,7 @@ ROWS = {
         ("weights of zero", lambda: rl.average([A, B], [0.0, 0.0]), "weights? & 0"),
         ("weights of NaN", lambda: rl.average([A, B], [NAN, 1.0]), "weights? & nan"),
         ("weights of text", lambda: rl.average([A, B], "ab"), "weights? & ab|str"),
+        ("weights that cancel", lambda: rl.average([A, B], [1.0, -1.0]), "sum above 0"),
         ("weights of a text", lambda: rl.average([A, B], [1.0, "b"]), "weights? & 'b'|b"),
         ("another width", lambda: rl.average([A, WIDER]), "layers/0 & 7"),
         ("a leaf of text", lambda: rl.average([A, TEXTS]), "layers/1/bias"),
@@ -723,6 +728,7 @@ ROWS = {
         ("nothing", lambda: with_data(train_images=None), "train_images & None"),
         ("a name of None", lambda: with_data(name=None), "name & None"),
         ("subset out of range", lambda: DATA.subset(np.array([99])), "99 & 30"),
+        ("subset below zero", lambda: DATA.subset(np.array([-1, 0])), "-1 & 30"),
         ("subset of floats", lambda: DATA.subset(np.array([0.5])), "indices & float|0.5"),
         ("subset of nothing", lambda: DATA.subset(None), "indices & None"),
         ("subset of a number", lambda: DATA.subset(5), "indices & 5"),
@@ -765,7 +771,7 @@ ROWS = {
         ("text", lambda: datasets.View(num_train="all"), "num_train & 'all'"),
         ("shrunk by 0", lambda: datasets.View(shrink=0), "shrink & 0"),
         ("shrunk by half", lambda: datasets.View(shrink=0.5), "shrink & 0.5"),
-        ("a minority of 1.5", lambda: datasets.View(minority=1.5), "minority & 1.5"),
+        ("a minority of 0.6", lambda: datasets.View(minority=0.6), "minority & 0.6"),
         ("a minority of NaN", lambda: datasets.View(minority=NAN), "minority & nan"),
         ("a seed of text", lambda: datasets.View(part_seed="0"), "part_seed & '0'"),
         ("a list", lambda: datasets.View(part=["all"]), "part & all"),
@@ -816,10 +822,12 @@ ROWS = {
         ("an unknown schedule", lambda: rl.TrainConfig(schedule="cos"), "schedule & cos"),
         ("a negative rate", lambda: rl.TrainConfig(learning_rate=-1.0), "learning_rate & -1.0"),
         ("a rate of NaN", lambda: rl.TrainConfig(learning_rate=NAN), "learning_rate & nan"),
+        ("a rate of zero", lambda: rl.TrainConfig(learning_rate=0.0), "learning_rate & 0.0"),
         ("a rate of text", lambda: rl.TrainConfig(learning_rate="1e-3"), "learning_rate & '1e-3'"),
         ("no batch", lambda: rl.TrainConfig(batch_size=0), "batch_size & 0"),
         ("half a batch", lambda: rl.TrainConfig(batch_size=0.5), "batch_size & 0.5"),
         ("negative epochs", lambda: rl.TrainConfig(num_epochs=-1), "num_epochs & -1"),
+        ("no epochs", lambda: rl.TrainConfig(num_epochs=0), "num_epochs & 0"),
         ("epochs of text", lambda: rl.TrainConfig(num_epochs="5"), "num_epochs & '5'"),
         ("momentum of 2", lambda: rl.TrainConfig(momentum=2.0), "momentum & 2.0"),
         ("negative decay", lambda: rl.TrainConfig(weight_decay=-1e-4), "weight_decay & -0.0001"),
@@ -837,7 +845,7 @@ ROWS = {
         ("an unknown loop", lambda: train(loop="for"), "loop & for & scan"),
         ("parameters for a state", lambda: train(state=A), "state & dict"),
         ("no callback", lambda: train(on_epoch="log"), "on_epoch & log"),
-        ("a large batch", lambda: train(config=rl.TrainConfig()), "batch_size & 500 & 30"),
+        ("a large batch", lambda: train(config=rl.TrainConfig()), "batch_size & 500 & 30 & Lower"),
         ("other images", lambda: train(data=DATA.shrunk(2)), "4, 4, 1|images & 2"),
         (
             "more classes",
@@ -1198,6 +1206,7 @@ ROWS = {
         ("a negative width", lambda: explore(width=-1), "width & -1"),
         ("a width of NaN", lambda: explore(width=NAN), "width & nan"),
         ("a depth of text", lambda: explore(depth="2"), "depth & '2'"),
+        ("a depth of VGG", lambda: explore(architecture="vgg16", depth=3), "fixed depth & depth=3"),
         ("epochs of floats", lambda: explore(num_epochs=2.5), "num_epochs & 2.5"),
         ("one seed", lambda: explore(seeds=0), "seeds & 0"),
         ("three seeds", lambda: explore(seeds=(0, 1, 2)), "seeds & 0, 1, 2"),

@@ -184,14 +184,3 @@ def test_cross_entropy_is_the_mean_over_the_batch():
     logits, labels = np.array([[0.0, 1.0], [3.0, -1.0], [0.5, 0.5]]), np.array([0, 0, 1])
     loss = metrics.cross_entropy(jnp.array(logits), jnp.array(labels))
     assert float(loss) == pytest.approx(oracle(logits, labels)[0], rel=1e-6)
-
-
-def test_images_of_another_shape_are_refused(tiny_data):
-    model = rl.build_model("mlp", dataset=tiny_data, width=4, num_hidden_layers=1)
-    params = model.init(jax.random.key(0))
-    wrong = np.zeros((3, 16, 4, 1), np.float32)  # as many pixels, so the matrices would fit
-    message = r"images of shape \[batch, 8, 8, 1\] for this mlp; got \[3, 16, 4, 1\]"
-    with pytest.raises(ValueError, match=message):
-        model.apply(params, jnp.asarray(wrong))
-    with pytest.raises(ValueError, match=message):
-        rl.evaluate(model.apply, params, wrong, np.zeros(3, np.int32))

@@ -436,25 +436,6 @@ def test_what_has_no_probabilities_or_labels_is_refused(function, logits, labels
         function(logits, labels)
 
 
-@pytest.mark.parametrize("num_bins", [0, -1])
-def test_at_least_one_bin_is_needed(num_bins):
-    with pytest.raises(ValueError, match=f"num_bins to be a positive int; got {num_bins}"):
-        calibration.reliability_curve(*BY_HAND, num_bins=num_bins)
-
-
-def test_unknown_kind_of_curve_is_refused():
-    with pytest.raises(
-        ValueError, match="predictions to be 'all classes' or 'top class'; got 'labels'"
-    ):
-        calibration.reliability_curve(*BY_HAND, predictions="labels")
-
-
-def test_no_images_have_no_logits(tiny_data, trained_pair):
-    model, params, _ = trained_pair
-    with pytest.raises(ValueError, match="Expected images; got none"):
-        calibration.predicted_logits(model.apply, params, tiny_data.test_images[:0])
-
-
 def test_broken_networks_are_refused(tiny_data):
     def broken(params, images):
         return jnp.full((images.shape[0], 10), jnp.nan)

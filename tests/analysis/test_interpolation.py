@@ -129,18 +129,6 @@ def test_nan_in_either_model_or_split_is_refused_before_any_work(mlp, models, ti
     assert not points
 
 
-@pytest.mark.parametrize("num_lambdas", [1, 0, -2])
-def test_line_needs_its_two_ends(mlp, models, tiny_data, num_lambdas):
-    with pytest.raises(ValueError, match=f"an int of at least 2; got {num_lambdas}"):
-        rl.interpolation_curve(mlp.apply_fn, *models[:2], tiny_data, num_lambdas=num_lambdas)
-
-
-def test_models_of_different_shapes_have_no_line(mlp, models, tiny_data):
-    other = {"layers": models[0]["layers"] | {0: models[0]["layers"][1]}}
-    with pytest.raises(ValueError, match=r"'layers/0/kernel' has shape \(64, 16\) in params_a"):
-        rl.interpolation_curve(mlp.apply_fn, models[0], other, tiny_data)
-
-
 def test_progress_is_reported_point_by_point(mlp, models, tiny_data):
     points = []
     tick = lambda: points.append(0)  # noqa: E731
@@ -232,12 +220,6 @@ def test_plane_through_close_models_is_found(mlp, models, tiny_data):
     assert contour.models["C"] == pytest.approx(plane_coordinates(models), rel=1e-2)
 
 
-def test_one_model_twice_spans_no_plane(mlp, models, tiny_data):
-    images, labels = tiny_data.test_images[:5], tiny_data.test_labels[:5]
-    with pytest.raises(ValueError, match="three models that span a plane"):
-        rl.loss_contour(mlp.apply_fn, models[0], models[0], models[1], images, labels)
-
-
 def test_contour_numbers_survive_json(contour):
     numbers = json.loads(json.dumps(contour[0].as_numbers()))
     assert numbers.keys() == {"x", "y", "loss", "models"}
@@ -309,13 +291,6 @@ def test_integers_and_equal_masks_are_on_the_line_and_other_masks_are_refused(ml
     np.testing.assert_allclose(curve.test_loss, alone.test_loss, rtol=1e-5)
     with pytest.raises(ValueError, match="same booleans .* 'mask' differs in 2 of 2"):
         rl.interpolation_curve(fn, one, other | {"mask": ~other["mask"]}, tiny_data)
-
-
-@pytest.mark.parametrize("option", [{"split": "valid"}, {"baseline": "median"}])
-def test_unknown_split_or_baseline_is_refused(option):
-    ((name, value),) = option.items()
-    with pytest.raises(ValueError, match=f"{name} to be '.*' or '.*'; got '{value}'"):
-        rl.loss_barrier(by_hand([1, 2, 1]), **option)
 
 
 def test_the_line_between_complex_networks_is_walked(tiny_data):

@@ -123,14 +123,6 @@ def test_subset_digest_follows_from_digest_and_indices():
     assert digest not in {other.digest for other in others}
 
 
-@pytest.mark.parametrize("indices", [[-1, 0], [0, 12]])
-def test_subset_out_of_range_is_refused(indices):
-    with pytest.raises(
-        ValueError, match=f"12 training examples of Tiny; got {indices[0]} to {indices[1]}"
-    ):
-        build().subset(np.array(indices))
-
-
 @pytest.mark.parametrize("indices", [np.ones(12, bool), np.array([]), np.array([0.5])])
 def test_subset_by_anything_but_integers_is_refused(indices):
     # Under run-time checks jaxtyping refuses first, and names the same argument.
@@ -148,9 +140,3 @@ def test_shrunk_images_are_the_means_of_their_blocks():
     np.testing.assert_array_equal(small.train_labels, data.train_labels)
     assert (small.title, small.digest != data.digest) == ("Tiny at 2x3", True)
     assert not small.train_images.flags.writeable
-
-
-@pytest.mark.parametrize("factor", [0, 2])
-def test_shrinking_by_what_does_not_divide_the_images_is_refused(factor):
-    with pytest.raises(ValueError, match=f"divides the images of Tiny, 2 x 3 pixels; got {factor}"):
-        build().shrunk(factor)

@@ -212,27 +212,6 @@ def test_every_choice_can_be_built(architecture, dataset, tiny_data):
     assert model.shapes
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"dataset": "mnist6k"}, "Expected dataset among .*mnist5k.* got 'mnist6k'"),
-        ({"architecture": "resnet9"}, "Expected architecture among .*'mlp', .* got 'resnet9'"),
-        ({"matchers": ("weigth",)}, "Expected matchers among .*'weight', .* got 'weigth'"),
-        ({"matchers": ("weight", "weight")}, "matchers to be one or more, each once"),
-        ({"effort": "most"}, "Expected effort among .*'low', 'usual', 'high'.*; got 'most'"),
-        ({"seeds": (3, 3)}, "with 3 twice, A and B are one"),
-        ({"seeds": (0, -1)}, "seeds to be two ints of at least 0; got .0, -1"),
-        ({"width": -1}, "width to be a number of at least 0; got -1"),
-        ({"architecture": "vgg16", "depth": 3}, "fixed depth; got depth=3"),
-        ({"files": ("one",)}, "two files, one of A and one of B; got .*one"),
-        ({"num_lambdas": 1}, "num_lambdas to be an int of at least 2; got 1"),
-    ],
-)
-def test_choices_that_do_not_exist_are_refused(changes, message):
-    with pytest.raises(ValueError, match=message):
-        Choices(**changes)
-
-
 class Enough(Exception):  # noqa: N818
     """Raised in the middle of a training."""
 

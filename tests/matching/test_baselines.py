@@ -229,12 +229,6 @@ def test_a_group_without_incoming_weights_stays():
     assert result.objective[:2] == (0, 0)
 
 
-def test_order_must_be_all_groups():
-    params, spec = mlp_params(0, (2, 3, 3, 2)), rl.mlp_permutation_spec(2)
-    with pytest.raises(ValueError, match=r"all groups, \['P_0', 'P_1'\]; got \['P_0', 'P_0'\]"):
-        baselines.greedy_matching(spec, params, params, order=["P_0", "P_0"])
-
-
 def test_greedy_refuses_groups_that_vary_with_a_way_out():
     spec = rl.PermutationSpec({"w": ("h", "d[h]")})
     params = {"w": np.random.default_rng(0).standard_normal((3, 4))}
@@ -335,9 +329,3 @@ def test_a_gradient_that_is_not_finite_is_refused(trained_pair, tiny_data):
         baselines.steepest_descent_matching(
             rl.mlp_permutation_spec(2), huge, params_b, apply_fn=model.apply, data=tiny_data
         )
-
-
-def test_an_empty_batch_is_refused(trained_pair, tiny_data):
-    model, params, _ = trained_pair
-    with pytest.raises(ValueError, match="batch_size to be a positive int; got 0"):
-        baselines.train_loss_gradient(model.apply, params, tiny_data, batch_size=0)

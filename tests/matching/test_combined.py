@@ -71,18 +71,3 @@ def test_planted_permutation_is_recovered(architecture, options, share):
     assert_same_permutation(found.permutation, planted)
     # The cosine of weights and the correlations are 1 then, where all units ever change.
     assert found.objective[-1] == pytest.approx(1, abs=1e-3)
-
-
-@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
-def test_share_outside_of_its_range_is_refused(mlp, tiny_data, share):
-    params = mlp.init_numpy(0)
-    with pytest.raises(ValueError, match=r"_share to be a number from 0 to 1; got (-0.1|1.1|nan)"):
-        rl.match(
-            "combined",
-            mlp.spec,
-            params,
-            params,
-            apply_fn=mlp.apply_fn,
-            data=tiny_data,
-            activation_share=share,
-        )

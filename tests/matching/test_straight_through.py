@@ -148,23 +148,6 @@ def test_step_is_compiled_once_for_all_runs(trained_pair, tiny_data):
     assert len(calls) == num_traced
 
 
-REFUSED = {
-    "num_epochs": (0, "num_epochs to be a positive int; got 0"),
-    "batch_size": (0, "batch_size to be a positive int; got 0"),
-    "match_every": (0, "match_every to be a positive int; got 0"),
-    "num_eval_images": (0, "num_eval_images to be a positive int; got 0"),
-    "patience": (-1, "patience to be an int of at least 0; got -1"),
-    "learning_rate": (0.0, "learning_rate to be a positive number; got 0.0"),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_mistake_is_refused(name, run):
-    value, message = REFUSED[name]
-    with pytest.raises(ValueError, match=message):
-        run(**{name: value})
-
-
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_weights_that_stop_being_finite_are_told(run):
     with pytest.raises(FloatingPointError, match="after step 2. Lower the learning rate"):

@@ -268,16 +268,6 @@ def test_a_record_that_cannot_be_written_costs_no_result(monkeypatch, trained_pa
     assert curve.train_loss.shape == (2,)
 
 
-def test_what_cannot_be_told_apart_is_refused(trained_pair, tiny_data):
-    model, params_a, params_b = trained_pair
-    line = (params_a, params_b, tiny_data)
-    for apply_fn in (lambda params, images: images, object()):
-        with pytest.raises(ValueError, match="Expected"):
-            cache.cached(rl.interpolation_curve, apply_fn, *line)
-    with pytest.raises(ValueError, match="modules"):
-        cache.cached(lambda: 1)
-
-
 def test_a_record_names_nothing_but_the_labs_records(tmp_path):
     for name in ("pathlib:Path", "rebasin_lab.training.checkpoints:save"):
         with pytest.raises(checkpoints.CheckpointError, match="record of the lab"):

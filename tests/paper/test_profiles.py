@@ -23,20 +23,6 @@ def test_networks_of_table_3_are_the_profiles_own_unless_trained_for_longer():
     assert short.merged_experiment(seed=2) == short.experiment(seed=2)
 
 
-@pytest.mark.parametrize(
-    ("name", "overrides", "message"),
-    [
-        ("huge", {}, "Expected a profile among .*quick.*; got 'huge'"),
-        ("quick", {"widht": 3}, "Expected fields of a profile"),
-        ("quick", {"width": "wide"}, "Expected width to be a positive int; got 'wide'"),
-        ("quick", {"width": -4}, "Expected width to be a positive int; got -4"),
-    ],
-)
-def test_a_wrong_profile_is_refused(name, overrides, message):
-    with pytest.raises(ValueError, match=message):
-        profiles.get_profile(name, **overrides)
-
-
 NO_NUMBERS = [True, False, "7", math.nan, math.inf, -math.inf, -1, 10**12, None, [1], {}, 1 + 2j]
 WRONG = {
     int: [*NO_NUMBERS, 1.5, 3.0],

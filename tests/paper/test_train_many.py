@@ -176,8 +176,3 @@ class OtherSettings(concurrent.futures.Executor):
 def test_networks_that_were_trained_otherwise_are_not_taken_for_those_asked_for(tmp_path):
     with pytest.raises(train_many.SweepError, match="3 of 3.*seed 0 .*other settings of JAX"):
         train_many.train_all(GRID, store=tmp_path, executor=OtherSettings(), style="silent")
-
-
-def test_less_than_one_job_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="at least 1 job; got 0"):
-        train_many.train_all(GRID, store=tmp_path, num_jobs=0)

@@ -498,8 +498,3 @@ def test_units_grouped_in_another_way_are_refused():
     apply_fn = functools.partial(two_layers, inside=split)
     with pytest.raises(ValueError, match=r"takes it apart, 3 \+ 5; got 'P', in which the 8 of 'P'"):
         trace_activations(apply_fn, TWO_LAYERS, two_layer_params(), struct(4, 3))
-
-
-def test_unknown_where_is_refused():
-    with pytest.raises(ValueError, match="'read' or 'written'; got 'pre'"):
-        trace_activations(two_layers, TWO_LAYERS, two_layer_params(), struct(4, 3), where="pre")

@@ -14,14 +14,6 @@ import rebasin_lab as rl
 from rebasin_lab import pytrees
 
 SEEDS = range(3)
-BAD = {
-    "wrong size": (
-        [0, 1, 2],
-        r"'P_0' to be a permutation of 0 ... 15; got an array of shape \(3,\)",
-    ),
-    "duplicates": ([0] * 16, r"shape \(16,\) with 1 different entries"),
-    "out of range": (range(1, 17), r"'P_0' to be a permutation of 0 ... 15"),
-}
 
 
 @st.composite
@@ -149,42 +141,12 @@ def test_composing_and_inverting_are_products_and_transposes_of_matrices(permuta
         np.testing.assert_array_equal(matrix(rl.invert_permutation(p)[name]), matrix(p[name]).T)
 
 
-@pytest.mark.parametrize(("indices", "message"), BAD.values(), ids=BAD.keys())
-def test_bad_permutation_is_refused(mlp, indices, message):
-    params = mlp.init_numpy(0)
-    permutation = rl.identity_permutation(mlp.spec, params) | {"P_0": np.asarray(indices)}
-    with pytest.raises(ValueError, match=message):
-        rl.apply_permutation(mlp.spec, permutation, params)
-
-
-def test_missing_or_unknown_name_is_refused(mlp):
-    params = mlp.init_numpy(0)
-    permutation = rl.identity_permutation(mlp.spec, params)
-    indices = permutation.pop("P_1")
-    with pytest.raises(ValueError, match=r"each of \['P_0', 'P_1', 'P_2'\]; got \['P_0', 'P_2'\]"):
-        rl.apply_permutation(mlp.spec, permutation, params)
-    with pytest.raises(ValueError, match="'Q'"):
-        rl.apply_permutation(mlp.spec, {**permutation, "P_1": indices, "Q": indices}, params)
-
-
-def test_permutations_of_different_specs_do_not_compose():
-    p, q = {"P": np.arange(2)}, {"Q": np.arange(2)}
-    with pytest.raises(ValueError, match=r"names \['P'\] and \['Q'\]"):
-        rl.compose_permutations(p, q)
-
-
 def test_one_unit_has_one_order(tiny_data):
     model = rl.build_model("mlp", dataset=tiny_data, width=1, num_hidden_layers=2)
     params, spec = jax.eval_shape(model.init, jax.random.key(0)), rl.mlp_permutation_spec(2)
     assert rl.log10_num_symmetries(spec, params) == pytest.approx(0, abs=1e-12)
     permutation = rl.random_permutation(spec, params, seed=0)
     assert {name: p.tolist() for name, p in permutation.items()} == {"P_0": [0], "P_1": [0]}
-
-
-def test_a_leaf_that_is_no_array_is_named():
-    spec = rl.PermutationSpec({"w": (None, "P")})
-    with pytest.raises(ValueError, match="every leaf to be an array; 'act' is a function"):
-        spec.validate({"w": np.ones((2, 3)), "act": lambda x: x})
 
 
 HEADS = rl.PermutationSpec({"w": ("h", "d[h]")})
@@ -300,13 +262,6 @@ def test_what_is_no_permutation_is_neither_inverted_nor_composed(without_type_ch
             rl.match("weight", HEADS, params, params, start=wrong)
 
 
-def test_permutations_of_different_sizes_do_not_compose():
-    with pytest.raises(
-        ValueError, match=r"'P' has shape \(2,\) in the second and \(3,\) in the first"
-    ):
-        rl.compose_permutations({"P": np.arange(2)}, {"P": np.arange(3)})
-
-
 @pytest.mark.parametrize("kind", [list, np.uint8, np.int32, jnp.asarray])
 def test_lists_and_other_integers_are_permutations(without_type_checks, kind):
     def convert(indices):
@@ -324,9 +279,3 @@ def test_lists_and_other_integers_are_permutations(without_type_checks, kind):
         ),
     ):
         jax.tree.map(np.testing.assert_array_equal, got, want)
-
-
-@pytest.mark.parametrize("seed", [-1, 1.0, "0", None, True, np.random.default_rng(0)])
-def test_seed_that_fixes_nothing_is_refused(without_type_checks, mlp, seed):
-    with pytest.raises(ValueError, match="seed to be an int of at least 0"):
-        rl.random_permutation(mlp.spec, mlp.init_numpy(0), seed=seed)

@@ -277,26 +277,6 @@ def test_divergence_is_an_error_that_says_what_to_do(model, tiny_data):
         training.train(model, tiny_data, config, seed=4)
 
 
-def test_a_batch_larger_than_the_data_is_an_error(model, tiny_data):
-    with pytest.raises(ValueError, match="at least one batch of 10000 images.*Lower batch_size"):
-        training.train(model, tiny_data, TrainConfig(batch_size=10_000), seed=0)
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("optimizer", "lion"),
-        ("schedule", "step"),
-        ("learning_rate", 0.0),
-        ("learning_rate", float("nan")),
-        ("num_epochs", 0),
-    ],
-)
-def test_a_wrong_config_is_refused(field, value):
-    with pytest.raises(ValueError, match=f"Expected {field}"):
-        TrainConfig(**{field: value})
-
-
 def test_adam_refuses_the_weight_decay_it_would_ignore():
     with pytest.raises(ValueError, match="weight_decay 0 with adam"):
         TrainConfig(optimizer="adam", weight_decay=1e-4)
