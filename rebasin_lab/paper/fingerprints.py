@@ -355,7 +355,7 @@ def constants_digest(*modules: str) -> str:
     for path in files_of(*modules):
         module = _module_of(path)
         for constant, value in sorted(vars(module).items()):
-            # An empty one is filled later, such as `pytrees._PATHS`.
+            # An empty one is filled later, such as `pytrees.leaves._PATHS`.
             if constant.isupper() and _is_plain(value) and value not in ((), [], {}):
                 digest.update(f"{module.__name__}:{constant} {value!r}\n".encode())
     return digest.hexdigest()
