@@ -1,4 +1,4 @@
-"""Check arguments by the annotations of a signature, with an error that says what to do.
+"""Check arguments by the annotations of a signature, with errors that advise.
 
 `@arguments` checks the arguments of a public function, and `fields` those of a record. Beartype
 reads the same annotations in tests only; here a number must also be finite and in its `Range`, a

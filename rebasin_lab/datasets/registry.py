@@ -230,7 +230,7 @@ EMBEDDED = {
 
 
 def dataset_names() -> tuple[str, ...]:
-    """All names of `load_dataset`; the first two are in pip packages."""
+    """The names of `load_dataset`; the first two are in pip packages."""
     return (*EMBEDDED, *SOURCES)
 
 

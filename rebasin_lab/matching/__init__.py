@@ -106,7 +106,7 @@ MATCHERS = checks.Registry(
 
 
 class EveryMethod(Sequence):
-    """All names that `compare_matchers` takes, "naive" first; read from `MATCHERS` at each use."""
+    """The names that `compare_matchers` takes, "naive" first; read from `MATCHERS` at each use."""
 
     def __getitem__(self, index: Any) -> Any:
         return ("naive", *MATCHERS)[index]

@@ -158,7 +158,7 @@ def _readings(
     permutation: Permutation,
     tolerance: float,
 ) -> list[Reading]:
-    """All readings of the axes of a value that no single axis rules out."""
+    """The readings of the axes of a value that no single axis rules out."""
     choices = []
     for axis, size in enumerate(before.shape):
         others = tuple(i for i in range(before.ndim) if i != axis)
@@ -196,7 +196,7 @@ def _is_moved(
     permutation: Permutation,
     tolerance: float,
 ) -> bool:
-    """True if a value has moved as a reading says."""
+    """True if a value has moved according to a reading."""
     own = {name: permutation[name] for name in reading.permutations}
     moved = apply_permutation(reading, own, {"": before})[""]
     scale = np.abs(before[np.isfinite(before)]).max(initial=0)

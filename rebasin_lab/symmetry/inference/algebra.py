@@ -1,4 +1,4 @@
-"""Rules for transforms and factorisations: batch axes are kept, all others are pinned."""
+"""Rules for transforms and factorisations, which pin all but batch axes."""
 
 from collections.abc import Hashable
 from typing import Any

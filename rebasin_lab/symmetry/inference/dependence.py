@@ -34,7 +34,7 @@ class Site:
 
 
 def sites(atoms: Atoms, axes: Sequence[tuple[Hashable, Axis]]) -> list[Site]:
-    """All occurrences of groups in one array, inside concatenations too."""
+    """The occurrences of groups in one array, inside concatenations too."""
     return [site for index, axis in axes for site in _sites_of_axis(atoms, axis, (index,), ())]
 
 

@@ -203,7 +203,7 @@ def _records_of(parameters: Mapping[str, Array]) -> list[Record]:
 
 
 def _groups_in(atoms: Atoms, records: Sequence[Record]) -> list[Atom]:
-    """All groups, in order of first occurrence."""
+    """The groups in some records, in order of first occurrence."""
     arrays = (array for record in records for array in record)
     return list(dict.fromkeys(site.group for a in arrays for site in dependence.sites(atoms, a)))
 

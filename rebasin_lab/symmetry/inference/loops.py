@@ -111,7 +111,7 @@ def shard_map(reading: Interpreter, equation: Any, values: list[Value]) -> list[
 
 
 def _resized(reading: Interpreter, value: Value, shape: tuple[int, ...], why: str) -> Value:
-    """The value with axes kept, except those whose length changes."""
+    """Pin the axes of a value whose length changes."""
     old = reading.shape(value)
     if old == shape:
         return value
