@@ -1005,9 +1005,7 @@ ROWS = {
         ("changed as a number", lambda: open_run(changed=7), "changed & 7"),
     ],
     "Run": [
-        ("a seed of text", lambda: run().trained("0"), "seed & '0'"),
         ("a group of no name", lambda: run().train("mlps"), "mlps & MLP"),
-        ("no experiments", lambda: run().train_all("all"), "experiments & all"),
         ("an unknown claim", lambda: run().check("nothing", 1.0), "claim & nothing"),
         ("a claim of text", lambda: run().check(CLAIM, "much"), f"{CLAIM} & much"),
         ("a path for a figure", lambda: figure("../f"), r"name & \.\./f"),

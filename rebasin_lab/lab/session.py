@@ -58,13 +58,6 @@ class Run:
     networks: dict[int, store.Trained] = dataclasses.field(default_factory=dict)
     results: dict[str, claims.ClaimResult] = dataclasses.field(default_factory=dict)
 
-    @checks.arguments
-    def trained(self, seed: checks.Seed) -> store.Trained:
-        """Return the profile's network with this seed: restored if stored, else trained."""
-        experiment = self.profile.experiment(seed=seed)
-        self.networks[seed] = store.trained(experiment, data=self.data, style=self.progress_style)
-        return self.networks[seed]
-
     @functools.cached_property
     def trainings(self) -> dict[str, trainings.Group]:
         """The networks that this notebook trains, by group and key; see `trainings`."""
@@ -79,16 +72,14 @@ class Run:
         """
         checks.choice("a group of networks", group, self.trainings, self.notebook)
         experiments = self.trainings[group]
-        networks = dict(zip(experiments, self.train_all([*experiments.values()]), strict=True))
+        trained = train_many.train_all(
+            [*experiments.values()], num_jobs=self.num_jobs, style=self.progress_style
+        )
+        networks = dict(zip(experiments, trained, strict=True))
         for one in networks.values():
             if one.experiment == self.profile.experiment(seed=one.experiment.seed):
                 self.networks[one.experiment.seed] = one
         return networks
-
-    @checks.arguments
-    def train_all(self, experiments: Sequence[Experiment]) -> list[store.Trained]:
-        """Return the networks of many experiments, those that are not stored yet trained first."""
-        return train_many.train_all(experiments, num_jobs=self.num_jobs, style=self.progress_style)
 
     @property
     def progress_style(self) -> progress.Style:

@@ -29,15 +29,14 @@ def test_opening_says_what_it_runs_on(run):
     assert all(text in shown[0] for text in ("quick", "Tiny", "8 units", "cpu", "jax"))
 
 
-def test_a_network_is_trained_once_and_remembered(run):
+def test_a_network_is_trained_once_and_stored(run):
     opened, _ = run
-    opened = session.dataclasses.replace(
-        opened, profile=session.dataclasses.replace(opened.profile, batch_size=20)
-    )
-    assert opened.trained(3).origin == "trained"
-    assert opened.trained(3).origin == "restored"
-    assert opened.networks.keys() == {3}
-    assert opened.networks[3].versions == store.package_versions()
+    profile = session.dataclasses.replace(opened.profile, batch_size=20, num_pairs=1)
+    opened = session.dataclasses.replace(opened, profile=profile, num_jobs=1)
+    assert {each.origin for each in opened.train("MLP").values()} == {"trained"}
+    assert {each.origin for each in opened.train("MLP").values()} == {"restored"}
+    assert opened.networks.keys() == {0, 1}
+    assert opened.networks[1].versions == store.package_versions()
 
 
 def test_a_group_is_trained_in_as_many_processes_as_allowed(run, monkeypatch):
@@ -46,7 +45,7 @@ def test_a_group_is_trained_in_as_many_processes_as_allowed(run, monkeypatch):
 
     def train_all(wanted, **options):
         swept.append((wanted, options))
-        return [opened.trained(each.seed) for each in wanted]
+        return [store.trained(each, style="silent") for each in wanted]
 
     monkeypatch.setattr(session.train_many, "train_all", train_all)
     opened = session.dataclasses.replace(opened, num_jobs=2)
