@@ -50,7 +50,6 @@ def unit_similarities(
     where: str = "read",
     batch_size: checks.Count = 500,
     num_images: checks.Count | None = None,
-    on_batch: Callable[[], None] | None = None,
 ) -> list[UnitSimilarity]:
     """The similarities of the units of two models, from one pass over data.
 
@@ -67,7 +66,6 @@ def unit_similarities(
         batch_size: images of a data set per step, fewer where the activations of both models would
             fill the memory; 500 in the paper.
         num_images: use only the first images; shuffle a data set that is sorted by class.
-        on_batch: called after each batch, for progress.
 
     Returns:
         One similarity for each set of groups: the mean over all activations of these groups. A
@@ -96,7 +94,7 @@ def unit_similarities(
             apply_fn, spec, [params_a, params_b], inputs, where=where, doubt=doubt
         )
     gathered = statistics.gather_statistics(
-        activations, params_a, params_b, itertools.chain([first], batches), on_batch=on_batch
+        activations, params_a, params_b, itertools.chain([first], batches)
     )
     return _averaged(gathered.values(), SIMILARITIES[similarity])
 
@@ -114,7 +112,6 @@ def activation_matching(
     where: str = "read",
     batch_size: checks.Count = 500,
     num_images: checks.Count | None = None,
-    on_batch: Callable[[], None] | None = None,
 ) -> MatchingResult:
     """The permutation of B with the activations most similar to A's; one assignment per group.
 
@@ -138,7 +135,6 @@ def activation_matching(
         where: "read" or "written".
         batch_size: images per step.
         num_images: use only the first images.
-        on_batch: called after each batch.
 
     Returns:
         Its objective is the total similarity of paired units, summed over groups: of the identity,
@@ -159,7 +155,6 @@ def activation_matching(
         where=where,
         batch_size=batch_size,
         num_images=num_images,
-        on_batch=on_batch,
     )
     check_activations(spec, params_b, similarities, where)
     quantity = f"{similarity.replace('_', ' ')} of activations"

@@ -39,7 +39,6 @@ def combined_matching(
     where: str = "read",
     batch_size: checks.Count = 500,
     num_images: checks.Count | None = None,
-    on_batch: Callable[[], None] | None = None,
 ) -> MatchingResult:
     """Coordinate ascent on a mix of normalised weights and activations.
 
@@ -56,7 +55,6 @@ def combined_matching(
         where: "read" or "written".
         batch_size: images per step.
         num_images: use only the first images.
-        on_batch: called after each batch.
 
     Returns:
         Its objective is (1 - share) times the cosine of the normalised weights that move,
@@ -78,7 +76,6 @@ def combined_matching(
         where=where,
         batch_size=batch_size,
         num_images=num_images,
-        on_batch=on_batch,
     )
     length = math.prod(problem.lengths)
     scale = np.float32((1 - activation_share) / length) if length else np.float32(1)

@@ -35,7 +35,6 @@ def search(
     seed: int = 0,
     start: Permutation | None = None,
     max_sweeps: int = 100,
-    on_sweep: Callable[[float], None] | None = None,
     quantity: str = "inner product of weights",
     restore: Callable[[float], float] = float,
     squares: Squares | None = None,
@@ -51,20 +50,14 @@ def search(
         seed: of random orders of block updates, and of the large neighbourhood search.
         start: a permutation to start from, with block updates in random order.
         max_sweeps: passes over all groups from one start.
-        on_sweep: called with the objective after every pass.
         quantity: of the result.
         restore: from the objective here to that of the result, an increasing function.
         squares: squared norms of the arrays, if they are known.
     """
     began, rng = time.perf_counter(), np.random.default_rng(seed)
     ascent = CoordinateAscent(spec, arrays_a, arrays_b, similarities, squares=squares)
-    climb = functools.partial(
-        _climb,
-        ascent,
-        rng,
-        max_sweeps=min(max_sweeps, 2) if effort == "fast" else max_sweeps,
-        on_sweep=None if on_sweep is None else lambda value: on_sweep(restore(value)),
-    )
+    max_sweeps = min(max_sweeps, 2) if effort == "fast" else max_sweeps
+    climb = functools.partial(_climb, ascent, rng, max_sweeps=max_sweeps)
     with products.blas_threads(_num_multiplications(spec, arrays_a)):
         tie = max(ascent.tolerances.values(), default=0.0)
         if start is not None:
@@ -131,7 +124,6 @@ def _climb(
     start: Permutation | None,
     *,
     max_sweeps: int,
-    on_sweep: Callable[[float], None] | None,
     share: float = 0.0,
 ) -> Climb:
     """Match a share of the groups by a constructive start, then update all until none changes."""
@@ -145,8 +137,6 @@ def _climb(
             value = ascent.objective()  # so close, the rounding of similarities would decide
         history.append(value)
         num_sweeps = 1
-        if on_sweep is not None:
-            on_sweep(history[-1])
     else:
         ascent.keep()
     fell, converged = history[-1] < history[0], not ascent.names
@@ -158,8 +148,6 @@ def _climb(
         history.extend((history[-1] + np.cumsum(gains)).tolist())
         num_sweeps += 1
         converged = not any(gains)
-        if on_sweep is not None:
-            on_sweep(history[-1])
     seconds = time.perf_counter() - began
     return Climb(name, ascent.order, tuple(history), num_sweeps, converged, fell, seconds)
 

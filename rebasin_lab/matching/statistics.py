@@ -68,8 +68,6 @@ def gather_statistics(
     params_a: PyTree,
     params_b: PyTree,
     batches: Iterable[Any],
-    *,
-    on_batch: Callable[[], None] | None = None,
 ) -> dict[str, CrossStatistics]:
     """The joint statistics of two models' activations, in one pass over the data.
 
@@ -81,7 +79,6 @@ def gather_statistics(
         params_a: one model.
         params_b: the other.
         batches: inputs of the function, as an array or a pytree, or several of them as a tuple.
-        on_batch: called after each batch, for progress.
 
     Returns:
         Activation name -> its statistics.
@@ -100,8 +97,6 @@ def gather_statistics(
                 sums[name].add(_Sums(moments))
             else:
                 sums[name] = _Sums(moments)
-        if on_batch is not None:
-            on_batch()
     if not number:
         raise ValueError(
             "Expected at least one batch of inputs; got an empty data stream. A generator can be "

@@ -64,7 +64,6 @@ def straight_through_matching(
     momentum: checks.Fraction = 0.9,
     match_every: checks.Count = 10,
     num_eval_images: checks.Count = 5000,
-    patience: checks.Natural = 0,
     loss_fn: Callable | None = None,
     on_epoch: Callable[[StraightThroughState], None] | None = None,
 ) -> MatchingResult:
@@ -84,7 +83,6 @@ def straight_through_matching(
         match_every: steps between projections, besides one at the end of every epoch; 1 in the
             paper.
         num_eval_images: training images, drawn once, on which permutations are compared.
-        patience: stop after this number of epochs without a better permutation; 0 never stops.
         loss_fn: another loss than cross-entropy in nats, see `metrics`.
         on_epoch: called after every epoch.
 
@@ -95,7 +93,7 @@ def straight_through_matching(
         brought no better permutation.
 
     Raises:
-        ValueError: for a count below 1 (0 for patience), a learning rate that is not positive, or
+        ValueError: for a count below 1, a learning rate that is not positive, or
             images and labels that the loss cannot be measured on, as `evaluate`.
         FloatingPointError: if the free weights stop being finite, or no loss half-way is.
     """
@@ -155,8 +153,6 @@ def straight_through_matching(
         history.append(-projection.best_loss)
         if on_epoch is not None:
             on_epoch(StraightThroughState(epoch, num_epochs, projection.best_loss, num_changes))
-        if patience and epoch - last_gain >= patience:
-            break
     if not math.isfinite(projection.best_loss):
         raise FloatingPointError(
             "Expected a finite loss half-way for some permutation; the loss half-way is not finite "

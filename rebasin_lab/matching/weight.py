@@ -7,7 +7,7 @@ identity; here it has a constructive start, see `coordinate_ascent` and `search`
 
 import dataclasses
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from jaxtyping import PyTree
@@ -35,7 +35,6 @@ def weight_matching(
     ignore: Collection[str] = (),
     start: Mapping[str, Any] | None = None,
     max_sweeps: checks.Count = 100,
-    on_sweep: Callable[[float], None] | None = None,
 ) -> MatchingResult:
     """Coordinate ascent on <A, pi(B)>, every parameter with weight one.
 
@@ -60,7 +59,6 @@ def weight_matching(
             `ignore=model.statistics_paths`, of a Linen network `ignore=["batch_stats"]`.
         start: a permutation to start from (of any integer type), with groups in random order.
         max_sweeps: passes over all groups before giving up on convergence.
-        on_sweep: called with the objective after every pass, for progress.
 
     Raises:
         ValueError: for an unknown effort, less than one sweep, a start that is no permutation of
@@ -79,7 +77,6 @@ def weight_matching(
         seed=seed,
         start=start,
         max_sweeps=max_sweeps,
-        on_sweep=on_sweep,
         quantity=f"inner product of {'normalised ' if normalize else ''}weights",
         restore=problem.objective,
         squares=problem.squares,
@@ -96,7 +93,6 @@ def algorithm_1(
     seed: checks.Seed = 0,
     ignore: Collection[str] = (),
     max_sweeps: checks.Count = 100,
-    on_sweep: Callable[[float], None] | None = None,
 ) -> MatchingResult:
     """Weight matching as in the paper (Algorithm 1): from the identity, in random order.
 
@@ -112,5 +108,4 @@ def algorithm_1(
         ignore=ignore,
         start=identity,
         max_sweeps=max_sweeps,
-        on_sweep=on_sweep,
     )
