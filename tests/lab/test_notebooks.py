@@ -109,6 +109,8 @@ class TestQuickRun:
             assert len(record["dataset"]["digest"]) == 64
             assert set(record["claims"]) <= claims.CLAIMS.keys()
             assert record["versions"].keys() == set(PACKAGES)
+        for path in {path.parent: path for path in saved}.values():  # one of each notebook
+            record = json.loads(path.read_text())
             assert figures.render(record, "svg") == path.with_suffix(".svg").read_bytes()
 
     def test_a_second_run_restores_networks_and_draws_the_same_bytes(self, quick_run):
