@@ -26,7 +26,7 @@ def reproduce(
 ) -> int:
     """Run a plan's notebooks and print the scoreboard of their claims.
 
-    An interrupt goes through; scoreboard and report then tell of the notebooks that had ended.
+    An interrupt goes through; scoreboard and report then show the notebooks that had ended.
 
     Args:
         plan: what to run.
@@ -47,7 +47,7 @@ def reproduce(
 
 @contextlib.contextmanager
 def _held(plan: Plan) -> Iterator[None]:
-    """The folders of a run, made, and kept from other runs."""
+    """Make the folders of a run and lock them."""
     for folder in (plan.run_dir, plan.figures_dir):
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -101,8 +101,8 @@ def _reproduce(plan: Plan, *, keep_going: bool, out: io.TextIOBase) -> int:
         raise
     unwritten = _write_report(plan)
     chosen = {notebook.stem for notebook in plan.notebooks}
-    found = _results(plan, outcomes)
-    rows = [r.as_row() for r in found if r.claim.notebook in chosen or r.measured]
+    results = _results(plan, outcomes)
+    rows = [r.as_row() for r in results if r.claim.notebook in chosen or r.measured]
     _say("\n" + claims.as_text(rows, plan.title), out)
     _say("\n" + _where_things_are(plan), out)
     failed = [outcome for outcome in outcomes if outcome.error]
@@ -114,7 +114,7 @@ def _reproduce(plan: Plan, *, keep_going: bool, out: io.TextIOBase) -> int:
 
 
 def _write_report(plan: Plan) -> str:
-    """Write the report; the answer says why there is none, or is empty."""
+    """Write the report; return why there is none, or an empty text."""
     try:
         report.write_report(plan.run_dir)
     except (OSError, ValueError) as error:
@@ -175,21 +175,21 @@ def _execute(
 
 
 def _figure_files(plan: Plan, notebook: Path) -> dict[Path, tuple[int, int]]:
-    """A notebook's figures, each with its time and inode: one written anew has others."""
+    """Return a notebook's figures with time and inode, which differ for one written again."""
     files = (plan.figures_dir / notebook.stem).glob("*.json")
     return {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in files}
 
 
 def _results(plan: Plan, outcomes: Iterable[execution.NotebookOutcome]) -> list[claims.ClaimResult]:
-    """What the notebooks of this run measured; an earlier run's numbers do not count."""
+    """Return the claims' results from the notebooks of this run alone."""
     measured: dict[str, list[float]] = {}
     changed: set[str] = set()
     by_name = {notebook.stem: notebook for notebook in plan.notebooks}
     for outcome in outcomes:
-        found = session.read_claims(plan.run_dir, outcome.notebook)
-        measured |= found
+        values = session.read_claims(plan.run_dir, outcome.notebook)
+        measured |= values
         if plan.changes(by_name[outcome.notebook]):
-            changed |= found.keys()
+            changed |= values.keys()
     return claims.scoreboard(plan.profile.name, measured, changed=changed)
 
 
