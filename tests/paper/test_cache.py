@@ -155,7 +155,7 @@ def test_a_record_of_another_call_or_of_another_kind_is_computed_again(
             same(cache.cached(rl.interpolation_curve, *line, num_lambdas=2), expected)
     path.unlink()
     path.mkdir()
-    with pytest.warns(UserWarning, match="no file.*computed again|not kept"):
+    with pytest.warns(UserWarning, match="no file.*computed again|not cached"):
         same(cache.cached(rl.interpolation_curve, *line, num_lambdas=2), expected)
 
 
@@ -261,7 +261,7 @@ def test_a_record_that_cannot_be_written_costs_no_result(monkeypatch, trained_pa
 
     monkeypatch.setattr(paths, "write_atomically", full)
     model, params_a, params_b = trained_pair
-    with pytest.warns(UserWarning, match="full.* not kept"):
+    with pytest.warns(UserWarning, match="full.* not cached"):
         curve = cache.cached(
             rl.interpolation_curve, model.apply, params_a, params_b, tiny_data, num_lambdas=2
         )
