@@ -17,6 +17,7 @@ import os
 import reprlib
 import types
 import typing
+import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
@@ -99,6 +100,24 @@ def arguments(fn: Function) -> Function:
         return fn(*args, **kwargs)
 
     return checked
+
+
+def renamed(**names: str) -> Callable[[Function], Function]:
+    """Decorate a function to take arguments by their old names too, for one release, and warn."""
+
+    def decorated(fn: Function) -> Function:
+        @functools.wraps(fn)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            for old, new in names.items():
+                if old in kwargs and new not in kwargs:
+                    message = f"The argument {old} of {fn.__name__} is called {new} now."
+                    warnings.warn(message, DeprecationWarning, stacklevel=2)
+                    kwargs[new] = kwargs.pop(old)
+            return fn(*args, **kwargs)
+
+        return called
+
+    return decorated
 
 
 def fields(record: Any) -> None:

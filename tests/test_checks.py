@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
+import rebasin_lab as rl
 from rebasin_lab import checks
 
 FITS = [
@@ -106,3 +107,32 @@ def test_a_list_in_itself_is_no_trouble():
     circle = []
     circle.append(circle)
     assert checks.shortened(circle) == "a list"
+
+
+@checks.renamed(old="new")
+def doubled(*, new=1):
+    return 2 * new
+
+
+def test_an_argument_is_taken_by_its_old_name_with_a_warning():
+    with pytest.warns(DeprecationWarning, match="argument old of doubled is called new now"):
+        assert doubled(old=3) == doubled(new=3) == 6
+    with pytest.raises(TypeError, match="old"):
+        doubled(old=3, new=3)
+
+
+@pytest.mark.parametrize(
+    ("fn", "old"),
+    [
+        (rl.compare_matchers, "found"),
+        (rl.compare_matchers, "evaluated_on"),
+        (rl.reliability_curve, "of"),
+        (rl.train_all, "wanted"),
+    ],
+)
+def test_arguments_of_the_last_release_are_known(fn, old):
+    with (
+        pytest.warns(DeprecationWarning, match=f"{old} of"),
+        pytest.raises((TypeError, ValueError)),
+    ):
+        fn(**{old: None})

@@ -99,6 +99,7 @@ def predicted_logits(
     return np.concatenate([np.asarray(_apply(apply_fn, params, batch)) for batch in batches])
 
 
+@checks.renamed(of="predictions")
 @checks.arguments
 def reliability_curve(
     logits: Float[Array | np.ndarray, "n classes"],

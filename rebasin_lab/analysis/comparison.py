@@ -51,6 +51,7 @@ class Comparison:
         return interpolation.loss_barrier(self.curve, split="test")
 
 
+@checks.renamed(found="results", evaluated_on="eval_data")
 @checks.arguments
 def compare_matchers(
     spec: PermutationSpec,

@@ -33,6 +33,7 @@ class SweepError(RuntimeError):
     """Some networks of a sweep could not be trained; the others are in the store."""
 
 
+@checks.renamed(wanted="experiments")
 @checks.arguments
 def train_all(
     experiments: Sequence[Experiment],
