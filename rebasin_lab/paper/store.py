@@ -253,11 +253,16 @@ def describe(experiment: Experiment, data: datasets.Dataset) -> dict[str, Any]:
     }
 
 
+# Computed on import: CPython 3.11 may fail where two threads parse at once, such as the explorer's
+# and the one that runs cells.
+_CODE = fingerprints.source_digest(*TRAINING_MODULES)
+
+
 @functools.cache
 def _code_digest() -> str:
     """Return a digest of the code as it was loaded: later edits change nothing in this process."""
     fingerprints.loaded(*TRAINING_MODULES)
-    return fingerprints.source_digest(*TRAINING_MODULES)
+    return _CODE
 
 
 def package_versions() -> dict[str, str]:

@@ -1,3 +1,4 @@
+import ast
 import concurrent.futures
 import dataclasses
 import os
@@ -94,6 +95,14 @@ def test_other_training_code_has_another_name_and_other_comments_do_not(tiny_dat
         assert fingerprints.code_text(commented) == fingerprints.code_text(source)
     other = source.replace("STATISTICS_MOMENTUM = 0.9", "STATISTICS_MOMENTUM = 0.99")
     assert fingerprints.code_text(other) != fingerprints.code_text(source)
+
+
+def test_a_name_is_made_without_parsing_code(tiny_data, monkeypatch):
+    """A thread may ask for it while another parses, which CPython 3.11 may not survive."""
+    expected = name_of(EXPERIMENT, tiny_data)
+    store_._code_digest.cache_clear()
+    monkeypatch.setattr(ast, "parse", None)
+    assert name_of(EXPERIMENT, tiny_data) == expected
 
 
 def test_a_network_is_known_by_the_content_of_its_data(store, tiny_data):
