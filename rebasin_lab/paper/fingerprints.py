@@ -159,8 +159,8 @@ def loaded(*modules: str) -> list[Path]:
         # Later than now is no edit, but a wrong clock.
         if processes.loaded_at < path.stat().st_mtime <= time.time():
             raise EditedError(
-                f"Expected the code that this process loaded; '{path}' was edited since, so that "
-                "nobody knows which code a stored result is of. Start again (in a notebook: "
+                f"Expected the code that this process loaded; '{path}' was edited since, and a "
+                "stored result could be of the old code or of the new. Start again (in a notebook: "
                 "restart the kernel)."
             )
     return files
