@@ -66,7 +66,9 @@ def main() -> None:
     show_default=True,
     help=f"Sizes of the run: {', '.join(profiles.PROFILES)}.",
 )
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="A field of the profile."
+)
 @click.option("--only", multiple=True, metavar="START", help="Notebooks starting so, as in 04.")
 @click.option(
     "--run",

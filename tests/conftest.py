@@ -6,6 +6,7 @@ entry of `ARCHITECTURES` and inherits every law of `tests/symmetry` and `tests/m
 
 import dataclasses
 import os
+import signal
 import tempfile
 from collections.abc import Callable
 from typing import Any
@@ -37,6 +38,8 @@ from rebasin_lab import pytrees
 from rebasin_lab.datasets import dataset, formats, views
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Some tests interrupt processes that they start; those of a shell's `pytest &` would ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The first example of a test may compile, so no deadline; in CI a failure must be repeatable.
 hypothesis.settings.register_profile("lab", deadline=None)

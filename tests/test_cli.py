@@ -158,15 +158,15 @@ def test_redraw_draws_every_figure_from_its_numbers(monkeypatch, tmp_path):
 
 
 def test_figures_are_written_for_a_report_with_a_line_each(tmp_path):
-    committed = paths.figures_dir() / "03_counterexample" / "slopes.json"
-    source = tmp_path / "figures" / "03_counterexample" / committed.name
+    committed = paths.figures_dir() / "05_counterexample" / "slopes.json"
+    source = tmp_path / "figures" / "05_counterexample" / committed.name
     source.parent.mkdir(parents=True)
     source.write_text(committed.read_text())
     options = ("--format", "pdf", "--width", "single", "--only", "slopes", "--from")
     result = invoke("figures", "--to", str(tmp_path / "paper"), *options, str(tmp_path / "figures"))
     assert result.exit_code == 0
-    assert re.match(r"03_counterexample/slopes: 3\.5 x \d\.\d in, text 7\.5 pt \(", result.output)
-    assert (tmp_path / "paper/03_counterexample/slopes.pdf").read_bytes().startswith(b"%PDF")
+    assert re.match(r"05_counterexample/slopes: 3\.5 x \d\.\d in, text 7\.5 pt \(", result.output)
+    assert (tmp_path / "paper/05_counterexample/slopes.pdf").read_bytes().startswith(b"%PDF")
     assert (tmp_path / "paper/figures.json").is_file()
     gallery = invoke("figures", "--to", str(tmp_path / "figures"), "--gallery")
     assert gallery.exit_code == 0
@@ -199,7 +199,7 @@ def test_bad_export_is_one_paragraph_without_a_traceback(tmp_path, arguments, me
 def test_folder_that_cannot_be_written_to_is_one_paragraph(tmp_path):
     (tmp_path / "file").touch()
     target = tmp_path / "file" / "paper"  # below a file
-    result = invoke("figures", "--to", str(target), "--only", "03_counterexample/slopes")
+    result = invoke("figures", "--to", str(target), "--only", "05_counterexample/slopes")
     assert result.exit_code == 1
     assert re.search(
         r"Error: Expected --to to be a folder.*paper.*file' is no folder", result.output
@@ -208,8 +208,8 @@ def test_folder_that_cannot_be_written_to_is_one_paragraph(tmp_path):
 
 
 def test_a_gallery_replaces_galleries_alone(tmp_path):
-    committed = paths.figures_dir() / "03_counterexample" / "slopes.json"
-    figure = tmp_path / "figures" / "03_counterexample" / committed.name
+    committed = paths.figures_dir() / "05_counterexample" / "slopes.json"
+    figure = tmp_path / "figures" / "05_counterexample" / committed.name
     figure.parent.mkdir(parents=True)
     figure.write_text(committed.read_text())
     (tmp_path / "mine.md").write_text("# My own")

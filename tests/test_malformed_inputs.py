@@ -896,11 +896,11 @@ ROWS = {
         (
             "trainings of no notebook",
             lambda: trainings.trainings("04_loss", rl.get_profile("quick")),
-            "04_loss & 04_loss_landscapes",
+            "04_loss & 02_line_and_barrier",
         ),
         (
             "trainings of a name",
-            lambda: trainings.trainings("04_loss_landscapes", "quick"),
+            lambda: trainings.trainings("02_line_and_barrier", "quick"),
             "profile & quick",
         ),
         ("stored, of a name", lambda: store.is_stored("mnist"), "experiment & mnist"),

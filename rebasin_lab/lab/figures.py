@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import textwrap
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from rebasin_lab.paper import store
 
 STYLE_FILE = Path(__file__).with_name("lab.mplstyle")
 PNG_DPI = 150
+TITLE_LETTERS = 11  # in an inch
 MOST_SQUARE_INCHES = 5_000  # of a figure; half a gigabyte of pixels
 
 # matplotlib's settings are global, and widget callbacks may run on another thread.
@@ -71,6 +73,7 @@ def save_figure(
     caption: str,
     alt: str,
     provenance: Provenance,
+    title: str = "",
     size: tuple[float, float] = (8.0, 3.4),
 ) -> Path:
     """Write `<name>.json`, `.svg` and `.png`.
@@ -83,6 +86,7 @@ def save_figure(
         caption: one or two sentences to stand under the figure.
         alt: text in place of the picture, for a screen reader.
         provenance: of the numbers.
+        title: the finding, to stand above the panels.
         size: width and height in inches.
 
     Returns:
@@ -97,6 +101,7 @@ def save_figure(
     record = {
         "plot": plot,
         "size_inches": list(size),
+        **({"title": title} if title else {}),
         "caption": caption,
         "alt": alt,
         **dataclasses.asdict(provenance),
@@ -213,6 +218,9 @@ def draw(record: Mapping[str, Any]) -> Figure:
     size = check_size(record["size_inches"], "size_inches", {})
     fig = Figure(figsize=tuple(size), layout="constrained")
     plots.draw(fig, record["plot"], record["numbers"])
+    if title := record.get("title", ""):
+        lines = textwrap.wrap(shapes.letters(title, "title", {}), round(size[0] * TITLE_LETTERS))
+        fig.suptitle("\n".join(lines), x=0.01, ha="left")
     settle_layout(fig)
     return fig
 
@@ -253,6 +261,7 @@ _WORDS = shapes.by_name(shapes.text(), least=0)
 _RECORD = shapes.fields(
     plot=shapes.text(),
     size_inches=check_size,
+    title=shapes.optional(shapes.text()),
     caption=shapes.text(),
     alt=shapes.text(),
     notebook=shapes.text(),

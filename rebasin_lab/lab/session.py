@@ -1,13 +1,12 @@
 """The session of a notebook: one handle on its profile, networks, figures and claims.
 
-    run = rl.open_run("04_loss_landscapes", profile=profile, run_dir=run_dir, interactive=...)
+    run = rl.open_run("02_line_and_barrier", profile=profile, run_dir=run_dir, interactive=...)
 
 Headless and in JupyterLab a notebook makes the same calls; only the place of its claims (a run's
 folder) and the look of its progress bars differ.
 """
 
 import dataclasses
-import functools
 import json
 import os
 import platform
@@ -19,72 +18,86 @@ from typing import Any
 import jax
 from IPython.display import HTML, display
 
-from rebasin_lab import checks, datasets, models, paths, progress, pytrees, strict_json, texts
+from rebasin_lab import checks, datasets, paths, pytrees, texts
 from rebasin_lab.lab import figures
 from rebasin_lab.paper import claims, profiles, store, train_many, trainings
-from rebasin_lab.paper.networks import ConvolutionalFamily, Experiment
+from rebasin_lab.paper.claim import PROFILES
+from rebasin_lab.paper.networks import ConvolutionalFamily, Experiment, described
+from rebasin_lab.paper.sections.record import Figure, Record
+from rebasin_lab.paper.sections.study import Study
 from rebasin_lab.paper.settings import check_value
 
 MOST_CLAIMS_BYTES = 10_000_000
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Run:
-    """A notebook at work; made by `open_run`.
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Run(Study):
+    """A notebook at work: a study, and the places of what it shows; made by `open_run`.
 
     Attributes:
-        notebook: the notebook's name, without ending.
-        profile: the profile, overrides included.
-        data: the data set of the profile.
-        model: the architecture of the profile.
         run_dir: folder of the run's claims.
         figures_dir: folder of its figures.
         interactive: False in a headless run.
-        changed: whether any setting is not the profile's own: then every claim stays open.
-        num_jobs: processes that train at once.
-        networks: used so far, by seed.
         results: of claims measured so far.
     """
 
-    notebook: str
-    profile: profiles.Profile
-    data: datasets.Dataset
-    model: models.Model
     run_dir: Path
     figures_dir: Path
     interactive: bool
-    changed: bool = False
-    num_jobs: int = 1
-    networks: dict[int, store.Trained] = dataclasses.field(default_factory=dict)
     results: dict[str, claims.ClaimResult] = dataclasses.field(default_factory=dict)
 
-    @functools.cached_property
-    def trainings(self) -> dict[str, trainings.Group]:
-        """The networks that this notebook trains, by group and key; see `trainings`."""
-        return trainings.trainings(self.notebook, self.profile)
+    @property
+    def changed(self) -> bool:
+        """True if any setting is not the profile's own: then every claim stays open."""
+        return self.profile.changed
 
     @checks.arguments
-    def train(self, group: str) -> dict[Any, store.Trained]:
-        """Return the networks of a group by key, those that are not stored yet trained first.
+    def show(self, record: Record) -> None:
+        """Hold a record against its claims, then save its figures and show them."""
+        for claim_id, measured in record.claims().items():
+            self.check(claim_id, measured)
+        for figure in record.figures():
+            self._save(figure)
+
+    def _save(self, figure: Figure) -> None:
+        data = figure.data or self.data
+        networks = [network.experiment for network in figure.networks]
+        ran = f"{self.profile.name} profile{', changed' if self.changed else ''}"
+        if networks:
+            ran += f": {data.title}, {described(networks)}"
+        versions = [network.versions for network in figure.networks]
+        path = figures.save_figure(
+            self.figures_dir / self.notebook,
+            figure.name,
+            plot=figure.plot,
+            numbers=figure.numbers,
+            title=figure.title,
+            caption=f"{figure.caption} [{ran}]",
+            alt=figure.alt,
+            provenance=figures.Provenance(
+                notebook=self.notebook,
+                profile=self.profile.name,
+                dataset=figures.describe_dataset(data),
+                seeds=sorted({network.seed for network in networks}),
+                settings=self.profile.settings,
+                trained_with=[v for i, v in enumerate(versions) if v not in versions[:i]],
+                claims=list(figure.claims),
+            ),
+            size=figure.size,
+        )
+        _display(path)
+
+    def show_stored(self, name: str, *, profile: str = "laptop") -> None:
+        """Show a figure of this notebook that the repository keeps from a larger profile.
+
+        A run at that profile, or a larger one, has drawn its own: then nothing is shown.
 
         Args:
-            group: a name in `trainings`; it is empty where the profile has none of its networks.
+            name: of its files.
+            profile: "laptop", whose figures are kept.
         """
-        checks.choice("a group of networks", group, self.trainings, self.notebook)
-        experiments = self.trainings[group]
-        trained = train_many.train_all(
-            [*experiments.values()], num_jobs=self.num_jobs, style=self.progress_style
-        )
-        networks = dict(zip(experiments, trained, strict=True))
-        for one in networks.values():
-            if one.experiment == self.profile.experiment(seed=one.experiment.seed):
-                self.networks[one.experiment.seed] = one
-        return networks
-
-    @property
-    def progress_style(self) -> progress.Style:
-        """The style of progress bars."""
-        return "auto" if self.interactive else "lines"
+        if PROFILES.index(self.profile.name) < PROFILES.index(profile):
+            _display(paths.figures_dir() / profile / self.notebook / f"{name}.json")
 
     @checks.arguments
     def figure(
@@ -145,8 +158,7 @@ class Run:
             ),
             size=size,
         )
-        png = path.with_suffix(".png").read_bytes()
-        display(HTML(figures.as_html(figures.read_figure(path), png)))
+        _display(path)
 
     @checks.arguments
     def check(self, claim_id: str, measured: Any) -> claims.ClaimResult:
@@ -174,7 +186,8 @@ class Run:
         missing = [
             claim.id
             for claim in own
-            if claim.id not in self.results and self.profile.name in claim.bounds
+            if claim.id not in self.results
+            and self.profile.name in {*claim.bounds, *claim.too_small}
         ]
         assert not missing, missing
         results = [
@@ -194,10 +207,8 @@ def open_run(
     run_dir: str = "",
     figures_dir: str = "",
     interactive: bool = True,
-    changed: bool = False,
     trial: bool = False,
     num_jobs: int = 0,
-    settings: str = "",
     **overrides: Any,
 ) -> Run:
     """Open a notebook's run and show its profile, data and devices.
@@ -208,13 +219,10 @@ def open_run(
         run_dir: folder of results; "" is that of interactive work.
         figures_dir: folder of figures; "" is one of the run.
         interactive: False when run headlessly.
-        changed: whether settings that are no fields of the profile are not the notebook's own.
         trial: cut everything down to a smoke test, a few steps on tiny data.
         num_jobs: processes that train at once, 0 for two where there are two cores (but one for a
             trial); no influence on any number.
-        settings: fields of the profile as a JSON object, such as '{"num_lambdas": 25}'; for runs,
-            since papermill hands over texts and numbers only.
-        **overrides: fields of the profile to replace; 0 and "" leave a field as it is.
+        **overrides: fields of the profile to replace (`profiles.FIELDS`), such as width=32.
 
     Raises:
         ValueError: for an unknown profile, field, data set or architecture, a wrong value, or a
@@ -224,15 +232,13 @@ def open_run(
     """
     check_platform()
     paths.checked_name(notebook, "the name of a notebook")
-    flags = {"interactive": interactive, "changed": changed, "trial": trial}
+    flags = {"interactive": interactive, "trial": trial}
     for name, value in flags.items():
         check_value(name, value, bool)
     if check_value("num_jobs", num_jobs, int) == 0:
         num_jobs = 1 if trial else train_many.default_num_jobs()
     train_many.check_num_jobs(num_jobs)
-    chosen = profiles.get_profile(profile, trial=trial, **_parsed(settings), **overrides)
-    data = datasets.load_dataset(chosen.dataset)
-    model = chosen.experiment(seed=0).build_model(data)
+    chosen = profiles.get_profile(profile, trial=trial, **overrides)
     folder = paths.runs_dir() / "interactive"
     if run_dir:
         folder = paths.checked_output(run_dir, "run_dir")
@@ -242,29 +248,28 @@ def open_run(
     run = Run(
         notebook=notebook,
         profile=chosen,
-        data=data,
-        model=model,
+        trainings=_trainings(notebook, chosen),
+        num_jobs=num_jobs,
+        progress_style="auto" if interactive else "lines",
         run_dir=folder,
         figures_dir=drawn,
         interactive=interactive,
-        changed=changed or chosen.changed,
-        num_jobs=num_jobs,
     )
     display(HTML(_banner(run)), metadata={"rebasin_lab": environment()})
     return run
 
 
-def _parsed(settings: str) -> dict[str, Any]:
-    try:
-        parsed = strict_json.parsed(settings or "{}", finite=False)
-    except (ValueError, TypeError):
-        parsed = None
-    if not isinstance(parsed, dict):
-        raise ValueError(
-            "Expected settings to be a JSON object of fields of the profile, such as "
-            f"'{{\"num_lambdas\": 25}}'; got {checks.shortened(settings)}."
-        )
-    return parsed
+def _trainings(notebook: str, profile: profiles.Profile) -> dict[str, trainings.Group]:
+    """Return the networks of a notebook of the sequence; a notebook of one's own has none."""
+    known = notebook in trainings.NOTEBOOKS
+    return trainings.trainings(notebook, profile) if known else {}
+
+
+def _display(path: Path) -> None:
+    """Show a figure from its files."""
+    png = path.with_suffix(".png")
+    drawn = png.read_bytes() if png.exists() else None
+    display(HTML(figures.as_html(figures.read_figure(path), drawn)))
 
 
 def check_platform() -> None:

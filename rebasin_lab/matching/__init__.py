@@ -52,7 +52,7 @@ __all__ = [
 ]
 
 # All forms of weight matching are green, the reduced ones with an open marker; controls are grey.
-_GREEN, _BLACK, _GREY = "#009E73", "#000000", "#5A5A5A"
+_GREEN, _BLACK, _GREY = "#009E73", "#000000", "#999999"
 
 MATCHERS = checks.Registry(
     Matcher,
@@ -98,7 +98,7 @@ MATCHERS = checks.Registry(
             one_sweep_matching, "one sweep of it", _GREEN, "v", is_open=True, has_visits=True
         ),
         "greedy": Matcher(greedy_matching, "greedy", "#CC79A7", "s"),
-        "steepest_descent": Matcher(steepest_descent_matching, "steepest descent", _BLACK, "x"),
+        "steepest_descent": Matcher(steepest_descent_matching, "steepest descent", "#7F7F00", "x"),
         "random": Matcher(random_matching, "random", _GREY, "o", is_open=True),
     },
     reserved=("naive",),

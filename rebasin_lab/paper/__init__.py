@@ -1,7 +1,8 @@
 """The reproduction: what the paper trains, measures and claims, on the library.
 
 `networks` has recipes of networks, `profiles` the sizes of a run, `settings` checks of single ones,
-`trainings` the networks of each notebook; `store` has trained networks, `train_many` trains many,
-`cache` has results, `fingerprints` the keys of both; `counterexample` and `imagenet` are networks
-of the paper, `claims` its claims.
+`store` has trained networks, `train_many` trains many, `cache` has
+results, `fingerprints` the keys of both; `counterexample` and `imagenet` are networks of the paper;
+`claim` is one claim. `sections` measure, one module for each section of the paper and its notebook;
+`trainings` lists the networks of each, `claims` the claims of all.
 """

@@ -4,6 +4,7 @@ Small enough to send anywhere: `store.trained` makes the network of an `Experime
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -75,11 +76,7 @@ class Experiment:
     def networks(self) -> str:
         """Describe the network for captions: all but the data and the seed."""
         sizes = ", ".join(f"{name.replace('_', ' ')} {size}" for name, size in self.options)
-        train, augmented = self.train, ", augmented" if self.train.augment else ""
-        return (
-            f"{self.architecture} ({sizes}), {train.num_epochs} epochs of {train.optimizer} at "
-            f"{train.learning_rate:g}, batch {train.batch_size}{augmented}"
-        )
+        return f"{self.architecture} ({sizes}), {_schedule(self.train)}"
 
     def load_dataset(self) -> datasets.Dataset:
         """Load its view of the data set."""
@@ -161,6 +158,32 @@ class ConvolutionalFamily:
             f"{self.architecture} of width {widths}, {self.train.num_epochs} epochs of "
             f"{self.train.optimizer.upper()}, batch {self.train.batch_size}"
         )
+
+
+def described(experiments: Sequence[Experiment]) -> str:
+    """Describe networks for a caption: each recipe once, with its widths, then all seeds."""
+    recipes: dict[Experiment, list[int | float]] = {}
+    for one in experiments:
+        width = models.ARCHITECTURES[one.architecture].width
+        recipe = one.with_seed(0).without_snapshots().with_width(1)
+        recipe = recipe.with_view(part_seed=0) if one.view.part == "random half" else recipe
+        recipes.setdefault(recipe, []).append(dict(one.options)[width])
+    phrases = []
+    for recipe, widths in recipes.items():
+        name = models.ARCHITECTURES[recipe.architecture].width
+        sizes = {key: f"{size:g}" for key, size in recipe.options}
+        sizes[name] = ", ".join(f"{width:g}" for width in sorted({*widths}))
+        shown = ", ".join(f"{key.replace('_', ' ')} {size}" for key, size in sizes.items())
+        phrases.append(f"{recipe.architecture} ({shown}), {_schedule(recipe.train)}")
+    seeds = ", ".join(map(str, sorted({one.seed for one in experiments})))
+    return f"{'; '.join(phrases)}; seeds {seeds}"
+
+
+def _schedule(train: training.TrainConfig) -> str:
+    return (
+        f"{train.num_epochs} epochs of {train.optimizer} at {train.learning_rate:g}, batch "
+        f"{train.batch_size}{', augmented' if train.augment else ''}"
+    )
 
 
 def first_images(data: datasets.Dataset, num_train: int, num_test: int = 0) -> datasets.Dataset:

@@ -6,7 +6,6 @@ resolves a profile once: it replaces single settings, and cuts all of it down fo
 """
 
 import dataclasses
-import numbers
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -58,8 +57,11 @@ class Profile:
     mnist_vgg: ConvolutionalFamily | None = None  # section A.1, in its first width
     timed: tuple[tuple[str, int | float], ...] = ()  # ResNets of A.5, as drawn, and their widths
     estimator: tuple[tuple[str, int | float], ...] = ()  # other options of the estimator
-    # Settings of single notebooks.
-    seed: int = 0  # of the first network, where there is one pair
+    # Alike at every profile.
+    seed: int = 0  # of the first network; those of all others count on from it
+    num_orders: int = 20  # of layers, that weight matching visits the counterexample in
+    num_tiny: int = 120  # networks of its shape that are trained
+    epsilon: float = 0.01  # by which the second path of appendix A.7.2 is larger
     convolutional_width: int = 0  # the only one at which every matcher is tried; 0 is all
     convolutional_images: int = 0  # training images of these networks; 0 is the profile's own
     convolutional_epochs: int = 0  # passes over them; 0 is the profile's own
@@ -81,12 +83,12 @@ class Profile:
     @property
     def pairs(self) -> list[tuple[int, int]]:
         """The seeds of A and B, pair by pair."""
-        return [(2 * index, 2 * index + 1) for index in range(self.num_pairs)]
+        return [(seed, seed + 1) for seed in self.seeds[::2]]
 
     @property
     def seeds(self) -> range:
         """The seeds of all pairs, in order."""
-        return range(2 * self.num_pairs)
+        return range(self.seed, self.seed + 2 * self.num_pairs)
 
     @property
     def split_experiment(self) -> Experiment:
@@ -157,21 +159,13 @@ _LEAST = {
 _ODD = ("num_lambdas", "num_coarse_lambdas", "num_normed_lambdas")
 _MAY_BE_EMPTY = ("snapshot_epochs", "minorities")
 
-# These reach all notebooks; the others only notebooks with a parameter of this name.
-SHARED_FIELDS = {
-    field: kind
-    for field, kind in FIELDS.items()
-    if field not in ("seed", "straight_through_epochs") and not field.startswith("convolutional_")
-}
-
 
 @checks.arguments
 def get_profile(name: str, /, *, trial: bool = False, **overrides: Any) -> Profile:
-    """Return a profile with some fields replaced; 0 and "" mean "as the profile has it".
+    """Return a profile with some fields replaced.
 
-    They mean that wherever they are no value of the field, as 0 is of `num_coarse_images`. Lists
-    are taken for tuples. The number of epochs replaces that of the networks of Table 3, too, the
-    straight-through estimator's that of section 5.4, and fewer pairs leave fewer normed ones.
+    Lists are taken for tuples. The number of epochs replaces that of the networks of Table 3, too,
+    the straight-through estimator's that of section 5.4, and fewer pairs leave fewer normed ones.
 
     Args:
         name: "quick", "laptop" or "paper".
@@ -192,11 +186,7 @@ def get_profile(name: str, /, *, trial: bool = False, **overrides: Any) -> Profi
             f"{checks.near_matches(unknown[0], FIELDS)}."
         )
     profile = PROFILES[name]
-    given = {
-        field: check_field(field, value)
-        for field, value in overrides.items()
-        if not leaves_as_it_is(field, value)
-    }
+    given = {field: check_field(field, value) for field, value in overrides.items()}
     given = {field: value for field, value in given.items() if value != getattr(profile, field)}
     if "num_epochs" in given:
         given.setdefault("num_merged_epochs", given["num_epochs"])
@@ -234,14 +224,6 @@ def _networks_with(profile: Profile, given: Mapping[str, Any]) -> dict[str, Any]
         split = split.with_width(given["width"]) if "width" in given else split
         split = split.with_training(num_epochs=given.get("num_epochs", split.train.num_epochs))
     return {"compared_resnet": resnet, "split_data": split}
-
-
-def leaves_as_it_is(field: str, value: Any) -> bool:
-    """Return True if a value of a profile's field means "as the profile has it"."""
-    if isinstance(value, str):
-        return value == ""
-    is_zero = isinstance(value, numbers.Real) and not isinstance(value, bool) and not value
-    return is_zero and FIELDS[field] in (int, float) and _LEAST.get(field, 1) > 0
 
 
 def check_field(field: str, value: Any) -> Any:

@@ -4,14 +4,13 @@
 a seed. A notebook trains a group with `run.train(group)`.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 from rebasin_lab import checks
-from rebasin_lab.paper.networks import ConvolutionalFamily, Experiment
+from rebasin_lab.paper.networks import Experiment
 from rebasin_lab.paper.profiles import Profile
-
-Group = dict[Any, Experiment]
+from rebasin_lab.paper.sections import groups, width
+from rebasin_lab.paper.sections.groups import Group
 
 
 @checks.arguments
@@ -35,62 +34,30 @@ def trainings(notebook: str, profile: Profile) -> dict[str, Group]:
 
 def experiments(notebook: str, profile: Profile) -> tuple[Experiment, ...]:
     """Return the same in one row, each once."""
-    groups = trainings(notebook, profile).values()
-    return tuple(dict.fromkeys(one for group in groups for one in group.values()))
+    every = trainings(notebook, profile).values()
+    return tuple(dict.fromkeys(one for group in every for one in group.values()))
 
 
-def _mlps(profile: Profile, seeds: Sequence[int]) -> Group:
-    return {seed: profile.experiment(seed=seed) for seed in seeds}
-
-
-def _family(profile: Profile, family: ConvolutionalFamily | None, *, widest: bool = False) -> Group:
-    """Return the networks of a family, by width and seed; none without a family."""
-    if not family:
-        return {}
+def _weight_matching(profile: Profile) -> dict[str, Group]:
     return {
-        (width, seed): family.experiment(width=width, seed=seed)
-        for width in ([max(family.widths)] if widest else family.widths)
-        for seed in profile.seeds[: 2 * family.num_pairs]
+        "MLP": groups.mlps(profile),
+        "ResNet": groups.family(profile, profile.compared_resnet),
     }
 
 
-def _with_seeds(base: Experiment | None, seeds: Sequence[int]) -> Group:
-    return {seed: base.with_seed(seed) for seed in seeds} if base else {}
-
-
-def _matching_methods(profile: Profile) -> dict[str, Group]:
+def _line_and_barrier(profile: Profile) -> dict[str, Group]:
     return {
-        "MLP": _mlps(profile, profile.seeds),
-        "ResNet": _family(profile, profile.compared_resnet),
-    }
-
-
-def _loss_landscapes(profile: Profile) -> dict[str, Group]:
-    return {
-        "MLP": _mlps(profile, profile.seeds),
-        "CIFAR-10 MLP": _with_seeds(profile.cifar_mlp, profile.seeds),
-        "ResNet": _family(profile, profile.resnet, widest=True),
+        "MLP": groups.mlps(profile),
+        "CIFAR-10 MLP": groups.with_seeds(profile.cifar_mlp, profile.seeds),
+        "ResNet": groups.family(profile, profile.resnet, widest=True),
     }
 
 
 def _onset(profile: Profile) -> dict[str, Group]:
     return {
-        "MLP": _mlps(profile, profile.seeds),
-        "CIFAR-10 MLP": _with_seeds(profile.cifar_mlp, profile.seeds),
+        "MLP": groups.mlps(profile),
+        "CIFAR-10 MLP": groups.with_seeds(profile.cifar_mlp, profile.seeds),
     }
-
-
-def _model_width(profile: Profile) -> dict[str, Group]:
-    mlps = {
-        # Those of the profile's own width are the networks of all notebooks, with their snapshots.
-        (width, seed): profile.experiment(seed=seed)
-        if width == profile.width
-        else profile.experiment(seed=seed, width=width).without_snapshots()
-        for width in sorted({*profile.mlp_widths, profile.width})
-        for seed in profile.seeds
-    }
-    families = {"VGG": _family(profile, profile.vgg), "ResNet": _family(profile, profile.resnet)}
-    return {"MLP": mlps, **families}
 
 
 def _split_data(profile: Profile) -> dict[str, Group]:
@@ -102,26 +69,29 @@ def _split_data(profile: Profile) -> dict[str, Group]:
         for name, one in {**parts, "all data": base}.items()
     }
     minorities = {
-        (minority, name): one.with_seed(index).with_view(minority=minority)
+        (minority, name): one.with_seed(profile.seed + index).with_view(minority=minority)
         for minority in sorted({*profile.minorities, base.view.minority})
         for index, (name, one) in enumerate(parts.items())
     }
     return {"pairs": pairs, "minorities": minorities}
 
 
-def _merge_many(profile: Profile) -> dict[str, Group]:
+def _merging_many(profile: Profile) -> dict[str, Group]:
     halves = {
         seed: profile.experiment(seed=seed)
         .without_snapshots()
         .with_view(part="random half", part_seed=seed)
-        for seed in range(profile.num_halves)
+        for seed in range(profile.seed, profile.seed + profile.num_halves)
     }
-    singles = {seed: profile.merged_experiment(seed=seed) for seed in range(profile.num_merged)}
+    singles = {
+        seed: profile.merged_experiment(seed=seed)
+        for seed in range(profile.seed, profile.seed + profile.num_merged)
+    }
     return {"singles": singles, "halves": halves}
 
 
 def recipes(profile: Profile) -> dict[str, Experiment]:
-    """Return the trainings of the MLP that notebook 09 compares, by name; two may be alike."""
+    """Return the trainings of the MLP that notebook 08 compares, by name; two may be alike."""
     thin, rate = profile.thin_width, profile.learning_rate
     changes = (
         (profile.width, {}),
@@ -146,7 +116,7 @@ def recipe_names(profile: Profile) -> tuple[str, str, str, str, str, str, str]:
     return (*adam, *(f"{rule}, {own} units" for rule in rules), f"SGD 0.1, {own} units, one epoch")
 
 
-def _failure_modes(profile: Profile) -> dict[str, Group]:
+def _failures(profile: Profile) -> dict[str, Group]:
     recipe_networks = {
         (name, seed): one.with_seed(seed)
         for name, one in recipes(profile).items()
@@ -160,20 +130,22 @@ def _failure_modes(profile: Profile) -> dict[str, Group]:
     }
     return {
         "recipes": recipe_networks,
-        "VGG": _family(profile, profile.mnist_vgg),
+        "VGG": groups.family(profile, profile.mnist_vgg),
         "normed": normed,
     }
 
 
 NOTEBOOKS: dict[str, Callable[[Profile], dict[str, Group]]] = {
-    "00_quickstart": lambda profile: {"MLP": _mlps(profile, [profile.seed, profile.seed + 1])},
-    "01_permutation_symmetries": lambda profile: {"MLP": _mlps(profile, [profile.seed])},
-    "02_matching_methods": _matching_methods,
-    "03_counterexample": lambda profile: {},  # its networks have four weights
-    "04_loss_landscapes": _loss_landscapes,
-    "05_onset_of_mode_connectivity": _onset,
-    "06_model_width": _model_width,
-    "07_split_data": _split_data,
-    "08_merge_many": _merge_many,
-    "09_failure_modes": _failure_modes,
+    "00_quickstart": lambda profile: {
+        "MLP": groups.mlps(profile, [profile.seed, profile.seed + 1])
+    },
+    "01_symmetries": lambda profile: {"MLP": groups.mlps(profile, [profile.seed])},
+    "02_line_and_barrier": _line_and_barrier,
+    "03_weight_matching": _weight_matching,
+    "05_counterexample": lambda profile: {},  # its networks have four weights
+    "06_onset": _onset,
+    "07_width": width.networks,
+    "08_failures": _failures,
+    "10_split_data": _split_data,
+    "11_merging_many": _merging_many,
 }

@@ -176,7 +176,7 @@ from rebasin_lab.lab.widgets import prerendering
 
 prerendering.SECONDS_OF_QUIET = 3600"""
     for cell in notebook.cells:
-        cell.source = cell.source.replace("trial: bool = False", "trial: bool = True")
+        cell.source = cell.source.replace("settings: dict = {}", 'settings: dict = {"trial": True}')
     notebook.cells.insert(0, nbformat.v4.new_code_cell(first))
 
 

@@ -13,7 +13,7 @@ from rebasin_lab.lab import runner
 from rebasin_lab.paper import counterexample, store, trainings
 
 # Notebooks without a dial: their lesson is a map to read.
-STILL = ("04_loss_landscapes",)
+STILL = ("02_line_and_barrier",)
 NOTEBOOKS = [path.stem for path in runner.notebook_sequence()]
 TRIALS = [name for name in NOTEBOOKS if SIZES == "trial" and name not in AS_THEY_ARE]
 
@@ -72,7 +72,7 @@ def check_symmetries(lab, panels):
     swap.wait_for_alt("and 9 swapped, without the next layer")
     change = numbers_in(swap.alt())[2]
     assert change > 1e-3  # of all three lines it is rounding
-    data = networks("01_permutation_symmetries")[0].experiment.load_dataset()
+    data = networks("01_symmetries")[0].experiment.load_dataset()
     for network in ("resnet20", "vgg16"):
         group.changes_when(lambda name=network: group.dropdown("network").choose(name))
         model = rl.build_model(network, dataset=data)
@@ -107,9 +107,9 @@ def check_counterexample(lab, panels):
 def check_onset(lab, panels):
     (panel,) = panels
     first, second, epoch, naive, *_ = numbers_in(panel.alt())
-    found = {each.experiment.seed: each for each in networks("05_onset_of_mode_connectivity")}
+    found = {each.experiment.seed: each for each in networks("06_onset")}
     a, b = found[int(first)], found[int(second)]
-    sizes = profile("05_onset_of_mode_connectivity")
+    sizes = profile("06_onset")
     data = sizes.coarse(a.experiment.load_dataset())
     ends = (network.params_after(int(epoch)) for network in (a, b))
     curve = rl.interpolation_curve(a.model.apply, *ends, data, num_lambdas=sizes.num_coarse_lambdas)
@@ -121,10 +121,10 @@ def check_width(lab, panels):
     width = numbers_in(panel.slider("networks").text)[0]
     naive = numbers_in(panel.alt())[-2]
     pairs = {}
-    for each in networks("06_model_width"):
+    for each in networks("07_width"):
         if dict(each.experiment.options)["width"] == width:
             pairs[each.experiment.seed] = each
-    sizes = profile("06_model_width")
+    sizes = profile("07_width")
     data = sizes.coarse(pairs[0].experiment.load_dataset())
     barriers = [
         rl.loss_barrier(
@@ -144,7 +144,7 @@ def check_width(lab, panels):
 
 def check_split(lab, panels):
     line, minorities = panels
-    network = networks("07_split_data")[0]
+    network = networks("10_split_data")[0]
     data = network.experiment.load_dataset()
     own = evaluated(network, data)
     temperature = line.slider("temperature")
@@ -162,7 +162,7 @@ def check_merge_many(lab, panels):
     panel.slider("networks").press("Home")
     panel.dropdown("metric").choose("test loss (nats)")
     panel.wait_for_alt(r"^one network, test loss \(nats\)")
-    seen = [each for each in networks("08_merge_many") if each.experiment.view.part != "all"]
+    seen = [each for each in networks("11_merging_many") if each.experiment.view.part != "all"]
     data = seen[0].experiment.load_dataset()
     own = evaluated(seen[0], data)
     single, naive, merged, ensemble = numbers_in(panel.alt())
@@ -174,7 +174,7 @@ def check_failures(lab, panels):
     panel.dropdown("network").choose("BatchNorm")
     panel.wait_for_alt("^BatchNorm at")
     lam, *losses = numbers_in(panel.alt())
-    saved = saved_numbers(lab, "09_failure_modes", "mended_lines")
+    saved = saved_numbers(lab, "08_failures", "mended_lines")
     index = int(np.argmin(np.abs(np.subtract(saved["lambdas"], lam))))
     (panel_of_losses,) = [one for one in saved["panels"] if one["title"] == "Loss"]
     of_first_pair = [line["values"][0][index] for line in panel_of_losses["lines"]]
@@ -183,14 +183,14 @@ def check_failures(lab, panels):
 
 CHECKS = {
     "00_quickstart": check_quickstart,
-    "01_permutation_symmetries": check_symmetries,
-    "02_matching_methods": check_matching,
-    "03_counterexample": check_counterexample,
-    "05_onset_of_mode_connectivity": check_onset,
-    "06_model_width": check_width,
-    "07_split_data": check_split,
-    "08_merge_many": check_merge_many,
-    "09_failure_modes": check_failures,
+    "01_symmetries": check_symmetries,
+    "03_weight_matching": check_matching,
+    "05_counterexample": check_counterexample,
+    "06_onset": check_onset,
+    "07_width": check_width,
+    "10_split_data": check_split,
+    "11_merging_many": check_merge_many,
+    "08_failures": check_failures,
 }
 
 

@@ -69,8 +69,8 @@ def board(*, profile="quick", **changes):
         "started": "2026-11-22T21:06:11+00:00",
         "ended": "2026-11-22T21:07:31+00:00",
         "figures_dir": "figures",
-        "planned": ["01_permutation_symmetries", "04_loss_landscapes", "05_later"],
-        "notebooks": [notebook("01_permutation_symmetries"), notebook("04_loss_landscapes")],
+        "planned": ["01_symmetries", "02_line_and_barrier", "05_later"],
+        "notebooks": [notebook("01_symmetries"), notebook("02_line_and_barrier")],
         "claims": [result.as_row() for result in results],
         **changes,
     }
@@ -84,7 +84,7 @@ def figure(**changes):
         "size_inches": [8.0, 3.4],
         **changes,
     }
-    return report.ReportedFigure("04_loss_landscapes", "barriers", record, b"\x89PNG picture")
+    return report.ReportedFigure("02_line_and_barrier", "barriers", record, b"\x89PNG picture")
 
 
 def render(figures=None, **changes):
@@ -159,8 +159,8 @@ def test_claims_stand_in_the_order_of_the_paper():
     ],
 )
 def test_what_was_not_tested_is_grey_and_says_why(claim, kind, status):
-    failed = notebook("04_loss_landscapes", error="In [3]: KeyError: 1")
-    page = Page(render(notebooks=[notebook("01_permutation_symmetries"), failed]))
+    failed = notebook("02_line_and_barrier", error="In [3]: KeyError: 1")
+    page = Page(render(notebooks=[notebook("01_symmetries"), failed]))
     row = page.by_id(f"claim/{claim}")
     assert row["class"] == kind
     assert status in row["text"]
@@ -177,7 +177,7 @@ def test_a_claim_beyond_this_profile_says_which_one_it_needs():
 
 
 def test_a_claim_whose_notebook_was_not_reached_says_so():
-    page = Page(render(notebooks=[notebook("01_permutation_symmetries")], figures=[]))
+    page = Page(render(notebooks=[notebook("01_symmetries")], figures=[]))
     text = page.by_id("claim/lemma2-terminates")["text"]
     assert "not run: the run ended before its notebook" in text
 
@@ -190,7 +190,7 @@ def test_a_figure_has_picture_caption_and_text_and_is_linked_with_its_claims():
     assert figure().record["caption"] in page.all("figcaption")[0]["text"]
     links = [link["href"] for link in page.all("a")]
     assert "#claim/fig2-mnist-naive" in links
-    assert "#figure/04_loss_landscapes/barriers" in links
+    assert "#figure/02_line_and_barrier/barriers" in links
 
 
 def test_a_claim_of_a_figure_that_nobody_knows_is_left_out():
@@ -200,8 +200,8 @@ def test_a_claim_of_a_figure_that_nobody_knows_is_left_out():
 
 def test_notebooks_are_listed_with_outcome_seconds_device_and_files():
     outcomes = [
-        notebook("01_permutation_symmetries"),
-        notebook("04_loss_landscapes", error="In [3]: KeyError: 1"),
+        notebook("01_symmetries"),
+        notebook("02_line_and_barrier", error="In [3]: KeyError: 1"),
     ]
     page = Page(render(notebooks=outcomes))
     first, second, third = (row["text"] for row in page.all("tr")[-3:])
@@ -209,12 +209,12 @@ def test_notebooks_are_listed_with_outcome_seconds_device_and_files():
     assert "failed In [3]: KeyError: 1" in second
     assert third == "05_laternot run"
     links = {link["href"] for link in page.all("a")}
-    assert {"scoreboard.json", "04_loss_landscapes.ipynb", "04_loss_landscapes.log"} <= links
+    assert {"scoreboard.json", "02_line_and_barrier.ipynb", "02_line_and_barrier.log"} <= links
 
 
 def test_everything_is_escaped():
     row = board()["claims"][0] | {name: NASTY for name in ("statement", "paper", "tolerance")}
-    failed = notebook("04_loss_landscapes", error=NASTY, devices=[NASTY])
+    failed = notebook("02_line_and_barrier", error=NASTY, devices=[NASTY])
     page = Page(
         render(
             figures=[figure(caption=NASTY, alt=NASTY)],
@@ -264,14 +264,14 @@ def test_text_is_legible_on_its_ground(scheme):
 
 
 def test_a_figure_that_was_drawn_again_since_is_left_out_and_missed(tmp_path):
-    folder = tmp_path / "figures" / "04_loss_landscapes"
+    folder = tmp_path / "figures" / "02_line_and_barrier"
     folder.mkdir(parents=True)
     names = ("barriers", "contour")
     for name in names:
         (folder / f"{name}.json").write_text(json.dumps(figure().record))
         (folder / f"{name}.png").write_bytes(b"picture")
     digests = [[name, report.file_digest(folder / f"{name}.json")] for name in names]
-    written = board(notebooks=[notebook("04_loss_landscapes", figures=digests)])
+    written = board(notebooks=[notebook("02_line_and_barrier", figures=digests)])
     (tmp_path / "scoreboard.json").write_text(json.dumps(written))
     assert len(Page(report.write_report(tmp_path).read_text()).all("img")) == 2
     (folder / "contour.json").write_text(json.dumps(figure(caption="Another.").record))

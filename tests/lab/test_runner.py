@@ -35,25 +35,19 @@ ROOT = Path(__file__).parents[2]
 
 PARAMETERS = """
 profile: str = "quick"  # sizes
-width: int = 0  # units
-trial: bool = False  # small
-settings: str = ""  # more
-num_jobs: int = 1  # processes
-run_dir: str = ""
-figures_dir: str = ""
-interactive: bool = True
+settings: dict = {}  # changes
 """
 
 MEASURE = """
 import json, pathlib
-folder = pathlib.Path(run_dir) / "claims"
+folder = pathlib.Path(settings["run_dir"]) / "claims"
 folder.mkdir(exist_ok=True)
 (folder / "{notebook}.json").write_text(json.dumps({{"table1-mlp": [{value}]}}))
 """
 
 DRAW = """
 import pathlib
-folder = pathlib.Path(figures_dir) / "{notebook}"
+folder = pathlib.Path(settings["figures_dir"]) / "{notebook}"
 folder.mkdir(parents=True, exist_ok=True)
 record = {{"caption": "C.", "alt": "A.", "claims": [], "size_inches": [1, 1]}}
 (folder / "{name}.json").write_text(json.dumps(record))
@@ -143,10 +137,10 @@ def executed(monkeypatch):
         if "interrupt" in notebook.read_text():
             raise KeyboardInterrupt
         output.write_text(notebook.read_text())
-        folder = Path(parameters["run_dir"]) / "claims"
+        folder = Path(parameters["settings"]["run_dir"]) / "claims"
         folder.mkdir(exist_ok=True)
         (folder / f"{notebook.stem}.json").write_text(json.dumps({"table1-mlp": [3498]}))
-        figure = Path(parameters["figures_dir"]) / notebook.stem / "one.json"
+        figure = Path(parameters["settings"]["figures_dir"]) / notebook.stem / "one.json"
         figure.parent.mkdir(parents=True, exist_ok=True)
         figure.write_text(json.dumps(FIGURE))
         figure.with_suffix(".png").write_bytes(b"picture")
@@ -161,7 +155,7 @@ def executed(monkeypatch):
 def test_a_failing_notebook_stops_the_run_and_keeps_what_ran(sequence):
     sequence(
         n00_first=[MEASURE.format(notebook="00_first", value=3498)],
-        n01_second=["x = 1", "raise ValueError(f'width {width} is no good')"],
+        n01_second=["x = 1", "raise ValueError(f\"width {settings['width']} is no good\")"],
         n02_third=["pass"],
     )
     status, text = reproduce(parameters={"width": 7}, run_name="mine")
@@ -310,8 +304,8 @@ children = [
 daemon = f"{{sleep[0]}} -S -c '{{sleep[-1]}}' >/dev/null 2>&1 & echo $!"
 daemon = subprocess.run(["sh", "-c", daemon], capture_output=True, start_new_session=True).stdout
 pids = [os.getpid(), *(child.pid for child in children), int(daemon)]
-pathlib.Path(run_dir, "pids.new").write_text(" ".join(map(str, pids)))
-os.replace(pathlib.Path(run_dir, "pids.new"), pathlib.Path(run_dir, "pids"))
+pathlib.Path(settings["run_dir"], "pids.new").write_text(" ".join(map(str, pids)))
+os.replace(pathlib.Path(settings["run_dir"], "pids.new"), pathlib.Path(settings["run_dir"], "pids"))
 {forever}
 """
 
@@ -658,15 +652,15 @@ def test_the_digest_of_the_code_sees_every_module(monkeypatch, tmp_path):
     assert len({before, changed, kernels.code_digest()}) == 3
 
 
-def test_jobs_go_to_notebooks_that_have_them_and_are_no_changed_setting(sequence, executed):
+def test_jobs_go_to_notebooks_and_are_no_changed_setting(sequence, executed):
     sequence(n00_a=["pass"])
     plan = runner.plan_run(num_jobs=3)
     assert plan.run_dir == paths.runs_dir() / "quick"
     assert reproduce(num_jobs=3)[0] == 0
-    assert executed[-1][1]["num_jobs"] == 3
+    assert executed[-1][1]["settings"]["num_jobs"] == 3
     assert "not tested: settings changed" not in {row["status"] for row in scoreboard()["claims"]}
     assert reproduce()[0] == 0
-    assert "num_jobs" not in executed[-1][1]
+    assert "num_jobs" not in executed[-1][1]["settings"]
 
 
 def test_figures_of_a_run_are_those_its_notebooks_wrote(sequence, executed):
@@ -700,7 +694,7 @@ def test_an_executed_notebook_carries_the_record_of_its_run(sequence):
 def test_an_interrupt_from_the_keyboard_ends_the_run_and_its_kernel(sequence):
     sleep = """
 import os, pathlib, time
-pathlib.Path(run_dir, "pid").write_text(str(os.getpid()))
+pathlib.Path(settings["run_dir"], "pid").write_text(str(os.getpid()))
 time.sleep(60)
 """
     sequence(n00_a=[sleep], n01_b=["pass"])
@@ -729,7 +723,7 @@ me = psutil.Process()
 had = [name for name in ("rebasin_lab", "left_behind") if name in sys.modules]
 siblings = [p.pid for p in me.parent().children() if "ipykernel_launcher" in p.cmdline()]
 said = {"pid": me.pid, "had": had, "names": sorted(globals()), "siblings": siblings}
-pathlib.Path(run_dir, f"{name}.json").write_text(json.dumps(said))
+pathlib.Path(settings["run_dir"], f"{name}.json").write_text(json.dumps(said))
 sys.modules["left_behind"] = None
 """
 
@@ -747,7 +741,7 @@ while len(siblings) < 2 and time.monotonic() < deadline:
     time.sleep(0.1)
     siblings = [p.pid for p in me.parent().children() if "ipykernel_launcher" in p.cmdline()]
     said["siblings"] = siblings
-pathlib.Path(run_dir, f"{name}.json").write_text(json.dumps(said))
+pathlib.Path(settings["run_dir"], f"{name}.json").write_text(json.dumps(said))
 """
     sequence(n00_a=["name = 'a'", PROCESS, wait_for_sibling], n01_b=["name = 'b'", PROCESS])
     status, text = reproduce()
@@ -987,7 +981,7 @@ def test_the_gpu_workflow_offers_the_profiles_and_runs_weekly_on_a_gpu():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"parameters": {"widht": 3}}, r"Expected a parameter.*width.*got 'widht'"),
+        ({"parameters": {"widht": 3}}, r"Expected a field of the profile.*width.*got 'widht'"),
         ({"parameters": {"run_dir": "x"}}, "got 'run_dir'"),
         ({"parameters": {"num_jobs": 2}}, "got 'num_jobs'. Use --jobs for it"),
         ({"num_jobs": 0}, "Expected at least 1 job; got 0"),
@@ -997,6 +991,7 @@ def test_the_gpu_workflow_offers_the_profiles_and_runs_weekly_on_a_gpu():
         ({"parameters": {"settings": "{}"}}, "got 'settings'"),
         ({"parameters": {"name": "paper"}}, "got 'name'"),
         ({"parameters": {"batch_size": 0}}, "Expected batch_size to be a positive int; got 0"),
+        ({"parameters": {"width": 0}}, "Expected width to be a positive int; got 0"),
         ({"parameters": {"batch_size": 10**6}}, "Expected batch_size to be at most 4000"),
         ({"parameters": {"widht": 3}}, r"do you mean width"),
         ({"num_jobs": -1}, "Expected at least 1 job; got -1"),
@@ -1075,10 +1070,10 @@ def test_a_parameter_that_cannot_be_read_is_refused(text, message):
 def test_scoreboard_printed_is_of_the_chosen_notebooks(sequence, executed):
     names = {f"n{claim.notebook}": [] for claim in claims.CLAIMS.values()}
     sequence(**names)
-    _, text = reproduce(only=["03"])
+    _, text = reproduce(only=["05"])
     of = {claim.notebook: claim.statement[:30] for claim in claims.CLAIMS.values()}
-    assert of["03_counterexample"] in text
-    assert not [name for name in of if name != "03_counterexample" and of[name] in text]
+    assert of["05_counterexample"] in text
+    assert not [name for name in of if name != "05_counterexample" and of[name] in text]
     every = {row["notebook"] for row in scoreboard("quick-partial")["claims"]}
     assert every == set(of)  # the file holds all
 
@@ -1091,7 +1086,6 @@ def test_scoreboard_printed_is_of_the_chosen_notebooks(sequence, executed):
         ({"parameters": {"width": 8}}, "quick-width-8-[0-9a-f]{8}"),
         ({"parameters": {"width": 8}, "only": ["00"]}, "quick-width-8-[0-9a-f]{8}-partial"),
         ({"parameters": {"width": 512}}, "quick"),
-        ({"parameters": {"width": 0}}, "quick"),
         ({"parameters": {"trial": True}}, "quick-trial-[0-9a-f]{8}"),
         ({"parameters": {"trial": False}}, "quick"),
         ({"parameters": {"mlp_widths": [16, 32]}}, "quick-mlp-widths-16-32-[0-9a-f]{8}"),
@@ -1249,7 +1243,7 @@ def test_a_relative_folder_is_one_for_the_command_and_its_kernels(sequence, tmp_
     say = """
 import os, pathlib
 names = ("REBASIN_RUNS", "REBASIN_DATA", "JAX_COMPILATION_CACHE_DIR")
-pathlib.Path(run_dir, "said").write_text("\\n".join(os.environ[name] for name in names))
+pathlib.Path(settings["run_dir"], "said").write_text("\\n".join(os.environ[name] for name in names))
 """
     sequence(n00_first=[say])
     monkeypatch.chdir(tmp_path)
@@ -1268,22 +1262,18 @@ pathlib.Path(run_dir, "said").write_text("\\n".join(os.environ[name] for name in
     assert os.environ["REBASIN_RUNS"] == "mine"
 
 
-def test_fields_of_the_profile_reach_notebooks_that_have_no_parameter_for_them(sequence, executed):
-    sequence(n00_a=["pass"])
-    reproduce(parameters={"mlp_widths": [16, 32], "width": 8})
-    given = executed[-1][1]
-    assert given["width"] == 8
-    assert json.loads(given["settings"]) == {"mlp_widths": [16, 32]}
-
-
-def test_a_setting_is_a_change_of_the_notebooks_it_reaches(sequence):
-    sequence(n00_a=["pass"])
-    path = paths.notebooks_dir() / "00_a.ipynb"
-    without = path.read_text().replace("width: int", "size: int").replace("settings: str", "x: str")
-    (paths.notebooks_dir() / "01_b.ipynb").write_text(without)
-    plan = runner.plan_run(parameters={"width": 8})
-    reached = {notebook.stem: plan.changes(notebook) for notebook in plan.notebooks}
-    assert reached == {"00_a": {"width": 8}, "01_b": {}}
+def test_settings_reach_every_notebook_with_the_places_of_the_run(sequence, executed):
+    sequence(n00_a=["pass"], n01_b=["pass"])
+    reproduce(parameters={"mlp_widths": [16, 32], "width": 8}, num_jobs=1)
+    for _, given in executed:
+        assert given["profile"] == "quick"
+        settings = given["settings"]
+        assert {settings.pop("run_dir"), settings.pop("figures_dir")} == {
+            str(next(paths.runs_dir().glob("quick-*"))),
+            str(next(paths.runs_dir().glob("quick-*")) / "figures"),
+        }
+        changes = {"mlp_widths": [16, 32], "width": 8}
+        assert settings == {**changes, "num_jobs": 1, "interactive": False}
 
 
 def _tracked():
@@ -1298,7 +1288,7 @@ def drawing(executed, monkeypatch):
 
     def draw(notebook, output, parameters, **options):
         outcome = execute(notebook, output, parameters, **options)
-        for path in (Path(parameters["figures_dir"]) / notebook.stem).glob("*.png"):
+        for path in (Path(parameters["settings"]["figures_dir"]) / notebook.stem).glob("*.png"):
             path.with_suffix(".svg").write_text("<svg/>")
         return outcome
 
@@ -1371,7 +1361,7 @@ def test_a_dry_run_tells_what_is_stored_and_what_is_not_and_trains_nothing(monke
         )
         for seed in range(3)
     ]
-    grids = {"00_quickstart": wanted[:2], "01_permutation_symmetries": wanted}
+    grids = {"00_quickstart": wanted[:2], "01_symmetries": wanted}
     for name, networks in grids.items():
         groups = {"all": dict(enumerate(networks))}
         monkeypatch.setitem(trainings.NOTEBOOKS, name, lambda _, groups=groups: groups)
@@ -1381,7 +1371,7 @@ def test_a_dry_run_tells_what_is_stored_and_what_is_not_and_trains_nothing(monke
     assert sorted(paths.checkpoints_dir().iterdir()) == before
     rows = [line.split() for line in text.splitlines()[1:4]]
     assert rows[0] == ["00_quickstart", "2", "1", "1"]
-    assert rows[1] == ["01_permutation_symmetries", "3", "1", "1"]
+    assert rows[1] == ["01_symmetries", "3", "1", "1"]
     assert rows[2] == ["together,", "each", "once", "3", "1", "2"]
     assert "2 x digits8x8, mlp (num hidden layers 1, width 4), 1 epochs of adam" in text
 

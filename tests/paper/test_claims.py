@@ -1,5 +1,6 @@
 """Claims and the scoreboard: a bound decides, a NaN never passes, nothing drops out."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -88,6 +89,7 @@ def test_bounds_and_notebooks_are_those_that_exist():
     for one in claims.CLAIMS.values():
         assert bool(one.bounds) != bool(one.untestable), one.id
         assert set(one.bounds) <= set(claims.PROFILES), one.id
+        assert set(one.too_small) <= set(claims.PROFILES) - set(one.bounds), one.id
         assert (paths.notebooks_dir() / f"{one.notebook}.ipynb").is_file(), one.id
 
 
@@ -97,14 +99,9 @@ def test_relations_are_the_known_ones():
 
 
 def test_ids_are_unique_and_listed_in_the_order_written():
-    modules = (
-        claims.symmetries,
-        claims.matching,
-        claims.counterexample,
-        claims.landscapes,
-        claims.onset,
-    )
-    modules += (claims.width, claims.split_data, claims.merge_many, claims.failure_modes)
+    modules = (claims.symmetries, claims.landscapes, claims.matching, claims.counterexample)
+    modules += (claims.onset, claims.width, claims.failure_modes)
+    modules += (claims.split_data, claims.merge_many)
     written = [one.id for module in modules for one in module.CLAIMS]
     assert len(set(written)) == len(written)
     assert list(claims.CLAIMS) == written
@@ -125,9 +122,26 @@ def test_scoreboard_has_every_claim_in_order():
     }
     for row in rows:
         if not row.measured:
-            is_tested = "quick" in row.claim.bounds
+            is_tested = "quick" in {*row.claim.bounds, *row.claim.too_small}
             assert row.status == "not run" if is_tested else row.status.startswith(("needs", "not"))
             assert row.status in claims.STATUSES
+
+
+@pytest.mark.parametrize("measured", [0.3, 0.5])
+def test_what_a_profile_is_too_small_for_is_shown_with_the_reason_whatever_it_is(measured):
+    claim = dataclasses.replace(
+        claims.CLAIMS["table1-mlp"],
+        bounds={"paper": claims.Bound("below", 0.4)},
+        too_small={"quick": "1,000 test images tell differences above 0.3"},
+    )
+    result = claims.ClaimResult(claim, "quick", (measured,))
+    assert result.status == "too small to judge"
+    assert result.measured_text == f"{measured}"
+    text = claims.as_text([result.as_row()], "quick")
+    assert f"measured {measured} | 1,000 test images tell differences above 0.3 | too small" in text
+    assert "must be" not in result._repr_html_()
+    assert claims.ClaimResult(claim, "quick").status == "not run"
+    assert claims.kind_of(result.status) == "untested"
 
 
 def test_what_nothing_here_can_test_says_why():

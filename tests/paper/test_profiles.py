@@ -9,10 +9,20 @@ from rebasin_lab.datasets import views
 from rebasin_lab.paper import profiles, trainings
 
 
-def test_overrides_replace_fields_and_zero_does_not():
-    quick = profiles.PROFILES["quick"]
-    assert profiles.get_profile("quick", width=0, dataset="") == quick
+def test_overrides_replace_fields():
     assert profiles.get_profile("quick", width=64).width == 64
+
+
+def test_a_seed_is_that_of_the_first_network_and_all_others_count_on():
+    """So that a whole run can be made again with other networks."""
+    other = profiles.get_profile("quick", seed=20)
+    assert other.pairs == [(20, 21), (22, 23), (24, 25)]
+    for notebook in trainings.NOTEBOOKS:
+        seeds = {
+            (each.seed, each.view.part_seed if each.view.part == "random half" else each.seed)
+            for each in trainings.experiments(notebook, other)
+        }
+        assert all(min(both) >= 20 for both in seeds), notebook
 
 
 def test_networks_of_table_3_are_the_profiles_own_unless_trained_for_longer():
@@ -135,7 +145,7 @@ def test_single_settings_scale_the_width_of_the_split_network_by_its_name():
 
 @pytest.mark.parametrize("name", ["laptop", "paper"])
 def test_vggs_of_the_claim_about_mnist_are_trained_on_mnist(name):
-    group = trainings.trainings("09_failure_modes", profiles.PROFILES[name])["VGG"]
+    group = trainings.trainings("08_failures", profiles.PROFILES[name])["VGG"]
     assert {(one.dataset, one.architecture) for one in group.values()} == {("mnist", "vgg16")}
 
 

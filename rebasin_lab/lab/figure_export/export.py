@@ -65,7 +65,7 @@ def choose_figures(source: Path, only: Sequence[str] = ()) -> list[Path]:
 
     Args:
         source: a folder as `figures/` is.
-        only: names such as "contour" or "04_loss_landscapes/contour", or the start of a notebook's
+        only: names such as "contour" or "02_line_and_barrier/contour", or the start of a notebook's
             name, such as "04"; without any, all figures.
 
     Raises:

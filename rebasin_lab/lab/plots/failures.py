@@ -14,7 +14,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from rebasin_lab.lab.plots import losses
 from rebasin_lab.lab.plots.legends import labelled_once, legend_below
-from rebasin_lab.lab.plots.onset import METHODS
+from rebasin_lab.lab.plots.matching import LOOKS
 from rebasin_lab.lab.plots.results import label_line_ends, plot_pairs
 from rebasin_lab.lab.plots.shapes import (
     MOST_LAYERS,
@@ -55,7 +55,7 @@ def draw_recipes(fig: Figure, numbers: Mapping[str, Any]) -> None:
     positions = np.arange(len(numbers["recipes"]))
     shifts = np.linspace(-0.27, 0.27, len(numbers["barriers"]))
     for shift, (method, by_recipe) in zip(shifts, numbers["barriers"].items(), strict=True):
-        look = METHODS[method]
+        look = LOOKS[method]
         for position, barriers in zip(positions, by_recipe, strict=True):
             axes[0].plot(
                 [position + shift] * len(barriers),
@@ -164,7 +164,7 @@ def draw_line_stop(fig: Figure, numbers: Mapping[str, Any]) -> None:
         style, marks = _style(line)
         ax.plot(lambdas, line["loss"], **style)
         ax.plot(lambdas[stop], line["loss"][stop], **style, **(marks | {"markersize": 9}))
-        label = METHODS[line["method"]].label + STATISTICS[line["statistics"]]
+        label = LOOKS[line["method"]].label + STATISTICS[line["statistics"]]
         spread_ax.plot(depths, line["spread"], **style, **marks, label=label)
     label_line_ends(ax)
     label = losses.label_of("test loss", numbers)
@@ -179,12 +179,12 @@ def draw_line_stop(fig: Figure, numbers: Mapping[str, Any]) -> None:
 
 def _plot_line(ax: Axes, xs: Sequence[float] | np.ndarray, line: Mapping[str, Any]) -> None:
     style, marks = _style(line)
-    label = METHODS[line["method"]].label + STATISTICS[line["statistics"]]
+    label = LOOKS[line["method"]].label + STATISTICS[line["statistics"]]
     plot_pairs(ax, xs, line["values"], style.pop("linestyle"), label=label, **style, **marks)
 
 
 def _style(line: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    look, statistics = METHODS[line["method"]], line["statistics"]
+    look, statistics = LOOKS[line["method"]], line["statistics"]
     face = "white" if statistics == "anew" else look.colour
     return (
         {"color": look.colour, "linestyle": STROKES[statistics]},

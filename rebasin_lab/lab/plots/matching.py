@@ -55,6 +55,8 @@ class Look:
 _VARIANTS = {
     "normalized": Look("weights, normalised", COLOURS["weight matching"], "<"),
     "naive": Look("naive", COLOURS["naive"], "o"),
+    "late": Look("permutation of the end", "#882255", "d"),
+    "changes": Look("learned part", "#8C564B", "s"),
 }
 
 

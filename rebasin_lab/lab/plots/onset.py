@@ -33,11 +33,6 @@ from rebasin_lab.lab.plots.shapes import (
 )
 from rebasin_lab.matching import Matcher
 
-_VARIANTS = {
-    "late": Look("permutation of the end", "#CC79A7", "D"),
-    "changes": Look("changes alone", "#E69F00", "s"),
-}
-METHODS = LOOKS.new_child(_VARIANTS)
 STYLES = {"train": "-", "test": "--"}
 # With one split only, styles distinguish methods.
 STROKES = {"late": "-.", "activation": "--", "changes": ":", "random": ":"}
@@ -66,7 +61,7 @@ def draw_onset(fig: Figure, numbers: Mapping[str, Any]) -> None:
     # Epoch 0 stands on the axis, but on no line: untrained networks have no barrier to lose.
     trained = epochs >= 1
     for method, by_split in numbers["barriers"].items():
-        look = METHODS[method]
+        look = LOOKS[method]
         for split, barriers in by_split.items():
             style = STYLES[split] if len(by_split) > 1 else STROKES.get(method, "-")
             heights = np.maximum(barriers, FLOOR)
@@ -134,7 +129,7 @@ def draw_partners(fig: Figure, numbers: Mapping[str, Any]) -> None:
     share_ax.axhline(100 * numbers["chance"], color="#999999", linestyle=":", linewidth=1)
     share_ax.set(title="Units that have met their last partner", ylabel="units (%; dotted: chance)")
     for method, cosines in numbers["cosines"].items():
-        look = METHODS[method]
+        look = LOOKS[method]
         marks = {"color": look.colour, "marker": look.marker, "markersize": 5}
         cosine_ax.plot(epochs, np.mean(cosines, axis=0), label=look.label, **marks)
     cosine_ax.set(title="How near B comes", ylabel="cosine between A and π(B)")
@@ -149,32 +144,28 @@ def draw_partners(fig: Figure, numbers: Mapping[str, Any]) -> None:
     names=list_of(letters, "widths"),
     xlabel=letters,
     barriers=by_name(list_of(array(least=0), "widths")),
-    accuracies=list_of(array(least=0), "widths"),
 )
 def draw_widths(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """Draw train barriers by width, the share of them that matching leaves, and accuracies.
+    """Draw train barriers by width, and the share of them that matching leaves.
 
     Numbers: `widths`; `names`: of these; `xlabel`; `barriers`: method -> for each width one train
-    barrier a pair, in nats; an empty list is a width at which a method was not tried; `accuracies`:
-    for each width the test accuracy of every network.
+    barrier a pair, in nats; an empty list is a width at which a method was not tried.
     """
-    ax, share_ax, accuracy_ax = fig.subplots(1, 3, width_ratios=[1.3, 1, 1])
+    ax, share_ax = fig.subplots(1, 2, width_ratios=[1.2, 1])
     widths, barriers = numbers["widths"], numbers["barriers"]
     for method, by_width in barriers.items():
-        _draw_by_width(ax, METHODS[method], widths, [np.maximum(b, FLOOR) for b in by_width])
+        _draw_by_width(ax, LOOKS[method], widths, [np.maximum(b, FLOOR) for b in by_width])
         if method not in ("naive", "random"):
             before = zip(by_width, barriers["naive"], strict=True)
             with np.errstate(divide="ignore", invalid="ignore"):  # nothing to take away: no share
                 shares = [100 * np.maximum(np.divide(*both), FLOOR) for both in before]
-            _draw_by_width(share_ax, METHODS[method], widths, shares)
-    percent = [100 * np.asarray(accuracies) for accuracies in numbers["accuracies"]]
-    _draw_by_width(accuracy_ax, Look("networks", "#0072B2", "s"), widths, percent)
+            _draw_by_width(share_ax, LOOKS[method], widths, shares)
     label = losses.label_of("train loss barrier", numbers)
     ax.set(title="Barrier by width", ylabel=label, yscale="log")
     share_ax.set(title="Matched / naive", ylabel="barrier that is left (%)", yscale="log")
     _label_plainly(share_ax)
-    accuracy_ax.set(title="The networks themselves", ylabel="test accuracy (%)")
-    for each in (ax, share_ax, accuracy_ax):
+    _label_plainly(ax)
+    for each in (ax, share_ax):
         each.set_xscale("log", base=2)
         each.set_xticks(widths, numbers["names"])
         each.xaxis.set_minor_locator(NullLocator())
@@ -222,7 +213,7 @@ def _draw_lines(
     style: str = "-",
     scale: float | int = 1,
 ) -> None:
-    look = METHODS[method]
+    look = LOOKS[method]
     values = [scale * losses.values_of(curve, field) for curve in curves]
     marks = {"color": look.colour, "marker": look.marker, "markersize": 4}
     marks |= {"markerfacecolor": look.face, "label": look.label}

@@ -58,12 +58,13 @@ CURVE = {"lambdas": array("lambdas"), **dict.fromkeys(METRICS, holed("lambdas"))
 CURVES = alone(list_of(fields(**CURVE), most=MOST_NAMES))
 
 
-@takes(curves=by_name(CURVES, COLOURS))
+@takes(curves=by_name(CURVES, COLOURS), most_loss=optional(real()))
 def draw_interpolation(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Draw loss and accuracy on the line from A to B, a thin line per pair and their mean.
 
-    Numbers: `curves`: method -> list of `InterpolationCurve.as_numbers()`, one per pair. Without
-    any accuracy there is one panel.
+    Numbers: `curves`: method -> list of `InterpolationCurve.as_numbers()`, one per pair;
+    `most_loss`: the end of the loss axis, which stands still while a dial moves. Without any
+    accuracy there is one panel.
     """
     all_curves = list(itertools.chain(*numbers["curves"].values()))
     fields = ("train_accuracy", "test_accuracy")
@@ -83,6 +84,10 @@ def draw_interpolation(fig: Figure, numbers: Mapping[str, Any]) -> None:
     )
     for ax in axes[1:]:
         ax.set(title="Accuracy on the same line", ylabel="accuracy (%)")
+    if "most_loss" in numbers:
+        loss_ax.set_ylim(0, 1.05 * numbers["most_loss"])
+        for ax in axes[1:]:
+            ax.set_ylim(0, 102)
     legend_below(fig, loss_ax)
 
 

@@ -10,7 +10,6 @@ puts figures of a finished run into `figures/`.
 from rebasin_lab.lab.runner.dry_run import preview
 from rebasin_lab.lab.runner.plan import (
     MINUTES,
-    RESERVED_PARAMETERS,
     Plan,
     notebook_sequence,
     parse_parameter,
@@ -22,7 +21,6 @@ from rebasin_lab.lab.runner.sequence import reproduce
 
 __all__ = [
     "MINUTES",
-    "RESERVED_PARAMETERS",
     "Plan",
     "notebook_sequence",
     "parse_parameter",

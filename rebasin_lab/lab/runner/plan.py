@@ -4,7 +4,6 @@ A parameter no notebook has (papermill only warns of it), an unknown profile, mi
 that is an error before anything runs.
 """
 
-import ast
 import dataclasses
 import hashlib
 import json
@@ -15,17 +14,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import papermill
 import yaml
 
 from rebasin_lab import checks, datasets, paths
 from rebasin_lab.lab import execution, figures
 from rebasin_lab.paper import profiles, settings, train_many
 
-# Set by the runner, or by the user through other options.
-RESERVED_PARAMETERS = ("profile", "settings", "run_dir", "figures_dir", "interactive", "num_jobs")
-
-_TYPES = {"bool": bool, "int": int, "float": float, "str": str}
+# What sets them is an option of its own.
+_OPTIONS = {
+    "profile": "--profile",
+    "run_dir": "--run",
+    "figures_dir": "--figures",
+    "num_jobs": "--jobs",
+}
 
 # Limit of one notebook, by profile, unless `--timeout` sets it: several times what the longest one
 # takes on two slow cores, and a week for the paper's sizes, since GPUs differ.
@@ -41,9 +42,10 @@ class Plan:
     """The plan of a run; made by `plan_run`.
 
     Attributes:
-        notebooks: in order, each with the names of its parameters.
+        notebooks: in order.
         profile: single settings included.
-        parameters: the settings that are not as the profile and the notebooks have them.
+        parameters: the settings that are not as the profile has them; they reach every notebook,
+            and leave its claims open.
         dataset: name, title and digest of the data.
         run_dir: where everything goes but figures.
         figures_dir: where figures go.
@@ -51,7 +53,7 @@ class Plan:
         timeout: minutes that each notebook may take.
     """
 
-    notebooks: Mapping[Path, frozenset[str]]
+    notebooks: tuple[Path, ...]
     profile: profiles.Profile
     parameters: Mapping[str, Any]
     dataset: Mapping[str, str]
@@ -69,31 +71,18 @@ class Plan:
             f"{self.profile.networks}, {self.profile.num_pairs} pairs"
         )
 
-    def changes(self, notebook: Path) -> dict[str, Any]:
-        """Return the changed settings that reach a notebook, which leave its claims open.
-
-        All fields of a profile do, if the notebook has the parameter `settings` for them.
-        """
-        known = self.notebooks[notebook]
-        return {
-            name: value
+    @property
+    def notebook_parameters(self) -> dict[str, Any]:
+        """The parameters that notebooks are run with, JSON-ready."""
+        changes = {
+            name: list(value) if isinstance(value, tuple) else value
             for name, value in self.parameters.items()
-            if name in known or (name in profiles.SHARED_FIELDS and "settings" in known)
         }
-
-    def parameters_of(self, notebook: Path) -> dict[str, Any]:
-        """Return the parameters that a notebook is run with."""
-        known, changes = self.notebooks[notebook], self.changes(notebook)
-        others = {name: value for name, value in changes.items() if name not in known}
-        jobs = {"num_jobs": self.num_jobs} if self.num_jobs and "num_jobs" in known else {}
+        jobs = {"num_jobs": self.num_jobs} if self.num_jobs else {}
+        places = {"run_dir": str(self.run_dir), "figures_dir": str(self.figures_dir)}
         return {
-            **{name: value for name, value in changes.items() if name in known},
-            **({"settings": json.dumps(others)} if others else {}),
-            **jobs,
             "profile": self.profile.name,
-            "run_dir": str(self.run_dir),
-            "figures_dir": str(self.figures_dir),
-            "interactive": False,
+            "settings": {**changes, **jobs, **places, "interactive": False},
         }
 
 
@@ -136,15 +125,14 @@ def plan_run(
 
     Args:
         profile: "quick", "laptop" or "paper".
-        parameters: values for the notebooks' parameters, and for fields of the profile. The value
-            that the profile or the notebooks have is no change.
+        parameters: fields of the profile, and "trial" for a smoke test. The value that the profile
+            has is no change.
         only: starts of notebook names; all of them if empty.
         run_name: the folder under `runs/`, a name as `paths.run_dir` takes it. By default it names
             profile and changed settings, so that other settings have another folder, and ends in
             "-partial" if it is not the whole sequence.
         figures_dir: where figures go; by default the run's own folder.
-        num_jobs: processes to train in, for notebooks with a parameter `num_jobs`. It changes no
-            result, so it is no changed setting.
+        num_jobs: processes to train in. It changes no result, so it is no changed setting.
         timeout: minutes that each notebook may take, then it is stopped and has failed; by default
             that of `MINUTES` for the profile. It is no changed setting either.
 
@@ -159,8 +147,7 @@ def plan_run(
     profiles.get_profile(profile)
     for path in notebook_sequence(only):
         execution.read_notebook(path)
-    cells = {path: papermill.inspect_notebook(path) for path in notebook_sequence(only)}
-    changed = _changed(cells, profile, parameters or {})
+    changed = _changed(profile, parameters or {})
     fields = {name: value for name, value in changed.items() if name in profiles.FIELDS}
     chosen = profiles.get_profile(profile, trial=changed.get("trial", False), **fields)
     run_dir = paths.run_dir(_default_name(profile, changed, only) if run_name is None else run_name)
@@ -171,7 +158,7 @@ def plan_run(
             f"{data.title}; got {chosen.batch_size}. Lower it."
         )
     return Plan(
-        notebooks={path: frozenset(cell) for path, cell in cells.items()},
+        notebooks=tuple(notebook_sequence(only)),
         profile=chosen,
         parameters=changed,
         dataset=figures.describe_dataset(data),
@@ -193,38 +180,23 @@ def _check_timeout(timeout: int | float) -> None:
         )
 
 
-def _changed(
-    cells: Mapping[Path, Mapping[str, Any]], profile: str, parameters: Mapping[str, Any]
-) -> dict[str, Any]:
+def _changed(profile: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return those parameters that are not as they stand, checked and of the right type."""
-    known = {name: cell for each in cells.values() for name, cell in each.items()}
-    own = {name: cell for name, cell in known.items() if name not in RESERVED_PARAMETERS}
-    fields = profiles.SHARED_FIELDS if "settings" in known else {}
     changed = {}
     for name, value in parameters.items():
-        if name not in own and name not in fields:
-            options = {"num_jobs": "--jobs", "profile": "--profile", "figures_dir": "--figures"}
-            options["run_dir"] = "--run"
-            advice = f". Use {options[name]} for it" if name in options else ""
-            near = advice or checks.near_matches(name, {**own, **fields})
+        if name == "trial":
+            if settings.check_value(name, value, bool):
+                changed[name] = True
+            continue
+        if name not in profiles.FIELDS:
+            advice = f". Use {_OPTIONS[name]} for it" if name in _OPTIONS else ""
+            near = advice or checks.near_matches(name, profiles.FIELDS)
             raise ValueError(
-                f"Expected a parameter of the chosen notebooks ({', '.join(sorted(own))}) or a "
-                f"field of the profile ({', '.join(sorted(fields))}); got "
-                f"{checks.shortened(name)}{near}."
+                f"Expected a field of the profile ({', '.join(sorted(profiles.FIELDS))}) or trial; "
+                f"got {checks.shortened(name)}{near}."
             )
-        if name in profiles.FIELDS:
-            # In a notebook's cell 0 and "" are the profile's own.
-            if name in own and profiles.leaves_as_it_is(name, value):
-                continue
-            value = profiles.check_field(name, value)
-            is_changed = profiles.get_profile(profile, **{name: value}).changed
-        else:
-            as_it_stands = ast.literal_eval(own[name]["default"])
-            kind = _TYPES[own[name]["inferred_type_name"]]
-            least = 1 if kind in (int, float) and as_it_stands > 0 else 0
-            value = settings.check_value(name, value, kind, least=least)
-            is_changed = value != as_it_stands
-        if is_changed:
+        value = profiles.check_field(name, value)
+        if profiles.get_profile(profile, **{name: value}).changed:
             changed[name] = value
     return changed
 

@@ -142,7 +142,7 @@ def _execute(
     outcome = execution.execute(
         notebook,
         plan.run_dir / notebook.name,
-        plan.parameters_of(notebook),
+        plan.notebook_parameters,
         kernels=kernels,
         status=status,
         minutes=plan.timeout,
@@ -183,13 +183,9 @@ def _figure_files(plan: Plan, notebook: Path) -> dict[Path, tuple[int, int]]:
 def _results(plan: Plan, outcomes: Iterable[execution.NotebookOutcome]) -> list[claims.ClaimResult]:
     """Return the claims' results from the notebooks of this run alone."""
     measured: dict[str, list[float]] = {}
-    changed: set[str] = set()
-    by_name = {notebook.stem: notebook for notebook in plan.notebooks}
     for outcome in outcomes:
-        values = session.read_claims(plan.run_dir, outcome.notebook)
-        measured |= values
-        if plan.changes(by_name[outcome.notebook]):
-            changed |= values.keys()
+        measured |= session.read_claims(plan.run_dir, outcome.notebook)
+    changed = measured.keys() if plan.parameters else ()
     return claims.scoreboard(plan.profile.name, measured, changed=changed)
 
 

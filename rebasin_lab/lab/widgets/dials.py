@@ -22,6 +22,7 @@ from IPython.display import HTML
 from rebasin_lab import checks, texts
 from rebasin_lab.lab import background_errors, figures, plots
 from rebasin_lab.lab.widgets import prerendering
+from rebasin_lab.paper.sections.record import Figure
 
 MOST_PICTURES = 64  # cached; each is a quarter of a megabyte
 
@@ -36,7 +37,7 @@ class Dials(ipywidgets.VBox):
 
     def __init__(
         self,
-        draw: Callable[..., Mapping[str, Any]],
+        draw: Callable[..., Mapping[str, Any] | Figure],
         controls: Mapping[str, ipywidgets.ValueWidget],
     ):
         self._draw = draw
@@ -94,26 +95,30 @@ class Dials(ipywidgets.VBox):
 
 @checks.arguments
 def dials(
-    draw: Callable[..., Mapping[str, Any]],
+    draw: Callable[..., Mapping[str, Any] | Figure],
     *,
     interactive: bool = True,
-    **controls: ipywidgets.ValueWidget,
+    **controls: Any,
 ) -> Dials | HTML:
     """Return a figure that follows its dials.
 
     Args:
-        draw: called with one keyword per control; returns a figure record (`picture`), which must
-            depend on nothing else: a picture is drawn once, perhaps ahead of time.
+        draw: called with one keyword per control; returns a figure record (`picture`) or a figure
+            of a section, which must depend on nothing else: a picture is drawn once, perhaps ahead
+            of time.
         interactive: False returns the figure at the controls' first values without dials, for a
             static page.
-        **controls: ipywidgets, such as `lam=ipywidgets.FloatSlider(...)`, of hashable values.
+        **controls: values to choose from, as `ipywidgets.interact` takes them: a list, or
+            `(0, 10)` and `(0.0, 1.0, 0.05)` for a range; or an ipywidget, of hashable values.
 
     Raises:
+        ValueError: for controls that draw does not take, or values of which no control is made.
         Exception: as the first drawing raises it.
     """
     known = inspect.signature(draw).parameters
     if not any(one.kind is inspect.Parameter.VAR_KEYWORD for one in known.values()):
         checks.options(controls, known, "controls that draw takes")
+    controls = {name: _control(name, given) for name, given in controls.items()}
     for name, control in controls.items():
         if not isinstance(control.value, Hashable):
             raise ValueError(
@@ -125,8 +130,31 @@ def dials(
     return HTML(_drawn(draw, {name: control.value for name, control in controls.items()})[1])
 
 
+def _control(name: str, given: Any) -> ipywidgets.ValueWidget:
+    """Return a control for values to choose from; numbers in a list have a slider."""
+    if isinstance(given, ipywidgets.ValueWidget):
+        return given
+    description = name.replace("_", " ")
+    if isinstance(given, list) and given and all(isinstance(one, int | float) for one in given):
+        return ipywidgets.SelectionSlider(
+            options=given, description=description, continuous_update=False
+        )
+    control = ipywidgets.interactive.widget_from_abbrev(given)
+    if control is None:
+        raise ValueError(
+            f"Expected values of '{name}' as a list, a range such as (0, 10), or an ipywidget; got "
+            f"{checks.shortened(given)} in dials."
+        )
+    control.description = description
+    if control.has_trait("continuous_update"):
+        control.continuous_update = False
+    return control
+
+
 def _drawn(draw: Callable, values: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
     record = draw(**values)
+    if isinstance(record, Figure):
+        record = record.as_record()
     checks.argument("what draw returns", record, Mapping[str, Any], "dials")
     return record, figures.as_html(record)
 

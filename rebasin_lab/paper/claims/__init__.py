@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from rebasin_lab import checks
+from rebasin_lab.paper.claim import PROFILES, Bound, Claim
 from rebasin_lab.paper.claims import (
     counterexample,
     failure_modes,
@@ -20,9 +21,7 @@ from rebasin_lab.paper.claims import (
     onset,
     split_data,
     symmetries,
-    width,
 )
-from rebasin_lab.paper.claims.claim import PROFILES, Bound, Claim
 from rebasin_lab.paper.claims.scoreboard import (
     COLUMNS,
     STATUSES,
@@ -31,20 +30,21 @@ from rebasin_lab.paper.claims.scoreboard import (
     kind_of,
     tally,
 )
+from rebasin_lab.paper.sections import width
 
 # In the order of the notebooks.
 CLAIMS: dict[str, Claim] = {
     claim.id: claim
     for module in (
         symmetries,
+        landscapes,
         matching,
         counterexample,
-        landscapes,
         onset,
         width,
+        failure_modes,
         split_data,
         merge_many,
-        failure_modes,
     )
     for claim in module.CLAIMS
 }

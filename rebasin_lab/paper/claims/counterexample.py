@@ -2,9 +2,9 @@
 
 import functools
 
-from rebasin_lab.paper.claims.claim import Claim, everywhere
+from rebasin_lab.paper.claim import Claim, everywhere
 
-claim = functools.partial(Claim, notebook="03_counterexample")
+claim = functools.partial(Claim, notebook="05_counterexample")
 
 CLAIMS: tuple[Claim, ...] = (
     claim(

@@ -6,9 +6,9 @@ Too little training is a failure mode, too; section 5.2 is about it, and so are 
 
 import functools
 
-from rebasin_lab.paper.claims.claim import Claim, everywhere, from_laptop
+from rebasin_lab.paper.claim import Claim, everywhere, from_laptop
 
-claim = functools.partial(Claim, notebook="09_failure_modes")
+claim = functools.partial(Claim, notebook="08_failures")
 
 CLAIMS: tuple[Claim, ...] = (
     # The paper gives no numbers for its failures. A barrier twice as high is one that seeds do not

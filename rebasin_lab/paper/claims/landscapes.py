@@ -2,9 +2,9 @@
 
 import functools
 
-from rebasin_lab.paper.claims.claim import Bound, Claim, at_paper, everywhere, from_laptop
+from rebasin_lab.paper.claim import Bound, Claim, at_paper, everywhere, from_laptop
 
-claim = functools.partial(Claim, notebook="04_loss_landscapes")
+claim = functools.partial(Claim, notebook="02_line_and_barrier")
 
 CLAIMS: tuple[Claim, ...] = (
     claim(

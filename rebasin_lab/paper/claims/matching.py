@@ -2,9 +2,9 @@
 
 import functools
 
-from rebasin_lab.paper.claims.claim import Claim, everywhere, from_laptop
+from rebasin_lab.paper.claim import Claim, everywhere, from_laptop
 
-claim = functools.partial(Claim, notebook="02_matching_methods")
+claim = functools.partial(Claim, notebook="03_weight_matching")
 
 CLAIMS: tuple[Claim, ...] = (
     claim(

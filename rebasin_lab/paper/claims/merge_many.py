@@ -5,9 +5,9 @@ Table 3 holds five MLPs, trained on all of MNIST; Fig. 13 holds 32, each trained
 
 import functools
 
-from rebasin_lab.paper.claims.claim import Claim, everywhere, from_laptop
+from rebasin_lab.paper.claim import Claim, everywhere, from_laptop
 
-claim = functools.partial(Claim, notebook="08_merge_many")
+claim = functools.partial(Claim, notebook="11_merging_many")
 
 CLAIMS: tuple[Claim, ...] = (
     claim(

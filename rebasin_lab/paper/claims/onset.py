@@ -2,9 +2,9 @@
 
 import functools
 
-from rebasin_lab.paper.claims.claim import Bound, Claim, everywhere, from_laptop
+from rebasin_lab.paper.claim import Bound, Claim, everywhere, from_laptop
 
-claim = functools.partial(Claim, notebook="05_onset_of_mode_connectivity")
+claim = functools.partial(Claim, notebook="06_onset")
 
 CLAIMS: tuple[Claim, ...] = (
     claim(

@@ -12,12 +12,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from rebasin_lab import texts
-from rebasin_lab.paper.claims.claim import PROFILES, Claim
+from rebasin_lab.paper.claim import PROFILES, Claim
 
 # In the order in which a tally names them.
 STATUSES = (
     "reproduced",
     "not reproduced",
+    "too small to judge",
     "not tested: settings changed",
     *(f"needs profile {profile}" for profile in PROFILES),
     "not testable here",
@@ -58,6 +59,8 @@ class ClaimResult:
         """One of `STATUSES`; reproduced only if every measured number satisfies the bound."""
         if self.claim.untestable:
             return "not testable here"
+        if self.profile in self.claim.too_small:
+            return "too small to judge" if self.measured else "not run"
         if self.profile not in self.claim.bounds:
             return f"needs profile {next(p for p in PROFILES if p in self.claim.bounds)}"
         if not self.measured:
@@ -84,12 +87,15 @@ class ClaimResult:
         """The bound at this profile, or why there is none."""
         if self.claim.untestable:
             return self.claim.untestable
+        if reason := self.claim.too_small.get(self.profile):
+            return reason
         bound = self.claim.bounds.get(self.profile)
         return str(bound) if bound else "-"
 
     def _repr_html_(self) -> str:
         """Return one line for a notebook cell."""
-        text = f"{self.claim.quantity}: {self.measured_text}, must be {self.tolerance}"
+        must_be = "" if self.status == "too small to judge" else "must be "
+        text = f"{self.claim.quantity}: {self.measured_text}, {must_be}{self.tolerance}"
         return f"<p>{texts.as_html(text)}: <b>{texts.as_html(self.status)}</b></p>"
 
     def as_row(self) -> dict[str, Any]:
@@ -121,7 +127,8 @@ def as_text(rows: Iterable[Mapping[str, Any]], title: str) -> str:
     for row in rows:
         claim = f"{marks[kind_of(row['status'])]} {row['statement']} (section {row['section']})"
         lines += textwrap.wrap(claim, 100, subsequent_indent=" " * 6)
-        must_be = "" if row["status"] == "not testable here" else "must be "
+        has_bound = row["status"] not in ("not testable here", "too small to judge")
+        must_be = "must be " if has_bound else ""
         lines.append(f"      {row['quantity']}:")
         lines.append(
             f"      paper {row['paper']} | measured {row['measured_text']} | "

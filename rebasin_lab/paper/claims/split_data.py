@@ -2,10 +2,10 @@
 
 import functools
 
-from rebasin_lab.paper.claims.claim import Claim, everywhere
+from rebasin_lab.paper.claim import Claim, everywhere
 
 # "Below" and "better" mean for every pair, half-way on its line, on test images.
-claim = functools.partial(Claim, notebook="07_split_data")
+claim = functools.partial(Claim, notebook="10_split_data")
 
 CLAIMS: tuple[Claim, ...] = (
     claim(

@@ -1,0 +1,15 @@
+"""Sections of the paper: one module each, for the notebook of its `NAME`.
+
+A module lists the networks it needs (`networks`), measures by functions that take a `Study` and
+return a `Record`, and holds the section's claims (`CLAIMS`) and exercise (`EXERCISE`). Its notebook
+calls it, a dry run asks it, tests run it at tiny sizes without Jupyter. `study` is what sections
+measure with, `record` what they return, `groups` kinds of networks, `exercise` a reader's task.
+"""
+
+from types import ModuleType
+
+from rebasin_lab.paper.sections import width
+
+SECTIONS: dict[str, ModuleType] = {module.NAME: module for module in (width,)}
+
+__all__ = ["SECTIONS"]

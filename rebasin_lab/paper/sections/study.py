@@ -1,0 +1,65 @@
+"""A study: all that a section needs to measure, with or without a notebook around it."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+from rebasin_lab import checks, datasets, models, progress
+from rebasin_lab.paper import store, train_many
+from rebasin_lab.paper.profiles import Profile
+from rebasin_lab.paper.sections.groups import Group
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Study:
+    """A section at work, at the sizes of a profile.
+
+    Attributes:
+        notebook: the section's name, which is its notebook's, without ending.
+        profile: overrides included.
+        trainings: the networks that it trains, by group and key.
+        num_jobs: processes that train at once.
+        progress_style: of progress bars.
+        networks: used so far, by seed.
+    """
+
+    notebook: str
+    profile: Profile
+    trainings: Mapping[str, Group]
+    num_jobs: int = 1
+    progress_style: progress.Style = "lines"
+    networks: dict[int, store.Trained] = dataclasses.field(default_factory=dict)
+
+    @functools.cached_property
+    def data(self) -> datasets.Dataset:
+        """The data set of the profile."""
+        return datasets.load_dataset(self.profile.dataset)
+
+    @functools.cached_property
+    def model(self) -> models.Model:
+        """The MLP of the profile."""
+        return self.profile.experiment(seed=0).build_model(self.data)
+
+    @checks.arguments
+    def train(self, group: str) -> dict[Any, store.Trained]:
+        """Return the networks of a group by key, those that are not stored yet trained first.
+
+        Args:
+            group: a name in `trainings`; it is empty where the profile has none of its networks.
+        """
+        checks.choice("a group of networks", group, self.trainings, self.notebook)
+        experiments = self.trainings[group]
+        trained = train_many.train_all(
+            [*experiments.values()], num_jobs=self.num_jobs, style=self.progress_style
+        )
+        networks = dict(zip(experiments, trained, strict=True))
+        for one in networks.values():
+            if one.experiment == self.profile.experiment(seed=one.experiment.seed):
+                self.networks[one.experiment.seed] = one
+        return networks
+
+    def bar(self, total: int, description: str) -> AbstractContextManager:
+        """Return a progress bar in this study's style; see `progress.progress_bar`."""
+        return progress.progress_bar(total, description, style=self.progress_style)
