@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from rebasin_lab.lab.plots import losses
+from rebasin_lab.lab.plots import losses, matching
 from rebasin_lab.lab.plots.legends import legend_below
 from rebasin_lab.lab.plots.results import COLOURS, label_line_ends
 from rebasin_lab.lab.plots.shapes import (
@@ -31,29 +31,34 @@ from rebasin_lab.lab.plots.shapes import (
     takes,
     whole,
 )
+from rebasin_lab.matching import MATCHERS
 
 Look = tuple[str, str, str]  # colour, marker, line style
 
-_NAIVE = (COLOURS["naive"], "x", ":")
-_MERGED = (COLOURS["weight matching"], "^", "-")
-_ALL_DATA = ("#000000", "*", "--")
+_NAIVE = (COLOURS["naive"], "x", "-")
+_ALL_DATA = ("#A6761D", "*", "-")
+_ENSEMBLE = ("#6A3D9A", "D", "-")
+# A method looks as it does where matchers are compared.
 LOOKS: dict[str, Look] = {
+    **{
+        look.label: (look.colour, look.marker, "-")
+        for look in (matching.LOOKS[name] for name in (*MATCHERS, "changes", "normalized"))
+    },
     "A": (COLOURS["A"], "o", "-"),
-    "B": (COLOURS["B"], "s", "--"),
-    "single": ("#56B4E9", "o", "--"),
+    "B": (COLOURS["B"], "s", "-"),
+    "single": (COLOURS["A"], "o", "-"),
     "naive": _NAIVE,
     "naive mean": _NAIVE,
-    "weight matching": _MERGED,
-    "MergeMany": _MERGED,
-    "ensemble": ("#CC79A7", "D", "-."),
+    "MergeMany": (COLOURS["weight matching"], "^", "-"),
+    "ensemble": _ENSEMBLE,
     "all data": _ALL_DATA,
     "trained on all data": _ALL_DATA,
 }
 SPARE_LOOKS: list[Look] = [
-    ("#E69F00", "v", "-"),
-    ("#0072B2", "P", "-."),
-    ("#D55E00", "p", ":"),
-    ("#000000", "+", "--"),
+    ("#E7298A", "v", "-"),
+    ("#1B9E9E", "P", "-"),
+    ("#B8860B", "p", "-"),
+    ("#000000", "+", "-"),
 ]
 LOG_SPAN = 20  # values further apart than this factor need a logarithmic axis
 BINS = {
@@ -102,7 +107,7 @@ def draw_loss_lines_with_levels(fig: Figure, numbers: Mapping[str, Any]) -> None
     """Draw a metric on lines from A to B, and levels to compare with.
 
     Numbers: `lambdas`; `curves`: name -> one value per lambda; `levels`: name -> value, drawn as a
-    dashed line; `ylabel`; `limit`: curves are cut off above this, unless it is None; levels are
+    thin line; `ylabel`; `limit`: curves are cut off above this, unless it is None; levels are
     always shown.
     """
     ax = fig.subplots()
@@ -113,7 +118,7 @@ def draw_loss_lines_with_levels(fig: Figure, numbers: Mapping[str, Any]) -> None
         marks = {"marker": marker, "markersize": 4, "linewidth": 1.4}
         ax.plot(numbers["lambdas"], values, style, color=colour, label=name, **marks)
     for value in levels.values():
-        ax.axhline(value, color="black", linewidth=1, linestyle=(0, (6, 3)))
+        ax.axhline(value, color="black", linewidth=1)
     drawn = (losses.values_of(numbers["curves"], name) for name in numbers["curves"])
     values = [*levels.values(), *itertools.chain(*drawn)]
     values = [value for value in values if np.isfinite(value)]

@@ -37,7 +37,7 @@ from rebasin_lab.lab.plots.shapes import (
 MOST_NAMED_CLASSES = 20
 SEARCH_LOOKS = (
     {"color": COLOURS["weight matching"], "linestyle": "-"},
-    {"color": "#E69F00", "linestyle": "--"},
+    {"color": "#000000", "linestyle": "-"},
 )
 LAST_PART = 0.05  # of a climb, which looks flat beside the whole
 CLASSES = {

@@ -39,6 +39,7 @@ STROKES = {"late": "-.", "activation": "--", "changes": ":", "random": ":"}
 FLOOR = 1e-3  # nats
 LONG = 3  # handles in which a dashed line looks dashed
 TICKS = (0, 1, 2, 5, 10, 20, 50, 100)  # epochs
+_STEPS = ((1,), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, *range(3, 10)))
 
 
 @takes(
@@ -198,8 +199,11 @@ def _draw_by_width(
 def _label_plainly(ax: Axes) -> None:
     """Label a short logarithmic axis with plain numbers."""
     low, high = ax.get_ylim()
-    ticks = [tick * 10.0**power for power in range(-3, 4) for tick in (1, 2, 5)]
-    ticks = [tick for tick in ticks if low <= tick <= high]
+    for steps in _STEPS:  # the coarsest that give three
+        every = [step * 10.0**power for power in range(-4, 4) for step in steps]
+        ticks = [tick for tick in every if low <= tick <= high]
+        if len(ticks) >= 3:
+            break
     ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.yaxis.set_minor_locator(NullLocator())
 
