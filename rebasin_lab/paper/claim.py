@@ -25,8 +25,20 @@ class Bound:
             "equal to": measured == self.value,
         }[self.relation]
 
+    def distance(self, measured: float) -> float:
+        """Return how far a number lies from the bound, on either side."""
+        return abs(measured - self.value)
+
     def __str__(self) -> str:
         return f"{self.relation} {self.value:g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Resolution:
+    """The least difference that a profile can tell from none, and why."""
+
+    value: float
+    reason: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +53,9 @@ class Claim:
         quantity: that is measured, with its unit.
         notebook: where it is tested.
         bounds: profile -> the tolerance; a profile that is missing does not test the claim.
-        too_small: profile -> why its numbers, which are shown, decide nothing: too few images or
-            pairs for a difference of this size, whichever way it comes out.
+        resolution: profile -> the least distance from the bound that its images and pairs can tell
+            from none. A number nearer than that, on either side, decides nothing: the claim is too
+            small to judge. Fixed, like a bound, before any run.
         untestable: the reason why nothing here tests it; only then may there be no bound.
     """
 
@@ -53,7 +66,7 @@ class Claim:
     quantity: str
     notebook: str
     bounds: Mapping[str, Bound]
-    too_small: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    resolution: Mapping[str, Resolution] = dataclasses.field(default_factory=dict)
     untestable: str = ""
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from rebasin_lab import checks
 from rebasin_lab.paper.networks import Experiment
 from rebasin_lab.paper.profiles import Profile
-from rebasin_lab.paper.sections import groups, width
+from rebasin_lab.paper.sections import groups, merging_many, width
 from rebasin_lab.paper.sections.groups import Group
 
 
@@ -76,20 +76,6 @@ def _split_data(profile: Profile) -> dict[str, Group]:
     return {"pairs": pairs, "minorities": minorities}
 
 
-def _merging_many(profile: Profile) -> dict[str, Group]:
-    halves = {
-        seed: profile.experiment(seed=seed)
-        .without_snapshots()
-        .with_view(part="random half", part_seed=seed)
-        for seed in range(profile.seed, profile.seed + profile.num_halves)
-    }
-    singles = {
-        seed: profile.merged_experiment(seed=seed)
-        for seed in range(profile.seed, profile.seed + profile.num_merged)
-    }
-    return {"singles": singles, "halves": halves}
-
-
 def recipes(profile: Profile) -> dict[str, Experiment]:
     """Return the trainings of the MLP that notebook 08 compares, by name; two may be alike."""
     thin, rate = profile.thin_width, profile.learning_rate
@@ -147,5 +133,5 @@ NOTEBOOKS: dict[str, Callable[[Profile], dict[str, Group]]] = {
     "07_width": width.networks,
     "08_failures": _failures,
     "10_split_data": _split_data,
-    "11_merging_many": _merging_many,
+    "11_merging_many": merging_many.networks,
 }

@@ -89,7 +89,7 @@ def test_bounds_and_notebooks_are_those_that_exist():
     for one in claims.CLAIMS.values():
         assert bool(one.bounds) != bool(one.untestable), one.id
         assert set(one.bounds) <= set(claims.PROFILES), one.id
-        assert set(one.too_small) <= set(claims.PROFILES) - set(one.bounds), one.id
+        assert set(one.resolution) <= set(one.bounds), one.id
         assert (paths.notebooks_dir() / f"{one.notebook}.ipynb").is_file(), one.id
 
 
@@ -101,7 +101,7 @@ def test_relations_are_the_known_ones():
 def test_ids_are_unique_and_listed_in_the_order_written():
     modules = (claims.symmetries, claims.landscapes, claims.matching, claims.counterexample)
     modules += (claims.onset, claims.width, claims.failure_modes)
-    modules += (claims.split_data, claims.merge_many)
+    modules += (claims.split_data, claims.merging_many)
     written = [one.id for module in modules for one in module.CLAIMS]
     assert len(set(written)) == len(written)
     assert list(claims.CLAIMS) == written
@@ -122,26 +122,34 @@ def test_scoreboard_has_every_claim_in_order():
     }
     for row in rows:
         if not row.measured:
-            is_tested = "quick" in {*row.claim.bounds, *row.claim.too_small}
+            is_tested = "quick" in row.claim.bounds
             assert row.status == "not run" if is_tested else row.status.startswith(("needs", "not"))
             assert row.status in claims.STATUSES
 
 
-@pytest.mark.parametrize("measured", [0.3, 0.5])
-def test_what_a_profile_is_too_small_for_is_shown_with_the_reason_whatever_it_is(measured):
+@pytest.mark.parametrize(
+    ("measured", "status"),
+    [
+        ([0.1], "reproduced"),
+        ([0.7], "not reproduced"),
+        ([0.35], "too small to judge"),
+        ([0.45], "too small to judge"),
+        ([0.1, 0.35], "too small to judge"),
+        ([0.35, 0.7], "not reproduced"),
+        ([0.35, NAN], "not reproduced"),
+    ],
+)
+def test_numbers_nearer_to_the_bound_than_the_resolution_decide_nothing(measured, status):
     claim = dataclasses.replace(
         claims.CLAIMS["table1-mlp"],
-        bounds={"paper": claims.Bound("below", 0.4)},
-        too_small={"quick": "1,000 test images tell differences above 0.3"},
+        bounds={"quick": claims.Bound("below", 0.4)},
+        resolution={"quick": claims.Resolution(0.1, "1,000 test images")},
     )
-    result = claims.ClaimResult(claim, "quick", (measured,))
-    assert result.status == "too small to judge"
-    assert result.measured_text == f"{measured}"
-    text = claims.as_text([result.as_row()], "quick")
-    assert f"measured {measured} | 1,000 test images tell differences above 0.3 | too small" in text
-    assert "must be" not in result._repr_html_()
+    result = claims.ClaimResult(claim, "quick", tuple(measured))
+    assert result.status == status
+    assert "must be below 0.4, by 0.1 or more (1,000 test images)" in result._repr_html_()
     assert claims.ClaimResult(claim, "quick").status == "not run"
-    assert claims.kind_of(result.status) == "untested"
+    assert claims.kind_of("too small to judge") == "untested"
 
 
 def test_what_nothing_here_can_test_says_why():

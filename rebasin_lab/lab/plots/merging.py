@@ -163,7 +163,7 @@ def draw_merge_objective(fig: Figure, numbers: Mapping[str, Any]) -> None:
             ax.plot(search["visits"][-1], search["objective"][-1], "o", color=look["color"])
     for ax in axes:
         for name, value in numbers["levels"].items():
-            ax.axhline(value, color="black", linestyle=":", linewidth=1.2, label=name)
+            ax.axhline(value, color="#999999", linewidth=1.2, label=name)
         for visit in range(0, last_visit + 1, numbers["visits_per_round"]):
             ax.axvline(visit, color="#dddddd", linewidth=0.6, zorder=0)
         ax.set_xlabel("visits of a model (a grey line per round)")

@@ -11,13 +11,12 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from rebasin_lab import checks
-from rebasin_lab.paper.claim import PROFILES, Bound, Claim
+from rebasin_lab.paper.claim import PROFILES, Bound, Claim, Resolution
 from rebasin_lab.paper.claims import (
     counterexample,
     failure_modes,
     landscapes,
     matching,
-    merge_many,
     onset,
     split_data,
     symmetries,
@@ -30,7 +29,7 @@ from rebasin_lab.paper.claims.scoreboard import (
     kind_of,
     tally,
 )
-from rebasin_lab.paper.sections import width
+from rebasin_lab.paper.sections import merging_many, width
 
 # In the order of the notebooks.
 CLAIMS: dict[str, Claim] = {
@@ -44,7 +43,7 @@ CLAIMS: dict[str, Claim] = {
         width,
         failure_modes,
         split_data,
-        merge_many,
+        merging_many,
     )
     for claim in module.CLAIMS
 }
@@ -57,6 +56,7 @@ __all__ = [
     "Bound",
     "Claim",
     "ClaimResult",
+    "Resolution",
     "as_text",
     "kind_of",
     "measure",

@@ -56,11 +56,12 @@ class ClaimResult:
 
     @property
     def status(self) -> str:
-        """One of `STATUSES`; reproduced only if every measured number satisfies the bound."""
+        """One of `STATUSES`; reproduced only if every measured number satisfies the bound.
+
+        Numbers nearer to the bound than the profile's resolution decide nothing.
+        """
         if self.claim.untestable:
             return "not testable here"
-        if self.profile in self.claim.too_small:
-            return "too small to judge" if self.measured else "not run"
         if self.profile not in self.claim.bounds:
             return f"needs profile {next(p for p in PROFILES if p in self.claim.bounds)}"
         if not self.measured:
@@ -68,8 +69,11 @@ class ClaimResult:
         if self.changed:
             return "not tested: settings changed"
         bound = self.claim.bounds[self.profile]
-        held = all(bound.holds(value) for value in self.measured)
-        return "reproduced" if held else "not reproduced"
+        limit = self.claim.resolution.get(self.profile)
+        clear = [v for v in self.measured if not (limit and bound.distance(v) < limit.value)]
+        if not all(map(bound.holds, clear)):
+            return "not reproduced"
+        return "reproduced" if len(clear) == len(self.measured) else "too small to judge"
 
     @property
     def measured_text(self) -> str:
@@ -87,15 +91,15 @@ class ClaimResult:
         """The bound at this profile, or why there is none."""
         if self.claim.untestable:
             return self.claim.untestable
-        if reason := self.claim.too_small.get(self.profile):
-            return reason
         bound = self.claim.bounds.get(self.profile)
-        return str(bound) if bound else "-"
+        if not bound:
+            return "-"
+        limit = self.claim.resolution.get(self.profile)
+        return f"{bound}, by {limit.value:g} or more ({limit.reason})" if limit else str(bound)
 
     def _repr_html_(self) -> str:
         """Return one line for a notebook cell."""
-        must_be = "" if self.status == "too small to judge" else "must be "
-        text = f"{self.claim.quantity}: {self.measured_text}, {must_be}{self.tolerance}"
+        text = f"{self.claim.quantity}: {self.measured_text}, must be {self.tolerance}"
         return f"<p>{texts.as_html(text)}: <b>{texts.as_html(self.status)}</b></p>"
 
     def as_row(self) -> dict[str, Any]:
@@ -127,8 +131,7 @@ def as_text(rows: Iterable[Mapping[str, Any]], title: str) -> str:
     for row in rows:
         claim = f"{marks[kind_of(row['status'])]} {row['statement']} (section {row['section']})"
         lines += textwrap.wrap(claim, 100, subsequent_indent=" " * 6)
-        has_bound = row["status"] not in ("not testable here", "too small to judge")
-        must_be = "must be " if has_bound else ""
+        must_be = "" if row["status"] == "not testable here" else "must be "
         lines.append(f"      {row['quantity']}:")
         lines.append(
             f"      paper {row['paper']} | measured {row['measured_text']} | "

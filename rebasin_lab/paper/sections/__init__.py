@@ -3,13 +3,14 @@
 A module lists the networks it needs (`networks`), measures by functions that take a `Study` and
 return a `Record`, and holds the section's claims (`CLAIMS`) and exercise (`EXERCISE`). Its notebook
 calls it, a dry run asks it, tests run it at tiny sizes without Jupyter. `study` is what sections
-measure with, `record` what they return, `groups` kinds of networks, `exercise` a reader's task.
+measure with, `record` what they return, `groups` kinds of networks, `answers` what networks say of
+images, `exercise` a reader's task. A long section has further modules, such as `random_halves`.
 """
 
 from types import ModuleType
 
-from rebasin_lab.paper.sections import width
+from rebasin_lab.paper.sections import merging_many, width
 
-SECTIONS: dict[str, ModuleType] = {module.NAME: module for module in (width,)}
+SECTIONS: dict[str, ModuleType] = {module.NAME: module for module in (width, merging_many)}
 
 __all__ = ["SECTIONS"]
