@@ -14,7 +14,7 @@ from rebasin_lab.analysis import calibration
 SPLITS = ("train", "test")
 NUM_BINS = 10  # of Fig. 13
 
-LogProbs = Float[np.ndarray, "images classes"]
+LogProbs = Float[np.ndarray, "_ classes"]  # of images
 
 
 @dataclasses.dataclass(frozen=True)
