@@ -118,8 +118,8 @@ def check_onset(lab, panels):
 
 def check_width(lab, panels):
     (panel,) = panels
-    width = numbers_in(panel.slider("networks").text)[0]
-    naive = numbers_in(panel.alt())[-2]
+    width, naive, *_ = numbers_in(panel.alt())
+    assert width == numbers_in(panel.slider("width").text)[0]
     pairs = {}
     for each in networks("07_width"):
         if dict(each.experiment.options)["width"] == width:
