@@ -99,6 +99,11 @@ class TestGuide:
         assert not [word for word in IN_THE_SECTION if word in source]
         assert f"import {SECTIONS[name].__name__.rpartition('.')[2]} as section" in source
 
+    def test_figures_of_a_larger_profile_are_kept_here(self, name):
+        source = "\n".join(cell.source for cell in cells(name, "code"))
+        for figure in re.findall(r"""show_stored\(['"](\w+)""", source):
+            assert (paths.figures_dir() / "laptop" / name / f"{figure}.json").is_file()
+
     def test_it_is_plain(self, name):
         for cell in cells(name, "markdown"):
             assert not re.search(MANNERED, cell.source), cell.source
