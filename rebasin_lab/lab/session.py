@@ -20,7 +20,7 @@ from IPython.display import HTML, display
 
 from rebasin_lab import checks, datasets, paths, pytrees, texts
 from rebasin_lab.lab import figures
-from rebasin_lab.paper import claims, profiles, store, train_many, trainings
+from rebasin_lab.paper import claims, profiles, sections, store, train_many, trainings
 from rebasin_lab.paper.claim import PROFILES
 from rebasin_lab.paper.networks import ConvolutionalFamily, Experiment, described
 from rebasin_lab.paper.sections.record import Figure, Record
@@ -180,7 +180,8 @@ class Run(Study):
         """Show this notebook's claims as a table.
 
         Args:
-            measured_on: data and networks; the profile's by default.
+            measured_on: data and networks; those that the section names by default, else the
+                profile's.
         """
         own = [claim for claim in claims.CLAIMS.values() if claim.notebook == self.notebook]
         missing = [
@@ -193,6 +194,9 @@ class Run(Study):
             self.results.get(claim.id, claims.ClaimResult(claim, self.profile.name))
             for claim in own
         ]
+        section = sections.SECTIONS.get(self.notebook)
+        if not measured_on and hasattr(section, "measured_on"):
+            measured_on = section.measured_on(self.profile)
         measured_on = measured_on or f"{self.data.title}, {self.profile.networks}"
         title = f"{self.profile.name} profile: {measured_on}"
         display(HTML(_claims_table(results, title)))

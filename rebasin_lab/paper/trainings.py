@@ -9,7 +9,7 @@ from collections.abc import Callable
 from rebasin_lab import checks
 from rebasin_lab.paper.networks import Experiment
 from rebasin_lab.paper.profiles import Profile
-from rebasin_lab.paper.sections import groups, merging_many, width
+from rebasin_lab.paper.sections import counterexample, groups, merging_many, width
 from rebasin_lab.paper.sections.groups import Group
 
 
@@ -128,7 +128,7 @@ NOTEBOOKS: dict[str, Callable[[Profile], dict[str, Group]]] = {
     "01_symmetries": lambda profile: {"MLP": groups.mlps(profile, [profile.seed])},
     "02_line_and_barrier": _line_and_barrier,
     "03_weight_matching": _weight_matching,
-    "05_counterexample": lambda profile: {},  # its networks have four weights
+    "05_counterexample": counterexample.networks,
     "06_onset": _onset,
     "07_width": width.networks,
     "08_failures": _failures,

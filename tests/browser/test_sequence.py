@@ -95,13 +95,19 @@ def check_matching(lab, panels):
 
 
 def check_counterexample(lab, panels):
-    (panel,) = panels
-    for name in panel.dropdown("π").options:
-        panel.dropdown("π").choose(name)
+    panel, changed = panels
+    for name in panel.dropdown("permutation").options:
+        panel.dropdown("permutation").choose(name)
         panel.wait_for_alt(f"^{name}, lambda")
         lam, wrong = numbers_in(panel.alt().removeprefix(name))
         exact = counterexample.closed_form_error(name, np.array([lam]))[0]
         assert wrong == pytest.approx(100 * exact, abs=1.0)  # the panel counts pixels
+    changed.dropdown("weight").choose("read-out, unit 1")
+    changed.slider("value").press("Home")
+    changed.wait_for_alt("^read-out, unit 1 is -2:")
+    *_, own, least = numbers_in(changed.alt())
+    assert own == 0  # a read-out that is twice as large has the same sign
+    assert least == pytest.approx(0.25, abs=0.02)
 
 
 def check_onset(lab, panels):

@@ -111,6 +111,13 @@ NUMBERS = {
             "identity": [{"yes": ["00", "10"], "error": 0.0}, {"yes": ["01", "00"], "error": 0.5}]
         },
     },
+    "changed_weight": {
+        "lambdas": [0.0, 0.5, 1.0],
+        "curves": {"identity": [0.0, 0.3, 0.1], "swap both": [0.0, 0.2, 0.1]},
+        "most_error": 0.7,
+        "truth": ["00", "10"],
+        "yes": ["01", "10"],
+    },
     "decision_walk": {
         "lambdas": [0.1, 0.9],
         "curves": {"identity": [0.25, 0.25], "swap both": [0.1, 0.2]},
@@ -231,8 +238,6 @@ NUMBERS = {
         ],
     },
     "two_tests": {
-        "points": [[-0.5, 0.5], [0.5, 0.5]],
-        "labels": [1, 0],
         "columns": ["unit 1", "f"],
         "rows": {"A": [IMAGE, IMAGE], "B": [IMAGE, IMAGE]},
     },

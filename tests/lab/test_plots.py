@@ -243,13 +243,24 @@ def test_the_network_on_the_walk_is_marked_on_its_curve():
     assert [data.tolist() for data in of_ends.get_data()] == [[0, 1], [0.0, 0.05]]
     (x, y) = walker.get_data()
     assert (x[0], y[0]) == (0.25, 0.125)
-    assert fig.axes[0].get_title() == "swap 2, λ = 0.25: error 0.125"
+
+
+def test_lines_to_a_changed_network_end_where_the_dial_says_and_keep_their_looks():
+    curves = {name: [0.0, 0.25, 0.0] for name in toys.PERMUTATIONS}
+    square = {"truth": ["01", "00"], "yes": ["01", "11"]}
+    numbers = {"lambdas": [0.0, 0.5, 1.0], "curves": curves, "most_error": 0.8, **square}
+    fig = drawn("changed_weight", numbers)
+    ax, region = fig.axes
+    assert ax.get_ylim()[1] == pytest.approx(0.84)
+    looks = [(line.get_color(), line.get_marker()) for line in ax.lines]
+    assert looks == list(counterexample.STYLES.values())
+    assert len(region.images) == 1
+    (legend,) = fig.legends
+    assert {text.get_text() for text in legend.get_texts()} >= {*curves, *counterexample.OUTCOMES}
 
 
 def test_units_of_two_networks_share_one_scale_of_colours():
     numbers = {
-        "points": [[-0.5, 0.5], [0.5, 0.5]],
-        "labels": [1, 0],
         "columns": ["unit 1", "f"],
         "rows": {"A": [[[0.0, 2.0]], [[-1.0, 0.0]]], "B": [[[0.0, 1.0]], [[-1.0, 0.0]]]},
     }

@@ -16,7 +16,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from rebasin_lab.lab.plots.legends import legend_below
+from rebasin_lab.lab.plots.legends import labelled_once, legend_below
+from rebasin_lab.lab.plots.matching import LOOKS, Look
 from rebasin_lab.lab.plots.results import COLOURS
 from rebasin_lab.lab.plots.shapes import (
     MOST_PANELS,
@@ -32,7 +33,6 @@ from rebasin_lab.lab.plots.shapes import (
     real,
     takes,
     text,
-    whole,
 )
 
 STYLES = {
@@ -42,10 +42,11 @@ STYLES = {
     "swap both": (COLOURS["weight matching"], "^"),
 }
 METHODS = {
-    "naive": (COLOURS["naive"], "o", ":"),
-    "greedy": ("#CC79A7", "s", "--"),
-    "weight matching": (COLOURS["weight matching"], "^", "-"),
-    "best of four": ("#000000", "x", "-"),
+    "naive": LOOKS["naive"],
+    "random": LOOKS["random"],
+    "greedy": LOOKS["greedy"],
+    "weight matching": LOOKS["weight"],
+    "best of four": Look("best of four", "#000000", "x"),
 }
 # No and right, yes and right, yes and wrong, no and wrong: as far apart in grey as in colour.
 OUTCOMES = {
@@ -65,44 +66,29 @@ def square(value: Any, where: str, met: Met) -> list[str]:
 
 
 @takes(
-    points=list_of(array(2), "points"),
-    labels=list_of(whole(0, 1), "points"),
     columns=list_of(letters, "columns", most=MOST_PANELS),
     rows=by_name(list_of(alone(array("height", "width")), "columns"), COLOURS),
 )
 def draw_two_tests(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """Draw the task, and the output of every unit of two networks on the square.
+    """Draw the output of every unit of two networks on the square.
 
-    Numbers: `points`: [x1, x2] each; `labels`: 0 or 1 each; `columns`: names; `rows`: "A" and "B"
-    -> one 2-d image per column.
+    Numbers: `columns`: names; `rows`: "A" and "B" -> one 2-d image per column.
     """
-    left, right = fig.subfigures(1, 2, width_ratios=[1, 2.45])
-    ax = left.subplots()
-    points, labels = np.array(numbers["points"]), np.array(numbers["labels"], bool)
-    for is_yes, marker, colour, name in (
-        (True, "o", "#4292c6", "yes"),
-        (False, "x", "#999999", "no"),
-    ):
-        chosen = points[labels == is_yes]
-        ax.plot(*chosen.T, marker, color=colour, markersize=2.5, markeredgewidth=0.8, label=name)
-    _frame(ax)
-    ax.set(title="The task", xlabel="x1", ylabel="x2", xticks=[-1, 0, 1], yticks=[-1, 0, 1])
-    left.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, markerscale=2)
-    right.suptitle("The output of every unit, over the same square", x=0.04, ha="left", fontsize=10)
     rows = numbers["rows"]
     limit = max(np.abs(images).max() for images in rows.values())
-    grid = right.add_gridspec(
+    grid = fig.add_gridspec(
         len(rows) + 1, len(numbers["columns"]), height_ratios=[*(1 for _ in rows), 0.06]
     )
     axes = np.array(
         [
-            [right.add_subplot(grid[row, column]) for column in range(len(numbers["columns"]))]
+            [fig.add_subplot(grid[row, column]) for column in range(len(numbers["columns"]))]
             for row in range(len(rows))
         ]
     )
     for row_axes, (name, images) in zip(axes, rows.items(), strict=True):
         for ax, image in zip(row_axes, images, strict=True):
             shown = _show(ax, image, cmap="PuOr_r", vmin=-limit, vmax=limit)
+            _outline(ax)
         row_axes[0].set_ylabel(
             name, rotation=0, ha="right", va="center", color=COLOURS[name], fontweight="bold"
         )
@@ -113,9 +99,7 @@ def draw_two_tests(fig: Figure, numbers: Mapping[str, Any]) -> None:
     for ax in axes[:, -1]:
         ax.set_ylabel("x2", fontsize=9, labelpad=2)
         ax.yaxis.set_label_position("right")
-    right.colorbar(
-        shown, cax=right.add_subplot(grid[-1, :]), orientation="horizontal", label="output"
-    )
+    fig.colorbar(shown, cax=fig.add_subplot(grid[-1, :]), orientation="horizontal", label="output")
 
 
 @takes(
@@ -174,8 +158,6 @@ def draw_decision_regions(fig: Figure, numbers: Mapping[str, Any]) -> None:
         )
     for ax, lam in zip(axes[-1], numbers["lambdas"], strict=True):
         ax.set_xlabel(f"λ = {lam:.2g}")
-    title = "x1 to the right, x2 upwards; above each square its exact error"
-    fig.suptitle(title, x=0.01, ha="left", fontsize=10)
     _outcome_legend(fig)
 
 
@@ -207,11 +189,36 @@ def draw_decision_walk(fig: Figure, numbers: Mapping[str, Any]) -> None:
     ax.plot([0, 1], numbers["ends"][chosen], marker, color=colour, linestyle="none", **at_ends)
     ax.plot(lam, numbers["error"], marker, color=colour, markersize=10, clip_on=False)
     _label_line_ends(ax)
-    ax.set(title=f"{chosen}, λ = {lam:.2f}: error {numbers['error']:.3f}")
     ax.set(ylabel="error (fraction of the square)", ylim=(0, 0.29))
     _draw_outcomes(region_ax, numbers["truth"], numbers["yes"])
     region_ax.set(title="where it says yes", xlabel="x1", ylabel="x2")
     _outcome_legend(fig)
+
+
+@takes(
+    lambdas=array("lambdas"),
+    curves=by_name(array("lambdas"), STYLES),
+    most_error=real(),
+    truth=square,
+    yes=square,
+)
+def draw_changed_weight(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """Draw the errors on the lines to a changed B in its four orders, and where B says yes.
+
+    Numbers: `lambdas` and `curves`: permutation -> errors; `most_error`: the end of their axis,
+    which stands still while a dial moves; `truth` and `yes`: as in `draw_decision_regions`.
+    """
+    ax, region_ax = fig.subplots(1, 2, width_ratios=[1.5, 1])
+    for place, (name, errors) in enumerate(numbers["curves"].items()):
+        colour, marker = STYLES[name]
+        # Two of the curves may coincide: their marks take turns.
+        marks = {"marker": marker, "markevery": (2 * place, 8), "markersize": 6}
+        ax.plot(numbers["lambdas"], errors, color=colour, label=name, **marks)
+    _label_line_ends(ax)
+    ax.set(ylabel="error (fraction of the square)", ylim=(-0.02, 1.05 * numbers["most_error"]))
+    _draw_outcomes(region_ax, numbers["truth"], numbers["yes"])
+    region_ax.set(title="where B says yes", xlabel="x1", ylabel="x2")
+    _outcome_legend(fig, ax)
 
 
 @takes(lambdas=array("lambdas"), slopes=by_name(array("lambdas"), METHODS))
@@ -222,12 +229,13 @@ def draw_slopes(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """
     ax = fig.subplots()
     for method, slopes in numbers["slopes"].items():
-        colour, marker, style = METHODS[method]
-        ax.plot(numbers["lambdas"], slopes, style, marker=marker, color=colour, label=method)
+        look = METHODS[method]
+        marks = {"marker": look.marker, "color": look.colour}
+        ax.plot(numbers["lambdas"], slopes, label=method, **marks)
     _label_line_ends(ax)
-    ax.set(title="The function between two linear networks", ylabel="slope of f")
+    ax.set(ylabel="slope of f")
     ax.set_ylim(bottom=0)
-    ax.legend(loc="lower right")
+    legend_below(fig, ax)
 
 
 @takes(barriers=by_name(array(least=0), METHODS))
@@ -238,25 +246,25 @@ def draw_sorted_barriers(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """
     ax = fig.subplots()
     for method, barriers in numbers["barriers"].items():
-        colour, marker, style = METHODS[method]
+        look = METHODS[method]
         ax.plot(
             np.arange(1, len(barriers) + 1),
             np.sort(barriers),
-            style,
-            marker=marker,
-            color=colour,
+            "-",
+            marker=look.marker,
+            color=look.colour,
             label=method,
             linewidth=1,
-            markersize=5 if marker == "x" else 9,
+            # The one inside the other where they coincide.
+            markersize={"random": 12, "naive": 9, "best of four": 4}.get(method, 7),
             markerfacecolor="none",
         )
     ax.set(
-        title="Barriers of trained pairs",
         xlabel="pairs, sorted by barrier",
         ylabel="error barrier (fraction)",
     )
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    legend_below(fig, ax, most_columns=3)
+    legend_below(fig, ax)
 
 
 def _show(ax: Axes, image: Any, **options: Any) -> Any:
@@ -279,10 +287,17 @@ def _draw_outcomes(ax: Axes, truth: Sequence[str], yes: Sequence[str]) -> None:
     right, answers = (np.array([list(row) for row in rows]) == "1" for rows in (truth, yes))
     outcome = np.select([right & answers, ~right & answers, right & ~answers], [1, 2, 3])
     _show(ax, outcome, cmap=ListedColormap(list(OUTCOMES.values())), vmin=0, vmax=3)
+    _outline(ax)
+
+
+def _outline(ax: Axes) -> None:
+    """Outline the quadrant where yes is right."""
     ax.add_patch(Rectangle((-1, 0), 1, 1, fill=False, edgecolor="black", linewidth=1.2))
 
 
-def _outcome_legend(fig: Figure) -> None:
+def _outcome_legend(fig: Figure, *axes: Axes) -> None:
+    """Add one legend of outcomes, and of lines in some panels."""
+    lines, _ = labelled_once(*axes)
     handles = [
         Patch(facecolor=colour, edgecolor="#999999", label=name)
         for name, colour in OUTCOMES.items()
@@ -293,7 +308,7 @@ def _outcome_legend(fig: Figure) -> None:
         [], [], linestyle="none", marker="s", markersize=10, color="black", label=label
     )
     outline.set(markerfacecolor="none", markeredgewidth=1.2)
-    fig.legend(handles=[*handles, outline], loc="outside lower center", ncols=5)
+    fig.legend(handles=[*lines, *handles, outline], loc="outside lower center", ncols=5)
 
 
 def _label_line_ends(ax: Axes) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 from rebasin_lab import checks
 from rebasin_lab.paper.claim import PROFILES, Bound, Claim, Resolution
 from rebasin_lab.paper.claims import (
-    counterexample,
     failure_modes,
     landscapes,
     matching,
@@ -29,7 +28,7 @@ from rebasin_lab.paper.claims.scoreboard import (
     kind_of,
     tally,
 )
-from rebasin_lab.paper.sections import merging_many, width
+from rebasin_lab.paper.sections import counterexample, merging_many, width
 
 # In the order of the notebooks.
 CLAIMS: dict[str, Claim] = {
