@@ -177,13 +177,16 @@ class Run(Study):
         return result
 
     def show_claims(self, measured_on: str = "") -> None:
-        """Show this notebook's claims as a table.
+        """Show this notebook's claims as a table, or say that it has none.
 
         Args:
             measured_on: data and networks; those that the section names by default, else the
                 profile's.
         """
         own = [claim for claim in claims.CLAIMS.values() if claim.notebook == self.notebook]
+        if not own:
+            display(HTML("<p>This notebook tests no claim of the paper.</p>"))
+            return
         missing = [
             claim.id
             for claim in own

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from rebasin_lab import checks
 from rebasin_lab.paper.networks import Experiment
 from rebasin_lab.paper.profiles import Profile
-from rebasin_lab.paper.sections import counterexample, groups, merging_many, width
+from rebasin_lab.paper.sections import counterexample, groups, merging_many, quickstart, width
 from rebasin_lab.paper.sections.groups import Group
 
 
@@ -122,9 +122,7 @@ def _failures(profile: Profile) -> dict[str, Group]:
 
 
 NOTEBOOKS: dict[str, Callable[[Profile], dict[str, Group]]] = {
-    "00_quickstart": lambda profile: {
-        "MLP": groups.mlps(profile, [profile.seed, profile.seed + 1])
-    },
+    "00_quickstart": quickstart.networks,
     "01_symmetries": lambda profile: {"MLP": groups.mlps(profile, [profile.seed])},
     "02_line_and_barrier": _line_and_barrier,
     "03_weight_matching": _weight_matching,

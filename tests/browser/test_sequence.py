@@ -59,10 +59,13 @@ def check_quickstart(lab, panels):
     images = jnp.asarray(data.test_images)
     middle = np.asarray(apply_fn(rl.lerp(0.5, a.params, b.params), images[:200]))
     shown = np.argsort(np.ptp(middle, axis=-1))[:10]
-    lam, naive, total, _ = numbers_in(panel.alt())
+    lam, accuracy, naive, total, *_ = numbers_in(panel.alt())
     assert total == 10
-    logits = apply_fn(rl.lerp(lam, a.params, b.params), images[shown])
+    params = rl.lerp(lam, a.params, b.params)
+    logits = apply_fn(params, images[shown])
     assert naive == (np.asarray(logits).argmax(-1) == data.test_labels[shown]).sum()
+    measured = rl.evaluate(apply_fn, params, images, jnp.asarray(data.test_labels))
+    assert accuracy == pytest.approx(100 * measured.accuracy, abs=0.06)
 
 
 def check_symmetries(lab, panels):

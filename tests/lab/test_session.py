@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -88,6 +89,12 @@ def test_a_claim_that_was_forgotten_is_noticed(run):
     opened, _ = run
     with pytest.raises(AssertionError, match="fig2-mnist-naive"):
         opened.show_claims()
+
+
+def test_a_notebook_without_claims_says_so(run):
+    opened, shown = run
+    dataclasses.replace(opened, notebook="00_quickstart").show_claims()
+    assert "tests no claim" in shown[-1]
 
 
 def test_a_figure_is_saved_and_shown_with_what_was_run(run):

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
 
 from rebasin_lab.lab.plots import losses
 from rebasin_lab.lab.plots.legends import legend_below
@@ -239,8 +240,11 @@ def draw_history(fig: Figure, numbers: Mapping[str, Any]) -> None:
                 ax.plot(epochs, values, style, label=f"{name}, {split}", **look)
         ax.set_xlabel("epoch")
     loss_ax.set(title="Loss while training", ylabel="cross-entropy (nats)", yscale="log")
+    loss_ax.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    loss_ax.yaxis.set_major_formatter("{x:g}")
+    loss_ax.yaxis.set_minor_locator(NullLocator())
     accuracy_ax.set(title="Accuracy while training", ylabel="accuracy (%)")
-    loss_ax.legend()
+    legend_below(fig, loss_ax)
 
 
 @takes(
@@ -341,7 +345,7 @@ def draw_line_position(fig: Figure, numbers: Mapping[str, Any]) -> None:
     for method, curve in numbers["curves"].items():
         values = losses.values_of(curve, "test_loss")
         loss = np.interp(numbers["lam"], curve["lambdas"], values)
-        ax.plot(curve["lambdas"], values, color=COLOURS[method], label=method)
+        ax.plot(curve["lambdas"], values, "--", color=COLOURS[method], label=method)
         ax.plot(numbers["lam"], loss, "o", color=COLOURS[method], markersize=9)
     label_line_ends(ax)
     label = losses.label_of("test loss", *numbers["curves"].values())

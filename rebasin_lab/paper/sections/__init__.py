@@ -9,10 +9,10 @@ images, `exercise` a reader's task. A long section has further modules, such as 
 
 from types import ModuleType
 
-from rebasin_lab.paper.sections import counterexample, merging_many, width
+from rebasin_lab.paper.sections import counterexample, merging_many, quickstart, width
 
 SECTIONS: dict[str, ModuleType] = {
-    module.NAME: module for module in (counterexample, width, merging_many)
+    module.NAME: module for module in (quickstart, counterexample, width, merging_many)
 }
 
 __all__ = ["SECTIONS"]
