@@ -9,7 +9,14 @@ from collections.abc import Callable
 from rebasin_lab import checks
 from rebasin_lab.paper.networks import Experiment
 from rebasin_lab.paper.profiles import Profile
-from rebasin_lab.paper.sections import counterexample, groups, merging_many, quickstart, width
+from rebasin_lab.paper.sections import (
+    counterexample,
+    groups,
+    line_and_barrier,
+    merging_many,
+    quickstart,
+    width,
+)
 from rebasin_lab.paper.sections.groups import Group
 
 
@@ -42,14 +49,6 @@ def _weight_matching(profile: Profile) -> dict[str, Group]:
     return {
         "MLP": groups.mlps(profile),
         "ResNet": groups.family(profile, profile.compared_resnet),
-    }
-
-
-def _line_and_barrier(profile: Profile) -> dict[str, Group]:
-    return {
-        "MLP": groups.mlps(profile),
-        "CIFAR-10 MLP": groups.with_seeds(profile.cifar_mlp, profile.seeds),
-        "ResNet": groups.family(profile, profile.resnet, widest=True),
     }
 
 
@@ -124,7 +123,7 @@ def _failures(profile: Profile) -> dict[str, Group]:
 NOTEBOOKS: dict[str, Callable[[Profile], dict[str, Group]]] = {
     "00_quickstart": quickstart.networks,
     "01_symmetries": lambda profile: {"MLP": groups.mlps(profile, [profile.seed])},
-    "02_line_and_barrier": _line_and_barrier,
+    "02_line_and_barrier": line_and_barrier.networks,
     "03_weight_matching": _weight_matching,
     "05_counterexample": counterexample.networks,
     "06_onset": _onset,

@@ -79,7 +79,7 @@ def test_measured_text(measured, text):
 
 
 def test_row_of_a_diverged_run_can_be_shown():
-    row = claims.measure("fig2-mnist-matched", "quick", [0.01, NAN]).as_row()
+    row = claims.measure("fig2-mnist-matched", "laptop", [0.01, NAN]).as_row()
     assert (row["status"], row["measured"][0]) == ("not reproduced", 0.01)
     assert "nan" in row["measured_text"]
 
@@ -99,7 +99,7 @@ def test_relations_are_the_known_ones():
 
 
 def test_ids_are_unique_and_listed_in_the_order_written():
-    modules = (claims.symmetries, claims.landscapes, claims.matching, claims.counterexample)
+    modules = (claims.symmetries, claims.line_and_barrier, claims.matching, claims.counterexample)
     modules += (claims.onset, claims.width, claims.failure_modes)
     modules += (claims.split_data, claims.merging_many)
     written = [one.id for module in modules for one in module.CLAIMS]
@@ -109,7 +109,7 @@ def test_ids_are_unique_and_listed_in_the_order_written():
 
 @pytest.mark.parametrize("measured", [0.01, np.float64(0.01), [0.01], np.array([0.01])])
 def test_measure_takes_one_number_or_several(measured):
-    result = claims.measure("fig2-mnist-matched", "quick", measured)
+    result = claims.measure("fig2-mnist-matched", "laptop", measured)
     assert result.measured == (0.01,)
     assert result.status == "reproduced"
 

@@ -39,7 +39,6 @@ STROKES = {"late": "-.", "activation": "--", "changes": ":", "random": ":"}
 FLOOR = 1e-3  # nats
 LONG = 3  # handles in which a dashed line looks dashed
 TICKS = (0, 1, 2, 5, 10, 20, 50, 100)  # epochs
-_STEPS = ((1,), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, *range(3, 10)))
 
 
 @takes(
@@ -164,8 +163,8 @@ def draw_widths(fig: Figure, numbers: Mapping[str, Any]) -> None:
     label = losses.label_of("train loss barrier", numbers)
     ax.set(title="Barrier by width", ylabel=label, yscale="log")
     share_ax.set(title="Matched / naive", ylabel="barrier that is left (%)", yscale="log")
-    _label_plainly(share_ax)
-    _label_plainly(ax)
+    losses.label_plainly(share_ax)
+    losses.label_plainly(ax)
     for each in (ax, share_ax):
         each.set_xscale("log", base=2)
         each.set_xticks(widths, numbers["names"])
@@ -194,18 +193,6 @@ def _draw_by_width(
     # Only for the legend: the marker of a pair, and the line if there is one.
     style = look.marker + ("-" if len(tried) > 1 else "")
     ax.plot([], [], style, label=look.label, **marks)
-
-
-def _label_plainly(ax: Axes) -> None:
-    """Label a short logarithmic axis with plain numbers."""
-    low, high = ax.get_ylim()
-    for steps in _STEPS:  # the coarsest that give three
-        every = [step * 10.0**power for power in range(-4, 4) for step in steps]
-        ticks = [tick for tick in every if low <= tick <= high]
-        if len(ticks) >= 3:
-            break
-    ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-    ax.yaxis.set_minor_locator(NullLocator())
 
 
 def _draw_lines(

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
+from scipy.interpolate import RectBivariateSpline
 
 from rebasin_lab.lab.plots import losses
 from rebasin_lab.lab.plots.legends import legend_below
@@ -42,13 +43,23 @@ COLOURS = {
     "B": "#D55E00",
     "naive": "#5A5A5A",
     "weight matching": MATCHERS["weight"].colour,
+    "Algorithm 1": MATCHERS["algorithm_1"].colour,
 }
 MARKERS = {"A": "o", "B": "s"}
-PUBLISHED = {
-    "naive": (COLOURS["naive"], ":", "o"),
-    "weight matching": (COLOURS["weight matching"], "-", "^"),
-    "OT-Fusion": ("#CC79A7", "--", "s"),
+# Colour, marker and fill of methods that are compared.
+LOOKS = {
+    "naive": (COLOURS["naive"], "o", COLOURS["naive"]),
+    "OT-Fusion": ("#332288", "P", "#332288"),
+    **{
+        label: (matcher.colour, matcher.marker, "none" if matcher.is_open else matcher.colour)
+        for label, matcher in (
+            ("weight matching", MATCHERS["weight"]),
+            ("Algorithm 1", MATCHERS["algorithm_1"]),
+            ("random order", MATCHERS["random"]),
+        )
+    },
 }
+BY_KEY = {"weight": "weight matching", "algorithm_1": "Algorithm 1", "random": "random order"}
 NUM_LEVELS = 21  # colours of another loss
 CONTOUR_STEP = 0.05  # nats between two colours of a loss contour, unless that makes more
 MOST_LEVELS = 400  # than these
@@ -78,6 +89,9 @@ def draw_interpolation(fig: Figure, numbers: Mapping[str, Any]) -> None:
                 if losses.has_values(curves, field := f"{split}_{metric}"):
                     values = [scale * losses.values_of(curve, field) for curve in curves]
                     look = {"color": COLOURS[method], "label": f"{method}, {split}"}
+                    if method in LOOKS:
+                        _, look["marker"], look["markerfacecolor"] = LOOKS[method]
+                        look |= {"markersize": 4, "markevery": len(values[0]) // 8 + 1}
                     plot_pairs(ax, curves[0]["lambdas"], values, style, **look)
         label_line_ends(ax)
     loss_ax.set(
@@ -94,60 +108,57 @@ def draw_interpolation(fig: Figure, numbers: Mapping[str, Any]) -> None:
 
 @takes(
     lambdas=array("lambdas"),
-    panels=by_name(by_name(array("lambdas"), PUBLISHED), most=MOST_PANELS),
+    panels=by_name(by_name(array("lambdas"), LOOKS), most=MOST_PANELS),
 )
 def draw_published_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """Draw published curves of several methods, one panel a metric.
+    """Draw published curves of several methods on test images, one panel a metric.
 
     Numbers: `lambdas`; `panels`: metric ("loss", else an accuracy in %) -> method -> values.
     """
     panels = numbers["panels"]
-    for ax, (metric, curves) in zip(fig.subplots(1, len(panels)), panels.items(), strict=True):
+    axes = fig.subplots(1, len(panels), squeeze=False)[0]
+    for ax, (metric, curves) in zip(axes, panels.items(), strict=True):
         for method, values in curves.items():
-            colour, style, marker = PUBLISHED[method]
-            ax.plot(numbers["lambdas"], values, style, color=colour, marker=marker, ms=4)
+            colour, marker, face = LOOKS[method]
+            look = {"color": colour, "marker": marker, "markerfacecolor": face, "label": method}
+            ax.plot(numbers["lambdas"], values, "--", markersize=4, markevery=2, **look)
         label_line_ends(ax)
         is_loss = metric == "loss"
         ax.set(
             title="Loss" if is_loss else f"{metric.capitalize()} accuracy",
             ylabel="cross-entropy (nats)" if is_loss else "accuracy (%)",
         )
-    handles = [
-        Line2D([], [], color=colour, linestyle=style, marker=marker, ms=4, label=method)
-        for method, (colour, style, marker) in PUBLISHED.items()
-    ]
-    fig.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    legend_below(fig, axes)
 
 
 @takes(
     pairs=list_of(letters, "pairs", most=MOST_NAMES),
-    naive=array("pairs"),
-    permuted=array("pairs"),
+    naive=optional(array("pairs")),
+    permuted=optional(array("pairs")),
+    methods=optional(by_name(array("pairs"), ("naive", *BY_KEY))),
     floor=real(1e-30),
 )
 def draw_barriers(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Draw the train-loss barrier of every pair before and after matching, on a logarithmic axis.
 
-    Numbers: `pairs`: names; `naive` and `permuted`: one barrier per pair, in nats unless there is a
-    `loss_name`; `floor`: the value below which a barrier is drawn at the floor.
+    Numbers: `pairs`: names; `methods`: method -> one barrier per pair, in nats unless there is a
+    `loss_name`, or `naive` and `permuted` in its place; `floor`: the value below which a barrier is
+    drawn at the floor.
     """
     ax = fig.subplots()
-    positions = np.arange(len(numbers["pairs"]))
+    two = {"naive": numbers.get("naive"), "weight": numbers.get("permuted")}
+    methods = numbers.get("methods") or {key: row for key, row in two.items() if row}
     floor = numbers["floor"]
-    for method, key, marker in (("naive", "naive", "o"), ("weight matching", "permuted", "^")):
-        heights = np.maximum(numbers[key], floor)
-        ax.plot(positions, heights, marker, color=COLOURS[method], label=method, markersize=9)
-    for position, before, after in zip(
-        positions, numbers["naive"], numbers["permuted"], strict=True
-    ):
-        ax.annotate(
-            "",
-            (position, max(after, floor) * 1.3),
-            (position, before / 1.2),
-            arrowprops={"arrowstyle": "->", "color": "#999999"},
-        )
+    spread = np.linspace(-0.2, 0.2, len(methods)) if len(methods) > 2 else [0] * len(methods)
+    for shift, (key, barriers) in zip(spread, methods.items(), strict=True):
+        method = BY_KEY.get(key, key)
+        colour, marker, face = LOOKS[method]
+        look = {"color": colour, "markerfacecolor": face, "label": method, "markersize": 9}
+        positions = np.arange(len(barriers)) + shift
+        ax.plot(positions, np.maximum(barriers, floor), marker, **look)
     ax.set_yscale("log")
-    ax.set_xticks(positions, numbers["pairs"])
+    losses.label_plainly(ax)
+    ax.set_xticks(np.arange(len(numbers["pairs"])), numbers["pairs"])
     ax.margins(x=0.3)
     label = losses.label_of("train loss barrier", numbers)
     ax.set(title="Barrier before and after matching", ylabel=label)
@@ -169,7 +180,8 @@ def draw_contour(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """
     ax = fig.subplots()
     cap = numbers["cap"]
-    loss = np.minimum(losses.values_of(numbers, "loss"), cap)
+    xs, ys, loss = _smoothed(numbers["x"], numbers["y"], losses.values_of(numbers, "loss"))
+    loss = np.minimum(loss, cap)
     lowest = np.nanmin(loss, initial=cap)
     if cap >= CONTOUR_STEP and lowest >= 0 and not numbers.get("loss_name"):
         step = max(CONTOUR_STEP, cap / MOST_LEVELS)
@@ -177,12 +189,16 @@ def draw_contour(fig: Figure, numbers: Mapping[str, Any]) -> None:
     else:  # of an unknown scale
         bottom = lowest if lowest < cap else cap - 1
         levels = np.linspace(bottom, cap, NUM_LEVELS)
-    filled = ax.contourf(numbers["x"], numbers["y"], loss, levels, cmap="viridis_r")
-    ax.contour(numbers["x"], numbers["y"], loss, levels, colors="white", linewidths=0.3)
+    filled = ax.contourf(xs, ys, loss, levels, cmap="viridis_r")
+    ax.contour(xs, ys, loss, levels, colors="white", linewidths=0.3)
     points = numbers["models"]
-    for name, target, method in (("B", "A", "naive"), ("C", "A", "weight matching")):
-        xs, ys = zip(points[target], points[name], strict=True)
-        ax.plot(xs, ys, "--" if method == "naive" else "-", color="black", label=method)
+    halo = [patheffects.withStroke(linewidth=4, foreground="white")]
+    for name, colour, label in (
+        ("B", "#000000", "naive"),
+        ("C", COLOURS["weight matching"], "matched"),
+    ):
+        way = zip(points["A"], points[name], strict=True)
+        ax.plot(*way, color=colour, linewidth=2, path_effects=halo, label=label)
     for name, label in (("A", "A"), ("B", "B"), ("C", "π(B)")):
         ax.plot(*points[name], "o", color="white", markeredgecolor="black", markersize=8)
         ax.annotate(
@@ -204,6 +220,17 @@ def draw_contour(fig: Figure, numbers: Mapping[str, Any]) -> None:
     ax.legend(loc="lower right", frameon=True)
     label = f"{losses.loss_label(numbers)}, capped at {numbers['cap']:g}"
     fig.colorbar(filled, ax=ax, label=label, ticks=levels[::2])
+
+
+def _smoothed(
+    x: Sequence[Any] | np.ndarray, y: Sequence[Any] | np.ndarray, loss: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a finer grid, cubic splines between the points, and no value below those measured."""
+    if not np.isfinite(loss).all() or min(loss.shape) < 4 or min(*np.diff(x), *np.diff(y)) <= 0:
+        return np.asarray(x), np.asarray(y), loss
+    fine_x, fine_y = (np.linspace(axis[0], axis[-1], 8 * len(axis) - 7) for axis in (x, y))
+    spline = RectBivariateSpline(y, x, loss)
+    return fine_x, fine_y, np.maximum(spline(fine_y, fine_x), loss.min())
 
 
 @takes(images=list_of(pixels, "images", most=MOST_PANELS), labels=list_of(letters, "images"))

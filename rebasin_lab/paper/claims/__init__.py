@@ -14,7 +14,6 @@ from rebasin_lab import checks
 from rebasin_lab.paper.claim import PROFILES, Bound, Claim, Resolution
 from rebasin_lab.paper.claims import (
     failure_modes,
-    landscapes,
     matching,
     onset,
     split_data,
@@ -28,14 +27,14 @@ from rebasin_lab.paper.claims.scoreboard import (
     kind_of,
     tally,
 )
-from rebasin_lab.paper.sections import counterexample, merging_many, width
+from rebasin_lab.paper.sections import counterexample, line_and_barrier, merging_many, width
 
 # In the order of the notebooks.
 CLAIMS: dict[str, Claim] = {
     claim.id: claim
     for module in (
         symmetries,
-        landscapes,
+        line_and_barrier,
         matching,
         counterexample,
         onset,

@@ -9,10 +9,17 @@ images, `exercise` a reader's task. A long section has further modules, such as 
 
 from types import ModuleType
 
-from rebasin_lab.paper.sections import counterexample, merging_many, quickstart, width
+from rebasin_lab.paper.sections import (
+    counterexample,
+    line_and_barrier,
+    merging_many,
+    quickstart,
+    width,
+)
 
 SECTIONS: dict[str, ModuleType] = {
-    module.NAME: module for module in (quickstart, counterexample, width, merging_many)
+    module.NAME: module
+    for module in (quickstart, line_and_barrier, counterexample, width, merging_many)
 }
 
 __all__ = ["SECTIONS"]
