@@ -59,6 +59,7 @@ def quick_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REBASIN_RUNS", str(folder / "runs"))
+        patch.delenv("XLA_FLAGS", raising=False)  # as a reader runs it
         out = (folder / "out.txt").open("w")
         plan = runner.plan_run(figures_dir=folder / "figures")
         status = runner.reproduce(plan, out=out)
