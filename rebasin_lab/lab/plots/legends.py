@@ -7,6 +7,9 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+# Of a legend at 9 points: the line before a label, with its spaces, and a letter.
+HANDLE_INCHES, LETTER_INCHES = 0.55, 0.068
+
 
 def labelled_once(*axes: Axes) -> tuple[list[Artist], list[str]]:
     """Return the labelled artists of panels in order, each label once, and the labels."""
@@ -25,4 +28,7 @@ def legend_below(
     if not labels:
         return
     ncols = min(len(labels), most_columns or len(labels))
+    column = HANDLE_INCHES + LETTER_INCHES * max(map(len, labels))
+    while ncols > 1 and ncols * column > max(fig.get_figwidth(), 2 * column):
+        ncols = -(-len(labels) // (-(-len(labels) // ncols) + 1))  # in one row more
     fig.legend(handles, labels, loc="outside lower center", ncols=ncols, **style)
