@@ -11,9 +11,11 @@ from rebasin_lab.paper.networks import Experiment
 from rebasin_lab.paper.profiles import Profile
 from rebasin_lab.paper.sections import (
     counterexample,
+    failures,
     groups,
     line_and_barrier,
     merging_many,
+    normalisation,
     quickstart,
     width,
 )
@@ -75,51 +77,6 @@ def _split_data(profile: Profile) -> dict[str, Group]:
     return {"pairs": pairs, "minorities": minorities}
 
 
-def recipes(profile: Profile) -> dict[str, Experiment]:
-    """Return the trainings of the MLP that notebook 08 compares, by name; two may be alike."""
-    thin, rate = profile.thin_width, profile.learning_rate
-    changes = (
-        (profile.width, {}),
-        (profile.width // 4, {}),
-        (thin, {}),
-        (thin, {"learning_rate": 10 * rate}),
-        (thin, {"optimizer": "sgd", "learning_rate": 0.1}),
-        (thin, {"optimizer": "sgd", "learning_rate": 0.001}),
-        (thin, {"optimizer": "sgd", "learning_rate": 0.1, "num_epochs": 1}),
-    )
-    return {
-        name: profile.experiment(seed=0, width=width).without_snapshots().with_training(**change)
-        for name, (width, change) in zip(recipe_names(profile), changes, strict=True)
-    }
-
-
-def recipe_names(profile: Profile) -> tuple[str, str, str, str, str, str, str]:
-    """Return the seven names: wide, thin, by Adam, faster, by SGD, slower, and for one epoch."""
-    wide, own, rate = profile.width, profile.thin_width, profile.learning_rate
-    adam = (f"Adam {rate:g}, {units} units" for units in (wide, wide // 4, own))
-    rules = (f"Adam {10 * rate:g}", "SGD 0.1", "SGD 0.001")
-    return (*adam, *(f"{rule}, {own} units" for rule in rules), f"SGD 0.1, {own} units, one epoch")
-
-
-def _failures(profile: Profile) -> dict[str, Group]:
-    recipe_networks = {
-        (name, seed): one.with_seed(seed)
-        for name, one in recipes(profile).items()
-        for seed in profile.seeds
-    }
-    bases = {"BatchNorm": profile.batch_norm, "LayerNorm": profile.layer_norm}
-    normed = {
-        (name, seed): base.with_seed(seed)
-        for name, base in bases.items()
-        for seed in profile.seeds[: 2 * profile.num_normed_pairs]
-    }
-    return {
-        "recipes": recipe_networks,
-        "VGG": groups.family(profile, profile.mnist_vgg),
-        "normed": normed,
-    }
-
-
 NOTEBOOKS: dict[str, Callable[[Profile], dict[str, Group]]] = {
     "00_quickstart": quickstart.networks,
     "01_symmetries": lambda profile: {"MLP": groups.mlps(profile, [profile.seed])},
@@ -128,7 +85,8 @@ NOTEBOOKS: dict[str, Callable[[Profile], dict[str, Group]]] = {
     "05_counterexample": counterexample.networks,
     "06_onset": _onset,
     "07_width": width.networks,
-    "08_failures": _failures,
+    "08_failures": failures.networks,
+    "09_normalisation": normalisation.networks,
     "10_split_data": _split_data,
     "11_merging_many": merging_many.networks,
 }

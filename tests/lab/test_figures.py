@@ -324,7 +324,6 @@ NUMBERS |= {  # what does not work
     "recipes": {
         "recipes": ["SGD 0.1, 8 units", "SGD 0.1, 8 units, one epoch"],
         "barriers": {"naive": [[1.0, 1.2], [0.9]], "changes": [[0.1, 0.0], [0.2]]},
-        "losses": [[1e-4, 2e-4], [0.4]],
         "moved": [[1.0, 1.1], [0.3]],
     },
     "collapse": {

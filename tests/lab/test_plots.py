@@ -610,7 +610,6 @@ def test_every_pair_and_network_of_a_recipe_is_marked():
     numbers = {
         "recipes": ["Adam, 8 units", "SGD, 8 units"],
         "barriers": {"naive": [[1.0, 2.0], [3.0]], "changes": [[0.1, 0.2], [0.3]]},
-        "losses": [[0.01, 0.02], [0.5]],
         "moved": [[1.0, 1.5], [0.2]],
     }
     axes = drawn("recipes", numbers).axes
@@ -618,7 +617,7 @@ def test_every_pair_and_network_of_a_recipe_is_marked():
         axes,
         (
             [*numbers["barriers"]["naive"], *numbers["barriers"]["changes"]],
-            *list(numbers.values())[2:],
+            numbers["moved"],
         ),
         strict=True,
     ):
@@ -630,20 +629,37 @@ def test_every_pair_and_network_of_a_recipe_is_marked():
     ]
 
 
-def test_statistics_measured_anew_have_open_marks_and_dashes():
+def test_averaged_statistics_are_pale_and_lines_of_layers_are_solid():
     lines = [
         {"method": "weight", "statistics": statistics, "values": [[1.0, level]]}
         for statistics, level in (("averaged", 0.2), ("anew", 0.8))
     ]
-    panel = {"title": "BatchNorm", "layers": ["stem", "head"], "lines": lines}
-    averaged, anew, ends = drawn("collapse", {"panels": [panel]}).axes[0].lines
+    panel = {"title": "BatchNorm", "layers": ["block 1, conv 1", "head"], "lines": lines}
+    ax = drawn("collapse", {"panels": [panel]}).axes[0]
+    averaged, anew, ends = ax.lines
     assert averaged.get_color() == anew.get_color()
-    assert (averaged.get_linestyle(), anew.get_linestyle()) == ("-", "--")
-    assert (averaged.get_markerfacecolor(), anew.get_markerfacecolor()) == (
-        averaged.get_color(),
-        "white",
-    )
+    assert averaged.get_alpha() < anew.get_alpha() == 1
+    assert averaged.get_linewidth() < anew.get_linewidth()
+    assert {line.get_linestyle() for line in ax.lines} == {"-"}
     assert list(ends.get_ydata()) == [1, 1]
+    labels = [label.get_text() for label in ax.get_xticklabels()]
+    assert labels == ["block 1\nconv 1", "head"]
+
+
+def test_lines_on_test_images_are_dashed():
+    line = {"method": "weight", "statistics": "anew", "values": [[0.1, 0.2]]}
+    panel = {"title": "Loss", "ylabel": "test loss (nats)", "lines": [line]}
+    (ax,) = drawn("mended_lines", {"lambdas": [0.0, 1.0], "panels": [panel]}).axes
+    assert [drawn_line.get_linestyle() for drawn_line in ax.lines] == ["--"]
+
+
+def test_axes_of_a_stop_on_the_line_stand_still():
+    line = {"method": "weight", "statistics": "none", "loss": [0.1, 0.4], "spread": [0.9, 0.6]}
+    numbers = {"lambdas": [0.0, 1.0], "layers": ["stem", "head"], "lines": [line]}
+    ends = {"most_loss": 2.0, "most_spread": 1.2}
+    for stop in (0, 1):
+        limits = [ax.get_ylim() for ax in drawn("line_stop", numbers | ends | {"stop": stop}).axes]
+        assert limits == [pytest.approx((0, 2.1)), pytest.approx((0, 1.26))]
 
 
 def test_pairs_are_thin_lines_around_their_mean_and_one_pair_is_its_own():

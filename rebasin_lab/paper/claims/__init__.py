@@ -13,7 +13,6 @@ from typing import Any
 from rebasin_lab import checks
 from rebasin_lab.paper.claim import PROFILES, Bound, Claim, Resolution
 from rebasin_lab.paper.claims import (
-    failure_modes,
     matching,
     onset,
     split_data,
@@ -27,7 +26,14 @@ from rebasin_lab.paper.claims.scoreboard import (
     kind_of,
     tally,
 )
-from rebasin_lab.paper.sections import counterexample, line_and_barrier, merging_many, width
+from rebasin_lab.paper.sections import (
+    counterexample,
+    failures,
+    line_and_barrier,
+    merging_many,
+    normalisation,
+    width,
+)
 
 # In the order of the notebooks.
 CLAIMS: dict[str, Claim] = {
@@ -39,7 +45,8 @@ CLAIMS: dict[str, Claim] = {
         counterexample,
         onset,
         width,
-        failure_modes,
+        failures,
+        normalisation,
         split_data,
         merging_many,
     )

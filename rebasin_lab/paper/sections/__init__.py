@@ -11,15 +11,25 @@ from types import ModuleType
 
 from rebasin_lab.paper.sections import (
     counterexample,
+    failures,
     line_and_barrier,
     merging_many,
+    normalisation,
     quickstart,
     width,
 )
 
 SECTIONS: dict[str, ModuleType] = {
     module.NAME: module
-    for module in (quickstart, line_and_barrier, counterexample, width, merging_many)
+    for module in (
+        quickstart,
+        line_and_barrier,
+        counterexample,
+        width,
+        failures,
+        normalisation,
+        merging_many,
+    )
 }
 
 __all__ = ["SECTIONS"]
