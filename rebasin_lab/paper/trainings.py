@@ -16,6 +16,7 @@ from rebasin_lab.paper.sections import (
     line_and_barrier,
     merging_many,
     normalisation,
+    onset,
     quickstart,
     width,
 )
@@ -54,13 +55,6 @@ def _weight_matching(profile: Profile) -> dict[str, Group]:
     }
 
 
-def _onset(profile: Profile) -> dict[str, Group]:
-    return {
-        "MLP": groups.mlps(profile),
-        "CIFAR-10 MLP": groups.with_seeds(profile.cifar_mlp, profile.seeds),
-    }
-
-
 def _split_data(profile: Profile) -> dict[str, Group]:
     base = profile.split_experiment
     parts = {"A": base.with_view(part="biased a"), "B": base.with_view(part="biased b")}
@@ -83,7 +77,7 @@ NOTEBOOKS: dict[str, Callable[[Profile], dict[str, Group]]] = {
     "02_line_and_barrier": line_and_barrier.networks,
     "03_weight_matching": _weight_matching,
     "05_counterexample": counterexample.networks,
-    "06_onset": _onset,
+    "06_onset": onset.networks,
     "07_width": width.networks,
     "08_failures": failures.networks,
     "09_normalisation": normalisation.networks,

@@ -26,6 +26,7 @@ from rebasin_lab.lab.plots.shapes import (
     fields,
     letters,
     list_of,
+    optional,
     or_none,
     real,
     takes,
@@ -34,10 +35,9 @@ from rebasin_lab.lab.plots.shapes import (
 from rebasin_lab.matching import Matcher
 
 STYLES = {"train": "-", "test": "--"}
-# With one split only, styles distinguish methods.
-STROKES = {"late": "-.", "activation": "--", "changes": ":", "random": ":"}
 FLOOR = 1e-3  # nats
 LONG = 3  # handles in which a dashed line looks dashed
+SHADES = ("#1B1B3A", "#6C5B9E", "#B7A6D9")  # of layers
 TICKS = (0, 1, 2, 5, 10, 20, 50, 100)  # epochs
 
 
@@ -46,6 +46,7 @@ TICKS = (0, 1, 2, 5, 10, 20, 50, 100)  # epochs
     barriers=by_name(by_name(list_of(array("epochs")), STYLES, names="splits")),
     lines=list_of(fields(title=letters, curves=by_name(CURVES)), least=0, most=MOST_PANELS),
     marked=or_none(real()),
+    most_loss=optional(real()),
 )
 def draw_onset(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Draw barriers of pairs of networks by their epoch, and the lines at some epochs.
@@ -53,7 +54,8 @@ def draw_onset(fig: Figure, numbers: Mapping[str, Any]) -> None:
     Numbers: `epochs`; `barriers`: method -> split -> for each pair one barrier an epoch, in nats,
     unless there is a `loss_name`;
     `lines`: list of {"title", "curves"}, the latter method -> `InterpolationCurve.as_numbers()` of
-    each pair, drawn for the splits of `barriers`; `marked`: an epoch to mark, or None.
+    each pair, drawn for the splits of `barriers`; `marked`: an epoch to mark, or None; `most_loss`:
+    the end of the axes, which stand still while a dial moves.
     """
     lines, epochs = numbers["lines"], np.asarray(numbers["epochs"])
     ratios = [1.6, *[1] * len(lines)]
@@ -63,28 +65,34 @@ def draw_onset(fig: Figure, numbers: Mapping[str, Any]) -> None:
     for method, by_split in numbers["barriers"].items():
         look = LOOKS[method]
         for split, barriers in by_split.items():
-            style = STYLES[split] if len(by_split) > 1 else STROKES.get(method, "-")
+            style = STYLES[split] if len(by_split) > 1 else "-"
             heights = np.maximum(barriers, FLOOR)
             mean = heights.mean(axis=0)
             label = f"{look.label}, {split}" if len(by_split) > 1 else look.label
             marks = {"color": look.colour, "marker": look.marker, "markersize": 5}
+            marks |= {"markerfacecolor": look.face}
             plot_pairs(ax, epochs[trained], heights[:, trained], style, label=label, **marks)
             ax.plot(epochs[~trained], mean[~trained], linestyle="none", **marks)
     if numbers["marked"] is not None:
-        ax.axvline(numbers["marked"], color="black", linewidth=1, linestyle=":")
+        ax.axvline(numbers["marked"], color="#cccccc", linewidth=4, zorder=0)
     _label_epochs(ax, epochs)
     splits = next(iter(numbers["barriers"].values()))
     what = "loss" if len(splits) > 1 else f"{next(iter(splits))} loss"
     label = losses.label_of(f"{what} barrier", numbers)
     ax.set(title="Barrier by epoch", ylabel=label, yscale="log")
+    if "most_loss" in numbers:
+        ax.set_ylim(0.8 * FLOOR, 1.2 * numbers["most_loss"])
+    losses.label_plainly(ax)
     for line_ax, panel in zip(line_axes, lines, strict=True):
         for method, curves in panel["curves"].items():
             for split in splits:
-                style = STYLES[split] if len(splits) > 1 else STROKES.get(method, "-")
+                style = STYLES[split] if len(splits) > 1 else "-"
                 _draw_lines(line_ax, method, curves, f"{split}_loss", style=style)
         panel_curves = itertools.chain(*panel["curves"].values())
         line_ax.set(title=panel["title"], ylabel=losses.loss_label(*panel_curves))
         losses.start_at_zero(line_ax)
+        if "most_loss" in numbers:
+            line_ax.set_ylim(0, 1.05 * numbers["most_loss"])
     legend_below(fig, ax, handlelength=LONG)
 
 
@@ -97,15 +105,14 @@ def draw_untrained_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """
     loss_ax, accuracy_ax = fig.subplots(1, 2)
     for method, curves in numbers["curves"].items():
-        style = STROKES.get(method, "-")
-        _draw_lines(loss_ax, method, curves, "test_loss", style=style)
-        _draw_lines(accuracy_ax, method, curves, "test_accuracy", style=style, scale=100)
-    accuracy_ax.axhline(100 * numbers["chance"], color="#999999", linestyle=":", linewidth=1)
+        _draw_lines(loss_ax, method, curves, "test_loss", style="--")
+        _draw_lines(accuracy_ax, method, curves, "test_accuracy", style="--", scale=100)
+    accuracy_ax.axhline(100 * numbers["chance"], color="#cccccc", linewidth=1, label="chance")
     label = losses.loss_label(*itertools.chain(*numbers["curves"].values()))
     loss_ax.set(title="Test loss before any training", ylabel=label)
-    accuracy_ax.set(title="Test accuracy (dotted: chance)", ylabel="accuracy (%)")
+    accuracy_ax.set(title="Test accuracy", ylabel="accuracy (%)")
     accuracy_ax.set_ylim(bottom=0)
-    legend_below(fig, loss_ax, handlelength=LONG)
+    legend_below(fig, (loss_ax, accuracy_ax), handlelength=LONG)
 
 
 @takes(
@@ -117,26 +124,30 @@ def draw_untrained_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
 def draw_partners(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Draw the number of units with their final partner, and B's distance, by epoch.
 
-    Numbers: `epochs`; `shares`: layer -> for each pair one fraction an epoch; `chance`: the
-    fraction to be expected of a random order; `cosines`: method -> for each pair the cosine between
-    A and pi(B), an epoch each.
+    Numbers: `epochs`; `shares`: layer -> for each pair one fraction an epoch, of which the last,
+    one by definition, is not drawn; `chance`: the fraction to be expected of a random order;
+    `cosines`: method -> for each pair the cosine between A and pi(B), an epoch each.
     """
     share_ax, cosine_ax = fig.subplots(1, 2)
-    shades, epochs = ("#56B4E9", "#0072B2", "#000000"), numbers["epochs"]
+    epochs = numbers["epochs"]
+    early = slice(0, max(len(epochs) - 1, 1))
     for index, (layer, shares) in enumerate(numbers["shares"].items()):
-        marks = {"color": shades[index % 3], "marker": "osX"[index % 3], "markersize": 5}
-        share_ax.plot(epochs, 100 * np.mean(shares, axis=0), label=layer, **marks)
-    share_ax.axhline(100 * numbers["chance"], color="#999999", linestyle=":", linewidth=1)
-    share_ax.set(title="Units that have met their last partner", ylabel="units (%; dotted: chance)")
+        marks = {"color": SHADES[index % 3], "marker": "osX"[index % 3], "markersize": 5}
+        means = 100 * np.mean(shares, axis=0)
+        share_ax.plot(epochs[early], means[early], label=layer, **marks)
+    share_ax.axhline(100 * numbers["chance"], color="#cccccc", linewidth=1, label="chance")
+    share_ax.set(title="Units that have met their last partner", ylabel="units (%)")
     for method, cosines in numbers["cosines"].items():
         look = LOOKS[method]
-        marks = {"color": look.colour, "marker": look.marker, "markersize": 5}
-        cosine_ax.plot(epochs, np.mean(cosines, axis=0), label=look.label, **marks)
+        marks = {"color": look.colour, "marker": look.marker, "markerfacecolor": look.face}
+        cosine_ax.plot(
+            epochs, np.mean(cosines, axis=0), label=look.label, zorder=3, markersize=5, **marks
+        )
     cosine_ax.set(title="How near B comes", ylabel="cosine between A and π(B)")
-    cosine_ax.set_ylim(bottom=0)
+    cosine_ax.set_ylim(bottom=min(0, *cosine_ax.get_ylim()))
     for ax in (share_ax, cosine_ax):
         _label_epochs(ax, epochs)
-        ax.legend(loc="lower right" if ax is cosine_ax else "upper left")
+        ax.legend(loc="best" if ax is cosine_ax else "upper left")
 
 
 @takes(

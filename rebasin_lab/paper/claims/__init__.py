@@ -14,7 +14,6 @@ from rebasin_lab import checks
 from rebasin_lab.paper.claim import PROFILES, Bound, Claim, Resolution
 from rebasin_lab.paper.claims import (
     matching,
-    onset,
     split_data,
     symmetries,
 )
@@ -32,6 +31,7 @@ from rebasin_lab.paper.sections import (
     line_and_barrier,
     merging_many,
     normalisation,
+    onset,
     width,
 )
 

@@ -15,6 +15,7 @@ from rebasin_lab.paper.sections import (
     line_and_barrier,
     merging_many,
     normalisation,
+    onset,
     quickstart,
     width,
 )
@@ -25,6 +26,7 @@ SECTIONS: dict[str, ModuleType] = {
         quickstart,
         line_and_barrier,
         counterexample,
+        onset,
         width,
         failures,
         normalisation,

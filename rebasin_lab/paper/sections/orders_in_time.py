@@ -1,0 +1,284 @@
+"""Orders of units early in training: which is best, who has whose partner, what they do untrained.
+
+All of it is about networks that `ages` has matched.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rebasin_lab import pytrees
+from rebasin_lab.paper.sections.ages import NAMES, Ages
+from rebasin_lab.paper.sections.record import (
+    Column,
+    Figure,
+    Prose,
+    Record,
+    Table,
+    quantity,
+    summary,
+)
+
+COMPARED = ("random", "algorithm_1", "late", "activation", "changes")
+UNTRAINED = ("naive", "random", "algorithm_1", "late", "changes")
+CONTROLS = ("naive", "random", "algorithm_1", "weight", "activation")  # of untrained networks
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Orders(Record):
+    """Several orders of the same units, epoch by epoch.
+
+    Attributes:
+        ages: what was measured.
+    """
+
+    ages: Ages
+
+    def moved(self, epoch: int) -> list[float]:
+        """Return how far networks have moved from their first weights, in per cent of these."""
+        starts = {seed: one.params_after(0) for seed, one in self.ages.networks.items()}
+        return [
+            100
+            * pytrees.distance(starts[seed], one.params_after(epoch))
+            / pytrees.inner_product(starts[seed], starts[seed]) ** 0.5
+            for seed, one in self.ages.networks.items()
+        ]
+
+    def table(self) -> Table:
+        """Return train barriers after epoch 1 and at the end, by order."""
+        first, last = 1, self.ages.epochs[-1]
+        return Table(
+            rows=[*NAMES.values()],
+            corner="order of B's units",
+            columns=[
+                Column(
+                    f"train barrier, epoch {epoch}",
+                    "nats",
+                    [self.ages.at_epoch(method, epoch) for method in NAMES],
+                )
+                for epoch in (first, last)
+            ],
+        )
+
+    def reading(self) -> Prose:
+        """Return in words which orders beat Algorithm 1 early, and how far weights have moved."""
+        own = np.mean(self.ages.at_epoch("algorithm_1", 1))
+        better = {
+            method: np.mean(self.ages.at_epoch(method, 1)) / own
+            for method in ("late", "activation", "changes")
+        }
+        texts = [f"{NAMES[method]} {quantity(100 * r, '%')}" for method, r in better.items()]
+        moved = [summary(self.moved(epoch), "%") for epoch in (1, self.ages.epochs[-1])]
+        return Prose(
+            f"**What we measured**, on {len(self.ages.pairs)} pairs. Of the barrier that Algorithm "
+            f"1 leaves after epoch 1, the same networks keep with other orders: "
+            f"{', '.join(texts)}.\n\n"
+            f"By epoch 1 a network has moved by {moved[0]} % of the length of its first weights, "
+            f"by the end by {moved[1]} %."
+        )
+
+    def figures(self) -> Sequence[Figure]:
+        """Return barriers by epoch, and the lines after the first."""
+        means = {method: np.mean(self.ages.at_epoch(method, 1)) for method in COMPARED}
+        best = min(("late", "activation", "changes"), key=means.__getitem__)
+        listed = ", ".join(f"{NAMES[method]} {value:.3f}" for method, value in means.items())
+        return [
+            Figure(
+                name="orders",
+                plot="onset",
+                numbers=self.ages.onset_numbers(COMPARED, [1]),
+                title=f"After epoch 1 Algorithm 1 leaves {quantity(means['algorithm_1'], 'nats')}, "
+                f"{NAMES[best].removesuffix(' (ours)')} {quantity(means[best], 'nats')}",
+                caption="Train loss barriers between networks of the same age, with units in "
+                f"several orders, and the lines after the first epoch; {len(self.ages.pairs)} "
+                "pairs and their mean. The learned part and the random order are ours. Barriers "
+                "below 0.001 nats are drawn there.",
+                alt=f"Mean train barriers after epoch 1: {listed}.",
+                networks=[*self.ages.networks.values()],
+                claims=["fig3-benzing"],
+                size=(9.0, 4.0),
+            )
+        ]
+
+    def claims(self) -> Mapping[str, Any]:
+        """Return the barrier after epoch 1 by the last permutation, divided by that by its own."""
+        late, own = (self.ages.at_epoch(method, 1) for method in ("late", "algorithm_1"))
+        return {"fig3-benzing": np.divide(late, own)}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Partners(Record):
+    """When units meet the partners of the end, and how near B comes to A.
+
+    Attributes:
+        ages: what was measured.
+    """
+
+    ages: Ages
+
+    def shares(self) -> dict[str, list[list[float]]]:
+        """Return the fractions of units that have their last partner, by layer, pair and epoch."""
+        ages, last = self.ages, self.ages.epochs[-1]
+
+        def share(pair: Any, epoch: int, layer: str) -> float:
+            now, then = (
+                ages.comparisons[pair, each]["algorithm_1"].permutation[layer]
+                for each in (epoch, last)
+            )
+            return float(np.mean(now == then))
+
+        layers = ages.comparisons[ages.pairs[0], last]["algorithm_1"].permutation
+        return {
+            f"hidden layer {number}": [
+                [share(pair, epoch, layer) for epoch in ages.epochs] for pair in ages.pairs
+            ]
+            for number, layer in enumerate(layers, 1)
+        }
+
+    def cosines(self, method: str) -> list[list[float]]:
+        """Return the cosine between A and the reordered B, pair by epoch."""
+        ages = self.ages
+        return [
+            [
+                float(
+                    ages.comparisons[pair, epoch][method].inner_product / ages.lengths[pair, epoch]
+                )
+                for epoch in ages.epochs
+            ]
+            for pair in ages.pairs
+        ]
+
+    def reading(self) -> Prose:
+        """Return in words which order is nearer, and which has the lower barrier."""
+        first = self.ages.epochs.index(1)
+        own, late = (
+            float(np.mean(self.cosines(method), axis=0)[first])
+            for method in ("algorithm_1", "late")
+        )
+        heights = [np.mean(self.ages.at_epoch(each, 1)) for each in ("algorithm_1", "late")]
+        nearer = "*nearer* to A than" if own > late else "no nearer to A than"
+        barrier = "and leaves the *higher* barrier" if heights[0] > heights[1] else "and the lower"
+        return Prose(
+            f"After epoch 1, Algorithm 1 brings B {nearer} the permutation of the end does "
+            f"(cosines {own:.3f} and {late:.3f}), {barrier}."
+        )
+
+    def figures(self) -> Sequence[Figure]:
+        """Return shares and cosines by epoch."""
+        ages, shares = self.ages, self.shares()
+        cosines = {each: self.cosines(each) for each in ("random", "algorithm_1", "late")}
+        first = ages.epochs.index(1)
+        met = {name: 100 * np.mean(each, axis=0)[first] for name, each in shares.items()}
+        most = max(met, key=met.__getitem__)
+        width = len(
+            next(iter(ages.comparisons[ages.pairs[0], 1]["algorithm_1"].permutation.values()))
+        )
+        return [
+            Figure(
+                name="partners",
+                plot="partners",
+                numbers={
+                    "epochs": list(ages.epochs),
+                    "shares": shares,
+                    "chance": 1 / width,
+                    "cosines": cosines,
+                },
+                title=f"After epoch 1 {quantity(float(met[most]), '%')} of the units of {most} "
+                "have the partner of the end",
+                caption="Left: units of A whose partner in B, matched at that epoch, is that of "
+                "the end already; the end itself, where it is all of them by definition, is not "
+                "drawn. Right: the cosine between all weights of A and of the reordered B. Means "
+                f"of {len(ages.pairs)} pairs; not in the paper.",
+                alt="Units with their last partner after epoch 1: "
+                + ", ".join(f"{name} {value:.0f} %" for name, value in met.items())
+                + ". Cosines at that epoch: "
+                + ", ".join(
+                    f"{NAMES[name]} {np.mean(each, axis=0)[first]:.3f}"
+                    for name, each in cosines.items()
+                )
+                + ".",
+                networks=[*ages.networks.values()],
+                size=(9.0, 3.8),
+            )
+        ]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Untrained(Record):
+    """The mean of two networks that were never trained, with units in several orders.
+
+    Attributes:
+        ages: what was measured; their first epoch is 0.
+    """
+
+    ages: Ages
+
+    def half_way(self, method: str) -> list[float]:
+        """Return the test accuracies half-way, in per cent, pair by pair."""
+        curves = [self.ages.comparisons[pair, 0][method].curve for pair in self.ages.pairs]
+        return [100 * float(c.test_accuracy[len(c.lambdas) // 2]) for c in curves]
+
+    def chance(self) -> float:
+        """Return the accuracy of guessing, in per cent."""
+        return 100 / self.ages.eval_data.num_classes
+
+    def above_controls(self) -> np.ndarray:
+        """Return by how many points the permutation of the end beats the best control."""
+        ends = [
+            100 * self.ages.comparisons[pair, 0]["naive"].curve.test_accuracy[[0, -1]]
+            for pair in self.ages.pairs
+        ]
+        columns = [*np.transpose(ends), *map(self.half_way, CONTROLS)]
+        best = np.maximum(np.column_stack(columns).max(axis=1), self.chance())
+        return np.array(self.half_way("late")) - best
+
+    def table(self) -> Table:
+        """Return test accuracies half-way by order."""
+        return Table(
+            rows=[*NAMES.values()],
+            corner="order of B's units",
+            columns=[
+                Column("test accuracy half-way", "%", [self.half_way(each) for each in NAMES])
+            ],
+        )
+
+    def figures(self) -> Sequence[Figure]:
+        """Return test loss and accuracy on the lines."""
+        ages = self.ages
+        means = {method: float(np.mean(self.half_way(method))) for method in NAMES}
+        listed = ", ".join(f"{NAMES[each]} {value:.0f} %" for each, value in means.items())
+        return [
+            Figure(
+                name="untrained",
+                plot="untrained_lines",
+                numbers={
+                    "curves": {
+                        method: [
+                            ages.comparisons[pair, 0][method].curve.as_numbers()
+                            for pair in ages.pairs
+                        ]
+                        for method in UNTRAINED
+                    },
+                    "chance": self.chance() / 100,
+                },
+                title="Half-way between untrained networks, in the order of the end, "
+                f"{quantity(means['late'], '%')} of the digits are read",
+                caption="The line between two networks that were never trained, on test images: "
+                "units of B as they came, in random order, as Algorithm 1 finds them there, as it "
+                "finds them at the end of training, and in the order of the learned part (ours) "
+                f"at the end; {len(ages.pairs)} pairs and their mean.",
+                alt=f"Mean test accuracy half-way: {listed}.",
+                networks=[*ages.networks.values()],
+                claims=[*self.claims()],
+                size=(9.0, 3.8),
+            )
+        ]
+
+    def claims(self) -> Mapping[str, Any]:
+        """Return barriers before training, and points above the best control."""
+        return {
+            "fig3-init": self.ages.at_epoch("algorithm_1", 0),
+            "fig3-benzing-init": self.above_controls(),
+        }

@@ -1,0 +1,79 @@
+"""The onset at tiny sizes: barriers by epoch, orders of units, partners, and untrained networks."""
+
+import numpy as np
+import pytest
+
+from paper.test_sections import check_record, study_of
+from rebasin_lab.lab import plots
+from rebasin_lab.paper.sections import ages as ages_of_networks
+from rebasin_lab.paper.sections import onset as section
+
+
+@pytest.fixture(scope="module")
+def measured():
+    study = study_of(section, num_pairs=2)
+    trained = study.train("MLP")
+    return study, trained, section.ages(study, trained)
+
+
+@pytest.mark.filterwarnings("ignore:.*NearConstantInput|.*ConstantInput")
+def test_onset_measures_every_order_at_every_epoch_and_pair(measured):
+    study, trained, ages = measured
+    check_record(ages, section)
+    assert ages.epochs == [0, 1, study.profile.num_epochs]
+    for method in ages_of_networks.NAMES:
+        assert ages.barriers(method).shape == (2, len(ages.epochs))
+    assert len(str(section.quality(trained)).splitlines()) == len(ages.epochs)
+    assert len(str(ages.table()).splitlines()) == 1 + len(ages.epochs)
+    assert "on 2 pairs" in ages.reading()
+
+
+def test_at_the_end_the_permutation_of_the_end_is_algorithm_1s(measured):
+    ages = measured[2]
+    last = ages.epochs[-1]
+    assert ages.at_epoch("late", last) == ages.at_epoch("algorithm_1", last)
+    for pair in ages.pairs:
+        end = ages.comparisons[pair, last]["algorithm_1"].permutation
+        for layer, order in ages.comparisons[pair, 0]["late"].permutation.items():
+            np.testing.assert_array_equal(order, end[layer])
+        # Nothing has changed at epoch 0: its learned part is that of the end.
+        learned = ages.comparisons[pair, last]["changes"].permutation
+        for layer, order in ages.comparisons[pair, 0]["changes"].permutation.items():
+            np.testing.assert_array_equal(order, learned[layer])
+
+
+def test_dials_draw_any_pair_at_any_epoch_on_axes_that_stand_still(measured):
+    ages = measured[2]
+    figures = [ages.at(epoch, seeds) for epoch in ages.epochs[1:] for seeds in ages.seeds]
+    for figure in figures:
+        plots.checked(figure.plot, figure.numbers)
+    assert len({figure.numbers["most_loss"] for figure in figures}) == 1
+
+
+def test_orders_partners_and_untrained_networks_are_about_the_same_ages(measured):
+    ages = measured[2]
+    for record in (section.Orders(ages), section.Partners(ages), section.Untrained(ages)):
+        check_record(record, section)
+    partners, untrained = section.Partners(ages), section.Untrained(ages)
+    for shares in partners.shares().values():
+        assert [row[-1] for row in shares] == [1, 1]
+    np.testing.assert_array_less(np.abs(partners.cosines("random")), 1)
+    assert "cosines" in partners.reading()
+    beaten = [max(untrained.half_way(each)[0] for each in ("naive", "algorithm_1")), 10.0]
+    assert untrained.above_controls()[0] <= untrained.half_way("late")[0] - max(beaten) + 1e-9
+    assert "learned part" in section.Orders(ages).reading()
+
+
+def test_a_network_at_its_start_has_not_moved(measured):
+    orders = section.Orders(measured[2])
+    assert orders.moved(0) == [0] * len(measured[1])
+    assert min(orders.moved(1)) > 0
+
+
+@pytest.mark.slow
+def test_photographs_are_measured_where_a_profile_has_them(measured):
+    assert section.photographs(*measured[::2]) == []
+    study = study_of(section, profile="laptop")
+    (photographs,) = section.photographs(study, section.ages(study, study.train("MLP")))
+    check_record(photographs, section)
+    assert min(photographs.rises()) >= 0
