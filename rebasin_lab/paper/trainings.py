@@ -18,6 +18,7 @@ from rebasin_lab.paper.sections import (
     normalisation,
     onset,
     quickstart,
+    symmetries,
     width,
 )
 from rebasin_lab.paper.sections.groups import Group
@@ -73,7 +74,7 @@ def _split_data(profile: Profile) -> dict[str, Group]:
 
 NOTEBOOKS: dict[str, Callable[[Profile], dict[str, Group]]] = {
     "00_quickstart": quickstart.networks,
-    "01_symmetries": lambda profile: {"MLP": groups.mlps(profile, [profile.seed])},
+    "01_symmetries": symmetries.networks,
     "02_line_and_barrier": line_and_barrier.networks,
     "03_weight_matching": _weight_matching,
     "05_counterexample": counterexample.networks,

@@ -21,9 +21,9 @@ from rebasin_lab.lab.plots import (
     counterexample,
     matching,
     symmetry_group,
-    symmetry_rows,
 )
 from rebasin_lab.paper import counterexample as toys
+from rebasin_lab.paper.sections import symmetry_rows
 
 IMAGES = jax.ShapeDtypeStruct((2, 16, 16, 3), jnp.float32)
 
@@ -165,14 +165,16 @@ def test_numbering_the_values_of_heads_pins_the_heads_too():
 
 def test_picture_is_ready_for_a_figure_and_says_in_words_what_it_shows():
     model, shapes, spec = look_at("resnet20")
-    picture = plots.symmetry_picture(spec, model.apply, shapes, IMAGES)
-    assert picture["plot"] in plots.PLOTS
-    assert json.loads(json.dumps(picture["numbers"])) == picture["numbers"]
-    assert picture["alt"] == (
+    picture = symmetry_rows.picture(
+        "resnet20", spec, model.apply, shapes, IMAGES, title="T", caption="C"
+    )
+    assert picture.plot in plots.PLOTS
+    assert json.loads(json.dumps(picture.numbers)) == picture.numbers
+    assert picture.alt == (
         "12 groups of units as lines over 22 layers. The one that touches most, P_0 of 16 units, "
         "moves 17 parameters in 9 layers."
     )
-    assert picture["size"][1] > 4
+    assert picture.size[1] > 4
 
 
 def drawn(plot, numbers):

@@ -6,7 +6,7 @@ Colours are Okabe and Ito's, which colour-blind readers can distinguish, and nev
 style, a width or a marker shows the same. `results` draws curves, barriers and planes, `matching`
 matchers, `onset` barriers by epoch and width, `calibration` merged networks, `merging` what went
 into them, `counterexample` two small pairs of networks, `failures` failure modes, `exploration` the
-explorer's figures, `symmetry_group` the symmetries of a network, which `symmetry_rows` lays out,
+explorer's figures, `symmetry_group` the symmetries of a network,
 `swap` two units that change places. `losses` names losses and their unit, `legends` draws legends.
 Every plot describes its numbers in words and as a `shapes.Shape`, which checks them.
 """
@@ -29,7 +29,6 @@ from rebasin_lab.lab.plots import (
     swap,
     symmetry_group,
 )
-from rebasin_lab.lab.plots.symmetry_group import symmetry_picture
 
 _MODULES = (
     calibration,
@@ -78,4 +77,4 @@ def _known(plot: str) -> Callable:
     return PLOTS[plot]
 
 
-__all__ = ["PLOTS", "checked", "draw", "symmetry_picture"]
+__all__ = ["PLOTS", "checked", "draw"]

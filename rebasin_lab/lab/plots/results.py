@@ -299,7 +299,7 @@ def draw_units(fig: Figure, numbers: Mapping[str, Any]) -> None:
 
 @takes(bars=list_of(fields(name=letters, log10=real(), kind=one_of(*BAR_COLOURS)), most=MOST_NAMES))
 def draw_symmetry_counts(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """Draw the number of permutations that keep a network's function, on two logarithmic axes.
+    """Draw how many digits the number of permutations has that keep a network's function.
 
     Numbers: `bars`: list of {"name", "log10", "kind"} with kind "paper", "exact" or "other".
     """
@@ -322,10 +322,10 @@ def draw_symmetry_counts(fig: Figure, numbers: Mapping[str, Any]) -> None:
             va="center",
         )
     ax.set_yticks(positions, [bar["name"] for bar in bars])
-    ax.set_xscale("log")
-    ax.set_xlim(10, 4e5)
+    ax.set_xlim(0, 1.2 * max(bar["log10"] for bar in bars))
+    ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.grid(visible=False)
-    ax.set(xlabel="digits in the number of symmetries (log scale)")
+    ax.set(xlabel="digits in the number of symmetries")
 
 
 @takes(

@@ -14,6 +14,7 @@ from rebasin_lab.lab.plots.shapes import (
     array,
     letters,
     list_of,
+    optional,
     place_in,
     real,
     takes,
@@ -30,13 +31,15 @@ MOVED = COLOURS["B"]
     after=array("classes"),
     change=real(),
     accuracy=array(2),
+    limits=optional(array(2)),
 )
 def draw_swapped_units(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Draw first-layer weights by slot, two of them exchanged, and the logits before and after.
 
     Numbers: `weights`: of each slot, a 2-d image; `swapped`: the two slots; `classes`: names;
     `before` and `after`: logits of one image; `change`: the largest of any logit of any image;
-    `accuracy`: before and after, in %.
+    `accuracy`: before and after, in %; `limits`: of the axis of logits, which stands still while a
+    dial moves.
     """
     units, answers = fig.subfigures(1, 2, width_ratios=[1.1, 1])
     limit = max(np.abs(image).max() for image in numbers["weights"])
@@ -69,4 +72,6 @@ def draw_swapped_units(fig: Figure, numbers: Mapping[str, Any]) -> None:
         xlabel="class",
         ylabel="logits of one image",
     )
+    if "limits" in numbers:
+        ax.set_ylim(numbers["limits"])
     ax.legend()

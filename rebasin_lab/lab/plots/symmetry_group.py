@@ -5,15 +5,12 @@ moves, in a lane to the right of all lines still going on where it starts: so th
 network make a staircase, and beside a residual stream, a long line, blocks make short loops.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxtyping import PyTree
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rebasin_lab import symmetry
-from rebasin_lab.lab.plots import symmetry_rows
 from rebasin_lab.lab.plots.shapes import (
     MOST_LAYERS,
     fields,
@@ -26,7 +23,6 @@ from rebasin_lab.lab.plots.shapes import (
     whole,
 )
 
-ROW_INCHES = 0.19
 FONT_SIZE = 8
 NAME_CHARACTER_POINTS = 4.8  # about as wide as a letter of a layer's name
 FIXED_LANE = -0.8
@@ -37,7 +33,7 @@ STYLES = {
     "shared": ("#0072B2", "-", 4.0, "o"),
     "single": ("#D55E00", "-", 1.6, "s"),
     "varying": ("#009E73", (0, (1, 1)), 1.6, "^"),
-    "pinned": (GREY, (0, (4, 3)), 1.2, "X"),
+    "pinned": (GREY, "-", 1.2, "X"),
 }
 MEANINGS = {
     "shared": "units that more than two kernels share: a residual stream, heads",
@@ -46,26 +42,6 @@ MEANINGS = {
     "pinned": "pinned by the change",
     "fixed": "an axis that never moves: pixels, classes, positions",
 }
-
-
-def symmetry_picture(
-    spec: symmetry.PermutationSpec,
-    apply_fn: Callable,
-    params: PyTree,
-    *inputs: Any,
-    before: symmetry.PermutationSpec | None = None,
-) -> dict[str, Any]:
-    """Return all that `picture` and `Run.figure` need but a caption.
-
-    Takes the arguments of `symmetry_rows.symmetry_numbers`.
-    """
-    numbers = symmetry_rows.symmetry_numbers(spec, apply_fn, params, *inputs, before=before)
-    return {
-        "plot": "symmetry_group",
-        "numbers": numbers,
-        "alt": _alt(numbers),
-        "size": (8.0, round(_height(numbers), 2)),
-    }
 
 
 @takes(
@@ -87,7 +63,7 @@ def draw_symmetry_group(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Draw layers as rows and groups of units as lines over them.
 
     Numbers: `rows`: list of {"name", "fixed"}; `groups`: list of {"name", "shape", "kind",
-    "pinned", "rows", "num_leaves"}, in order of their first row; see `symmetry_rows`.
+    "pinned", "rows", "num_leaves"}, in order of their first row; see `sections.symmetry_rows`.
     """
     ax = fig.subplots()
     groups = numbers["groups"]
@@ -102,12 +78,6 @@ def draw_symmetry_group(fig: Figure, numbers: Mapping[str, Any]) -> None:
     ax.grid(visible=False)
     ax.spines[:].set_visible(False)
     _legend(fig, ax, groups)
-
-
-def _height(numbers: Mapping[str, Any]) -> float:
-    """Return inches: a header, the rows, and the legend in two columns."""
-    num_lines = -(-(len(_kinds(numbers["groups"])) + 1) // 2)
-    return ROW_INCHES * (len(numbers["rows"]) + 1 + num_lines) + 0.2
 
 
 def _lanes(groups: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -220,17 +190,3 @@ def _legend(fig: Figure, ax: Axes, groups: Sequence[Mapping[str, Any]]) -> None:
             )
     ax.plot([], [], "|", color=GREY, markersize=7, markeredgewidth=2, label=MEANINGS["fixed"])
     fig.legend(loc="outside lower left", ncols=2, fontsize=FONT_SIZE, handlelength=3)
-
-
-def _alt(numbers: Mapping[str, Any]) -> str:
-    groups = [group for group in numbers["groups"] if not group["pinned"]]
-    text = f"{len(groups)} groups of units as lines over {len(numbers['rows'])} layers."
-    if groups:
-        longest = max(groups, key=lambda group: group["num_leaves"])
-        text += (
-            f" The one that touches most, {longest['name']} of {longest['shape'][-1]} units, moves "
-            f"{longest['num_leaves']} parameters in {len(longest['rows'])} layers."
-        )
-    if pinned := [group["name"] for group in numbers["groups"] if group["pinned"]]:
-        text += f" Pinned, and drawn dashed in grey: {', '.join(pinned)}."
-    return text

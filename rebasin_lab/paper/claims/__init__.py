@@ -15,7 +15,6 @@ from rebasin_lab.paper.claim import PROFILES, Bound, Claim, Resolution
 from rebasin_lab.paper.claims import (
     matching,
     split_data,
-    symmetries,
 )
 from rebasin_lab.paper.claims.scoreboard import (
     COLUMNS,
@@ -32,6 +31,7 @@ from rebasin_lab.paper.sections import (
     merging_many,
     normalisation,
     onset,
+    symmetries,
     width,
 )
 

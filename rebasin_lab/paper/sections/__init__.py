@@ -17,6 +17,7 @@ from rebasin_lab.paper.sections import (
     normalisation,
     onset,
     quickstart,
+    symmetries,
     width,
 )
 
@@ -24,6 +25,7 @@ SECTIONS: dict[str, ModuleType] = {
     module.NAME: module
     for module in (
         quickstart,
+        symmetries,
         line_and_barrier,
         counterexample,
         onset,

@@ -14,6 +14,9 @@ from jax.extend import core
 from jaxtyping import PyTree
 
 from rebasin_lab import pytrees, symmetry
+from rebasin_lab.paper.sections.record import Figure
+
+ROW_INCHES = 0.19
 
 
 @dataclasses.dataclass
@@ -27,6 +30,37 @@ class _Row:
 
     paths: list[str]
     fixed: bool
+
+
+def picture(
+    name: str,
+    spec: symmetry.PermutationSpec,
+    apply_fn: Callable,
+    params: PyTree,
+    *inputs: Any,
+    title: str,
+    caption: str,
+    before: symmetry.PermutationSpec | None = None,
+) -> Figure:
+    """Return the picture of a network's symmetries; see `symmetry_numbers` for the arguments."""
+    numbers = symmetry_numbers(spec, apply_fn, params, *inputs, before=before)
+    kinds = {"pinned" if group["pinned"] else group["kind"] for group in numbers["groups"]}
+    # A title, a header, the rows, and the legend in two columns.
+    num_lines = 3 + len(numbers["rows"]) + -(-(len(kinds) + 1) // 2)
+    return Figure(
+        name=name,
+        plot="symmetry_group",
+        numbers=numbers,
+        title=title,
+        caption=caption,
+        alt=_alt(numbers),
+        size=(8.0, round(ROW_INCHES * num_lines + 0.2, 2)),
+    )
+
+
+def pinned(numbers: Mapping[str, Any]) -> list[str]:
+    """Return the names of groups that a change has pinned."""
+    return [group["name"] for group in numbers["groups"] if group["pinned"]]
 
 
 def symmetry_numbers(
@@ -182,3 +216,17 @@ def _group(
         "rows": [i for i, row in enumerate(rows) if set(row.paths) & set(paths)],
         "num_leaves": len(set(paths)),
     }
+
+
+def _alt(numbers: Mapping[str, Any]) -> str:
+    groups = [group for group in numbers["groups"] if not group["pinned"]]
+    text = f"{len(groups)} groups of units as lines over {len(numbers['rows'])} layers."
+    if groups:
+        longest = max(groups, key=lambda group: group["num_leaves"])
+        text += (
+            f" The one that touches most, {longest['name']} of {longest['shape'][-1]} units, moves "
+            f"{longest['num_leaves']} parameters in {len(longest['rows'])} layers."
+        )
+    if lost := pinned(numbers):
+        text += f" Pinned, and drawn in grey: {', '.join(lost)}."
+    return text
