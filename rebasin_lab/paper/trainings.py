@@ -12,13 +12,14 @@ from rebasin_lab.paper.profiles import Profile
 from rebasin_lab.paper.sections import (
     counterexample,
     failures,
-    groups,
     line_and_barrier,
     merging_many,
     normalisation,
     onset,
     quickstart,
     symmetries,
+    three_methods,
+    weight_matching,
     width,
 )
 from rebasin_lab.paper.sections.groups import Group
@@ -49,13 +50,6 @@ def experiments(notebook: str, profile: Profile) -> tuple[Experiment, ...]:
     return tuple(dict.fromkeys(one for group in every for one in group.values()))
 
 
-def _weight_matching(profile: Profile) -> dict[str, Group]:
-    return {
-        "MLP": groups.mlps(profile),
-        "ResNet": groups.family(profile, profile.compared_resnet),
-    }
-
-
 def _split_data(profile: Profile) -> dict[str, Group]:
     base = profile.split_experiment
     parts = {"A": base.with_view(part="biased a"), "B": base.with_view(part="biased b")}
@@ -76,7 +70,8 @@ NOTEBOOKS: dict[str, Callable[[Profile], dict[str, Group]]] = {
     "00_quickstart": quickstart.networks,
     "01_symmetries": symmetries.networks,
     "02_line_and_barrier": line_and_barrier.networks,
-    "03_weight_matching": _weight_matching,
+    "03_weight_matching": weight_matching.networks,
+    "04_three_methods": three_methods.networks,
     "05_counterexample": counterexample.networks,
     "06_onset": onset.networks,
     "07_width": width.networks,

@@ -372,7 +372,10 @@ def test_naive_line_leaves_the_panel_and_matched_lines_do_not():
         loss = [0.2, middle, 0.2]
         return {"lambdas": [0.0, 0.5, 1.0], "train_loss": loss, "test_loss": loss}
 
-    fig = drawn("method_lines", {"curves": {"naive": curve(9.0), "weight": curve(0.3)}})
+    fig = drawn(
+        "method_lines",
+        {"curves": {"naive": curve(9.0), "random": curve(9.0), "weight": curve(0.3)}},
+    )
     for ax in fig.axes:
         low, high = ax.get_ylim()
         assert low <= 0.2
@@ -382,12 +385,32 @@ def test_naive_line_leaves_the_panel_and_matched_lines_do_not():
 def test_matchers_are_marked_where_they_were_measured():
     values = {"cosines": [0.1, 0.2], "barriers": [0.1, 0.2]}
     fig = drawn("matchers", {"methods": {"weight": values}, "naive": [0.5, 1.5]})
-    [ax] = fig.axes
-    marks, naive = ax.lines
-    assert list(marks.get_xdata()) == values["cosines"]
-    assert list(marks.get_ydata()) == values["barriers"]
-    assert set(naive.get_ydata()) == {1.0}
-    assert ax.get_yscale() == "log"
+    ax, cosine_ax = fig.axes
+    naive, mean, marks, _ = ax.lines
+    assert (list(naive.get_xdata()), list(naive.get_ydata())) == ([0.5, 1.5], [0, 0])
+    assert set(mean.get_xdata()) == {1.0}
+    assert (list(marks.get_xdata()), list(marks.get_ydata())) == (values["barriers"], [1, 1])
+    assert list(cosine_ax.lines[1].get_xdata()) == values["cosines"]
+    assert ax.get_xscale() == "log"
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0.1", "0.2", "0.5", "1"]
+
+
+def test_only_test_losses_are_dashed():
+    curve = {"lambdas": [0.0, 1.0], "train_loss": [0.5, 0.6], "test_loss": [0.5, 0.6]}
+    train_ax, test_ax = drawn("method_lines", {"curves": {"naive": curve, "weight": curve}}).axes
+    assert {line.get_linestyle() for line in train_ax.lines} == {"-"}
+    assert {line.get_linestyle() for line in test_ax.lines} == {"--"}
+    search = {"method": "algorithm_1", "visits": [0, 1], "objective": [0.0, 90.0]}
+    ax = drawn("ascents", {"searches": [search], "in_place": {"weight": [1]}, "chance": 3}).axes[0]
+    assert {line.get_linestyle() for line in ax.lines} == {"-"}
+
+
+def test_methods_at_one_stage_stand_side_by_side():
+    rows = [{"name": name, "images": [[[0.1, -0.2]]]} for name in ("weights", "activations")]
+    fig = drawn("similarity_views", {"columns": ["as it came"], "rows": rows})
+    left, right = fig.axes[:2]
+    assert left.get_subplotspec().rowspan == right.get_subplotspec().rowspan
+    assert [ax.get_title() for ax in (left, right)] == ["as it came"] * 2
 
 
 def test_barriers_of_each_width_are_marked_in_their_panel():

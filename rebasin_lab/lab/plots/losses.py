@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.ticker import NullLocator
 
-# Ticks of a decade on short logarithmic axes.
+# Ticks of a power of ten.
 _STEPS = ((1,), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, *range(3, 10)))
 
 
@@ -58,16 +59,16 @@ def start_at_zero(ax: Axes) -> None:
         ax.set_ylim(bottom=0)
 
 
-def label_plainly(ax: Axes) -> None:
+def label_plainly(axis: Axis) -> None:
     """Label a short logarithmic axis with plain numbers."""
-    low, high = ax.get_ylim()
+    low, high = axis.get_view_interval()
     for steps in _STEPS:  # the coarsest that give three
         every = [step * 10.0**power for power in range(-4, 4) for step in steps]
         ticks = [tick for tick in every if low <= tick <= high]
         if len(ticks) >= 3:
             break
-    ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-    ax.yaxis.set_minor_locator(NullLocator())
+    axis.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    axis.set_minor_locator(NullLocator())
 
 
 def _name_of(parts: Iterable[Mapping[str, Any]]) -> str | None:

@@ -5,7 +5,7 @@ Every matcher keeps the one colour and marker of its record in `MATCHERS`.
 
 import collections
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,7 @@ class _Looks(collections.ChainMap[str, Look | Matcher]):
 
 
 LOOKS = _Looks(_VARIANTS, MATCHERS)
+_CONTROLS = {"naive", "random"}  # their lines rise out of the range of others
 CHANGE = COLOURS["weight matching"]  # of a visit
 # Marks stay legible on dark cells.
 HALO = [patheffects.withStroke(linewidth=3, foreground="white")]
@@ -85,16 +86,21 @@ def draw_similarity_views(fig: Figure, numbers: Mapping[str, Any]) -> None:
     Numbers: `columns`: stages; `rows`: list of {"name", "images"}, one matrix per stage, rows of
     which are units of A.
     """
-    axes = fig.subplots(len(numbers["rows"]), len(numbers["columns"]), squeeze=False)
-    for row_axes, row in zip(axes, numbers["rows"], strict=True):
+    rows, columns = numbers["rows"], numbers["columns"]
+    is_wide = len(columns) == 1  # methods at one stage stand side by side
+    shape = (1, len(rows)) if is_wide else (len(rows), len(columns))
+    axes = fig.subplots(*shape, squeeze=False)
+    axes = axes.T if is_wide else axes
+    for row_axes, row in zip(axes, rows, strict=True):
         limit = np.percentile(np.abs(row["images"]), 99)  # else one entry can outshine all others
         for ax, image in zip(row_axes, row["images"], strict=True):
             shown = show_matrix(ax, image, limit)
         row_axes[0].set_ylabel("units of A")
         fig.colorbar(shown, ax=row_axes, label=row["name"], extend="both")
-    for ax, name in zip(axes[0], numbers["columns"], strict=True):
-        ax.set_title(name)
-    for ax in axes[-1]:
+    for row_axes in axes if is_wide else axes[:1]:
+        for ax, name in zip(row_axes, columns, strict=True):
+            ax.set_title(name)
+    for ax in axes.ravel() if is_wide else axes[-1]:
         ax.set_xlabel("units of B")
 
 
@@ -171,7 +177,6 @@ def draw_ascents(fig: Figure, numbers: Mapping[str, Any]) -> None:
         ax.plot(
             search["visits"],
             search["objective"],
-            "-" if is_whole else "--",
             marker=look.marker,
             markersize=6 if is_whole else 3,
             markerfacecolor=look.face,
@@ -212,7 +217,7 @@ def draw_halfway(fig: Figure, numbers: Mapping[str, Any]) -> None:
     loss, look = losses.values_of(numbers, "loss"), LOOKS["straight_through"]
     start = LOOKS["weight"]
     ax.plot(loss, color=look.colour, drawstyle="steps-post", label=look.label)
-    ax.axhline(loss[0], color=start.colour, linestyle="--", linewidth=1)
+    ax.axhline(loss[0], color=start.colour, linewidth=1)
     ax.plot(0, loss[0], start.marker, color=start.colour, markersize=9, label=start.label)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     label = losses.label_of("best train loss so far", numbers)
@@ -237,17 +242,19 @@ def draw_halfway(fig: Figure, numbers: Mapping[str, Any]) -> None:
 def draw_method_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Draw the loss on the line from A to pi(B) by method, in the range of matched lines.
 
-    Numbers: `curves`: method -> one `InterpolationCurve.as_numbers()`; one of "naive" leaves the
-    panel at its top.
+    Numbers: `curves`: method -> one `InterpolationCurve.as_numbers()`; those of "naive" and
+    "random" leave the panel at its top.
     """
     axes = fig.subplots(1, 2)
-    for ax, split in zip(axes, ("train", "test"), strict=True):
+    is_compared = not _CONTROLS.issuperset(numbers["curves"])
+    for ax, split, style in zip(axes, ("train", "test"), ("-", "--"), strict=True):
         losses_in_view, lowest = [], np.inf
         for method, curve in numbers["curves"].items():
             look, values = LOOKS[method], losses.values_of(curve, f"{split}_loss")
             ax.plot(
                 curve["lambdas"],
                 values,
+                style,
                 marker=look.marker,
                 markersize=6,
                 markerfacecolor=look.face,
@@ -255,10 +262,10 @@ def draw_method_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
                 linewidth=1.2,
                 label=look.label,
             )
-            # Without any matched line, the naive one fills the panel.
+            # Without any matched line, the controls fill the panel.
             finite = values[np.isfinite(values)].tolist()
             lowest = min([lowest, *finite])
-            if method != "naive" or len(numbers["curves"]) == 1:
+            if method not in _CONTROLS or not is_compared:
                 losses_in_view += finite
         if losses_in_view:
             margin = 0.15 * (max(losses_in_view) - lowest)
@@ -267,7 +274,7 @@ def draw_method_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
         label_line_ends(ax)
         ax.set_title(f"{split.capitalize()} loss")
     axes[0].set_ylabel(losses.loss_label(*numbers["curves"].values()))
-    legend_below(fig, axes[0], most_columns=4)
+    legend_below(fig, axes[0], most_columns=5)
 
 
 @takes(
@@ -275,42 +282,22 @@ def draw_method_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
     naive=array(),
 )
 def draw_matchers(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """Draw barriers of all matchers against the cosine between A and pi(B).
+    """Draw barriers of all matchers, and the cosine between A and pi(B): a row for each method.
 
     Numbers: `methods`: method -> {"cosines", "barriers"}, one per pair; `naive`: naive barriers, in
     nats like all of them, unless there is a `loss_name`.
     """
-    ax = fig.subplots()
-    for method, values in numbers["methods"].items():
-        look = LOOKS[method]
-        ax.plot(
-            values["cosines"],
-            values["barriers"],
-            look.marker,
-            color=look.colour,
-            markerfacecolor=look.face,
-            markersize=10 if look.marker == "*" else 7,
-            label=look.label,
-        )
-    naive = np.mean(numbers["naive"])
-    ax.axhline(naive, color=LOOKS["naive"].colour, linestyle=":", linewidth=1)
-    ax.annotate(
-        "naive, mean",
-        (0.5, naive),
-        (0, -3),
-        xycoords=("axes fraction", "data"),
-        textcoords="offset points",
-        ha="center",
-        va="top",
-        fontsize=8,
-    )
-    ax.set(
-        title="Nearer, and lower?",
-        xlabel="cosine between A and π(B)",
-        ylabel=losses.label_of("train loss barrier", numbers),
-        yscale="log",
-    )
-    legend_below(fig, ax, most_columns=3)
+    ax, cosine_ax = fig.subplots(1, 2, sharey=True)
+    methods = {"naive": {"barriers": numbers["naive"]}, **numbers["methods"]}
+    for row, (method, values) in enumerate(methods.items()):
+        _draw_row(ax, row, method, values["barriers"])
+        _draw_row(cosine_ax, row, method, values.get("cosines", []))
+    ax.set_xscale("log", nonpositive="clip")  # the worse matchers are far off
+    losses.label_plainly(ax.xaxis)
+    ax.set(title="The barrier it leaves", xlabel=losses.label_of("train loss barrier", numbers))
+    cosine_ax.set(title="How near it brings B", xlabel="cosine between A and π(B)")
+    cosine_ax.xaxis.set_major_locator(MaxNLocator(nbins=5))
+    _name_rows(ax, methods)
 
 
 @takes(
@@ -327,22 +314,36 @@ def draw_matchers_by_width(fig: Figure, numbers: Mapping[str, Any]) -> None:
     axes = fig.subplots(1, len(numbers["widths"]), sharex=True, sharey=True, squeeze=False)[0]
     for index, (ax, width) in enumerate(zip(axes, numbers["widths"], strict=True)):
         for row, method in enumerate(methods):
-            look, values = LOOKS[method], numbers["barriers"][method][index]
-            ax.plot(
-                values,
-                [row] * len(values),
-                look.marker,
-                color=look.colour,
-                markerfacecolor=look.face,
-                markersize=9 if look.marker == "*" else 6,
-                alpha=0.8,
-            )
-            ax.plot([np.mean(values)] * 2, [row - 0.35, row + 0.35], color=look.colour, linewidth=2)
+            _draw_row(ax, row, method, numbers["barriers"][method][index])
         ax.set(title=f"width {width}", xlabel=losses.label_of("train loss barrier", numbers))
         ax.set_xscale("log", nonpositive="clip")  # the worse matchers are far off
         ax.grid(axis="x", alpha=0.3)
-    axes[0].set_yticks(range(len(methods)), [LOOKS[method].label for method in methods])
-    axes[0].invert_yaxis()
+    for ax in axes:
+        losses.label_plainly(ax.xaxis)
+    _name_rows(axes[0], methods)
+
+
+def _draw_row(ax: Axes, row: int, method: str, values: Sequence[float]) -> None:
+    """Draw a marker for each value of a method, and a bar at their mean."""
+    look = LOOKS[method]
+    ax.plot(
+        values,
+        [row] * len(values),
+        look.marker,
+        color=look.colour,
+        markerfacecolor=look.face,
+        markersize=9 if look.marker == "*" else 6,
+        alpha=0.8,
+    )
+    if values:
+        ax.plot([np.mean(values)] * 2, [row - 0.35, row + 0.35], color=look.colour, linewidth=2)
+
+
+def _name_rows(ax: Axes, methods: Iterable[str]) -> None:
+    """Label rows by their methods, from the top."""
+    labels = [LOOKS[method].label for method in methods]
+    ax.set_yticks(range(len(labels)), labels)
+    ax.set_ylim(len(labels) - 0.5, -0.5)
 
 
 def show_matrix(ax: Axes, matrix: Any, limit: float) -> Any:

@@ -174,8 +174,8 @@ def draw_widths(fig: Figure, numbers: Mapping[str, Any]) -> None:
     label = losses.label_of("train loss barrier", numbers)
     ax.set(title="Barrier by width", ylabel=label, yscale="log")
     share_ax.set(title="Matched / naive", ylabel="barrier that is left (%)", yscale="log")
-    losses.label_plainly(share_ax)
-    losses.label_plainly(ax)
+    losses.label_plainly(share_ax.yaxis)
+    losses.label_plainly(ax.yaxis)
     for each in (ax, share_ax):
         each.set_xscale("log", base=2)
         each.set_xticks(widths, numbers["names"])

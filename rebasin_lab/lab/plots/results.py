@@ -157,7 +157,7 @@ def draw_barriers(fig: Figure, numbers: Mapping[str, Any]) -> None:
         positions = np.arange(len(barriers)) + shift
         ax.plot(positions, np.maximum(barriers, floor), marker, **look)
     ax.set_yscale("log")
-    losses.label_plainly(ax)
+    losses.label_plainly(ax.yaxis)
     ax.set_xticks(np.arange(len(numbers["pairs"])), numbers["pairs"])
     ax.margins(x=0.3)
     label = losses.label_of("train loss barrier", numbers)

@@ -13,7 +13,6 @@ from typing import Any
 from rebasin_lab import checks
 from rebasin_lab.paper.claim import PROFILES, Bound, Claim, Resolution
 from rebasin_lab.paper.claims import (
-    matching,
     split_data,
 )
 from rebasin_lab.paper.claims.scoreboard import (
@@ -32,6 +31,8 @@ from rebasin_lab.paper.sections import (
     normalisation,
     onset,
     symmetries,
+    three_methods,
+    weight_matching,
     width,
 )
 
@@ -41,7 +42,8 @@ CLAIMS: dict[str, Claim] = {
     for module in (
         symmetries,
         line_and_barrier,
-        matching,
+        weight_matching,
+        three_methods,
         counterexample,
         onset,
         width,

@@ -18,6 +18,8 @@ from rebasin_lab.paper.sections import (
     onset,
     quickstart,
     symmetries,
+    three_methods,
+    weight_matching,
     width,
 )
 
@@ -27,6 +29,8 @@ SECTIONS: dict[str, ModuleType] = {
         quickstart,
         symmetries,
         line_and_barrier,
+        weight_matching,
+        three_methods,
         counterexample,
         onset,
         width,

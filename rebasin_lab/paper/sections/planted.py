@@ -1,0 +1,149 @@
+"""Appendix A.5: planted permutations. Does matching find what is there to be found?
+
+A network is matched with itself, its units shuffled: exactly, and mixed with noise. Vision
+transformers as drawn stand for networks with a residual stream, where all blocks hang on one
+permutation.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from rebasin_lab import matching, models, symmetry
+from rebasin_lab.paper.cache import cached
+from rebasin_lab.paper.sections import units
+from rebasin_lab.paper.sections.record import Column, Prose, Record, Table, summary
+from rebasin_lab.paper.sections.study import Study
+from rebasin_lab.paper.store import Trained
+
+NUM_TRANSFORMERS = 5
+MIXED = 0.7  # of a copy, and of the noise that is added to it
+METHODS = {"algorithm_1": "Algorithm 1", "weight": "ours", "random": "random order"}
+COPIES = {"exact": "exact copy", "noisy": "copy with noise"}
+SUBJECTS = {"mlp": "trained MLPs", "vit": "transformers as drawn"}
+
+
+class Attempt(NamedTuple):
+    """A search for a planted permutation: the share of units put back, and its sweeps."""
+
+    share: float
+    num_sweeps: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recovery(Record):
+    """Planted permutations, looked for by several matchers.
+
+    Attributes:
+        attempts: by network, copy and matcher; one for each network.
+    """
+
+    attempts: Mapping[tuple[str, str, str], Sequence[Attempt]]
+
+    def whole(self, subject: str, copy: str, method: str) -> np.ndarray:
+        """Return for each network if every unit is put back."""
+        return np.array([one.share == 1 for one in self.attempts[subject, copy, method]])
+
+    def table(self) -> Table:
+        """Return how much of each planted permutation is undone, and in how many sweeps."""
+        every = self.attempts.values()
+        return Table(
+            rows=[
+                f"{SUBJECTS[subject]}, {COPIES[copy]}: {METHODS[method]}"
+                for subject, copy, method in self.attempts
+            ],
+            corner="network, copy and matcher",
+            columns=[
+                Column(
+                    "undone exactly",
+                    "",
+                    [
+                        f"{self.whole(*key).sum()} of {len(self.attempts[key])}"
+                        for key in self.attempts
+                    ],
+                ),
+                Column(
+                    "units put back", "%", [[100 * one.share for one in each] for each in every]
+                ),
+                Column(
+                    "sweeps", "", [[one.num_sweeps for one in each] for each in every], digits=1
+                ),
+            ],
+        )
+
+    def reading(self) -> Prose:
+        """Return in words what is found of exact copies."""
+        sentences = []
+        for subject, name in SUBJECTS.items():
+            for method in ("algorithm_1", "weight"):
+                found, key = self.whole(subject, "exact", method), (subject, "exact", method)
+                shares = summary([100 * one.share for one in self.attempts[key]], "%")
+                sweeps = summary([one.num_sweeps for one in self.attempts[key]], "", digits=1)
+                how = "all" if found.all() else f"{found.sum()} of {len(found)}"
+                sentences.append(
+                    f"Exact copies of {name}: {METHODS[method]} undoes {how} in {sweeps} sweeps, "
+                    f"and puts {shares} % of the units back."
+                )
+        return Prose(f"**What we measured.** {' '.join(sentences)}")
+
+    def claims(self) -> Mapping[str, Any]:
+        """Return of each pair of MLPs the share undone by Algorithm 1, and its most passes."""
+        found = self.whole("mlp", "exact", "algorithm_1").reshape(-1, 2)
+        passes = [one.num_sweeps for one in self.attempts["mlp", "exact", "algorithm_1"]]
+        return {
+            "section3-planted": found.mean(axis=1),
+            "a5-planted-passes": np.reshape(passes, (-1, 2)).max(axis=1),
+        }
+
+
+def planted(study: Study, trained: Mapping[int, Trained]) -> Recovery:
+    """Shuffle networks, mix some of the copies with noise, and match each with its original.
+
+    Args:
+        study: the section at work.
+        trained: its MLPs.
+    """
+    first = next(iter(trained.values()))
+    vit = models.build_model("vit", dataset=study.data)
+    drawn = [vit.init(jax.random.key(seed)) for seed in range(NUM_TRANSFORMERS)]
+    spec = symmetry.infer_permutation_spec(vit.apply, drawn[0], study.data.test_images[:1])
+    subjects = [("mlp", units.spec_of(study, first), one.params) for one in trained.values()]
+    subjects += [("vit", spec, params) for params in drawn]
+    rng, attempts = np.random.default_rng(0), {}
+    with study.bar(len(subjects), "looking for planted permutations") as bar:
+        for seed, (subject, own, params) in enumerate(subjects):
+            order = symmetry.random_permutation(own, params, seed=seed)
+            for copy, leaves in (("exact", params), ("noisy", _mixed(params, rng))):
+                for method in METHODS:
+                    attempt = _attempt(method, own, params, leaves, order)
+                    attempts.setdefault((subject, copy, method), []).append(attempt)
+            bar.update(1)
+    return Recovery(attempts)
+
+
+def _mixed(params: PyTree, rng: np.random.Generator) -> PyTree:
+    """Return a copy of which every weight is partly noise, as large as its leaf's weights."""
+    return jax.tree.map(
+        lambda leaf: (
+            MIXED * (leaf + leaf.std() * rng.standard_normal(leaf.shape)).astype(np.float32)
+        ),
+        jax.device_get(params),
+    )
+
+
+def _attempt(
+    method: str,
+    spec: symmetry.PermutationSpec,
+    params: PyTree,
+    copy: PyTree,
+    order: Mapping[str, np.ndarray],
+) -> Attempt:
+    moved = symmetry.apply_permutation(spec, order, copy)
+    result = cached(matching.match, method, spec, params, moved)
+    undo = symmetry.invert_permutation(order)
+    right = [np.ravel(result.permutation[name] == undo[name]) for name in undo]
+    return Attempt(float(np.concatenate(right).mean()), result.num_sweeps)

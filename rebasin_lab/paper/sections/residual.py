@@ -1,0 +1,186 @@
+"""Section 3 on residual networks, and the times of appendix A.5.
+
+Thin networks with skip connections, of which one permutation has to suit every layer that reads a
+stream or writes to it: every matcher of the library on each pair. They begin at profile `laptop`.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from rebasin_lab import datasets, matching, models, symmetry
+from rebasin_lab.analysis.comparison import Comparison, compare_matchers
+from rebasin_lab.paper.cache import cached
+from rebasin_lab.paper.sections.record import Column, Figure, Record, Table
+from rebasin_lab.paper.sections.study import Study
+from rebasin_lab.paper.store import Trained
+
+LARGE = {"resnet50": "a5-resnet50-seconds", "resnet20": "a5-resnet20-seconds"}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Residual(Record):
+    """Residual networks matched by every matcher, at several widths.
+
+    Attributes:
+        networks: by width and seed.
+        compared: by width, for each pair by method.
+        data: that the networks are trained on.
+        eval_data: the images that lines are evaluated on.
+    """
+
+    networks: Mapping[tuple[int | float, int], Trained]
+    compared: Mapping[int | float, Sequence[Mapping[str, Comparison]]]
+    data: datasets.Dataset
+    eval_data: datasets.Dataset
+
+    @property
+    def methods(self) -> list[str]:
+        """The names of methods, "naive" first."""
+        return [*next(iter(self.compared.values()))[0]]
+
+    def barriers(self, method: str) -> list[list[float]]:
+        """Return train loss barriers in nats, for each width one a pair."""
+        return [[one[method].train_barrier for one in pairs] for pairs in self.compared.values()]
+
+    def figures(self) -> Sequence[Figure]:
+        """Return barriers by method, a panel a width."""
+        told = {
+            method: ", ".join(f"{np.mean(heights):.2f}" for heights in self.barriers(method))
+            for method in self.methods
+        }
+        naive, matched = (np.mean(self.barriers(method)) for method in ("naive", "algorithm_1"))
+        return [
+            Figure(
+                name="residual",
+                plot="matchers_by_width",
+                numbers={
+                    "widths": [*self.compared],
+                    "barriers": {method: self.barriers(method) for method in self.methods},
+                },
+                title=f"On residual networks Algorithm 1 leaves {matched:.2f} nats of {naive:.2f}",
+                caption="Train loss barriers that every matcher leaves on residual networks of "
+                "several widths, one mark per pair, a bar at the mean; evaluated on "
+                f"{self.eval_data.title}.",
+                alt="Mean train barriers by width: "
+                + "; ".join(f"{method} {means}" for method, means in told.items())
+                + ".",
+                networks=[*self.networks.values()],
+                data=self.data,
+                size=(9.0, 4.2),
+            )
+        ]
+
+    def table(self) -> Table:
+        """Return the barrier that each matcher leaves, by width."""
+        return Table(
+            rows=self.methods,
+            corner="train barrier",
+            columns=[
+                Column(f"width {width:g}", "nats", cells)
+                for width, cells in zip(
+                    self.compared,
+                    zip(*map(self.barriers, self.methods), strict=True),
+                    strict=True,
+                )
+            ],
+        )
+
+
+def residual(study: Study) -> list[Residual]:
+    """Return the residual networks of the profile, matched by every matcher; none without such."""
+    profile, family = study.profile, study.profile.compared_resnet
+    trained = study.train("ResNet")
+    if family is None:
+        return []
+    data = family.load_dataset()
+    matched_on, eval_data = family.matched_on(data), family.evaluated_on(data)
+    grid = list(itertools.product(family.widths, profile.pairs[: family.num_pairs]))
+    compared: dict[int | float, list[Mapping[str, Comparison]]] = {w: [] for w in family.widths}
+    num_lines = len(grid) * (len(matching.MATCHERS) + 2)
+    with study.bar(num_lines, "matching ResNets") as bar:
+        for width, pair in grid:
+            two = [trained[width, seed] for seed in pair]
+            apply_fn = two[0].model.apply
+            spec = symmetry.infer_permutation_spec(apply_fn, two[0].params, data.test_images[:1])
+            methods: dict[str, Mapping[str, Any]] = {
+                "naive": {},
+                **dict.fromkeys(matching.MATCHERS, {}),
+                "normalized": {"method": "weight", "normalize": True},
+                "straight_through": {
+                    "num_epochs": profile.resnet_straight_through_epochs,
+                    "batch_size": 100,
+                },
+            }
+            compared[width].append(
+                cached(
+                    compare_matchers,
+                    spec,
+                    *(one.params for one in two),
+                    apply_fn=apply_fn,
+                    data=matched_on,
+                    methods=methods,
+                    eval_data=eval_data,
+                    num_lambdas=5,
+                    on_method=lambda method: bar.update(1),
+                )
+            )
+    return [Residual(trained, compared, data, eval_data)]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Times(Record):
+    """Times of weight matching on large networks as drawn.
+
+    Attributes:
+        results: by network and matcher.
+    """
+
+    results: Mapping[str, Mapping[str, matching.MatchingResult]]
+
+    def table(self) -> Table:
+        """Return seconds and sweeps of Algorithm 1, and of the library's own start."""
+        methods = {"algorithm_1": "Algorithm 1", "weight": "ours"}
+        each = [
+            (f"{name}, {label}", found[method])
+            for name, found in self.results.items()
+            for method, label in methods.items()
+        ]
+        return Table(
+            rows=[name for name, _ in each],
+            corner="two networks as drawn",
+            columns=[
+                Column("time", "s", [one.seconds for _, one in each]),
+                Column("sweeps", "", [one.num_sweeps for _, one in each]),
+            ],
+        )
+
+    def claims(self) -> Mapping[str, Any]:
+        """Return the seconds of Algorithm 1."""
+        return {
+            LARGE[name.split(",")[0]]: found["algorithm_1"].seconds
+            for name, found in self.results.items()
+        }
+
+
+def times(study: Study) -> list[Times]:
+    """Match both large networks of appendix A.5, which a profile may lack; their size takes time.
+
+    The images only give the networks their shape.
+    """
+    if not study.profile.timed:
+        return []
+    data, results = study.profile.compared_resnet.load_dataset(), {}
+    for name, multiplier in study.profile.timed:
+        large = models.build_model(name, dataset=data, width_multiplier=multiplier)
+        two = [jax.device_get(large.init(jax.random.key(seed))) for seed in range(2)]
+        spec = symmetry.infer_permutation_spec(large.apply, two[0], data.test_images[:1])
+        results[f"{name}, {multiplier:g} times as wide"] = {
+            method: cached(matching.match, method, spec, *two)
+            for method in ("algorithm_1", "weight")
+        }
+    return [Times(results)]
