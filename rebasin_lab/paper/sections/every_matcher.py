@@ -109,7 +109,7 @@ class Compared(Record):
         best = (
             f"{_label(nearest)} comes nearest and has the lowest barrier, too"
             if nearest == lowest
-            else f"{_label(nearest)} comes nearest, and the lowest barrier is that of {_label(lowest)}"
+            else f"{_label(nearest)} comes nearest, {_label(lowest)} has the lowest barrier"
         )
         downhill = sum(slope < 0 for slope in self.slopes["steepest_descent"])
         return Prose(
@@ -151,6 +151,7 @@ class Compared(Record):
             ]
             for method in matchers
         }
+        nearest = max(cosines, key=lambda method: sum(cosines[method]))
         grid = len(first["naive"].curve.lambdas)
         return [
             Figure(
@@ -187,8 +188,8 @@ class Compared(Record):
                     },
                     "naive": self.barriers("naive").tolist(),
                 },
-                title=f"Nearest to A: {_label(max(cosines, key=lambda m: sum(cosines[m])))}; lowest "
-                f"barrier: {_label(min(means, key=means.get))}",
+                title=f"Nearest to A: {_label(nearest)}; lowest barrier: "
+                f"{_label(min(means, key=means.get))}",
                 caption="The barrier that every matcher leaves (left), and how far it lines "
                 "weights up (right); one mark per pair.",
                 alt="Train loss barriers, means: "
