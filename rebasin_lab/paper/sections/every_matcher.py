@@ -276,6 +276,7 @@ def compare(
 def _confidence(study: Study, params: PyTree) -> tuple[float, float, float]:
     labels = study.data.test_labels
     logits = calibration.predicted_logits(study.model.apply, params, study.data.test_images)
+    logits = logits.astype(np.float64)  # a temperature is fitted in this precision
     loss = calibration.negative_log_likelihood(logits, labels)
     return float(logits.std()), loss, calibration.tempered_loss(logits, labels).loss
 
