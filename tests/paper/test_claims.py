@@ -99,8 +99,9 @@ def test_relations_are_the_known_ones():
 
 
 def test_ids_are_unique_and_listed_in_the_order_written():
-    modules = (claims.symmetries, claims.line_and_barrier, claims.matching, claims.counterexample)
-    modules += (claims.onset, claims.width, claims.failures, claims.normalisation)
+    modules = (claims.symmetries, claims.line_and_barrier, claims.weight_matching)
+    modules += (claims.three_methods, claims.counterexample, claims.onset, claims.width)
+    modules += (claims.failures, claims.normalisation)
     modules += (claims.split_data, claims.merging_many)
     written = [one.id for module in modules for one in module.CLAIMS]
     assert len(set(written)) == len(written)
