@@ -22,7 +22,15 @@ from rebasin_lab.paper.sections.convnext import count_symmetries
 from rebasin_lab.paper.sections.exercise import Exercise
 from rebasin_lab.paper.sections.groups import Group
 from rebasin_lab.paper.sections.mlp_recipes import FAILED, compare_recipes, recipes
-from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table, quantity
+from rebasin_lab.paper.sections.record import (
+    Column,
+    Figure,
+    Prose,
+    Record,
+    Table,
+    quantity,
+    summary,
+)
 from rebasin_lab.paper.sections.study import Study
 from rebasin_lab.paper.store import Trained
 
@@ -82,7 +90,6 @@ class Vggs(Record):
 
     def table(self) -> Table:
         """Return the barriers of every order of units."""
-        accuracies = [100 * one.history["test_accuracy"][-1] for one in self.networks]
         rows = {
             "naive": "naive",
             "random": "random order",
@@ -95,13 +102,17 @@ class Vggs(Record):
             corner="order of B's units",
             columns=[
                 Column("train barrier", "nats", [self.barriers(method) for method in rows]),
-                Column("test accuracy of the networks", "%", [accuracies] * len(rows)),
             ],
         )
 
     def reading(self) -> Prose:
-        """Return in words what matching does to the first pair."""
-        return reading_of({name: one.curve.train_loss for name, one in self.comparisons[0].items()})
+        """Return in words what matching does to the first pair, and how good all networks are."""
+        accuracies = [100 * one.history["test_accuracy"][-1] for one in self.networks]
+        losses = {name: one.curve.train_loss for name, one in self.comparisons[0].items()}
+        return Prose(
+            f"{reading_of(losses)} The {len(accuracies)} networks are right on "
+            f"{summary(accuracies, '%')} % of the test images."
+        )
 
     def figures(self) -> Sequence[Figure]:
         """Return the lines of the first pair."""
