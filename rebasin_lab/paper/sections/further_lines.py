@@ -74,7 +74,7 @@ def further(study: Study) -> list[FurtherLines]:
         measured.append(("ResNet", eval_data, profile.pairs[: family.num_pairs]))
     records = []
     for name, eval_data, pairs in measured:
-        trained = {one.seed: one for one in study.train(name).values()}
+        trained = {one.experiment.seed: one for one in study.train(name).values()}
         spec, comparisons = walked(
             study, trained, pairs, eval_data=eval_data, num_lambdas=num_lambdas
         )
