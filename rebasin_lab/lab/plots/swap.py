@@ -68,7 +68,7 @@ def draw_swapped_units(fig: Figure, numbers: Mapping[str, Any]) -> None:
     before, after = numbers["accuracy"]
     ax.set(
         title=f"right: {before:.1f} % before, {after:.1f} % after\n"
-        f"largest change of any logit: {numbers['change']:.1e}",
+        f"largest change of any logit: {numbers['change']:.2g}",
         xlabel="class",
         ylabel="logits of one image",
     )
