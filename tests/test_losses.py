@@ -894,14 +894,6 @@ def plot_numbers(one):
             "lines": [method | {"loss": line["test_loss"], "spread": [1.0]}],
         }
         | named,
-        "minorities": {
-            "classes": ["a"],
-            "counts": {"A": [1], "B": [2]},
-            "minorities": [10, 20],
-            "index": 0,
-            "curves": {"A": {"loss": [1.0, 2.0], "accuracy": [50, 60]}},
-        }
-        | named,
     }
 
 

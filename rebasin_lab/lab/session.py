@@ -61,7 +61,11 @@ class Run(Study):
 
     def _save(self, figure: Figure) -> None:
         data = figure.data or self.data
-        networks = [network.experiment for network in figure.networks]
+        whole = datasets.View()  # a recipe is named once, whichever part of the data was seen
+        networks = [
+            network.experiment.with_view(part=whole.part, minority=whole.minority)
+            for network in figure.networks
+        ]
         ran = f"{self.profile.name} profile{', changed' if self.changed else ''}"
         if networks:
             ran += f": {data.title}, {described(networks)}"

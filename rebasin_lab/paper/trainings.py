@@ -17,6 +17,7 @@ from rebasin_lab.paper.sections import (
     normalisation,
     onset,
     quickstart,
+    split_data,
     symmetries,
     three_methods,
     weight_matching,
@@ -50,22 +51,6 @@ def experiments(notebook: str, profile: Profile) -> tuple[Experiment, ...]:
     return tuple(dict.fromkeys(one for group in every for one in group.values()))
 
 
-def _split_data(profile: Profile) -> dict[str, Group]:
-    base = profile.split_experiment
-    parts = {"A": base.with_view(part="biased a"), "B": base.with_view(part="biased b")}
-    pairs = {
-        (pair, name): one.with_seed(pair[name == "B"])
-        for pair in profile.pairs
-        for name, one in {**parts, "all data": base}.items()
-    }
-    minorities = {
-        (minority, name): one.with_seed(profile.seed + index).with_view(minority=minority)
-        for minority in sorted({*profile.minorities, base.view.minority})
-        for index, (name, one) in enumerate(parts.items())
-    }
-    return {"pairs": pairs, "minorities": minorities}
-
-
 NOTEBOOKS: dict[str, Callable[[Profile], dict[str, Group]]] = {
     "00_quickstart": quickstart.networks,
     "01_symmetries": symmetries.networks,
@@ -77,6 +62,6 @@ NOTEBOOKS: dict[str, Callable[[Profile], dict[str, Group]]] = {
     "07_width": width.networks,
     "08_failures": failures.networks,
     "09_normalisation": normalisation.networks,
-    "10_split_data": _split_data,
+    "10_split_data": split_data.networks,
     "11_merging_many": merging_many.networks,
 }

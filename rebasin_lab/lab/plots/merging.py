@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rebasin_lab.lab.plots import losses
 from rebasin_lab.lab.plots.calibration import BINS, Look, looks_of, plot_reliability
 from rebasin_lab.lab.plots.legends import legend_below
 from rebasin_lab.lab.plots.results import COLOURS
@@ -27,6 +26,7 @@ from rebasin_lab.lab.plots.shapes import (
     letters,
     list_of,
     one_met,
+    optional,
     or_none,
     place_in,
     real,
@@ -68,76 +68,65 @@ def draw_class_counts(fig: Figure, numbers: Mapping[str, Any]) -> None:
     **CLASSES,
     minorities=array("minorities"),
     index=place_in("minorities"),
-    curves=by_name(fields(loss=array("minorities"), accuracy=array("minorities"))),
+    curves=by_name(fields(accuracy=array("minorities"))),
 )
 def draw_minorities(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Draw data split more or less evenly between A and B, and what is merged from it.
 
     Numbers: `classes` and `counts` as in `draw_class_counts`; `minorities`: in % of the images of a
-    rare class; `index`: that of the counts; `curves`: name -> {"loss", "accuracy"}, nats
-    and %, a value for each minority.
+    rare class; `index`: that of the counts; `curves`: name -> {"accuracy"} in %, a value for each
+    minority.
     """
-    counts_ax, loss_ax, accuracy_ax = fig.subplots(1, 3)
+    counts_ax, accuracy_ax = fig.subplots(1, 2)
     _draw_class_counts(counts_ax, numbers)
     counts_ax.set_ylim(top=1.3 * counts_ax.get_ylim()[1])  # for the legend
     counts_ax.legend(fontsize=8, ncols=2, loc="upper center")
     shares, here = numbers["minorities"], numbers["minorities"][numbers["index"]]
-    for ax, field in ((loss_ax, "loss"), (accuracy_ax, "accuracy")):
-        ax.axvline(here, color="#cccccc", linewidth=8, zorder=0)
-        for name, (colour, marker, style) in looks_of(numbers["curves"]).items():
-            label = name if ax is loss_ax else ""
-            values = numbers["curves"][name][field]
-            ax.plot(shares, values, style, marker=marker, color=colour, lw=1.4, label=label)
-        ax.set_xlabel("images of a rare class (%)")
-    loss_ax.set(title="λ = 1/2", ylabel=losses.label_of("test loss", numbers))
-    accuracy_ax.set(ylabel="test accuracy (%)")
-    legend_below(fig, loss_ax)
+    accuracy_ax.axvline(here, color="#cccccc", linewidth=8, zorder=0)
+    for name, (colour, marker, style) in looks_of(numbers["curves"]).items():
+        values = numbers["curves"][name]["accuracy"]
+        accuracy_ax.plot(shares, values, style, marker=marker, color=colour, lw=1.4, label=name)
+    accuracy_ax.set(xlabel="images of a rare class (%)", ylabel="test accuracy (%)")
+    accuracy_ax.set_title("Half-way")
+    legend_below(fig, accuracy_ax)
 
 
 @takes(
     lambdas=array("lambdas"),
-    lines=by_name(fields(loss=array("lambdas"), accuracy=array("lambdas")), names="lines"),
+    lines=by_name(fields(loss=array("lambdas")), names="lines"),
     method=one_met("lines"),
     index=place_in("lambdas"),
     loss=real(),
-    accuracy=real(),
-    ece=real(),
-    temperature=real(),
+    most_loss=optional(real()),
     reliability=fields(**BINS, edges=edges),
 )
 def draw_line_reliability(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """Draw a model on the line from A to B: loss, accuracy, and reliability.
+    """Draw a model on the line from A to B: its loss among those of all, and its reliability.
 
-    Numbers: `lambdas`; `lines`: method -> {"loss", "accuracy"}, nats and %, a value a lambda;
-    `method` and `index`: which model; `loss`, `accuracy` and `ece` of it, its logits divided by
-    `temperature`; `reliability`: of its top class, `Reliability.as_numbers()`.
+    Numbers: `lambdas`; `lines`: method -> {"loss"} in nats, a value a lambda; `method` and
+    `index`: which model; `loss`: its own, perhaps at another temperature; `most_loss`: the end of
+    the axis, which stands still while a dial moves; `reliability`: of its top class,
+    `Reliability.as_numbers()`.
     """
-    loss_ax, accuracy_ax, sure_ax = fig.subplots(1, 3)
+    loss_ax, sure_ax = fig.subplots(1, 2, width_ratios=[1.4, 1])
     looks, lambdas = looks_of(numbers["lines"]), numbers["lambdas"]
     for name, line in numbers["lines"].items():
         is_shown = name == numbers["method"]
         colour, _, style = looks[name]
-        for ax, field in ((loss_ax, "loss"), (accuracy_ax, "accuracy")):
-            width, alpha = (2.4, 1.0) if is_shown else (1.0, 0.5)
-            label = name if ax is loss_ax else ""
-            ax.plot(lambdas, line[field], style, color=colour, lw=width, alpha=alpha, label=label)
-            if is_shown:
-                here = lambdas[numbers["index"]], numbers[field]
-                ax.plot(*here, "o", color=colour, markersize=9)
-    for ax in (loss_ax, accuracy_ax):
-        ax.set_xticks([0, 0.5, 1], ["Model A", "0.5", "Model B"])
-    lam, temperature = lambdas[numbers["index"]], numbers["temperature"]
-    tempered = "" if temperature == 1 else f", temperature {temperature:g}"
-    loss_ax.set(
-        title=f"λ = {lam:.2f}{tempered}: {numbers['loss']:.3f} nats", ylabel="test loss (nats)"
-    )
-    accuracy_ax.set(title=f"{numbers['accuracy']:.1f} % right", ylabel="test accuracy (%)")
+        width, alpha = (2.4, 1.0) if is_shown else (1.0, 0.5)
+        look = {"color": colour, "lw": width, "alpha": alpha}
+        loss_ax.plot(lambdas, line["loss"], style, label=name, **look)
+        if is_shown:
+            loss_ax.plot(lambdas[numbers["index"]], numbers["loss"], "o", color=colour, ms=9)
+    loss_ax.set_xticks([0, 0.5, 1], ["Model A", "0.5", "Model B"])
+    loss_ax.set_ylabel("test loss (nats)")
+    if "most_loss" in numbers:
+        loss_ax.set_ylim(0, 1.05 * numbers["most_loss"])
     curve, colour = numbers["reliability"], looks[numbers["method"]][0]
     frequency = np.array(curve["frequency"], float)  # None, for a bin without images, is NaN
     sure_ax.stairs(np.nan_to_num(frequency), curve["edges"], fill=True, color=colour, alpha=0.35)
     _draw_reliability(sure_ax, curve, (colour, "o", "none"))
-    sure_ax.set_title(f"calibration error {numbers['ece']:.3f}")
-    fig.legend(loc="outside lower center", ncols=len(looks))
+    legend_below(fig, loss_ax, most_columns=4)
 
 
 @takes(

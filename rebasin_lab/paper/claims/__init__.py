@@ -12,9 +12,6 @@ from typing import Any
 
 from rebasin_lab import checks
 from rebasin_lab.paper.claim import PROFILES, Bound, Claim, Resolution
-from rebasin_lab.paper.claims import (
-    split_data,
-)
 from rebasin_lab.paper.claims.scoreboard import (
     COLUMNS,
     STATUSES,
@@ -30,6 +27,7 @@ from rebasin_lab.paper.sections import (
     merging_many,
     normalisation,
     onset,
+    split_data,
     symmetries,
     three_methods,
     weight_matching,

@@ -17,6 +17,7 @@ from rebasin_lab.paper.sections import (
     normalisation,
     onset,
     quickstart,
+    split_data,
     symmetries,
     three_methods,
     weight_matching,
@@ -36,6 +37,7 @@ SECTIONS: dict[str, ModuleType] = {
         width,
         failures,
         normalisation,
+        split_data,
         merging_many,
     )
 }
