@@ -19,7 +19,7 @@ def invoke(*arguments):
     ("arguments", "message"),
     [
         (["--profile", "huge"], "Error: Expected a profile among"),
-        (["--set", "widht=3"], "Error: Expected a parameter of the chosen notebooks"),
+        (["--set", "widht=3"], "Error: Expected a field of the profile"),
         (["--set", "width"], "Error: Expected a parameter as name=value"),
         (["--set", "width=[1"], "Error: Expected a value in 'width="),
         (["--set", "dataset=mnits"], "Error: .*mnist"),
@@ -29,7 +29,7 @@ def invoke(*arguments):
         (["--timeout", "-1"], "Error: Expected timeout .*got -1"),
         (["--timeout", "nan"], "Error: Expected timeout .*got nan"),
         (["--timeout", "inf"], "Error: Expected timeout .*got inf"),
-        (["--set", "num_jobs=2"], "Error: Expected a parameter .* Use --jobs for it"),
+        (["--set", "num_jobs=2"], "Error: Expected a field .* Use --jobs for it"),
     ],
 )
 def test_bad_input_is_one_paragraph_without_a_traceback(arguments, message):

@@ -268,7 +268,7 @@ def reestimate(params=None, images=IMAGES, **options):
 
 
 def run():
-    return open_run(settings="")
+    return open_run()
 
 
 def figure(name="f", **options):
@@ -953,15 +953,11 @@ ROWS = {
         ("an unknown field", lambda: open_run(widht=3), "widht & width"),
         ("a wrong value", lambda: open_run(width="wide"), "width & wide"),
         ("less than no jobs", lambda: open_run(num_jobs=-1), "job & -1"),
-        ("settings that are no JSON", lambda: open_run(settings="{"), "settings & JSON"),
-        ("settings of a list", lambda: open_run(settings="[1]"), "settings & object|list"),
-        ("settings of no field", lambda: open_run(settings='{"widht": 3}'), "widht & width"),
         ("settings as a dict", lambda: open_run(settings={"width": 3}), "settings & dict|width"),
         ("a file", lambda: open_run(run_dir=str(written("x"))), "run_dir|folder & file"),
         ("a folder of numbers", lambda: open_run(run_dir=5), "run_dir & 5"),
         ("trial as text", lambda: open_run(trial="no"), "trial & 'no'"),
         ("interactive as text", lambda: open_run(interactive="no"), "interactive & 'no'"),
-        ("changed as a number", lambda: open_run(changed=7), "changed & 7"),
     ],
     "Run": [
         ("a group of no name", lambda: run().train("mlps"), "mlps & MLP"),
@@ -984,7 +980,8 @@ ROWS = {
     "rl.dials": [
         ("no function", lambda: rl.dials(None, interactive=False), "draw & None"),
         ("a number for a control", lambda: dial(lam=0.5), "lam & 0.5"),
-        ("a range for a control", lambda: dial(lam=(0, 1)), r"lam & \(0, 1\)"),
+        ("a range of texts", lambda: dial(lam=("a", "b")), r"lam & \('a', 'b'\)"),
+        ("no values for a control", lambda: dial(lam=[]), r"lam & \[\]"),
         ("a control it does not take", lambda: dial(lamb=ipywidgets.IntSlider()), "lamb & lam"),
         ("a class", lambda: dial(lam=ipywidgets.IntSlider), "lam & IntSlider"),
         ("a button", lambda: dial(lam=ipywidgets.Button()), "lam & Button"),

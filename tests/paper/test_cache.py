@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 
 import jax
 import numpy as np
@@ -251,7 +252,8 @@ def test_settings_of_jax_are_part_of_a_call(trained_pair, monkeypatch):
     monkeypatch.undo()
     assert len({*names}) == len(names)
     assert name() == names[0]
-    monkeypatch.setenv("XLA_FLAGS", " --xla_cpu_multi_thread_eigen=false ")
+    flags = os.environ["XLA_FLAGS"]
+    monkeypatch.setenv("XLA_FLAGS", f"{flags} --xla_cpu_multi_thread_eigen=false ")
     assert name() == names[0], "threads change no bits"
 
 

@@ -46,7 +46,7 @@ LOOKS: dict[str, Look] = {
     },
     "A": (COLOURS["A"], "o", "-"),
     "B": (COLOURS["B"], "s", "-"),
-    "single": (COLOURS["A"], "o", "-"),
+    "single": (COLOURS["A"], ".", "-"),
     "naive": _NAIVE,
     "naive mean": _NAIVE,
     "MergeMany": (COLOURS["weight matching"], "^", "-"),

@@ -1,5 +1,6 @@
 """Legends, each label once; below all panels, where no line can run through them."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -29,6 +30,7 @@ def legend_below(
         return
     ncols = min(len(labels), most_columns or len(labels))
     column = HANDLE_INCHES + LETTER_INCHES * max(map(len, labels))
-    while ncols > 1 and ncols * column > max(fig.get_figwidth(), 2 * column):
-        ncols = -(-len(labels) // (-(-len(labels) // ncols) + 1))  # in one row more
+    ncols = max(min(ncols, int(fig.get_figwidth() / column)), min(ncols, 2))
+    num_rows = math.ceil(len(labels) / ncols)
+    ncols = math.ceil(len(labels) / num_rows)
     fig.legend(handles, labels, loc="outside lower center", ncols=ncols, **style)

@@ -139,7 +139,8 @@ def _control(name: str, given: Any) -> ipywidgets.ValueWidget:
         return ipywidgets.SelectionSlider(
             options=given, description=description, continuous_update=False
         )
-    control = ipywidgets.interactive.widget_from_abbrev(given)
+    is_choice = isinstance(given, list | tuple | dict | range) and given
+    control = ipywidgets.interactive.widget_from_abbrev(given) if is_choice else None
     if control is None:
         raise ValueError(
             f"Expected values of '{name}' as a list, a range such as (0, 10), or an ipywidget; got "
