@@ -35,7 +35,8 @@ from rebasin_lab.lab.plots.shapes import (
     takes,
 )
 
-STATISTICS = {"averaged": ", averaged statistics", "anew": ", measured anew", "none": ""}
+ANEW = ", measured anew or none"  # which look alike
+STATISTICS = {"averaged": ", averaged statistics", "anew": ANEW, "none": ANEW}
 PALE = {"alpha": 0.45, "linewidth": 1.2, "markersize": 5}  # averaged
 FULL = {"alpha": 1.0, "linewidth": 2.0, "markersize": 7}
 FEW_LAYERS = 8  # whose names have room side by side

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # Of a legend at 9 points: the line before a label, with its spaces, and a letter.
-HANDLE_INCHES, LETTER_INCHES = 0.55, 0.068
+HANDLE_INCHES, LETTER_INCHES = 0.55, 0.062
 
 
 def labelled_once(*axes: Axes) -> tuple[list[Artist], list[str]]:
@@ -29,8 +29,8 @@ def legend_below(
     if not labels:
         return
     ncols = min(len(labels), most_columns or len(labels))
-    column = HANDLE_INCHES + LETTER_INCHES * max(map(len, labels))
-    ncols = max(min(ncols, int(fig.get_figwidth() / column)), min(ncols, 2))
-    num_rows = math.ceil(len(labels) / ncols)
-    ncols = math.ceil(len(labels) / num_rows)
+    widths = [HANDLE_INCHES + LETTER_INCHES * len(label) for label in labels]
+    if ncols == len(labels) and sum(widths) > fig.get_figwidth():
+        fitting = max(2, int(fig.get_figwidth() / max(widths)))
+        ncols = math.ceil(len(labels) / math.ceil(len(labels) / fitting))
     fig.legend(handles, labels, loc="outside lower center", ncols=ncols, **style)
