@@ -3,8 +3,7 @@
 Every claim fixes before any run what is measured and which bound must hold, per profile: a bound is
 never adjusted to a result. Where a claim is tested on several pairs of networks, *every* pair must
 hold, or a statistic over all of them. A claim that fails is printed as not reproduced, with its
-numbers. `claim` defines a claim, `scoreboard` its status; the others hold the claims themselves,
-one module a notebook.
+numbers. `paper.claim` defines a claim, `scoreboard` its status; the sections hold the claims.
 """
 
 from collections.abc import Collection, Iterable, Mapping
