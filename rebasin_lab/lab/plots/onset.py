@@ -82,7 +82,7 @@ def draw_onset(fig: Figure, numbers: Mapping[str, Any]) -> None:
     ax.set(title="Barrier by epoch", ylabel=label, yscale="log")
     if "most_loss" in numbers:
         ax.set_ylim(0.8 * FLOOR, 1.2 * numbers["most_loss"])
-    losses.label_plainly(ax)
+    losses.label_plainly(ax.yaxis)
     for line_ax, panel in zip(line_axes, lines, strict=True):
         for method, curves in panel["curves"].items():
             for split in splits:
