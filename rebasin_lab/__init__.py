@@ -6,7 +6,7 @@ Three wings; imports go library <- paper <- lab. The library takes networks and 
 and merged networks: `pytrees`, `datasets`, `models`, `metrics`, `training`, `symmetry`, `matching`,
 `merging`, `analysis`. `paper` is the reproduction: `settings`, `networks`, `profiles`,
 `fingerprints`, `store`, `train_many`, `imagenet`, `cache`, `counterexample`, `claim`, `sections`,
-`trainings`, `claims`.
+`claims`.
 `lab` is the tools around notebooks: `background_errors`, `plots`, `figures`, `figure_export`,
 `session`, `exploration`, `widgets`, `jupyter`, `execution`, `report`, `runner`, `gpu_measurements`,
 `gpu_check`. Each wing is in reading order. `texts`, `strict_json`, `paths`, `checks`, `progress`

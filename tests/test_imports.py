@@ -20,7 +20,7 @@ BASE = ("texts", "strict_json", "paths", "checks", "progress", "processes")
 WINGS = {
     "": "pytrees datasets models metrics training symmetry matching merging analysis".split(),
     "paper": """settings networks profiles fingerprints store train_many imagenet cache
-        counterexample claim sections trainings claims""".split(),
+        counterexample claim sections claims""".split(),
     "lab": """background_errors plots figures figure_export session exploration widgets jupyter
         execution report runner gpu_measurements gpu_check""".split(),
 }

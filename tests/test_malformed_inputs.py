@@ -26,7 +26,8 @@ import rebasin_lab as rl
 from rebasin_lab import cli, datasets, matching, merging, paths, progress, pytrees, symmetry
 from rebasin_lab.analysis import variance_collapse
 from rebasin_lab.lab import exploration, figure_export, figures, gpu_check, runner
-from rebasin_lab.paper import claims, counterexample, store, train_many, trainings
+from rebasin_lab.paper import claims, counterexample, sections, store, train_many
+from rebasin_lab.paper.sections import record
 from rebasin_lab.training import checkpoints
 
 SECONDS = 20  # of a row; most take a hundredth of one
@@ -272,8 +273,14 @@ def run():
 
 
 def figure(name="f", **options):
-    given = {"plot": "interpolation", "numbers": {}, "caption": "c", "alt": "a"} | options
-    return run().figure(name, **given)
+    given = {"plot": "interpolation", "numbers": LINES, "title": "T"} | options
+    drawn = record.Figure(name, caption="c", alt="a", **given)
+
+    class OneFigure(record.Record):
+        def figures(self):
+            return [drawn]
+
+    return run().show(OneFigure())
 
 
 LINES = {"curves": {"naive": [CURVE.as_numbers()]}}
@@ -895,12 +902,12 @@ ROWS = {
         ("a trial as text", lambda: rl.get_profile("quick", trial="no"), "trial & 'no'"),
         (
             "trainings of no notebook",
-            lambda: trainings.trainings("04_loss", rl.get_profile("quick")),
+            lambda: sections.trainings("04_loss", rl.get_profile("quick")),
             "04_loss & 02_line_and_barrier",
         ),
         (
             "trainings of a name",
-            lambda: trainings.trainings("02_line_and_barrier", "quick"),
+            lambda: sections.trainings("02_line_and_barrier", "quick"),
             "profile & quick",
         ),
         ("stored, of a name", lambda: store.is_stored("mnist"), "experiment & mnist"),
@@ -965,7 +972,7 @@ ROWS = {
         ("a claim of text", lambda: run().check(CLAIM, "much"), f"{CLAIM} & much"),
         ("a path for a figure", lambda: figure("../f"), r"name & \.\./f"),
         ("an unknown plot", lambda: figure(plot="interpolaton"), "interpolaton & interpolation"),
-        ("an unknown claim of a figure", lambda: figure(claim_ids=["nothing"]), "claim & nothing"),
+        ("an unknown claim of a figure", lambda: figure(claims=["nothing"]), "claim & nothing"),
         ("numbers that are none", lambda: figure(numbers={"x": object()}), "numbers & curves"),
     ],
     "claims.measure": [

@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,9 @@ from IPython.display import HTML, display
 
 from rebasin_lab import checks, datasets, paths, pytrees, texts
 from rebasin_lab.lab import figures
-from rebasin_lab.paper import claims, profiles, sections, store, train_many, trainings
+from rebasin_lab.paper import claims, profiles, sections, store, train_many
 from rebasin_lab.paper.claim import PROFILES
-from rebasin_lab.paper.networks import ConvolutionalFamily, Experiment, described
+from rebasin_lab.paper.networks import described
 from rebasin_lab.paper.sections.record import Figure, Record
 from rebasin_lab.paper.sections.study import Study
 from rebasin_lab.paper.settings import check_value
@@ -60,6 +60,8 @@ class Run(Study):
             self._save(figure)
 
     def _save(self, figure: Figure) -> None:
+        for claim_id in figure.claims:
+            checks.choice("claims of a figure", claim_id, sorted(claims.CLAIMS), figure.name)
         data = figure.data or self.data
         whole = datasets.View()  # a recipe is named once, whichever part of the data was seen
         networks = [
@@ -104,74 +106,13 @@ class Run(Study):
             _display(paths.figures_dir() / profile / self.notebook / f"{name}.json")
 
     @checks.arguments
-    def figure(
-        self,
-        name: str,
-        *,
-        plot: str,
-        numbers: Mapping[str, Any],
-        caption: str,
-        alt: str,
-        seeds: Sequence[checks.Seed] = (),
-        claim_ids: Sequence[str] = (),
-        size: tuple[float, float] = (8.0, 3.4),
-        family: ConvolutionalFamily | Experiment | None = None,
-        data: datasets.Dataset | None = None,
-        trained: Sequence[store.Trained] = (),
-    ) -> None:
-        """Save a figure with its numbers and show it; the caption gains profile and seeds.
-
-        Args:
-            name: of its files.
-            plot: a name in `figures.PLOTS`.
-            numbers: all that is drawn.
-            caption: to stand under it.
-            alt: text in place of the picture, for a screen reader.
-            seeds: of the networks in it.
-            claim_ids: claims it belongs to.
-            size: inches.
-            family: of its networks, if not the profile's MLPs; then `data` and `trained`, in
-                place of the profile's, too.
-            data: their data set.
-            trained: the networks themselves.
-        """
-        for claim_id in claim_ids:
-            checks.choice("claims in claim_ids", claim_id, sorted(claims.CLAIMS), "figure")
-        profile, source = self.profile, family or self.profile
-        data = data or self.data
-        trained = trained or [self.networks[seed] for seed in seeds]
-        ran = f"{profile.name} profile{', changed' if self.changed else ''}"
-        if seeds:
-            ran += f": {data.title}, {source.networks}, seeds {', '.join(map(str, seeds))}"
-        versions = [network.versions for network in trained]
-        path = figures.save_figure(
-            self.figures_dir / self.notebook,
-            name,
-            plot=plot,
-            numbers=numbers,
-            caption=f"{caption} [{ran}]",
-            alt=alt,
-            provenance=figures.Provenance(
-                notebook=self.notebook,
-                profile=profile.name,
-                dataset=figures.describe_dataset(data),
-                seeds=list(seeds),
-                settings=dataclasses.asdict(family) if family else profile.settings,
-                trained_with=[v for i, v in enumerate(versions) if v not in versions[:i]],
-                claims=list(claim_ids),
-            ),
-            size=size,
-        )
-        _display(path)
-
-    @checks.arguments
     def check(self, claim_id: str, measured: Any) -> claims.ClaimResult:
         """Hold measured numbers against a claim of the paper, and store the result."""
         result = claims.measure(claim_id, self.profile.name, measured, changed=self.changed)
         if result.claim.notebook != self.notebook:
             raise ValueError(
-                f"Expected '{claim_id}' to be tested in {result.claim.notebook}, as claims.py "
-                f"says; got {self.notebook}."
+                f"Expected '{claim_id}' to be tested in {result.claim.notebook}, as its "
+                f"section says; got {self.notebook}."
             )
         self.results[claim_id] = result
         numbers = {name: list(result.measured) for name, result in self.results.items()}
@@ -258,7 +199,8 @@ def open_run(
     run = Run(
         notebook=notebook,
         profile=chosen,
-        trainings=_trainings(notebook, chosen),
+        # A notebook of one's own has none.
+        trainings=sections.trainings(notebook, chosen) if notebook in sections.SECTIONS else {},
         num_jobs=num_jobs,
         progress_style="auto" if interactive else "lines",
         run_dir=folder,
@@ -267,12 +209,6 @@ def open_run(
     )
     display(HTML(_banner(run)), metadata={"rebasin_lab": environment()})
     return run
-
-
-def _trainings(notebook: str, profile: profiles.Profile) -> dict[str, trainings.Group]:
-    """Return the networks of a notebook of the sequence; a notebook of one's own has none."""
-    known = notebook in trainings.NOTEBOOKS
-    return trainings.trainings(notebook, profile) if known else {}
 
 
 def _display(path: Path) -> None:

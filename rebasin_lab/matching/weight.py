@@ -53,7 +53,7 @@ def weight_matching(
             search (none if there is only one group).
         normalize: divide every weight by the geometric mean of the norms of the units it connects,
             so that units with small weights count as much as others. The objective is then that of
-            the scaled weights. Better on some thin networks, see `03_weight_matching`.
+            the scaled weights. Better on some thin networks, see `04_three_methods`.
         ignore: leaves that are moved but not compared, see `ignored_leaves`. The paper leaves out
             the running statistics of BatchNorm, which are no weights: write
             `ignore=model.statistics_paths`, of a Linen network `ignore=["batch_stats"]`.

@@ -4,5 +4,5 @@
 `store` has trained networks, `train_many` trains many, `cache` has
 results, `fingerprints` the keys of both; `counterexample` and `imagenet` are networks of the paper;
 `claim` is one claim. `sections` measure, one module for each section of the paper and its notebook;
-`trainings` lists the networks of each, `claims` the claims of all.
+`claims` has the claims of all, and the scoreboard.
 """

@@ -10,7 +10,7 @@ import pytest
 import rebasin_lab as rl
 from browser.lab_page import AS_THEY_ARE, SIZES, THEMES, TRIAL_FLAGS
 from rebasin_lab.lab import runner
-from rebasin_lab.paper import counterexample, store, trainings
+from rebasin_lab.paper import counterexample, sections, store
 
 # Notebooks without a dial: their lesson is a map or a table to read.
 STILL = ("02_line_and_barrier", "04_three_methods")
@@ -24,7 +24,7 @@ def profile(notebook):
 
 def networks(notebook):
     """What the notebook has trained, from the store."""
-    wanted = trainings.experiments(notebook, profile(notebook))
+    wanted = sections.experiments(notebook, profile(notebook))
     with pytest.MonkeyPatch.context() as patch:
         if notebook in TRIALS:
             patch.setenv("XLA_FLAGS", TRIAL_FLAGS)

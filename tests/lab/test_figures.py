@@ -284,7 +284,7 @@ NUMBERS |= {  # what was merged
         "index": 1,
         "curves": {
             name: {"loss": [0.9, 0.4, 0.3], "accuracy": [60.0, 90.0, 92.0]}
-            for name in ("A", "B", "naive", "weight matching", "changes alone", "ensemble")
+            for name in ("A", "B", "naive", "weight matching", "learned part", "ensemble")
         },
     },
     "merge_objective": {

@@ -28,7 +28,7 @@ import rebasin_lab as rl
 from rebasin_lab import paths
 from rebasin_lab.lab import execution, jupyter, report, runner, session
 from rebasin_lab.lab.execution import kernels, status
-from rebasin_lab.paper import claims, profiles, store, trainings
+from rebasin_lab.paper import claims, profiles, sections, store
 from rebasin_lab.paper.networks import Experiment
 
 ROOT = Path(__file__).parents[2]
@@ -1364,7 +1364,8 @@ def test_a_dry_run_tells_what_is_stored_and_what_is_not_and_trains_nothing(monke
     grids = {"00_quickstart": wanted[:2], "01_symmetries": wanted}
     for name, networks in grids.items():
         groups = {"all": dict(enumerate(networks))}
-        monkeypatch.setitem(trainings.NOTEBOOKS, name, lambda _, groups=groups: groups)
+        section = types.SimpleNamespace(networks=lambda _, groups=groups: groups)
+        monkeypatch.setitem(sections.SECTIONS, name, section)
     store.trained(wanted[0], style="silent")
     before = sorted(paths.checkpoints_dir().iterdir())
     text = runner.preview(runner.plan_run(only=["00", "01"]))
@@ -1377,5 +1378,6 @@ def test_a_dry_run_tells_what_is_stored_and_what_is_not_and_trains_nothing(monke
 
 
 def test_a_dry_run_with_everything_stored_says_so(monkeypatch):
-    monkeypatch.setitem(trainings.NOTEBOOKS, "00_quickstart", lambda _: {})
+    nothing = types.SimpleNamespace(networks=lambda _: {})
+    monkeypatch.setitem(sections.SECTIONS, "00_quickstart", nothing)
     assert "Nothing is left to train." in runner.preview(runner.plan_run(only=["00"]))

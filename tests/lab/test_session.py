@@ -6,6 +6,26 @@ import pytest
 from rebasin_lab import paths
 from rebasin_lab.lab import figures, session
 from rebasin_lab.paper import claims, store
+from rebasin_lab.paper.sections.record import Figure, Record
+
+
+@dataclasses.dataclass(frozen=True)
+class OneFigure(Record):
+    """A record of one figure."""
+
+    name: str
+
+    def figures(self):
+        return [
+            Figure(
+                name=self.name,
+                plot="objective",
+                numbers={"objectives": {"one": [0.0, 1.0]}, "visits_per_sweep": 1},
+                title="It climbs",
+                caption="Climbing.",
+                alt="A line.",
+            )
+        ]
 
 
 @pytest.fixture
@@ -35,8 +55,6 @@ def test_a_network_is_trained_once_and_stored(run):
     opened = session.open_run("02_line_and_barrier", interactive=False, **settings)
     assert {each.origin for each in opened.train("MLP").values()} == {"trained"}
     assert {each.origin for each in opened.train("MLP").values()} == {"restored"}
-    assert opened.networks.keys() == {0, 1}
-    assert opened.networks[1].versions == store.package_versions()
 
 
 def test_a_group_is_trained_in_as_many_processes_as_allowed(run, monkeypatch):
@@ -54,7 +72,6 @@ def test_a_group_is_trained_in_as_many_processes_as_allowed(run, monkeypatch):
     assert [each.seed for each in wanted] == list(found) == list(opened.profile.seeds)
     assert options["num_jobs"] == 2
     assert wanted == [*opened.trainings["MLP"].values()]
-    assert opened.networks.keys() == found.keys()
 
 
 def test_a_group_that_the_profile_does_not_have_is_empty_and_an_unknown_one_refused(run):
@@ -99,10 +116,7 @@ def test_a_notebook_without_claims_says_so(run):
 
 def test_a_figure_is_saved_and_shown_with_what_was_run(run):
     opened, shown = run
-    numbers = {"objectives": {"one": [0.0, 1.0]}, "visits_per_sweep": 1}
-    opened.figure(
-        "objective", plot="objective", numbers=numbers, caption="Climbing.", alt="A line."
-    )
+    opened.show(OneFigure("objective"))
     path = opened.figures_dir / "02_line_and_barrier" / "objective.json"
     record = json.loads(path.read_text())
     assert record["caption"] == "Climbing. [quick profile, changed]"
@@ -146,6 +160,5 @@ def test_names_of_notebooks_and_figures_are_no_paths(run, name):
     opened, _ = run
     with pytest.raises(ValueError, match="Expected the name of a notebook"):
         session.open_run(name, interactive=False)
-    numbers = {"objectives": {"one": [0.0, 1.0]}, "visits_per_sweep": 1}
-    with pytest.raises(ValueError, match="Expected the name of a figure"):
-        opened.figure(name, plot="objective", numbers=numbers, caption="C.", alt="A.")
+    with pytest.raises(ValueError, match="Expected the name of a figure|Expected name of the"):
+        opened.show(OneFigure(name))

@@ -6,7 +6,7 @@ import pytest
 
 from rebasin_lab import pytrees
 from rebasin_lab.datasets import views
-from rebasin_lab.paper import profiles, trainings
+from rebasin_lab.paper import profiles, sections
 
 
 def test_overrides_replace_fields():
@@ -17,10 +17,10 @@ def test_a_seed_is_that_of_the_first_network_and_all_others_count_on():
     """So that a whole run can be made again with other networks."""
     other = profiles.get_profile("quick", seed=20)
     assert other.pairs == [(20, 21), (22, 23), (24, 25)]
-    for notebook in trainings.NOTEBOOKS:
+    for notebook in sections.SECTIONS:
         seeds = {
             (each.seed, each.view.part_seed if each.view.part == "random half" else each.seed)
-            for each in trainings.experiments(notebook, other)
+            for each in sections.experiments(notebook, other)
         }
         assert all(min(both) >= 20 for both in seeds), notebook
 
@@ -145,7 +145,7 @@ def test_single_settings_scale_the_width_of_the_split_network_by_its_name():
 
 @pytest.mark.parametrize("name", ["laptop", "paper"])
 def test_vggs_of_the_claim_about_mnist_are_trained_on_mnist(name):
-    group = trainings.trainings("08_failures", profiles.PROFILES[name])["VGG"]
+    group = sections.trainings("08_failures", profiles.PROFILES[name])["VGG"]
     assert {(one.dataset, one.architecture) for one in group.values()} == {("mnist", "vgg16")}
 
 
@@ -153,8 +153,8 @@ def test_vggs_of_the_claim_about_mnist_are_trained_on_mnist(name):
 def test_a_trial_trains_for_seconds(name):
     trial = profiles.get_profile(name, trial=True)
     assert trial.changed
-    for notebook in trainings.NOTEBOOKS:
-        for one in trainings.experiments(notebook, trial):
+    for notebook in sections.SECTIONS:
+        for one in sections.experiments(notebook, trial):
             assert one.dataset == "digits8x8"
             assert one.train.num_epochs <= 2
             assert max(size for size_name, size in one.options if "width" in size_name) <= 16

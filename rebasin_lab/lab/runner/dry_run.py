@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rebasin_lab import paths
 from rebasin_lab.lab.runner.plan import Plan
-from rebasin_lab.paper import store, trainings
+from rebasin_lab.paper import sections, store
 from rebasin_lab.paper.networks import Experiment
 
 
@@ -22,7 +22,7 @@ def preview(plan: Plan) -> str:
     seen: dict[Path, bool] = {}  # the file of a network -> whether it is stored
     missing: list[Experiment] = []
     for notebook in plan.notebooks:
-        experiments = trainings.experiments(notebook.stem, plan.profile)
+        experiments = sections.experiments(notebook.stem, plan.profile)
         files = {store.path_of(each): each for each in experiments}
         stored = {file: store.is_stored(each) for file, each in files.items()}
         new = [each for file, each in files.items() if not stored[file] and file not in seen]

@@ -19,37 +19,11 @@ from rebasin_lab.paper.claims.scoreboard import (
     kind_of,
     tally,
 )
-from rebasin_lab.paper.sections import (
-    counterexample,
-    failures,
-    line_and_barrier,
-    merging_many,
-    normalisation,
-    onset,
-    split_data,
-    symmetries,
-    three_methods,
-    weight_matching,
-    width,
-)
+from rebasin_lab.paper.sections import SECTIONS
 
 # In the order of the notebooks.
 CLAIMS: dict[str, Claim] = {
-    claim.id: claim
-    for module in (
-        symmetries,
-        line_and_barrier,
-        weight_matching,
-        three_methods,
-        counterexample,
-        onset,
-        width,
-        failures,
-        normalisation,
-        split_data,
-        merging_many,
-    )
-    for claim in module.CLAIMS
+    claim.id: claim for section in SECTIONS.values() for claim in section.CLAIMS
 }
 
 __all__ = [

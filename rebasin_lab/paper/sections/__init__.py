@@ -9,6 +9,9 @@ images, `exercise` a reader's task. A long section has further modules, such as 
 
 from types import ModuleType
 
+from rebasin_lab import checks
+from rebasin_lab.paper.networks import Experiment
+from rebasin_lab.paper.profiles import Profile
 from rebasin_lab.paper.sections import (
     counterexample,
     failures,
@@ -23,7 +26,9 @@ from rebasin_lab.paper.sections import (
     weight_matching,
     width,
 )
+from rebasin_lab.paper.sections.groups import Group
 
+# In the order of the notebooks.
 SECTIONS: dict[str, ModuleType] = {
     module.NAME: module
     for module in (
@@ -42,4 +47,29 @@ SECTIONS: dict[str, ModuleType] = {
     )
 }
 
-__all__ = ["SECTIONS"]
+__all__ = ["SECTIONS", "experiments", "trainings"]
+
+
+@checks.arguments
+def trainings(notebook: str, profile: Profile) -> dict[str, Group]:
+    """Return the networks that a section trains, by group and key.
+
+    Args:
+        notebook: its name.
+        profile: the sizes of the run, single settings included.
+
+    Returns:
+        Groups in the order in which they are trained; one is empty where the profile has none.
+
+    Raises:
+        ValueError: for a name that no section has.
+    """
+    if notebook not in SECTIONS:
+        raise ValueError(f"Expected a notebook among {list(SECTIONS)}; got {notebook!r}.")
+    return SECTIONS[notebook].networks(profile)
+
+
+def experiments(notebook: str, profile: Profile) -> tuple[Experiment, ...]:
+    """Return the same in one row, each once."""
+    every = trainings(notebook, profile).values()
+    return tuple(dict.fromkeys(one for group in every for one in group.values()))

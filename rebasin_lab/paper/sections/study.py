@@ -22,7 +22,6 @@ class Study:
         trainings: the networks that it trains, by group and key.
         num_jobs: processes that train at once.
         progress_style: of progress bars.
-        networks: used so far, by seed.
     """
 
     notebook: str
@@ -30,7 +29,6 @@ class Study:
     trainings: Mapping[str, Group]
     num_jobs: int = 1
     progress_style: progress.Style = "lines"
-    networks: dict[int, store.Trained] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def data(self) -> datasets.Dataset:
@@ -54,11 +52,7 @@ class Study:
         trained = train_many.train_all(
             [*experiments.values()], num_jobs=self.num_jobs, style=self.progress_style
         )
-        networks = dict(zip(experiments, trained, strict=True))
-        for one in networks.values():
-            if one.experiment == self.profile.experiment(seed=one.experiment.seed):
-                self.networks[one.experiment.seed] = one
-        return networks
+        return dict(zip(experiments, trained, strict=True))
 
     def bar(self, total: int, description: str) -> AbstractContextManager:
         """Return a progress bar in this study's style; see `progress.progress_bar`."""
