@@ -183,7 +183,8 @@ def kill(mark: str) -> None:
 
     deadline = time.monotonic() + SECONDS_TO_END
     while found := _started_under(mark):  # again, since one may have started another
-        for process in found:
+        # Parents first: one that waits for its child must not go on when that is gone.
+        for process in sorted(found, key=lambda process: process.create_time()):
             with contextlib.suppress(psutil.Error):
                 process.kill()
         if time.monotonic() > deadline:

@@ -19,9 +19,7 @@ from rebasin_lab import processes
 
 PARAMETERS = """
 profile: str = "quick"  # sizes
-run_dir: str = ""
-figures_dir: str = ""
-interactive: bool = True
+settings: dict = {}
 """
 
 # Says which processes it has, then never ends.
@@ -31,8 +29,9 @@ sleep = [sys.executable, "-S", "-c", "import time; time.sleep(1000)"]
 child = subprocess.Popen(sleep)
 apart = subprocess.Popen(sleep, start_new_session=True)
 started_by = os.environ["JUPYTER_PATH"].split(os.pathsep)[0]
-pathlib.Path(run_dir, "folder").write_text(started_by)
-pathlib.Path(run_dir, "pids").write_text(f"{{os.getpid()}} {{child.pid}} {{apart.pid}} ")
+folder = pathlib.Path(settings["run_dir"])
+(folder / "folder").write_text(started_by)
+(folder / "pids").write_text(f"{{os.getpid()}} {{child.pid}} {{apart.pid}} ")
 {forever}
 """
 
