@@ -184,7 +184,7 @@ def kill(mark: str) -> None:
     deadline = time.monotonic() + SECONDS_TO_END
     while found := _started_under(mark):  # again, since one may have started another
         # Parents first: one that waits for its child must not go on when that is gone.
-        for process in sorted(found, key=lambda process: process.create_time()):
+        for process in sorted(found, key=lambda process: process.pid):
             with contextlib.suppress(psutil.Error):
                 process.kill()
         if time.monotonic() > deadline:
