@@ -9,7 +9,6 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 import scipy.special
 from jaxtyping import PyTree
@@ -23,7 +22,7 @@ from rebasin_lab.paper.sections.answers import LogProbs, Scores
 from rebasin_lab.paper.sections.exercise import Exercise
 from rebasin_lab.paper.sections.groups import Group
 from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table, quantity
-from rebasin_lab.paper.sections.study import Study
+from rebasin_lab.paper.sections.study import Study, learned_part
 from rebasin_lab.paper.store import Trained
 
 NAME = "11_merging_many"
@@ -81,10 +80,7 @@ class Search(Record):
     @functools.cached_property
     def learned(self) -> list[PyTree]:
         """The learned part of each network: its parameters minus those it started from."""
-        return [
-            jax.tree.map(np.subtract, network.params, network.params_after(0))
-            for network in self.networks
-        ]
+        return list(map(learned_part, self.networks))
 
     def says(self, params: PyTree, split: str = "test") -> LogProbs:
         """Return what a network says of all images of a split."""

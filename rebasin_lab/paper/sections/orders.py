@@ -7,14 +7,12 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
 from rebasin_lab import datasets, metrics, pytrees, symmetry
 from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table, quantity
-from rebasin_lab.paper.sections.study import Study
+from rebasin_lab.paper.sections.study import Study, learned_part
 from rebasin_lab.paper.store import Trained
 
 ORDERS = ("naive", "random order", "weight matching")
@@ -106,7 +104,7 @@ class Orders(Record):
 
         It is the weights minus those before training: of A, and of B by order.
         """
-        changes = [jax.tree.map(jnp.subtract, one.params, one.params_after(0)) for one in self.pair]
+        changes = list(map(learned_part, self.pair))
         moved = {
             order: symmetry.apply_permutation(self.spec, permutation, changes[1])
             for order, permutation in self.permutations.items()

@@ -5,7 +5,6 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 import scipy.special
 
@@ -15,7 +14,7 @@ from rebasin_lab.paper.cache import cached
 from rebasin_lab.paper.sections import answers
 from rebasin_lab.paper.sections.answers import LogProbs
 from rebasin_lab.paper.sections.record import Column, Figure, Record, Table, quantity
-from rebasin_lab.paper.sections.study import Study
+from rebasin_lab.paper.sections.study import Study, learned_part
 from rebasin_lab.paper.store import Trained
 
 MERGED = "Algorithm 1"  # the paper's weight matching, which its claims are about
@@ -185,11 +184,6 @@ def pairs(study: Study, trained: Mapping[tuple[PairOfSeeds, str], Trained]) -> P
 def together(said_a: LogProbs, said_b: LogProbs, lam: float) -> LogProbs:
     """Return the ensemble: log-probabilities averaged with weights 1 - lambda and lambda."""
     return scipy.special.log_softmax((1 - lam) * said_a + lam * said_b, axis=1)
-
-
-def learned_part(network: Trained) -> Any:
-    """Return what training has added to the parameters."""
-    return jax.tree.map(np.subtract, network.params, network.params_after(0))
 
 
 def weight_orders(

@@ -6,10 +6,19 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
 from rebasin_lab import checks, datasets, models, progress
 from rebasin_lab.paper import store, train_many
 from rebasin_lab.paper.profiles import Profile
 from rebasin_lab.paper.sections.groups import Group
+
+
+def learned_part(network: store.Trained) -> PyTree:
+    """Return the learned part of a network: its parameters minus those it started from."""
+    return jax.tree.map(np.subtract, network.params, network.params_after(0))
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)

@@ -9,8 +9,6 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.stats
 
@@ -31,7 +29,7 @@ from rebasin_lab.paper.sections.record import (
     quantity,
     summary,
 )
-from rebasin_lab.paper.sections.study import Study
+from rebasin_lab.paper.sections.study import Study, learned_part
 from rebasin_lab.paper.store import Trained
 
 NAME = "07_width"
@@ -270,10 +268,7 @@ def lines(study: Study, trained: Networks, *, family: str = "MLP") -> Lines:
                 methods: dict[str, Mapping[str, str]] = {"naive": {}, "weight": {}}
                 results = {}
                 if family == "MLP":
-                    learned = [
-                        jax.tree.map(jnp.subtract, each.params, each.params_after(0))
-                        for each in two
-                    ]
+                    learned = map(learned_part, two)
                     results["changes"] = cached(matching.match, "weight", spec, *learned, seed=0)
                     methods |= {"activation": {}, "changes": {"method": "weight"}}
                     methods |= {"random": {}} if width == profile.width else {}
