@@ -101,6 +101,14 @@ def test_a_mean_stands_with_its_range_and_its_number():
     assert "<td" in table._repr_html_()
 
 
+def test_a_column_may_ask_for_the_cell_of_each_key():
+    table = record.Table(
+        rows={2: "two", 3: "three"},
+        columns=[record.Column("square", "", lambda number: number**2)],
+    )
+    assert table.as_texts() == [["", "square"], ["two", "4"], ["three", "9"]]
+
+
 def test_a_table_has_a_cell_for_every_row():
     with pytest.raises(ValueError, match="Expected 2 cells in the column 'loss', .*; got 1"):
         record.Table(rows=["a", "b"], columns=[record.Column("loss", "", [1.0])])

@@ -6,7 +6,7 @@ all logits, which is ours, tells a network that knows more from one that is only
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,55 +86,52 @@ class Confidence(Record):
         shown = ", ".join(f"{quantity(heat[n], '', digits=2)} for {n}" for n in names)
         return Prose(
             f"**What we measured.** The best temperatures are {shown}; above 1 means "
-            "overconfident. "
-            f"One temperature saves A and B {quantity(saved, 'nats')} on average, without any "
-            "merging. With every network at its own best temperature, the merged one is better "
-            f"than both A and B on every pair by: {', '.join(keep) or 'no matcher'}. Not on every "
-            f"pair by: {', '.join(lose) or 'none of those tried'}."
+            f"overconfident. One temperature saves A and B {quantity(saved, 'nats')} on average, "
+            "without any merging. With every network at its own best temperature, the merged one "
+            f"is better than both A and B on every pair by: {', '.join(keep) or 'no matcher'}. "
+            f"Not on every pair by: {', '.join(lose) or 'none of those tried'}."
         )
 
-    def figures(self) -> Sequence[Figure]:
-        """Return predicted probabilities against observed frequencies, pooled over pairs."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield predicted probabilities against observed frequencies, pooled over pairs."""
         data, number = self.merged.data, len(self.merged.lines.pairs.pairs)
         ece = {name: float(np.mean(self.merged.values("ece", name))) for name in DRAWN}
         side = "better" if ece[MERGED] < min(ece["A"], ece["B"]) else "no better"
         shown = ", ".join(f"{name} {value:.3f}" for name, value in ece.items())
         labels = np.tile(data.test_labels, number)
-        return [
-            Figure(
-                name="reliability",
-                plot="reliability",
-                numbers={
-                    "panels": [
-                        {
-                            "title": title,
-                            "curves": {
-                                name: calibration.reliability_curve(
-                                    np.concatenate(self.merged.said[name]),
-                                    labels,
-                                    num_bins=num_bins(data),
-                                    predictions=kind,
-                                ).as_numbers()
-                                for name in DRAWN
-                            },
-                            "ece": ece,
-                        }
-                        for title, kind in (
-                            ("all classes, as in Fig. 11", "all classes"),
-                            ("likeliest class", "top class"),
-                        )
-                    ]
-                },
-                title=f"The network merged by Algorithm 1 is {side} calibrated than A and B",
-                caption="Predicted probabilities against observed frequencies on test images, "
-                f"pooled over {number} pairs; Fig. 11 of the paper. Below: how many there are.",
-                alt=f"Calibration errors: {shown}.",
-                networks=[*self.merged.lines.pairs.networks.values()],
-                data=data,
-                claims=[*self.claims()],
-                size=(9.5, 5.2),
-            )
-        ]
+        yield Figure(
+            name="reliability",
+            plot="reliability",
+            numbers={
+                "panels": [
+                    {
+                        "title": title,
+                        "curves": {
+                            name: calibration.reliability_curve(
+                                np.concatenate(self.merged.said[name]),
+                                labels,
+                                num_bins=num_bins(data),
+                                predictions=kind,
+                            ).as_numbers()
+                            for name in DRAWN
+                        },
+                        "ece": ece,
+                    }
+                    for title, kind in (
+                        ("all classes, as in Fig. 11", "all classes"),
+                        ("likeliest class", "top class"),
+                    )
+                ]
+            },
+            title=f"The network merged by Algorithm 1 is {side} calibrated than A and B",
+            caption="Predicted probabilities against observed frequencies on test images, "
+            f"pooled over {number} pairs; Fig. 11 of the paper. Below: how many there are.",
+            alt=f"Calibration errors: {shown}.",
+            networks=[*self.merged.lines.pairs.networks.values()],
+            data=data,
+            claims=[*self.claims()],
+            size=(9.5, 5.2),
+        )
 
     def claims(self) -> Mapping[str, Any]:
         """Return the merged network's calibration error against A and B, and the ensemble."""

@@ -7,7 +7,7 @@ A.7.2, the counterexample with one weight changed, and trained ones.
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,8 +77,8 @@ class TwoNetworks(Record):
             ],
         )
 
-    def figures(self) -> Sequence[Figure]:
-        """Return the output of every unit on the square."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield the output of every unit on the square."""
         grid = toys.grid_points(UNIT_IMAGE)
         images = {}
         for name, params in (("A", self.pair.params_a), ("B", self.pair.params_b)):
@@ -88,21 +88,18 @@ class TwoNetworks(Record):
                 for column in (*hidden, toys.apply_fn(params, grid))
             ]
         columns = [f"layer {layer}, unit {unit}" for layer in (1, 2) for unit in (1, 2)]
-        return [
-            Figure(
-                name="two_tests",
-                plot="two_tests",
-                numbers={"columns": [*columns, "f"], "rows": images},
-                title="A and B compute the same f, and differ in their first layers alone",
-                caption="The output of every unit on the square; white is zero. Outlined: where "
-                "yes is right. A tests x2 first, B tests x1 first; both only hand the other "
-                "coordinate on.",
-                alt="Second layers and outputs of A and B are alike. In the first layer A's second "
-                "unit is flat above the horizontal axis, B's first unit is flat left of the "
-                "vertical axis.",
-                size=(9.0, 4.2),
-            )
-        ]
+        yield Figure(
+            name="two_tests",
+            plot="two_tests",
+            numbers={"columns": [*columns, "f"], "rows": images},
+            title="A and B compute the same f, and differ in their first layers alone",
+            caption="The output of every unit on the square; white is zero. Outlined: where yes "
+            "is right. A tests x2 first, B tests x1 first; both only hand the other coordinate on.",
+            alt="Second layers and outputs of A and B are alike. In the first layer A's second "
+            "unit is flat above the horizontal axis, B's first unit is flat left of the "
+            "vertical axis.",
+            size=(9.0, 4.2),
+        )
 
 
 def two_networks(study: Study) -> TwoNetworks:
@@ -170,50 +167,47 @@ class Lines(Record):
             ],
         )
 
-    def figures(self) -> Sequence[Figure]:
-        """Return the four curves of errors, and where networks on the lines say yes."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield the four curves of errors, and where networks on the lines say yes."""
         least = min(float(errors.max()) for errors in self.errors.values())
         exact = {name: toys.closed_form_error(name, INSIDE).round(5).tolist() for name in NAMES}
         shown = [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0]
         panels = {name: [self._panel(name, lam) for lam in shown] for name in NAMES}
         middle = panels["swap both"][shown.index(0.5)]["error"]
-        return [
-            Figure(
-                name="error_curves",
-                plot="error_curves",
-                numbers={
-                    "lambdas": LAMBDAS.tolist(),
-                    "measured": {name: errors.tolist() for name, errors in self.errors.items()},
-                    "exact_lambdas": INSIDE.round(3).tolist(),
-                    "exact": exact,
-                    "squared_distances": self.squared_distances,
-                },
-                title="Under each of the four orders of B's units the error on the line rises to "
-                f"{quantity(least, '')} or more",
-                caption="The error on the line from A to B under each of the four permutations: "
-                f"measured (marks, on {self.num_points:,} points) on the exact curves, and a "
-                "quarter (dotted); swap 1 is that of layer 1, swap 2 of layer 2. Fig. 6 of the "
-                "paper, left.",
-                alt="Identity and swap 2 jump to 0.25 right beside the ends. Swap 1 and swap both "
-                "rise smoothly and reach 0.25 in the middle.",
-                claims=["fig6-perfect", "fig6-barrier", "fig6-closed-forms"],
-                size=(9.0, 3.4),
-            ),
-            Figure(
-                name="decision_regions",
-                plot="decision_regions",
-                numbers={"lambdas": shown, "truth": truth(), "panels": panels},
-                title="Two orders lose the quadrant at the first step; two let in wedges, up to "
-                f"an error of {quantity(middle, '')} in the middle",
-                caption="Where the network on the line says yes, and its exact error (above each "
-                "square); x1 to the right, x2 upwards. After Fig. 6 of the paper, right.",
-                alt="For identity and swap 2 no yes is left anywhere between the ends. For the "
-                "others a wedge of wrong yes opens on each side of the quadrant, until in the "
-                "middle half the square is yes.",
-                claims=["fig6-barrier"],
-                size=(9.0, 6.0),
-            ),
-        ]
+        yield Figure(
+            name="error_curves",
+            plot="error_curves",
+            numbers={
+                "lambdas": LAMBDAS.tolist(),
+                "measured": {name: errors.tolist() for name, errors in self.errors.items()},
+                "exact_lambdas": INSIDE.round(3).tolist(),
+                "exact": exact,
+                "squared_distances": self.squared_distances,
+            },
+            title="Under each of the four orders of B's units the error on the line rises to "
+            f"{quantity(least, '')} or more",
+            caption="The error on the line from A to B under each of the four permutations: "
+            f"measured (marks, on {self.num_points:,} points) on the exact curves, and a quarter "
+            "(dotted); swap 1 is that of layer 1, swap 2 of layer 2. Fig. 6 of the paper, left.",
+            alt="Identity and swap 2 jump to 0.25 right beside the ends. Swap 1 and swap both "
+            "rise smoothly and reach 0.25 in the middle.",
+            claims=["fig6-perfect", "fig6-barrier", "fig6-closed-forms"],
+            size=(9.0, 3.4),
+        )
+        yield Figure(
+            name="decision_regions",
+            plot="decision_regions",
+            numbers={"lambdas": shown, "truth": truth(), "panels": panels},
+            title="Two orders lose the quadrant at the first step; two let in wedges, up to "
+            f"an error of {quantity(middle, '')} in the middle",
+            caption="Where the network on the line says yes, and its exact error (above each "
+            "square); x1 to the right, x2 upwards. After Fig. 6 of the paper, right.",
+            alt="For identity and swap 2 no yes is left anywhere between the ends. For the "
+            "others a wedge of wrong yes opens on each side of the quadrant, until in the "
+            "middle half the square is yes.",
+            claims=["fig6-barrier"],
+            size=(9.0, 6.0),
+        )
 
     def at(self, permutation: str, lam: float) -> Figure:
         """Return one network on the line to one permutation of B, for dials."""

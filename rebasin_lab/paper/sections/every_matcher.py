@@ -5,7 +5,7 @@ Section 3, Fig. 2, appendices A.7 and A.11, beside controls. The paper's weight 
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -134,8 +134,8 @@ class Compared(Record):
             ],
         )
 
-    def figures(self) -> Sequence[Figure]:
-        """Return the lines of the first pair, and the barriers of every matcher."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield the lines of the first pair, and the barriers of every matcher."""
         pair, first = next(iter(self.compared.items()))
         naive = self.barriers("naive").mean()
         left = [self.barriers(method).mean() / naive for method in THREE]
@@ -153,53 +153,50 @@ class Compared(Record):
         }
         nearest = max(cosines, key=lambda method: sum(cosines[method]))
         grid = len(first["naive"].curve.lambdas)
-        return [
-            Figure(
-                name="lines",
-                plot="method_lines",
-                numbers={"curves": {name: first[name].curve.as_numbers() for name in SHOWN}},
-                title="The paper's three methods leave "
-                f"{quantity(100 * min(left), '%')} to {quantity(100 * max(left), '%')} of the "
-                "naive barrier",
-                caption="The loss on the line from A to the permuted B, one pair, by the paper's "
-                f"three methods, at {grid} points, evaluated on {self.eval_data.title}; Fig. 2 of "
-                "the paper, MLP. The naive line and that of a random order leave the picture.",
-                alt="Train loss barriers of the first pair: "
-                + ", ".join(f"{name} {first[name].train_barrier:.3f}" for name in SHOWN)
-                + ".",
-                networks=[self.networks[seed] for seed in pair],
-                claims=[
-                    "section3-equal-barriers",
-                    "section3-ste-best",
-                    "section3-ste-after-weight",
-                ],
-                size=(9.0, 3.6),
-            ),
-            Figure(
-                name="matchers",
-                plot="matchers",
-                numbers={
-                    "methods": {
-                        method: {
-                            "cosines": cosines[method],
-                            "barriers": self.barriers(method).tolist(),
-                        }
-                        for method in matchers
-                    },
-                    "naive": self.barriers("naive").tolist(),
+        yield Figure(
+            name="lines",
+            plot="method_lines",
+            numbers={"curves": {name: first[name].curve.as_numbers() for name in SHOWN}},
+            title=f"The paper's three methods leave {quantity(100 * min(left), '%')} to "
+            f"{quantity(100 * max(left), '%')} of the naive barrier",
+            caption="The loss on the line from A to the permuted B, one pair, by the paper's "
+            f"three methods, at {grid} points, evaluated on {self.eval_data.title}; Fig. 2 of "
+            "the paper, MLP. The naive line and that of a random order leave the picture.",
+            alt="Train loss barriers of the first pair: "
+            + ", ".join(f"{name} {first[name].train_barrier:.3f}" for name in SHOWN)
+            + ".",
+            networks=[self.networks[seed] for seed in pair],
+            claims=[
+                "section3-equal-barriers",
+                "section3-ste-best",
+                "section3-ste-after-weight",
+            ],
+            size=(9.0, 3.6),
+        )
+        yield Figure(
+            name="matchers",
+            plot="matchers",
+            numbers={
+                "methods": {
+                    method: {
+                        "cosines": cosines[method],
+                        "barriers": self.barriers(method).tolist(),
+                    }
+                    for method in matchers
                 },
-                title=f"Nearest to A: {_label(nearest)}; lowest barrier: "
-                f"{_label(min(means, key=means.get))}",
-                caption="The barrier that every matcher leaves (left), and how far it lines "
-                "weights up (right); one mark per pair.",
-                alt="Train loss barriers, means: "
-                + "; ".join(f"{method} {mean:.3f}" for method, mean in means.items())
-                + ".",
-                networks=[*self.networks.values()],
-                claims=["section3-correlation", "a11-steepest-descent"],
-                size=(9.0, 3.8),
-            ),
-        ]
+                "naive": self.barriers("naive").tolist(),
+            },
+            title=f"Nearest to A: {_label(nearest)}; lowest barrier: "
+            f"{_label(min(means, key=means.get))}",
+            caption="The barrier that every matcher leaves (left), and how far it lines "
+            "weights up (right); one mark per pair.",
+            alt="Train loss barriers, means: "
+            + "; ".join(f"{method} {mean:.3f}" for method, mean in means.items())
+            + ".",
+            networks=[*self.networks.values()],
+            claims=["section3-correlation", "a11-steepest-descent"],
+            size=(9.0, 3.8),
+        )
 
     def claims(self) -> Mapping[str, Any]:
         """Return barriers by method, in proportion; weight matching is the paper's Algorithm 1."""

@@ -1,7 +1,7 @@
 """Sections 3.1 and 3.2: what weights and activations tell of which units are alike."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -31,36 +31,34 @@ class Sight(Record):
     images: Mapping[str, np.ndarray]
     change: float
 
-    def figures(self) -> Sequence[Figure]:
-        """Return the similarities, a panel for each matcher."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield the similarities, a panel for each matcher."""
         gaps = {name: np.diag(image).mean() - image.mean() for name, image in self.images.items()}
-        return [
-            Figure(
-                name="what_they_see",
-                plot="similarity_views",
-                numbers={
-                    "columns": ["B as it came"],
-                    "rows": [
-                        {"name": VIEWS[name], "images": [image.round(3).tolist()]}
-                        for name, image in self.images.items()
-                    ],
-                },
-                title=f"Partners stand out by {gaps['weight']:.2f} in weights and by "
-                f"{gaps['activation']:.2f} in activations while B is out of order",
-                caption=f"{len(self.images['weight'])} units of A's second hidden layer (rows), "
-                "and those units of B that each method pairs them with in the end (columns, on the "
-                "diagonal); all layers of B as they came.",
-                alt="Partners stand out, on average, by "
-                + "; ".join(
-                    f"{VIEWS[name]}: {np.diag(image).mean():.2f}, against {image.mean():.2f} for "
-                    "any two units"
+        yield Figure(
+            name="what_they_see",
+            plot="similarity_views",
+            numbers={
+                "columns": ["B as it came"],
+                "rows": [
+                    {"name": VIEWS[name], "images": [image.round(3).tolist()]}
                     for name, image in self.images.items()
-                )
-                + ".",
-                networks=self.networks,
-                size=(8.5, 3.6),
+                ],
+            },
+            title=f"Partners stand out by {gaps['weight']:.2f} in weights and by "
+            f"{gaps['activation']:.2f} in activations while B is out of order",
+            caption=f"{len(self.images['weight'])} units of A's second hidden layer (rows), "
+            "and those units of B that each method pairs them with in the end (columns, on the "
+            "diagonal); all layers of B as they came.",
+            alt="Partners stand out, on average, by "
+            + "; ".join(
+                f"{VIEWS[name]}: {np.diag(image).mean():.2f}, against {image.mean():.2f} for "
+                "any two units"
+                for name, image in self.images.items()
             )
-        ]
+            + ".",
+            networks=self.networks,
+            size=(8.5, 3.6),
+        )
 
     def reading(self) -> Prose:
         """Return in words how far the other layers matter to a correlation."""

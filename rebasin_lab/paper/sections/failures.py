@@ -6,7 +6,7 @@ Early training, another failure of the list, is the subject of `onset`.
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -114,33 +114,31 @@ class Vggs(Record):
             f"{summary(accuracies, '%')} % of the test images."
         )
 
-    def figures(self) -> Sequence[Figure]:
-        """Return the lines of the first pair."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield the lines of the first pair."""
         heights = {method: self.barriers(method)[0] for method in VGG_METHODS}
         naive, matched = (
             quantity(heights[method], "nats", digits=2) for method in ("naive", "algorithm_1")
         )
-        return [
-            Figure(
-                name="vgg_on_mnist",
-                plot="method_lines",
-                numbers={
-                    "curves": {
-                        name: one.curve.as_numbers() for name, one in self.comparisons[0].items()
-                    }
-                },
-                title=f"Two VGG16 on MNIST: a barrier of {naive} before matching, {matched} after "
-                "Algorithm 1",
-                caption="The line between two VGG16 trained on MNIST, first pair, with B's units "
-                "in several orders; a random order is the control.",
-                alt="Train barriers: "
-                + ", ".join(f"{name} {height:.2f} nats" for name, height in heights.items())
-                + ".",
-                networks=self.networks[:2],
-                data=self.data,
-                claims=[*self.claims()],
-            )
-        ]
+        yield Figure(
+            name="vgg_on_mnist",
+            plot="method_lines",
+            numbers={
+                "curves": {
+                    name: one.curve.as_numbers() for name, one in self.comparisons[0].items()
+                }
+            },
+            title=f"Two VGG16 on MNIST: a barrier of {naive} before matching, {matched} after "
+            "Algorithm 1",
+            caption="The line between two VGG16 trained on MNIST, first pair, with B's units "
+            "in several orders; a random order is the control.",
+            alt="Train barriers: "
+            + ", ".join(f"{name} {height:.2f} nats" for name, height in heights.items())
+            + ".",
+            networks=self.networks[:2],
+            data=self.data,
+            claims=[*self.claims()],
+        )
 
     def claims(self) -> Mapping[str, Any]:
         """Return the share of the naive barrier that Algorithm 1 leaves."""

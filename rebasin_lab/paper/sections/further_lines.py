@@ -1,7 +1,7 @@
 """Lines between networks on CIFAR-10, an MLP's and a ResNet's (Fig. 2 and 9, panels 2 and 3)."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,30 +25,28 @@ class FurtherLines(PairLines):
             for one, other in both
         ]
 
-    def figures(self) -> Sequence[Figure]:
-        """Return loss and accuracy on the lines."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield loss and accuracy on the lines."""
         naive, matched = (self.barriers(key) for key in ("naive", "algorithm_1"))
-        return [
-            Figure(
-                name="lines_" + self.name.lower().replace("-", "_").replace(" ", "_"),
-                plot="interpolation",
-                numbers={"curves": self.curves(["naive", "algorithm_1"])},
-                title=f"{self.name}: a barrier of {quantity(float(np.mean(naive)), 'nats')} as "
-                f"they came, of {quantity(float(np.mean(matched)), 'nats')} after matching",
-                caption=f"The line between independently trained networks, {self.name}, mean and "
-                f"single pairs ({len(self.pairs)}), train solid, test dashed, evaluated on "
-                f"{self.eval_data.title}; Fig. 2 and 9 of the paper. Our own "
-                f"weight matching leaves {summary(self.barriers('weight'), 'nats')} nats of train "
-                f"loss, a random order {summary(self.barriers('random'), 'nats')}.",
-                alt=f"Train barriers in nats: naive {summary(naive, 'nats')}, in random order "
-                f"{summary(self.barriers('random'), 'nats')}, after Algorithm 1 "
-                f"{summary(matched, 'nats')}.",
-                networks=[*self.networks.values()],
-                data=self.eval_data,
-                claims=[*self.claims()],
-                size=(9.0, 3.8),
-            )
-        ]
+        yield Figure(
+            name="lines_" + self.name.lower().replace("-", "_").replace(" ", "_"),
+            plot="interpolation",
+            numbers={"curves": self.curves(["naive", "algorithm_1"])},
+            title=f"{self.name}: a barrier of {quantity(float(np.mean(naive)), 'nats')} as "
+            f"they came, of {quantity(float(np.mean(matched)), 'nats')} after matching",
+            caption=f"The line between independently trained networks, {self.name}, mean and "
+            f"single pairs ({len(self.pairs)}), train solid, test dashed, evaluated on "
+            f"{self.eval_data.title}; Fig. 2 and 9 of the paper. Our own "
+            f"weight matching leaves {summary(self.barriers('weight'), 'nats')} nats of train "
+            f"loss, a random order {summary(self.barriers('random'), 'nats')}.",
+            alt=f"Train barriers in nats: naive {summary(naive, 'nats')}, in random order "
+            f"{summary(self.barriers('random'), 'nats')}, after Algorithm 1 "
+            f"{summary(matched, 'nats')}.",
+            networks=[*self.networks.values()],
+            data=self.eval_data,
+            claims=[*self.claims()],
+            size=(9.0, 3.8),
+        )
 
     def claims(self) -> Mapping[str, Any]:
         """Return what Algorithm 1 leaves of barriers, and adds to accuracies."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -76,35 +76,33 @@ class Published(Record):
             f"is that of {of}."
         )
 
-    def figures(self) -> Sequence[Figure]:
-        """Return the loss and the top-1 accuracy on the line."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield the loss and the top-1 accuracy on the line."""
         top1 = self.half_way()
         listed = ", ".join(f"{value} % ({method})" for method, value in top1.items())
         accuracies = {method: 100 * curve for method, curve in self.curves["top-1"].items()}
         panels = {"loss": self.curves["loss"], "top-1": accuracies}
         num_points = len(self.curves["loss"]["naive"])
-        return [
-            Figure(
-                name="imagenet",
-                plot="published_lines",
-                numbers={
-                    "lambdas": np.linspace(0, 1, num_points).tolist(),
-                    "panels": {
-                        metric: {method: curve.tolist() for method, curve in by_method.items()}
-                        for metric, by_method in panels.items()
-                    },
+        yield Figure(
+            name="imagenet",
+            plot="published_lines",
+            numbers={
+                "lambdas": np.linspace(0, 1, num_points).tolist(),
+                "panels": {
+                    metric: {method: curve.tolist() for method, curve in by_method.items()}
+                    for metric, by_method in panels.items()
                 },
-                title=f"Half-way, matched ResNet50 are right on {top1['weight matching']} % of "
-                f"ImageNet, unmatched ones on {top1['naive']} %",
-                caption="Two ResNet50 on ImageNet, validation images (dashed, as test is "
-                "everywhere), BatchNorm statistics measured again at every point: numbers "
-                "published by the authors, drawn again (Fig. 2, 8 and 12 of the paper). Nothing "
-                "was trained or evaluated here.",
-                alt=f"Half-way between the networks top-1 accuracy is {listed}.",
-                claims=[*self.claims()],
-                size=(9.0, 3.4),
-            )
-        ]
+            },
+            title=f"Half-way, matched ResNet50 are right on {top1['weight matching']} % of "
+            f"ImageNet, unmatched ones on {top1['naive']} %",
+            caption="Two ResNet50 on ImageNet, validation images (dashed, as test is "
+            "everywhere), BatchNorm statistics measured again at every point: numbers "
+            "published by the authors, drawn again (Fig. 2, 8 and 12 of the paper). Nothing "
+            "was trained or evaluated here.",
+            alt=f"Half-way between the networks top-1 accuracy is {listed}.",
+            claims=[*self.claims()],
+            size=(9.0, 3.4),
+        )
 
     def claims(self) -> Mapping[str, Any]:
         """Return the reductions, and top-1 accuracies half-way."""

@@ -6,7 +6,7 @@
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,8 +79,8 @@ class Lines(PairLines):
             f"Half-way the test loss is lower than at *both* ends on {below} of {len(self.pairs)}."
         )
 
-    def figures(self) -> Sequence[Figure]:
-        """Return loss and accuracy on the lines, and the barriers of every pair."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield loss and accuracy on the lines, and the barriers of every pair."""
         naive, random, matched, ours = (self.barriers(key) for key in NAMES)
         means = [quantity(float(np.mean(values)), "nats") for values in (naive, matched)]
         common = {"networks": [*self.networks.values()], "data": self.eval_data}
@@ -89,47 +89,44 @@ class Lines(PairLines):
             f"{before:.2f} and {after:.4f}" for before, after in zip(naive, matched, strict=True)
         )
         every = [claim for claim in self.claims() if claim.startswith("fig")]
-        return [
-            Figure(
-                name="interpolation",
-                plot="interpolation",
-                numbers={"curves": self.curves(["naive", "algorithm_1"])},
-                title=f"A barrier of {means[0]} as they came, of {means[1]} after matching",
-                caption="Loss and accuracy on the line between independently trained MLPs, mean "
-                f"and single pairs ({len(self.pairs)}), train solid, test dashed; Fig. 2 and 9 of "
-                "the paper.",
-                alt=f"Naive lines rise by {np.mean(naive):.2f} nats of train loss in the middle, "
-                f"lines to B in random order by {np.mean(random):.2f}, lines after Algorithm 1 by "
-                f"{np.mean(matched):.3f}.",
-                claims=[claim for claim in every if claim != "fig2-mnist-ratio"],
-                size=(9.0, 3.8),
-                **common,
-            ),
-            Figure(
-                name="barriers",
-                plot="barriers",
-                numbers={
-                    "pairs": pairs,
-                    "methods": {
-                        "naive": naive,
-                        "random": random,
-                        "algorithm_1": matched,
-                        "weight": ours,
-                    },
-                    "floor": 1e-4,
+        yield Figure(
+            name="interpolation",
+            plot="interpolation",
+            numbers={"curves": self.curves(["naive", "algorithm_1"])},
+            title=f"A barrier of {means[0]} as they came, of {means[1]} after matching",
+            caption="Loss and accuracy on the line between independently trained MLPs, mean "
+            f"and single pairs ({len(self.pairs)}), train solid, test dashed; Fig. 2 and 9 of "
+            "the paper.",
+            alt=f"Naive lines rise by {np.mean(naive):.2f} nats of train loss in the middle, "
+            f"lines to B in random order by {np.mean(random):.2f}, lines after Algorithm 1 by "
+            f"{np.mean(matched):.3f}.",
+            claims=[claim for claim in every if claim != "fig2-mnist-ratio"],
+            size=(9.0, 3.8),
+            **common,
+        )
+        yield Figure(
+            name="barriers",
+            plot="barriers",
+            numbers={
+                "pairs": pairs,
+                "methods": {
+                    "naive": naive,
+                    "random": random,
+                    "algorithm_1": matched,
+                    "weight": ours,
                 },
-                title="Of the naive barrier matching leaves "
-                f"{quantity(100 * min(self.shares('algorithm_1')), '%')} to "
-                f"{quantity(100 * max(self.shares('algorithm_1')), '%')}",
-                caption="The train loss barrier of every pair: as it came, in random order, and "
-                "after weight matching, the paper's and ours (less than 0.0001 nats is drawn "
-                "there).",
-                alt=f"Naive barrier, and barrier after Algorithm 1, of each pair: {listed}.",
-                claims=["fig2-mnist-ratio"],
-                size=(6.5, 3.6),
-                **common,
-            ),
-        ]
+                "floor": 1e-4,
+            },
+            title="Of the naive barrier matching leaves "
+            f"{quantity(100 * min(self.shares('algorithm_1')), '%')} to "
+            f"{quantity(100 * max(self.shares('algorithm_1')), '%')}",
+            caption="The train loss barrier of every pair: as it came, in random order, and after "
+            "weight matching, the paper's and ours (less than 0.0001 nats is drawn there).",
+            alt=f"Naive barrier, and barrier after Algorithm 1, of each pair: {listed}.",
+            claims=["fig2-mnist-ratio"],
+            size=(6.5, 3.6),
+            **common,
+        )
 
     def claims(self) -> Mapping[str, Any]:
         """Return what Algorithm 1 takes to end, and its lines."""

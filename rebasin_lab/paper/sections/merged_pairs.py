@@ -5,7 +5,7 @@ The paper has one, weight matching. The others are ours to compare with: some lo
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -91,39 +91,37 @@ class Merged(Record):
             f"every pair by: {', '.join(rest) or 'none of those tried'}."
         )
 
-    def figures(self) -> Sequence[Figure]:
-        """Return test loss and accuracy of all of them."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield test loss and accuracy of all of them."""
         means = {name: float(np.mean(self.values("loss", name))) for name in self.said}
         matchers = {name: means[name] for name in means if name in (*NO_IMAGES, *IMAGES)}
         best = min(matchers, key=matchers.__getitem__)
         shown = ", ".join(f"{name} {value:.3f}" for name, value in means.items())
         metrics = (("test loss (nats)", "loss", True), ("test accuracy (%)", "accuracy", False))
-        return [
-            Figure(
-                name="matchers",
-                plot="merged_bars",
-                numbers={
-                    "groups": [
-                        {
-                            "title": title,
-                            "values": {name: self.values(metric, name) for name in self.said},
-                            "lower_is_better": lower,
-                        }
-                        for title, metric, lower in metrics
-                    ]
-                },
-                title=f"Test loss half-way: {quantity(means[MERGED], 'nats')} by Algorithm 1, "
-                f"{quantity(means[best], 'nats')} by the best matcher ({best})",
-                caption="Networks trained on two biased parts of the data, and what they are "
-                "merged into by several matchers: test loss and accuracy of every pair. All but "
-                "naive, Algorithm 1, ensemble and all data are ours, not the paper's.",
-                alt=f"Mean test loss in nats: {shown}.",
-                networks=[*self.lines.pairs.networks.values()],
-                data=self.data,
-                claims=["fig5-merged-below-both", "fig10-accuracy"],
-                size=(10.5, 4.6),
-            )
-        ]
+        yield Figure(
+            name="matchers",
+            plot="merged_bars",
+            numbers={
+                "groups": [
+                    {
+                        "title": title,
+                        "values": {name: self.values(metric, name) for name in self.said},
+                        "lower_is_better": lower,
+                    }
+                    for title, metric, lower in metrics
+                ]
+            },
+            title=f"Test loss half-way: {quantity(means[MERGED], 'nats')} by Algorithm 1, "
+            f"{quantity(means[best], 'nats')} by the best matcher ({best})",
+            caption="Networks trained on two biased parts of the data, and what they are "
+            "merged into by several matchers: test loss and accuracy of every pair. All but "
+            "naive, Algorithm 1, ensemble and all data are ours, not the paper's.",
+            alt=f"Mean test loss in nats: {shown}.",
+            networks=[*self.lines.pairs.networks.values()],
+            data=self.data,
+            claims=["fig5-merged-below-both", "fig10-accuracy"],
+            size=(10.5, 4.6),
+        )
 
 
 def merged(study: Study, lines: Lines) -> Merged:

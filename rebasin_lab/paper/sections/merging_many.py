@@ -6,7 +6,7 @@ a random order, and orders found from what networks have learned stand beside it
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -115,8 +115,8 @@ class Search(Record):
             f"takes networks *before training* to {level} of that height."
         )
 
-    def figures(self) -> Sequence[Figure]:
-        """Return the climb of the mean inner product of two networks."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield the climb of the mean inner product of two networks."""
         searches = {}
         for start, merge in self.merges.items():
             # The first entry of our start is a round of visits.
@@ -128,26 +128,24 @@ class Search(Record):
             for start, merge in self.merges.items()
         )
         low, high = sorted(merge.history[-1] for merge in self.merges.values())
-        return [
-            Figure(
-                name="objective",
-                plot="merge_objective",
-                numbers={
-                    "searches": searches,
-                    "levels": {"networks before training": self.untrained.history[-1]},
-                    "visits_per_round": len(self.params),
-                },
-                title="MergeMany never falls, and both starts end within "
-                f"{quantity(100 * (high / low - 1), '%')} of each other",
-                caption=f"The mean inner product of two of {len(self.params)} networks while "
-                "MergeMany runs (Algorithm 3), visit by visit: from networks as they came (the "
-                "paper), and aligned one after the other first (ours). Thin line: the same "
-                "networks before training, after one round.",
-                alt=f"{ends}; networks before training: {self.untrained.history[-1]:.0f}.",
-                networks=self.networks,
-                size=(9.0, 3.8),
-            )
-        ]
+        yield Figure(
+            name="objective",
+            plot="merge_objective",
+            numbers={
+                "searches": searches,
+                "levels": {"networks before training": self.untrained.history[-1]},
+                "visits_per_round": len(self.params),
+            },
+            title="MergeMany never falls, and both starts end within "
+            f"{quantity(100 * (high / low - 1), '%')} of each other",
+            caption=f"The mean inner product of two of {len(self.params)} networks while "
+            "MergeMany runs (Algorithm 3), visit by visit: from networks as they came (the "
+            "paper), and aligned one after the other first (ours). Thin line: the same "
+            "networks before training, after one round.",
+            alt=f"{ends}; networks before training: {self.untrained.history[-1]:.0f}.",
+            networks=self.networks,
+            size=(9.0, 3.8),
+        )
 
 
 def search(study: Study, trained: Mapping[int, Trained]) -> Search:
@@ -199,38 +197,36 @@ class Table3(Record):
             ],
         )
 
-    def figures(self) -> Sequence[Figure]:
-        """Return test loss and error of single networks and of what is made of them."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield test loss and error of single networks and of what is made of them."""
         drawn = ("single", "naive mean", "MergeMany", "ensemble")
         merged, single = (np.mean(self.values("loss", way)) for way in ("MergeMany", "single"))
         side = "below" if merged < single else "above"
         losses = ", ".join(
             f"{way} {quantity(float(np.mean(self.values('loss', way))), 'nats')}" for way in drawn
         )
-        return [
-            Figure(
-                name="table_3",
-                plot="merged_bars",
-                numbers={
-                    "groups": [
-                        {
-                            "title": METRICS[metric],
-                            "values": {way: self.values(metric, way) for way in drawn},
-                            "lower_is_better": True,
-                        }
-                        for metric in ("loss", "error")
-                    ]
-                },
-                title=f"The merged network's test loss is "
-                f"{quantity(100 * abs(merged / single - 1), '%')} {side} that of a single one",
-                caption=f"{len(self.search.networks)} networks, a mark each, and what they are "
-                "merged into; Table 3 of the paper.",
-                alt=f"Mean test losses: {losses}.",
-                networks=self.search.networks,
-                claims=[*self.claims()],
-                size=(8.0, 3.8),
-            )
-        ]
+        yield Figure(
+            name="table_3",
+            plot="merged_bars",
+            numbers={
+                "groups": [
+                    {
+                        "title": METRICS[metric],
+                        "values": {way: self.values(metric, way) for way in drawn},
+                        "lower_is_better": True,
+                    }
+                    for metric in ("loss", "error")
+                ]
+            },
+            title=f"The merged network's test loss is "
+            f"{quantity(100 * abs(merged / single - 1), '%')} {side} that of a single one",
+            caption=f"{len(self.search.networks)} networks, a mark each, and what they are "
+            "merged into; Table 3 of the paper.",
+            alt=f"Mean test losses: {losses}.",
+            networks=self.search.networks,
+            claims=[*self.claims()],
+            size=(8.0, 3.8),
+        )
 
     def claims(self) -> Mapping[str, Any]:
         """Return the merged network against the singles."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from jaxtyping import PyTree
 
@@ -71,8 +71,8 @@ class Orders(Record):
             f"{verdict} test loss: {quantity(better, 'nats')} against {quantity(merged, 'nats')}."
         )
 
-    def figures(self) -> Sequence[Figure]:
-        """Return loss, and loss at the best temperature, by the number of merged networks."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield loss, and loss at the best temperature, by the number of merged networks."""
         counts = list(range(1, 1 + len(self.search.networks)))
         last = {way: scores[-1].loss for way, scores in self.by_number.items()}
         side = "below" if last["MergeMany"] < last["single"] else "above"
@@ -80,24 +80,22 @@ class Orders(Record):
             f"{count}: {quantity(score.loss, 'nats')}"
             for count, score in zip(counts, self.by_number["MergeMany"], strict=True)
         )
-        return [
-            Figure(
-                name="by_number",
-                plot="merged_by_number",
-                numbers={
-                    "counts": counts,
-                    "panels": [panel(self.by_number, m) for m in ("loss", "tempered")],
-                },
-                title=f"{counts[-1]} merged networks have a loss {side} that of a single one",
-                caption="The first so many networks: on average, averaged as they came (out of the "
-                "panel where it is worse), merged, merged in the order of their learned parts "
-                "(ours), and as an ensemble. Right: all logits divided by the best temperature.",
-                alt=f"Test loss of the merged network by number of networks: {merged}.",
-                networks=self.search.networks,
-                claims=["table3-test-loss"],
-                size=(9.0, 3.8),
-            )
-        ]
+        yield Figure(
+            name="by_number",
+            plot="merged_by_number",
+            numbers={
+                "counts": counts,
+                "panels": [panel(self.by_number, m) for m in ("loss", "tempered")],
+            },
+            title=f"{counts[-1]} merged networks have a loss {side} that of a single one",
+            caption="The first so many networks: on average, averaged as they came (out of the "
+            "panel where it is worse), merged, merged in the order of their learned parts "
+            "(ours), and as an ensemble. Right: all logits divided by the best temperature.",
+            alt=f"Test loss of the merged network by number of networks: {merged}.",
+            networks=self.search.networks,
+            claims=["table3-test-loss"],
+            size=(9.0, 3.8),
+        )
 
 
 def orders(study: Study, found: Search) -> Orders:

@@ -5,7 +5,7 @@ stopped after one epoch, so that a training which is not finished is told from a
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -216,38 +216,34 @@ class Recipes(Record):
             f"{remedy}"
         )
 
-    def figures(self) -> Sequence[Figure]:
-        """Return barriers of all recipes, and how far training has moved the weights."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield barriers of all recipes, and how far training has moved the weights."""
         left = {
             name: quantity(float(np.mean(self.barriers(name, "algorithm_1"))), "nats")
             for name in self.each
         }
-        return [
-            Figure(
-                name="recipes",
-                plot="recipes",
-                numbers={
-                    "recipes": self.each,
-                    "barriers": {
-                        method: [self.barriers(name, method) for name in self.each]
-                        for method in DRAWN
-                    },
-                    "moved": list(self.moved.values()),
+        yield Figure(
+            name="recipes",
+            plot="recipes",
+            numbers={
+                "recipes": self.each,
+                "barriers": {
+                    method: [self.barriers(name, method) for name in self.each] for method in DRAWN
                 },
-                title=f"Algorithm 1 leaves {left[self.names.slow]} after slow SGD, "
-                f"{left[self.names.fast]} after fast Adam",
-                caption="Networks of several trainings. Above: train loss barriers before and "
-                "after matching, a mark a pair. Below: how far training has moved the weights of "
-                "each network, in lengths of the initial ones. Learned part and random order are "
-                "ours.",
-                alt="Mean train barriers after Algorithm 1: "
-                + ", ".join(f"{name} {height}" for name, height in left.items())
-                + ".",
-                networks=[*self.networks.values()],
-                claims=[*self.claims()],
-                size=(9.0, 5.8),
-            )
-        ]
+                "moved": list(self.moved.values()),
+            },
+            title=f"Algorithm 1 leaves {left[self.names.slow]} after slow SGD, "
+            f"{left[self.names.fast]} after fast Adam",
+            caption="Networks of several trainings. Above: train loss barriers before and after "
+            "matching, a mark a pair. Below: how far training has moved the weights of each "
+            "network, in lengths of the initial ones. Learned part and random order are ours.",
+            alt="Mean train barriers after Algorithm 1: "
+            + ", ".join(f"{name} {height}" for name, height in left.items())
+            + ".",
+            networks=[*self.networks.values()],
+            claims=[*self.claims()],
+            size=(9.0, 5.8),
+        )
 
     def at(self, recipe: str) -> Figure:
         """Return the lines between the networks of one recipe, for a dial."""

@@ -6,7 +6,7 @@ with LayerNorm. `channel_norms` asks which orders of channels other norms allow.
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -116,8 +116,8 @@ class Collapse(Record):
             f"LayerNorm (after Algorithm 1). {layer}"
         )
 
-    def figures(self) -> Sequence[Figure]:
-        """Return the standard deviation of all layers half-way."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield the standard deviation of all layers half-way."""
         last = {
             name: float(np.mean(self.lines.last_layer(*key)))
             for name, key in {
@@ -126,35 +126,33 @@ class Collapse(Record):
                 "LayerNorm": ("LayerNorm", "algorithm_1", NONE),
             }.items()
         }
-        return [
-            Figure(
-                name="collapse",
-                plot="collapse",
-                numbers={
-                    "panels": [
-                        {
-                            "title": name,
-                            "layers": self.lines.layers(name),
-                            "lines": self.lines.lines_of(
-                                name, lambda w: w.relative_std[self.lines.middle]
-                            ),
-                        }
-                        for name in ("BatchNorm", "LayerNorm")
-                    ]
-                },
-                title=f"The last layer keeps {last['averaged']:.2f} of its variation with "
-                f"averaged statistics, {last['anew']:.2f} with new ones",
-                caption="The standard deviation of what each layer reads, half-way between two "
-                f"networks, divided by the mean of the ends; {self.lines.in_words}.",
-                alt=f"In the last layer, matched: BatchNorm with averaged statistics "
-                f"{last['averaged']:.2f}, measured anew {last['anew']:.2f}; LayerNorm "
-                f"{last['LayerNorm']:.2f}.",
-                networks=[*self.lines.networks.values()],
-                data=self.lines.data,
-                claims=[*self.claims()],
-                size=(9.5, 4.6),
-            ),
-        ]
+        yield Figure(
+            name="collapse",
+            plot="collapse",
+            numbers={
+                "panels": [
+                    {
+                        "title": name,
+                        "layers": self.lines.layers(name),
+                        "lines": self.lines.lines_of(
+                            name, lambda w: w.relative_std[self.lines.middle]
+                        ),
+                    }
+                    for name in ("BatchNorm", "LayerNorm")
+                ]
+            },
+            title=f"The last layer keeps {last['averaged']:.2f} of its variation with "
+            f"averaged statistics, {last['anew']:.2f} with new ones",
+            caption="The standard deviation of what each layer reads, half-way between two "
+            f"networks, divided by the mean of the ends; {self.lines.in_words}.",
+            alt=f"In the last layer, matched: BatchNorm with averaged statistics "
+            f"{last['averaged']:.2f}, measured anew {last['anew']:.2f}; LayerNorm "
+            f"{last['LayerNorm']:.2f}.",
+            networks=[*self.lines.networks.values()],
+            data=self.lines.data,
+            claims=[*self.claims()],
+            size=(9.5, 4.6),
+        )
 
     def claims(self) -> Mapping[str, Any]:
         """Return the standard deviation of the last layer."""

@@ -6,7 +6,7 @@ LayerNorm has none. Of each kind the lines are those of several orders of B's un
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -130,44 +130,40 @@ class Walks(Record):
             f"{quantity(random, '%')}. {verdict}"
         )
 
-    def figures(self) -> Sequence[Figure]:
-        """Return loss and accuracy on the lines of BatchNorm networks."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield loss and accuracy on the lines of BatchNorm networks."""
         means = {key: float(np.mean(self.accuracy(*key))) for key in self.walks}
         averaged, anew = (means["BatchNorm", "algorithm_1", what] for what in (AVERAGED, ANEW))
-        return [
-            Figure(
-                name="mended_lines",
-                plot="mended_lines",
-                numbers={
-                    "lambdas": self.lambdas.tolist(),
-                    "panels": [
-                        {
-                            "title": "Loss",
-                            "ylabel": "test loss (nats)",
-                            "lines": self.lines_of("BatchNorm", lambda w: w.curve.test_loss),
-                        },
-                        {
-                            "title": "Accuracy",
-                            "ylabel": "test accuracy (%)",
-                            "lines": self.lines_of(
-                                "BatchNorm", lambda w: 100 * w.curve.test_accuracy
-                            ),
-                        },
-                    ],
-                },
-                title=f"Half-way the matched network is right on {averaged:.0f} % with averaged "
-                f"statistics, on {anew:.0f} % with new ones",
-                caption="On the line between two ResNets with BatchNorm: running statistics "
-                f"averaged like weights, or measured anew at every point; {self.in_words}, "
-                f"{self.num_images:,} test images. The random order is a control.",
-                alt=f"Test accuracy half-way, matched: statistics averaged {averaged:.0f} %, "
-                f"measured anew {anew:.0f} %.",
-                networks=self.of_kind("BatchNorm"),
-                data=self.data,
-                claims=[*self.claims()],
-                size=(9.0, 4.4),
-            ),
-        ]
+        yield Figure(
+            name="mended_lines",
+            plot="mended_lines",
+            numbers={
+                "lambdas": self.lambdas.tolist(),
+                "panels": [
+                    {
+                        "title": "Loss",
+                        "ylabel": "test loss (nats)",
+                        "lines": self.lines_of("BatchNorm", lambda w: w.curve.test_loss),
+                    },
+                    {
+                        "title": "Accuracy",
+                        "ylabel": "test accuracy (%)",
+                        "lines": self.lines_of("BatchNorm", lambda w: 100 * w.curve.test_accuracy),
+                    },
+                ],
+            },
+            title=f"Half-way the matched network is right on {averaged:.0f} % with averaged "
+            f"statistics, on {anew:.0f} % with new ones",
+            caption="On the line between two ResNets with BatchNorm: running statistics "
+            f"averaged like weights, or measured anew at every point; {self.in_words}, "
+            f"{self.num_images:,} test images. The random order is a control.",
+            alt=f"Test accuracy half-way, matched: statistics averaged {averaged:.0f} %, "
+            f"measured anew {anew:.0f} %.",
+            networks=self.of_kind("BatchNorm"),
+            data=self.data,
+            claims=[*self.claims()],
+            size=(9.0, 4.4),
+        )
 
     def at(self, network: str, stop: int) -> Figure:
         """Return one point on the line of the first pair, for a dial: loss, and every layer."""

@@ -5,7 +5,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -84,30 +84,28 @@ class Onset(Ages):
             f"(rank correlation {falls.statistic:.2f}; the epochs of a pair are not independent)."
         )
 
-    def figures(self) -> Sequence[Figure]:
-        """Return barriers by epoch, and the lines after the first."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield barriers by epoch, and the lines after the first."""
         own = [float(np.mean(self.at_epoch("algorithm_1", e))) for e in (1, self.epochs[-1])]
-        return [
-            Figure(
-                name="onset",
-                plot="onset",
-                numbers=self.onset_numbers(SERIES, [1]),
-                title=f"The matched barrier falls from {quantity(own[0], 'nats')} after epoch 1 to "
-                f"{quantity(own[1], 'nats')} at the end"
-                if own[1] < own[0]
-                else f"The matched barrier is {quantity(own[0], 'nats')} after epoch 1, "
-                f"{quantity(own[1], 'nats')} at the end",
-                caption="Train loss barriers between networks of the same age, matched from "
-                f"scratch at every epoch, and the lines after the first; {len(self.pairs)} pairs "
-                "and their mean; Fig. 3 of the paper, left. Naive, random order and our weight "
-                "matching are not in it. Barriers below 0.001 nats are drawn there.",
-                alt=f"Mean train barriers, naive: {self.listed('naive')}; after weight matching by "
-                f"Algorithm 1: {self.listed('algorithm_1')}.",
-                networks=[*self.networks.values()],
-                claims=[*self.claims()],
-                size=(9.0, 4.0),
-            )
-        ]
+        yield Figure(
+            name="onset",
+            plot="onset",
+            numbers=self.onset_numbers(SERIES, [1]),
+            title=f"The matched barrier falls from {quantity(own[0], 'nats')} after epoch 1 to "
+            f"{quantity(own[1], 'nats')} at the end"
+            if own[1] < own[0]
+            else f"The matched barrier is {quantity(own[0], 'nats')} after epoch 1, "
+            f"{quantity(own[1], 'nats')} at the end",
+            caption="Train loss barriers between networks of the same age, matched from "
+            f"scratch at every epoch, and the lines after the first; {len(self.pairs)} pairs "
+            "and their mean; Fig. 3 of the paper, left. Naive, random order and our weight "
+            "matching are not in it. Barriers below 0.001 nats are drawn there.",
+            alt=f"Mean train barriers, naive: {self.listed('naive')}; after weight matching by "
+            f"Algorithm 1: {self.listed('algorithm_1')}.",
+            networks=[*self.networks.values()],
+            claims=[*self.claims()],
+            size=(9.0, 4.0),
+        )
 
     @functools.cached_property
     def seeds(self) -> dict[str, Pair]:
@@ -176,26 +174,24 @@ class Photographs(Ages):
             for each in (self.digits, self)
         ]
 
-    def figures(self) -> Sequence[Figure]:
-        """Return barriers by epoch, and the lines at the end."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield barriers by epoch, and the lines at the end."""
         own = [float(np.mean(self.at_epoch("algorithm_1", e))) for e in (1, self.epochs[-1])]
-        return [
-            Figure(
-                name="onset_cifar10",
-                plot="onset",
-                numbers=self.onset_numbers(SERIES, [self.epochs[-1]]),
-                title=f"On CIFAR-10 the matched barrier is {quantity(own[0], 'nats')} after epoch "
-                f"1, {quantity(own[1], 'nats')} at the end",
-                caption="Train loss barriers between networks of the same age on CIFAR-10, matched "
-                f"from scratch at every epoch, and the lines at the end; {len(self.pairs)} pairs "
-                "and their mean; Fig. 3 of the paper, right.",
-                alt=f"Mean train barriers after Algorithm 1: {self.listed('algorithm_1')}.",
-                networks=[*self.networks.values()],
-                data=self.eval_data,
-                claims=[*self.claims()],
-                size=(9.0, 4.0),
-            )
-        ]
+        yield Figure(
+            name="onset_cifar10",
+            plot="onset",
+            numbers=self.onset_numbers(SERIES, [self.epochs[-1]]),
+            title=f"On CIFAR-10 the matched barrier is {quantity(own[0], 'nats')} after epoch "
+            f"1, {quantity(own[1], 'nats')} at the end",
+            caption="Train loss barriers between networks of the same age on CIFAR-10, matched "
+            f"from scratch at every epoch, and the lines at the end; {len(self.pairs)} pairs "
+            "and their mean; Fig. 3 of the paper, right.",
+            alt=f"Mean train barriers after Algorithm 1: {self.listed('algorithm_1')}.",
+            networks=[*self.networks.values()],
+            data=self.eval_data,
+            claims=[*self.claims()],
+            size=(9.0, 4.0),
+        )
 
     def claims(self) -> Mapping[str, Any]:
         """Return the barrier at the end divided by that after epoch 1, and how it rises."""

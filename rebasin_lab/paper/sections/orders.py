@@ -5,7 +5,7 @@ The control is a random order: what it does, any order would.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from jaxtyping import PyTree
@@ -114,8 +114,8 @@ class Orders(Record):
             for name, each in {"A": changes[0], **moved}.items()
         }
 
-    def figures(self) -> Sequence[Figure]:
-        """Return the learned part of some units of A, of B, and of B after matching."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield the learned part of some units of A, of B, and of B after matching."""
         learned = self.learned()
         alike = {order: _cosines(learned["A"], learned[order]) for order in ORDERS}
         # A unit that hardly ever responds has learned little, from a few images.
@@ -124,29 +124,27 @@ class Orders(Record):
         slots = np.argsort(-best)[:NUM_SHOWN].tolist()
         rows = {"A": learned["A"], "B": learned["naive"], "π(B)": learned["weight matching"]}
         matched, random = (np.median(alike[order]) for order in ("weight matching", "random order"))
-        return [
-            Figure(
-                name="units",
-                plot="units",
-                numbers={
-                    "rows": {
-                        name: [self._as_image(kernel[:, slot]) for slot in slots]
-                        for name, kernel in rows.items()
-                    },
-                    "slots": slots,
+        yield Figure(
+            name="units",
+            plot="units",
+            numbers={
+                "rows": {
+                    name: [self._as_image(kernel[:, slot]) for slot in slots]
+                    for name, kernel in rows.items()
                 },
-                title=f"The learned parts of partners have a cosine of {matched:.2f} in the "
-                f"median, in random order {random:.2f}",
-                caption="The learned part of incoming weights, which is weights minus their "
-                f"random start. Of the half of the first layer's units that has learned most, the "
-                f"{len(slots)} that match best: in A, in the same slots of B, and in B after "
-                "matching. Each picture has its own scale of colours.",
-                alt="Three rows of weight images: A, B and the permuted B, slot by slot. Median "
-                f"cosine of partners {matched:.2f}, in random order {random:.2f}.",
-                networks=self.pair,
-                size=(8.0, 3.2),
-            )
-        ]
+                "slots": slots,
+            },
+            title=f"The learned parts of partners have a cosine of {matched:.2f} in the "
+            f"median, in random order {random:.2f}",
+            caption="The learned part of incoming weights, which is weights minus their "
+            f"random start. Of the half of the first layer's units that has learned most, the "
+            f"{len(slots)} that match best: in A, in the same slots of B, and in B after "
+            "matching. Each picture has its own scale of colours.",
+            alt="Three rows of weight images: A, B and the permuted B, slot by slot. Median "
+            f"cosine of partners {matched:.2f}, in random order {random:.2f}.",
+            networks=self.pair,
+            size=(8.0, 3.2),
+        )
 
     def _as_image(self, weights: np.ndarray) -> list[list[float]]:
         image = weights.reshape(self.data.image_shape).mean(-1)

@@ -4,7 +4,7 @@ All of it is about networks that `ages` has matched.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -72,35 +72,32 @@ class Orders(Record):
         texts = [f"{NAMES[method]} {quantity(100 * r, '%')}" for method, r in better.items()]
         moved = [summary(self.moved(epoch), "%") for epoch in (1, self.ages.epochs[-1])]
         return Prose(
-            f"**What we measured**, on {len(self.ages.pairs)} pairs. Of the barrier that Algorithm "
-            f"1 leaves after epoch 1, the same networks keep with other orders: "
-            f"{', '.join(texts)}.\n\n"
-            f"By epoch 1 a network has moved by {moved[0]} % of the length of its first weights, "
-            f"by the end by {moved[1]} %."
+            f"**What we measured**, on {len(self.ages.pairs)} pairs. Of the barrier that "
+            "Algorithm 1 leaves after epoch 1, the same networks keep with other orders: "
+            f"{', '.join(texts)}.\n\nBy epoch 1 a network has moved by {moved[0]} % of the length "
+            f"of its first weights, by the end by {moved[1]} %."
         )
 
-    def figures(self) -> Sequence[Figure]:
-        """Return barriers by epoch, and the lines after the first."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield barriers by epoch, and the lines after the first."""
         means = {method: np.mean(self.ages.at_epoch(method, 1)) for method in COMPARED}
         best = min(("late", "activation", "changes"), key=means.__getitem__)
         listed = ", ".join(f"{NAMES[method]} {value:.3f}" for method, value in means.items())
-        return [
-            Figure(
-                name="orders",
-                plot="onset",
-                numbers=self.ages.onset_numbers(COMPARED, [1]),
-                title=f"After epoch 1 Algorithm 1 leaves {quantity(means['algorithm_1'], 'nats')}, "
-                f"{NAMES[best].removesuffix(' (ours)')} {quantity(means[best], 'nats')}",
-                caption="Train loss barriers between networks of the same age, with units in "
-                f"several orders, and the lines after the first epoch; {len(self.ages.pairs)} "
-                "pairs and their mean. The learned part and the random order are ours. Barriers "
-                "below 0.001 nats are drawn there.",
-                alt=f"Mean train barriers after epoch 1: {listed}.",
-                networks=[*self.ages.networks.values()],
-                claims=["fig3-benzing"],
-                size=(9.0, 4.0),
-            )
-        ]
+        yield Figure(
+            name="orders",
+            plot="onset",
+            numbers=self.ages.onset_numbers(COMPARED, [1]),
+            title=f"After epoch 1 Algorithm 1 leaves {quantity(means['algorithm_1'], 'nats')}, "
+            f"{NAMES[best].removesuffix(' (ours)')} {quantity(means[best], 'nats')}",
+            caption="Train loss barriers between networks of the same age, with units in "
+            f"several orders, and the lines after the first epoch; {len(self.ages.pairs)} "
+            "pairs and their mean. The learned part and the random order are ours. Barriers "
+            "below 0.001 nats are drawn there.",
+            alt=f"Mean train barriers after epoch 1: {listed}.",
+            networks=[*self.ages.networks.values()],
+            claims=["fig3-benzing"],
+            size=(9.0, 4.0),
+        )
 
     def claims(self) -> Mapping[str, Any]:
         """Return the barrier after epoch 1 by the last permutation, divided by that by its own."""
@@ -165,8 +162,8 @@ class Partners(Record):
             f"(cosines {own:.3f} and {late:.3f}), {barrier}."
         )
 
-    def figures(self) -> Sequence[Figure]:
-        """Return shares and cosines by epoch."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield shares and cosines by epoch."""
         ages, shares = self.ages, self.shares()
         cosines = {each: self.cosines(each) for each in ("random", "algorithm_1", "late")}
         first = ages.epochs.index(1)
@@ -175,34 +172,32 @@ class Partners(Record):
         width = len(
             next(iter(ages.comparisons[ages.pairs[0], 1]["algorithm_1"].permutation.values()))
         )
-        return [
-            Figure(
-                name="partners",
-                plot="partners",
-                numbers={
-                    "epochs": list(ages.epochs),
-                    "shares": shares,
-                    "chance": 1 / width,
-                    "cosines": cosines,
-                },
-                title=f"After epoch 1 {quantity(float(met[most]), '%')} of the units of {most} "
-                "have the partner of the end",
-                caption="Left: units of A whose partner in B, matched at that epoch, is that of "
-                "the end already; the end itself, where it is all of them by definition, is not "
-                "drawn. Right: the cosine between all weights of A and of the reordered B. Means "
-                f"of {len(ages.pairs)} pairs; not in the paper.",
-                alt="Units with their last partner after epoch 1: "
-                + ", ".join(f"{name} {value:.0f} %" for name, value in met.items())
-                + ". Cosines at that epoch: "
-                + ", ".join(
-                    f"{NAMES[name]} {np.mean(each, axis=0)[first]:.3f}"
-                    for name, each in cosines.items()
-                )
-                + ".",
-                networks=[*ages.networks.values()],
-                size=(9.0, 3.8),
+        yield Figure(
+            name="partners",
+            plot="partners",
+            numbers={
+                "epochs": list(ages.epochs),
+                "shares": shares,
+                "chance": 1 / width,
+                "cosines": cosines,
+            },
+            title=f"After epoch 1 {quantity(float(met[most]), '%')} of the units of {most} "
+            "have the partner of the end",
+            caption="Left: units of A whose partner in B, matched at that epoch, is that of "
+            "the end already; the end itself, where it is all of them by definition, is not "
+            "drawn. Right: the cosine between all weights of A and of the reordered B. Means "
+            f"of {len(ages.pairs)} pairs; not in the paper.",
+            alt="Units with their last partner after epoch 1: "
+            + ", ".join(f"{name} {value:.0f} %" for name, value in met.items())
+            + ". Cosines at that epoch: "
+            + ", ".join(
+                f"{NAMES[name]} {np.mean(each, axis=0)[first]:.3f}"
+                for name, each in cosines.items()
             )
-        ]
+            + ".",
+            networks=[*ages.networks.values()],
+            size=(9.0, 3.8),
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -244,37 +239,34 @@ class Untrained(Record):
             ],
         )
 
-    def figures(self) -> Sequence[Figure]:
-        """Return test loss and accuracy on the lines."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield test loss and accuracy on the lines."""
         ages = self.ages
         means = {method: float(np.mean(self.half_way(method))) for method in NAMES}
         listed = ", ".join(f"{NAMES[each]} {value:.0f} %" for each, value in means.items())
-        return [
-            Figure(
-                name="untrained",
-                plot="untrained_lines",
-                numbers={
-                    "curves": {
-                        method: [
-                            ages.comparisons[pair, 0][method].curve.as_numbers()
-                            for pair in ages.pairs
-                        ]
-                        for method in UNTRAINED
-                    },
-                    "chance": self.chance() / 100,
+        yield Figure(
+            name="untrained",
+            plot="untrained_lines",
+            numbers={
+                "curves": {
+                    method: [
+                        ages.comparisons[pair, 0][method].curve.as_numbers() for pair in ages.pairs
+                    ]
+                    for method in UNTRAINED
                 },
-                title="Half-way between untrained networks, in the order of the end, "
-                f"{quantity(means['late'], '%')} of the digits are read",
-                caption="The line between two networks that were never trained, on test images: "
-                "units of B as they came, in random order, as Algorithm 1 finds them there, as it "
-                "finds them at the end of training, and in the order of the learned part (ours) "
-                f"at the end; {len(ages.pairs)} pairs and their mean.",
-                alt=f"Mean test accuracy half-way: {listed}.",
-                networks=[*ages.networks.values()],
-                claims=[*self.claims()],
-                size=(9.0, 3.8),
-            )
-        ]
+                "chance": self.chance() / 100,
+            },
+            title="Half-way between untrained networks, in the order of the end, "
+            f"{quantity(means['late'], '%')} of the digits are read",
+            caption="The line between two networks that were never trained, on test images: "
+            "units of B as they came, in random order, as Algorithm 1 finds them there, as it "
+            "finds them at the end of training, and in the order of the learned part (ours) "
+            f"at the end; {len(ages.pairs)} pairs and their mean.",
+            alt=f"Mean test accuracy half-way: {listed}.",
+            networks=[*ages.networks.values()],
+            claims=[*self.claims()],
+            size=(9.0, 3.8),
+        )
 
     def claims(self) -> Mapping[str, Any]:
         """Return barriers before training, and points above the best control."""

@@ -1,7 +1,7 @@
 """The plane around two networks (Fig. 1), and the arc between them (section 5.1, footnote 3)."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -53,33 +53,31 @@ class Plane(Record):
             f"Of the distance from A to B matching leaves {matched} %, a random order {random} %."
         )
 
-    def figures(self) -> Sequence[Figure]:
-        """Return the map."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield the map."""
         here = self.lines.comparisons[self.lines.pairs[0]]
         naive, matched = (here[key].curve.test_loss for key in ("naive", "algorithm_1"))
         seeds = self.lines.pairs[0]
         size = len(self.contour.x)
-        return [
-            Figure(
-                name="contour",
-                plot="contour",
-                numbers={
-                    **self.contour.as_numbers(),
-                    "cap": round(20 * (max(naive[0], naive[-1]) + 0.45)) / 20,
-                },
-                title=f"To B the test loss reaches {quantity(float(naive.max()), 'nats')}, to the "
-                f"permuted B {quantity(float(matched.max()), 'nats')}",
-                caption=f"Test loss ({self.num_images:,} images, {size} x {size} points, cubic "
-                "splines in between) on the plane through two networks and the second one "
-                "permuted by Algorithm 1; Fig. 1 of the paper. Coordinates are in units of "
-                "‖B - A‖.",
-                alt=f"A map of the loss. On the way from A to B it reaches {naive.max():.2f} nats, "
-                f"on the way from A to pi(B) {matched.max():.2f}.",
-                networks=[self.lines.networks[seed] for seed in seeds],
-                claims=["fig1-midpoint"],
-                size=(7.0, 4.8),
-            )
-        ]
+        yield Figure(
+            name="contour",
+            plot="contour",
+            numbers={
+                **self.contour.as_numbers(),
+                "cap": round(20 * (max(naive[0], naive[-1]) + 0.45)) / 20,
+            },
+            title=f"To B the test loss reaches {quantity(float(naive.max()), 'nats')}, to the "
+            f"permuted B {quantity(float(matched.max()), 'nats')}",
+            caption=f"Test loss ({self.num_images:,} images, {size} x {size} points, cubic "
+            "splines in between) on the plane through two networks and the second one "
+            "permuted by Algorithm 1; Fig. 1 of the paper. Coordinates are in units of "
+            "‖B - A‖.",
+            alt=f"A map of the loss. On the way from A to B it reaches {naive.max():.2f} nats, "
+            f"on the way from A to pi(B) {matched.max():.2f}.",
+            networks=[self.lines.networks[seed] for seed in seeds],
+            claims=["fig1-midpoint"],
+            size=(7.0, 4.8),
+        )
 
     def claims(self) -> Mapping[str, Any]:
         """Return the test losses half-way, matched divided by naive."""

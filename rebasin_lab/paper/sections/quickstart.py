@@ -5,7 +5,7 @@ It tests no claim of the paper, since one pair proves little; the sections after
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -49,25 +49,23 @@ class Task(Record):
 
     data: datasets.Dataset
 
-    def figures(self) -> Sequence[Figure]:
-        """Return an image of each class."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield an image of each class."""
         firsts = np.unique(self.data.test_labels, return_index=True)[1][:NUM_SHOWN]
         samples = np.asarray(self.data.test_images[firsts], float).round(3)
         names = [self.data.class_names[label] for label in self.data.test_labels[firsts]]
-        return [
-            Figure(
-                name="samples",
-                plot="samples",
-                numbers={
-                    "images": (samples[..., 0] if samples.shape[-1] == 1 else samples).tolist(),
-                    "labels": names,
-                },
-                title="The task: say what an image shows",
-                caption=f"The first test image of each class of {self.data.title}.",
-                alt=f"One image of each class: {', '.join(names)}.",
-                size=(8.0, 1.4),
-            )
-        ]
+        yield Figure(
+            name="samples",
+            plot="samples",
+            numbers={
+                "images": (samples[..., 0] if samples.shape[-1] == 1 else samples).tolist(),
+                "labels": names,
+            },
+            title="The task: say what an image shows",
+            caption=f"The first test image of each class of {self.data.title}.",
+            alt=f"One image of each class: {', '.join(names)}.",
+            size=(8.0, 1.4),
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,22 +78,20 @@ class Learning(Record):
 
     pair: Pair
 
-    def figures(self) -> Sequence[Figure]:
-        """Return losses and accuracies, epoch by epoch."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield losses and accuracies, epoch by epoch."""
         histories = dict(zip("AB", (one.history for one in self.pair), strict=True))
         a, b = (quantity(100 * each["test_accuracy"][-1], "%") for each in histories.values())
-        return [
-            Figure(
-                name="training",
-                plot="history",
-                numbers={"histories": histories},
-                title=f"In the end A reads {a} of the test images, and B {b}",
-                caption="Two networks while they train, alike but for their seeds.",
-                alt="Train and test loss and accuracy of A and B, epoch by epoch. Test accuracy "
-                f"ends at {a} and {b}.",
-                networks=self.pair,
-            )
-        ]
+        yield Figure(
+            name="training",
+            plot="history",
+            numbers={"histories": histories},
+            title=f"In the end A reads {a} of the test images, and B {b}",
+            caption="Two networks while they train, alike but for their seeds.",
+            alt="Train and test loss and accuracy of A and B, epoch by epoch. Test accuracy "
+            f"ends at {a} and {b}.",
+            networks=self.pair,
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -161,27 +157,25 @@ class Merges(Record):
             "after matching, which is a single one."
         )
 
-    def figures(self) -> Sequence[Figure]:
-        """Return loss and accuracy on the line, before and after matching."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield loss and accuracy on the line, before and after matching."""
         naive, _, matched = (quantity(height, "nats") for height in self.barriers().values())
-        return [
-            Figure(
-                name="interpolation",
-                plot="interpolation",
-                numbers={
-                    "curves": {
-                        order: [self.curves[order].as_numbers()]
-                        for order in ("naive", "weight matching")
-                    }
-                },
-                title=f"A barrier of {naive} of train loss, and of {matched} after weight matching",
-                caption="The straight line between two independently trained networks, before and "
-                "after weight matching. Dashed: test images.",
-                alt=f"Naive: the train loss rises by {naive} in the middle. After weight matching "
-                f"by {matched}.",
-                networks=self.orders.pair,
-            )
-        ]
+        yield Figure(
+            name="interpolation",
+            plot="interpolation",
+            numbers={
+                "curves": {
+                    order: [self.curves[order].as_numbers()]
+                    for order in ("naive", "weight matching")
+                }
+            },
+            title=f"A barrier of {naive} of train loss, and of {matched} after weight matching",
+            caption="The straight line between two independently trained networks, before and "
+            "after weight matching. Dashed: test images.",
+            alt=f"Naive: the train loss rises by {naive} in the middle. After weight matching "
+            f"by {matched}.",
+            networks=self.orders.pair,
+        )
 
     @functools.cached_property
     def hardest(self) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,43 +53,39 @@ class Halves(Record):
             for one in answers.score_all({way: self.ways[split][way]}, self.search.data, split)[way]
         ]
 
-    def figures(self) -> Sequence[Figure]:
-        """Return how sure the networks are, against how often they are right."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield how sure the networks are, against how often they are right."""
         data, number = self.search.data, len(self.search.networks)
         means = {way: float(np.mean(self.ece(way))) for way in self.ways["test"]}
         shown = ", ".join(f"{way} {quantity(value, '')}" for way, value in means.items())
         side = "better" if means["MergeMany"] < means["single"] else "worse"
-        return [
-            Figure(
-                name="reliability",
-                plot="reliability",
-                numbers={
-                    "panels": [
-                        {
-                            "title": f"{split} images",
-                            "curves": {
-                                way: answers.reliability(each, data, split)
-                                for way, each in self.ways[split].items()
-                            },
-                            "ece": {
-                                way: float(np.mean(self.ece(way, split)))
-                                for way in self.ways[split]
-                            },
-                        }
-                        for split in answers.SPLITS
-                    ]
-                },
-                title=f"The merged network is {side} calibrated than those it is made of",
-                caption=f"Predicted probabilities against observed frequencies: {number} networks "
-                "on a random half of the training images each (pooled), and what they are merged "
-                "into; Fig. 13 of the paper. Training images are all of them, seen by a network or "
-                "not.",
-                alt=f"Calibration errors on test images: {shown}.",
-                networks=self.search.networks,
-                claims=["fig13-calibration-singles", "fig13-calibration-ensemble"],
-                size=(9.5, 5.2),
-            )
-        ]
+        yield Figure(
+            name="reliability",
+            plot="reliability",
+            numbers={
+                "panels": [
+                    {
+                        "title": f"{split} images",
+                        "curves": {
+                            way: answers.reliability(each, data, split)
+                            for way, each in self.ways[split].items()
+                        },
+                        "ece": {
+                            way: float(np.mean(self.ece(way, split))) for way in self.ways[split]
+                        },
+                    }
+                    for split in answers.SPLITS
+                ]
+            },
+            title=f"The merged network is {side} calibrated than those it is made of",
+            caption=f"Predicted probabilities against observed frequencies: {number} networks on "
+            "a random half of the training images each (pooled), and what they are merged into; "
+            "Fig. 13 of the paper. Training images are all of them, seen by a network or not.",
+            alt=f"Calibration errors on test images: {shown}.",
+            networks=self.search.networks,
+            claims=["fig13-calibration-singles", "fig13-calibration-ensemble"],
+            size=(9.5, 5.2),
+        )
 
     def table(self) -> Table:
         """Return what the merged networks are worth, and in the order of their learned parts."""

@@ -6,7 +6,7 @@ range and its number of values.
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,13 +80,14 @@ class Column:
     Attributes:
         heading: above it.
         unit: "nats", "%", "points", "s", or another or none; it decides the number of digits.
-        cells: for each row a number, several numbers (shown as mean and range), a text, or None.
+        cells: for each row a number, several numbers (shown as mean and range), a text, or None;
+            or a function that returns this for the row's key.
         digits: after the point, in place of the unit's.
     """
 
     heading: str
     unit: str
-    cells: Sequence[Any]
+    cells: Sequence[Any] | Callable[[Any], Any]
     digits: int | None = None
 
     def text(self, row: int) -> str:
@@ -102,17 +103,26 @@ class Table:
     """A table of measured numbers, shown by a notebook.
 
     Attributes:
-        rows: the name of each.
+        rows: the name of each, by its key or as its key.
         columns: in order; where any has several numbers in a cell, the number of these is shown.
         corner: heading of the names.
     """
 
-    rows: Sequence[str]
+    rows: Sequence[str] | Mapping[Any, str]
     columns: Sequence[Column]
     corner: str = ""
 
     def __post_init__(self):
-        for column in self.columns:
+        names = self.rows.values() if isinstance(self.rows, Mapping) else self.rows
+        columns = [
+            dataclasses.replace(each, cells=[*map(each.cells, self.rows)])
+            if callable(each.cells)
+            else each
+            for each in self.columns
+        ]
+        object.__setattr__(self, "rows", [*names])
+        object.__setattr__(self, "columns", columns)
+        for column in columns:
             if len(column.cells) != len(self.rows):
                 raise ValueError(
                     f"Expected {len(self.rows)} cells in the column '{column.heading}', one for "
@@ -168,8 +178,8 @@ class Record:
     to show.
     """
 
-    def figures(self) -> Sequence[Figure]:
-        """Return its figures, in order."""
+    def figures(self) -> Iterable[Figure]:
+        """Yield its figures, in order."""
         return ()
 
     def claims(self) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ stream or writes to it: every matcher of the library on each pair. They begin at
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -47,33 +47,31 @@ class Residual(Record):
         """Return train loss barriers in nats, for each width one a pair."""
         return [[one[method].train_barrier for one in pairs] for pairs in self.compared.values()]
 
-    def figures(self) -> Sequence[Figure]:
-        """Return barriers by method, a panel a width."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield barriers by method, a panel a width."""
         told = {
             method: ", ".join(f"{np.mean(heights):.2f}" for heights in self.barriers(method))
             for method in self.methods
         }
         naive, matched = (np.mean(self.barriers(method)) for method in ("naive", "algorithm_1"))
-        return [
-            Figure(
-                name="residual",
-                plot="matchers_by_width",
-                numbers={
-                    "widths": [*self.compared],
-                    "barriers": {method: self.barriers(method) for method in self.methods},
-                },
-                title=f"On residual networks Algorithm 1 leaves {matched:.2f} nats of {naive:.2f}",
-                caption="Train loss barriers that every matcher leaves on residual networks of "
-                "several widths, one mark per pair, a bar at the mean; evaluated on "
-                f"{self.eval_data.title}.",
-                alt="Mean train barriers by width: "
-                + "; ".join(f"{method} {means}" for method, means in told.items())
-                + ".",
-                networks=[*self.networks.values()],
-                data=self.data,
-                size=(9.0, 4.2),
-            )
-        ]
+        yield Figure(
+            name="residual",
+            plot="matchers_by_width",
+            numbers={
+                "widths": [*self.compared],
+                "barriers": {method: self.barriers(method) for method in self.methods},
+            },
+            title=f"On residual networks Algorithm 1 leaves {matched:.2f} nats of {naive:.2f}",
+            caption="Train loss barriers that every matcher leaves on residual networks of "
+            "several widths, one mark per pair, a bar at the mean; evaluated on "
+            f"{self.eval_data.title}.",
+            alt="Mean train barriers by width: "
+            + "; ".join(f"{method} {means}" for method, means in told.items())
+            + ".",
+            networks=[*self.networks.values()],
+            data=self.data,
+            size=(9.0, 4.2),
+        )
 
     def table(self) -> Table:
         """Return the barrier that each matcher leaves, by width."""

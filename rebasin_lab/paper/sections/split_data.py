@@ -8,7 +8,7 @@ training has added (the learned part), and matchers that look at images stand be
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -124,15 +124,15 @@ class Lines(Record):
             f"lower loss on {learned}."
         )
 
-    def figures(self) -> Sequence[Figure]:
-        """Return loss and accuracy on the lines, and the levels of training on all data."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield loss and accuracy on the lines, and the levels of training on all data."""
         drawn = [
             ("loss", "loss_lines", "test loss", "Fig. 5"),
             ("accuracy", "accuracy_lines", "top-1 test accuracy", "Fig. 10"),
         ]
         if self.pairs.data.num_classes > 10:
             drawn.append(("top5", "top5_lines", "right class among five", "Fig. 10"))
-        return [self._figure(*each) for each in drawn]
+        yield from (self._figure(*each) for each in drawn)
 
     def _figure(self, metric: str, name: str, label: str, place: str) -> Figure:
         unit = UNITS[metric]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,27 +70,25 @@ class Parts(Record):
     data: datasets.Dataset
     parts: Mapping[str, datasets.Dataset]
 
-    def figures(self) -> Sequence[Figure]:
-        """Return the images of each class that A and B see."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield the images of each class that A and B see."""
         counts = {name: class_counts(part) for name, part in self.parts.items()}
         lower = self.data.num_classes // 2
         shares = {name: 100 * sum(each[:lower]) / sum(each) for name, each in counts.items()}
         shown = {name: quantity(share, "%", digits=0) for name, share in shares.items()}
-        return [
-            Figure(
-                name="class_counts",
-                plot="class_counts",
-                numbers={"classes": list(self.data.class_names), "counts": counts},
-                title=f"Of A's images {shown['A']} are of the lower half of the classes, of B's "
-                f"{shown['B']}",
-                caption="The training images of each class, split between A and B as in section "
-                "5.4 of the paper; no image is in both.",
-                alt="Images of the lower half of the classes among those seen: "
-                f"A {shown['A']}, B {shown['B']}.",
-                data=self.data,
-                size=(7.0, 3.4),
-            )
-        ]
+        yield Figure(
+            name="class_counts",
+            plot="class_counts",
+            numbers={"classes": list(self.data.class_names), "counts": counts},
+            title=f"Of A's images {shown['A']} are of the lower half of the classes, of B's "
+            f"{shown['B']}",
+            caption="The training images of each class, split between A and B as in section "
+            "5.4 of the paper; no image is in both.",
+            alt="Images of the lower half of the classes among those seen: "
+            f"A {shown['A']}, B {shown['B']}.",
+            data=self.data,
+            size=(7.0, 3.4),
+        )
 
 
 def parts(study: Study) -> Parts:

@@ -7,7 +7,7 @@ layers together, and changes that pin units to their places.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -98,8 +98,8 @@ class Networks(Record):
             self._looks[key] = Look(model, spec)
         return self._looks[key]
 
-    def figures(self) -> Sequence[Figure]:
-        """Return the symmetries of a ResNet20."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield the symmetries of a ResNet20."""
         look = self.look("resnet20")
         rng = np.random.default_rng(0)
         drawn = jax.tree.map(
@@ -109,18 +109,16 @@ class Networks(Record):
             look.model.apply, look.spec, drawn, self.images, num_trials=1
         )
         most = max(map(len, look.spec.permutations.values()))
-        return [
-            symmetry_rows.picture(
-                "resnet20",
-                look.spec,
-                look.model.apply,
-                look.model.shapes,
-                self.images,
-                title=f"One order of units is shared by up to {most} parameters of a ResNet20",
-                caption=f"The symmetries of a ResNet20: {look.orders}. With all of them shuffled "
-                f"the logits change by {change:.0e} of the largest.",
-            )
-        ]
+        yield symmetry_rows.picture(
+            "resnet20",
+            look.spec,
+            look.model.apply,
+            look.model.shapes,
+            self.images,
+            title=f"One order of units is shared by up to {most} parameters of a ResNet20",
+            caption=f"The symmetries of a ResNet20: {look.orders}. With all of them shuffled "
+            f"the logits change by {change:.0e} of the largest.",
+        )
 
     def at(self, network: str, change: str, group: str) -> Figure:
         """Return a network's symmetries with one bias or scale changed, for dials.
@@ -189,9 +187,9 @@ class Numbered(Record):
             corner="numbered MLP, shuffled by",
         )
 
-    def figures(self) -> Sequence[Figure]:
-        """Return the symmetries that are left."""
-        return [self.picture]
+    def figures(self) -> Iterator[Figure]:
+        """Yield the symmetries that are left."""
+        yield self.picture
 
 
 def numbered(study: Study, network: Trained, apply_fn: Callable) -> Numbered:
@@ -247,8 +245,8 @@ class Counts(Record):
             corner="network",
         )
 
-    def figures(self) -> Sequence[Figure]:
-        """Return the counts as bars, on one linear scale."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield the counts as bars, on one linear scale."""
         exact, printed = self.exact["ResNet50"], self.printed["ResNet50"]
         bars = [
             ("atoms in the universe", ATOMS, "other"),
@@ -256,22 +254,18 @@ class Counts(Record):
             ("ResNet50, as printed", printed, "paper"),
             ("ResNet50, streams tied", exact, "exact"),
         ]
-        return [
-            Figure(
-                name="table1",
-                plot="symmetry_counts",
-                numbers={"bars": [{"name": n, "log10": v, "kind": k} for n, v, k in bars]},
-                title=f"With its streams tied a ResNet50 has {100 * exact / printed:.0f} % of the "
-                "digits that Table 1 prints",
-                caption="Table 1, and the ResNet20 of the paper's width experiment: how many "
-                "permutations leave a network's function unchanged. Hatched: the paper's number "
-                "for the ResNet50, which does not tie residual streams.",
-                alt="Bars: "
-                + ", ".join(f"{name} 10^{round(value)}" for name, value, _ in bars)
-                + ".",
-                claims=[*self.claims()],
-            )
-        ]
+        yield Figure(
+            name="table1",
+            plot="symmetry_counts",
+            numbers={"bars": [{"name": n, "log10": v, "kind": k} for n, v, k in bars]},
+            title=f"With its streams tied a ResNet50 has {100 * exact / printed:.0f} % of the "
+            "digits that Table 1 prints",
+            caption="Table 1, and the ResNet20 of the paper's width experiment: how many "
+            "permutations leave a network's function unchanged. Hatched: the paper's number "
+            "for the ResNet50, which does not tie residual streams.",
+            alt="Bars: " + ", ".join(f"{name} 10^{round(value)}" for name, value, _ in bars) + ".",
+            claims=[*self.claims()],
+        )
 
     def claims(self) -> Mapping[str, Any]:
         """Return the exponents of Table 1; that of the ResNet50 by its spec."""

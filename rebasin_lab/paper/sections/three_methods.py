@@ -8,7 +8,7 @@ tell, `every_matcher` the comparison, `residual` residual networks and times.
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,24 +66,22 @@ class Estimates(Record):
     results: Mapping[Pair, matching.MatchingResult]
     starts: Mapping[Pair, matching.MatchingResult]
 
-    def figures(self) -> Sequence[Figure]:
-        """Return the lowest loss half-way so far, epoch by epoch, of the first pair."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield the lowest loss half-way so far, epoch by epoch, of the first pair."""
         identity, *losses = (-value for value in next(iter(self.results.values())).objective)
-        return [
-            Figure(
-                name="straight_through",
-                plot="halfway",
-                numbers={"loss": losses},
-                title=f"The estimator goes from {quantity(losses[0], 'nats')} half-way to "
-                f"{quantity(losses[-1], 'nats')}",
-                caption=f"The straight-through estimator on one pair, {self.num_epochs} epochs: "
-                "the lowest train loss half-way to B that it has met "
-                f"({quantity(identity, 'nats')} as B came).",
-                alt=f"From {losses[0]:.4f} nats, where weight matching is, to {losses[-1]:.4f}.",
-                networks=self.networks,
-                size=(6.5, 3.2),
-            )
-        ]
+        yield Figure(
+            name="straight_through",
+            plot="halfway",
+            numbers={"loss": losses},
+            title=f"The estimator goes from {quantity(losses[0], 'nats')} half-way to "
+            f"{quantity(losses[-1], 'nats')}",
+            caption=f"The straight-through estimator on one pair, {self.num_epochs} epochs: "
+            "the lowest train loss half-way to B that it has met "
+            f"({quantity(identity, 'nats')} as B came).",
+            alt=f"From {losses[0]:.4f} nats, where weight matching is, to {losses[-1]:.4f}.",
+            networks=self.networks,
+            size=(6.5, 3.2),
+        )
 
     def table(self) -> Table:
         """Return losses half-way, and the time it takes, beside weight matching's."""

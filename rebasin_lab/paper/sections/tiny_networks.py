@@ -8,7 +8,7 @@ paper's own example of what greedy matching loses.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -70,31 +70,29 @@ class Slopes(Record):
         curve = self.curves[name]
         return curve[len(curve) // 2], (curve[0] + curve[-1]) / 2
 
-    def figures(self) -> Sequence[Figure]:
-        """Return the slope on both lines."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield the slope on both lines."""
         middle, mean = self._off(self.greedy)
         lost = quantity(100 * (1 - middle / mean), "%")
-        return [
-            Figure(
-                name="slopes",
-                plot="slopes",
-                numbers={
-                    "lambdas": LAMBDAS.tolist(),
-                    "slopes": {
-                        "greedy": self.curves[self.greedy],
-                        "weight matching": self.curves[self.picks[0]],
-                    },
+        yield Figure(
+            name="slopes",
+            plot="slopes",
+            numbers={
+                "lambdas": LAMBDAS.tolist(),
+                "slopes": {
+                    "greedy": self.curves[self.greedy],
+                    "weight matching": self.curves[self.picks[0]],
                 },
-                title=f"Greedy matching ({self.greedy}) loses {lost} of the function; Algorithm 1 "
-                f"({self.picks[0]}) keeps it",
-                caption="The slope of f for x > 0, between the two networks of appendix A.7.2 "
-                f"(ε = {self.epsilon:g}), matched greedily and by the paper's Algorithm 1.",
-                alt=f"Greedy: from 1 down to {middle:.3f} and up to {1 + self.epsilon:g}. Weight "
-                "matching: a straight line.",
-                claims=["a72-greedy-slope", "a72-weight-matching", "a72-weight-matching-slope"],
-                size=(6.5, 3.6),
-            )
-        ]
+            },
+            title=f"Greedy matching ({self.greedy}) loses {lost} of the function; Algorithm 1 "
+            f"({self.picks[0]}) keeps it",
+            caption="The slope of f for x > 0, between the two networks of appendix A.7.2 "
+            f"(ε = {self.epsilon:g}), matched greedily and by the paper's Algorithm 1.",
+            alt=f"Greedy: from 1 down to {middle:.3f} and up to {1 + self.epsilon:g}. Weight "
+            "matching: a straight line.",
+            claims=["a72-greedy-slope", "a72-weight-matching", "a72-weight-matching-slope"],
+            size=(6.5, 3.6),
+        )
 
     def reading(self) -> Prose:
         """Return in words what both pick."""
@@ -270,25 +268,23 @@ class TrainedPairs(Record):
             f"of these; for {apart.sum()} others it leaves a barrier of a fifth or more."
         )
 
-    def figures(self) -> Sequence[Figure]:
-        """Return the barriers of all pairs, sorted."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield the barriers of all pairs, sorted."""
         best = self.barriers["best of four"]
         joined = sum(height <= SOLVED for height in best)
-        return [
-            Figure(
-                name="trained_pairs",
-                plot="sorted_barriers",
-                numbers={"barriers": {name: [*each] for name, each in self.barriers.items()}},
-                title=f"The best of all four orders joins {joined} of {len(best)} trained pairs",
-                caption=f"Error barriers of {len(best)} pairs of networks of the counterexample's "
-                f"shape, trained by SGD ({self.num_networks} networks, seed {self.seed}): as they "
-                "come, in a random order, matched, and under the best of all four permutations, "
-                "each sorted by itself. Ours, not the paper's.",
-                alt=f"The best of four permutations leaves no barrier for {joined} of {len(best)} "
-                "pairs.",
-                size=(7.0, 3.6),
-            )
-        ]
+        yield Figure(
+            name="trained_pairs",
+            plot="sorted_barriers",
+            numbers={"barriers": {name: [*each] for name, each in self.barriers.items()}},
+            title=f"The best of all four orders joins {joined} of {len(best)} trained pairs",
+            caption=f"Error barriers of {len(best)} pairs of networks of the counterexample's "
+            f"shape, trained by SGD ({self.num_networks} networks, seed {self.seed}): as they "
+            "come, in a random order, matched, and under the best of all four permutations, "
+            "each sorted by itself. Ours, not the paper's.",
+            alt=f"The best of four permutations leaves no barrier for {joined} of {len(best)} "
+            "pairs.",
+            size=(7.0, 3.6),
+        )
 
 
 def trained_pairs(study: Study) -> TrainedPairs:

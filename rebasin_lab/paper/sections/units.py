@@ -5,7 +5,7 @@ permutation, so that at every visit it is known which units are back in their pl
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -67,8 +67,8 @@ class Neighbours(Record):
     networks: Sequence[Trained]
     images: Mapping[str, np.ndarray]
 
-    def figures(self) -> Sequence[Figure]:
-        """Return the similarities, a panel a stage."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield the similarities, a panel a stage."""
         partners = [np.diag(image).mean() for image in self.images.values()]
         anyone = [image.mean() for image in self.images.values()]
         told = "; ".join(
@@ -76,23 +76,21 @@ class Neighbours(Record):
             for stage, partner, other in zip(self.images, partners, anyone, strict=True)
         )
         images = [image.round(3).tolist() for image in self.images.values()]
-        return [
-            Figure(
-                name="neighbours",
-                plot="similarity_views",
-                numbers={
-                    "columns": [*self.images],
-                    "rows": [{"name": "inner product of weights", "images": images}],
-                },
-                title=f"Partners stand out by {partners[1] - anyone[1]:.2f} with the layers beside "
-                f"them lined up, by {partners[0] - anyone[0]:.2f} without",
-                caption=f"{len(images[0])} units of A's second hidden layer (rows), and those "
-                "units of B that matching will pair them with (columns, on the diagonal).",
-                alt=f"Mean inner product of weights, {told}.",
-                networks=self.networks,
-                size=(8.5, 3.8),
-            )
-        ]
+        yield Figure(
+            name="neighbours",
+            plot="similarity_views",
+            numbers={
+                "columns": [*self.images],
+                "rows": [{"name": "inner product of weights", "images": images}],
+            },
+            title=f"Partners stand out by {partners[1] - anyone[1]:.2f} with the layers beside "
+            f"them lined up, by {partners[0] - anyone[0]:.2f} without",
+            caption=f"{len(images[0])} units of A's second hidden layer (rows), and those "
+            "units of B that matching will pair them with (columns, on the diagonal).",
+            alt=f"Mean inner product of weights, {told}.",
+            networks=self.networks,
+            size=(8.5, 3.8),
+        )
 
 
 def neighbours(study: Study, trained: Mapping[int, Trained]) -> Neighbours:

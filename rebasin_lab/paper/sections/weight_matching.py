@@ -7,7 +7,7 @@ library's "weight" is ours; the paper's claims are decided by the paper's `algor
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -129,8 +129,8 @@ class Starts(Record):
         sizes = [*map(len, self.searches["weight"][0].permutation.values())]
         return len(sizes) / sum(sizes)
 
-    def figures(self) -> Sequence[Figure]:
-        """Return the climbs of the first pair, and how many units each search leaves in place."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield the climbs of the first pair, and how many units each search leaves in place."""
         weight, num_layers = self.searches["weight"][0], len(self.searches["weight"][0].permutation)
         # The first pass of "weight" is one entry of its history, for a visit of every layer.
         grown = [0, *range(num_layers, num_layers + len(weight.objective) - 1)]
@@ -139,49 +139,47 @@ class Starts(Record):
             for method, results in self.searches.items()
         }
         ends = [result.objective[-1] for result in self.searches["algorithm_1"]]
-        return [
-            Figure(
-                name="ascents",
-                plot="ascents",
-                numbers={
-                    "searches": [
+        yield Figure(
+            name="ascents",
+            plot="ascents",
+            numbers={
+                "searches": [
+                    {
+                        "method": "weight",
+                        "visits": grown,
+                        "objective": list(weight.objective),
+                    },
+                    *(
                         {
-                            "method": "weight",
-                            "visits": grown,
-                            "objective": list(weight.objective),
-                        },
-                        *(
-                            {
-                                "method": "algorithm_1",
-                                "visits": list(range(len(search.objective))),
-                                "objective": list(search.objective),
-                            }
-                            for search in self.searches["algorithm_1"]
-                        ),
-                    ],
-                    "in_place": in_place,
-                    "chance": num_layers,
-                },
-                title=f"Algorithm 1 ends between {min(ends):.1f} and {max(ends):.1f}, the "
-                f"constructive start at {weight.objective[-1]:.1f}",
-                caption="Left: the inner product of A and the reordered B, visit by visit, for the "
-                'constructive start (ours, "weight matching") and '
-                f"{len(ends)} random orders of Algorithm 1. Right: "
-                "units that end in the slot where they began, of "
-                f"{sum(map(len, weight.permutation.values())):,}.",
-                alt=f"Constructive start: from {weight.objective[0]:.0f} to "
-                f"{weight.objective[-1]:.1f}. Algorithm 1: to "
-                f"{', '.join(f'{end:.1f}' for end in ends)}. Units left in place: "
-                + "; ".join(
-                    f"{METHODS[method]} {', '.join(map(str, counts))}"
-                    for method, counts in in_place.items()
-                )
-                + ".",
-                networks=[self.networks[seed] for seed in self.profile.pairs[0]],
-                claims=[*self.claims()],
-                size=(9.0, 3.6),
+                            "method": "algorithm_1",
+                            "visits": list(range(len(search.objective))),
+                            "objective": list(search.objective),
+                        }
+                        for search in self.searches["algorithm_1"]
+                    ),
+                ],
+                "in_place": in_place,
+                "chance": num_layers,
+            },
+            title=f"Algorithm 1 ends between {min(ends):.1f} and {max(ends):.1f}, the "
+            f"constructive start at {weight.objective[-1]:.1f}",
+            caption="Left: the inner product of A and the reordered B, visit by visit, for the "
+            'constructive start (ours, "weight matching") and '
+            f"{len(ends)} random orders of Algorithm 1. Right: "
+            "units that end in the slot where they began, of "
+            f"{sum(map(len, weight.permutation.values())):,}.",
+            alt=f"Constructive start: from {weight.objective[0]:.0f} to "
+            f"{weight.objective[-1]:.1f}. Algorithm 1: to "
+            f"{', '.join(f'{end:.1f}' for end in ends)}. Units left in place: "
+            + "; ".join(
+                f"{METHODS[method]} {', '.join(map(str, counts))}"
+                for method, counts in in_place.items()
             )
-        ]
+            + ".",
+            networks=[self.networks[seed] for seed in self.profile.pairs[0]],
+            claims=[*self.claims()],
+            size=(9.0, 3.6),
+        )
 
     def claims(self) -> Mapping[str, Any]:
         """Return the least rise of a sweep, and what Algorithm 1 gains after its first."""

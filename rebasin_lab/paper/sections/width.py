@@ -6,7 +6,7 @@ beside them, and a random order, so that what width does is told from what match
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -144,8 +144,8 @@ class Lines(Record):
         number = f"{len(self.pairs)} pairs at each of {len(self.widths)} widths"
         return Prose(f"**What we measured**, on {number}. {' '.join(sentences)}")
 
-    def figures(self) -> Sequence[Figure]:
-        """Return barriers by width, and the share of the naive one that matching leaves."""
+    def figures(self) -> Iterator[Figure]:
+        """Yield barriers by width, and the share of the naive one that matching leaves."""
         barriers = {method: self.barriers(method) for method in METHODS}
         first, last = (np.mean(self.shares()[index]) for index in (0, -1))
         ends = f"{_name(self.widths[0])} to {_name(self.widths[-1])}"
@@ -161,29 +161,27 @@ class Lines(Record):
                 self.widths, barriers["naive"], barriers["weight"], strict=True
             )
         )
-        return [
-            Figure(
-                name=f"{self.family.lower()}_widths",
-                plot="widths",
-                numbers={
-                    "widths": self.widths,
-                    "names": [_name(width) for width in self.widths],
-                    "xlabel": unit,
-                    "barriers": {method: rows for method, rows in barriers.items() if any(rows)},
-                },
-                title=f"Of the naive barrier matching leaves {quantity(100 * first, '%')} at the "
-                f"least width and {quantity(100 * last, '%')} at the largest",
-                caption=f"Train loss barriers between {self.family}s of {ends} {unit}, before and "
-                f"after matching; {len(self.pairs)} pairs at each width, a mark each, and their "
-                f"means. Learned part and random order are ours. {paper} Evaluated on "
-                f"{self.eval_data.title}.",
-                alt=f"Train loss barriers in nats by width: {by_width}.",
-                networks=[*self.networks.values()],
-                data=self.eval_data,
-                claims=[*self.claims()],
-                size=(9.0, 3.8),
-            )
-        ]
+        yield Figure(
+            name=f"{self.family.lower()}_widths",
+            plot="widths",
+            numbers={
+                "widths": self.widths,
+                "names": [_name(width) for width in self.widths],
+                "xlabel": unit,
+                "barriers": {method: rows for method, rows in barriers.items() if any(rows)},
+            },
+            title=f"Of the naive barrier matching leaves {quantity(100 * first, '%')} at the "
+            f"least width and {quantity(100 * last, '%')} at the largest",
+            caption=f"Train loss barriers between {self.family}s of {ends} {unit}, before and "
+            f"after matching; {len(self.pairs)} pairs at each width, a mark each, and their "
+            f"means. Learned part and random order are ours. {paper} Evaluated on "
+            f"{self.eval_data.title}.",
+            alt=f"Train loss barriers in nats by width: {by_width}.",
+            networks=[*self.networks.values()],
+            data=self.eval_data,
+            claims=[*self.claims()],
+            size=(9.0, 3.8),
+        )
 
     def at(self, width: int | float) -> Figure:
         """Return the lines between the networks of one width, naive and matched, for a dial."""
