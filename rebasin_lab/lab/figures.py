@@ -303,7 +303,7 @@ def as_html(record: Mapping[str, Any], png: bytes | None = None) -> str:
     encoded = base64.b64encode(png or render(record, "png")).decode()
     width = round(record["size_inches"][0] * 100)
     return (
-        f'<figure style="margin:0"><img alt="{texts.as_html(record["alt"])}" '
+        f'<figure style="margin:0 0 1em"><img alt="{texts.as_html(record["alt"])}" '
         f'style="width:100%;max-width:{width}px" src="data:image/png;base64,{encoded}">'
         f"<figcaption>{texts.as_html(record['caption'])}</figcaption></figure>"
     )

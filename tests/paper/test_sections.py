@@ -79,6 +79,7 @@ def test_width_measures_the_convolutional_families_that_a_profile_has():
         (95.66, "%", "95.7 %"),
         (512, "", "512"),
         (12345.0, "", "12,345"),
+        (12345.678, "", "12,345.678"),
         (float("nan"), "nats", "nan nats"),
         (float("inf"), "", "inf"),
     ],
@@ -98,7 +99,7 @@ def test_a_mean_stands_with_its_range_and_its_number():
         ["a", "0.150 (0.100 to 0.200)", "2"],
         ["b", "0.300", "2"],
     ]
-    assert "<td" in table._repr_html_()
+    assert "(0.100\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}0.200)</td>" in table._repr_html_()
 
 
 def test_a_column_may_ask_for_the_cell_of_each_key():
@@ -112,6 +113,16 @@ def test_a_column_may_ask_for_the_cell_of_each_key():
 def test_a_table_has_a_cell_for_every_row():
     with pytest.raises(ValueError, match="Expected 2 cells in the column 'loss', .*; got 1"):
         record.Table(rows=["a", "b"], columns=[record.Column("loss", "", [1.0])])
+
+
+def test_a_bar_ends_as_complete_though_read_back_results_never_move_it():
+    study = study_of(width)
+    with study.bar(3, "read back") as bar:
+        pass
+    assert bar.total == bar.n  # otherwise JupyterLab keeps it
+    with pytest.raises(KeyError), study.bar(3, "stopped") as bar:
+        raise KeyError
+    assert bar.total == 3
 
 
 def test_a_figure_says_what_it_shows():

@@ -372,8 +372,10 @@ def draw_line_position(fig: Figure, numbers: Mapping[str, Any]) -> None:
     for method, curve in numbers["curves"].items():
         values = losses.values_of(curve, "test_loss")
         loss = np.interp(numbers["lam"], curve["lambdas"], values)
-        ax.plot(curve["lambdas"], values, "--", color=COLOURS[method], label=method)
-        ax.plot(numbers["lam"], loss, "o", color=COLOURS[method], markersize=9)
+        _, marker, face = LOOKS.get(method, (None, "o", None))
+        look = {"color": COLOURS[method], "marker": marker, "markerfacecolor": face}
+        ax.plot(curve["lambdas"], values, "--", label=method, markersize=4, **look)
+        ax.plot(numbers["lam"], loss, markersize=10, **look)
     label_line_ends(ax)
     label = losses.label_of("test loss", *numbers["curves"].values())
     ax.set(title=f"λ = {numbers['lam']:.2f}", ylabel=label)

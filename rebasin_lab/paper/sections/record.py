@@ -167,7 +167,8 @@ class Table:
                 for side, text in zip(sides, line, strict=True)
             )
 
-        rows = "".join(f"<tr>{cells(line, 'td')}</tr>" for line in body)
+        whole = [[name, *map(_unbroken, numbers)] for name, *numbers in body]
+        rows = "".join(f"<tr>{cells(line, 'td')}</tr>" for line in whole)
         return f"<table><thead><tr>{cells(head, 'th')}</tr></thead><tbody>{rows}</tbody></table>"
 
 
@@ -195,8 +196,8 @@ def quantity(value: float | int, unit: str, *, digits: int | None = None) -> str
     elif value == int(value) and unit not in _DIGITS:
         text = f"{int(value):,}"
     else:
-        text = f"{value:.{digits}f}"
-        if float(text) == 0:  # a small number is not none at all
+        text = f"{value:,.{digits}f}"
+        if round(value, digits) == 0:  # a small number is not none at all
             text = text.lstrip("-") if value == 0 else f"{value:.1g}"
     return f"{text} {unit}".rstrip()
 
@@ -210,6 +211,11 @@ def summary(values: Sequence[float | int], unit: str, *, digits: int | None = No
         for value in (float(np.mean(values)), float(min(values)), float(max(values)))
     )
     return mean if len(values) == 1 or low == high else f"{mean} ({low} to {high})"
+
+
+def _unbroken(text: str) -> str:
+    """Return the text of a cell whose range is not broken into two lines."""
+    return text.replace(" to ", "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}")
 
 
 def _count(cell: Any) -> int:

@@ -1,9 +1,9 @@
 """A study: all that a section needs to measure, with or without a notebook around it."""
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -63,6 +63,10 @@ class Study:
         )
         return dict(zip(experiments, trained, strict=True))
 
-    def bar(self, total: int, description: str) -> AbstractContextManager:
-        """Return a progress bar in this study's style; see `progress.progress_bar`."""
-        return progress.progress_bar(total, description, style=self.progress_style)
+    @contextlib.contextmanager
+    def bar(self, total: int, description: str) -> Iterator[Any]:
+        """Yield a progress bar in this study's style; see `progress.progress_bar`."""
+        with progress.progress_bar(total, description, style=self.progress_style) as bar:
+            yield bar
+            # Results that are read back never move it, and JupyterLab would keep it, in red.
+            bar.total = bar.n
