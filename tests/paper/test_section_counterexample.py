@@ -1,5 +1,7 @@
 """The section of the counterexample at tiny sizes, held against its formulas."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -51,6 +53,13 @@ def test_greedy_loses_half_of_a_function_and_algorithm_1_nothing(study):
     assert slopes.claims()["a72-greedy-slope"] == pytest.approx(0.505, abs=1e-3)
     assert slopes.claims()["a72-weight-matching-slope"] <= 1e-9
     assert "swap both" not in slopes.greedy
+    (figure,) = slopes.figures()
+    assert figure.title.endswith("Algorithm 1 (swap both) nothing")
+    # Where Algorithm 1 ends elsewhere, the title says what that loses.
+    picks = [slopes.greedy, *slopes.picks]
+    (figure,) = dataclasses.replace(slopes, picks=picks).figures()
+    assert figure.title.endswith(f"Algorithm 1 ({slopes.greedy}) 49.7 %")
+    assert "0.505 (greedy) and 0.505" in figure.alt
 
 
 def test_a_changed_weight_changes_that_weight_alone():

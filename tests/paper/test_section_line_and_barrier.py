@@ -28,6 +28,8 @@ def test_lines_are_walked_in_four_orders_of_the_same_networks(measured):
     assert lines.shares("naive") == [1, 1]
     assert len(str(lines.table()).splitlines()) == 1 + len(pair_lines.NAMES)
     assert "on 2 pairs" in lines.reading()
+    for method in ("algorithm_1", "random"):
+        assert f"{100 * np.mean(lines.shares(method)):.1f} %" in lines.reading()
     assert len(str(section.quality(lines.networks)).splitlines()) == 3
 
 

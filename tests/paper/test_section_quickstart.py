@@ -32,7 +32,7 @@ def test_the_task_and_its_learning_are_shown(measured):
         check_record(record, quickstart)
 
 
-def test_an_order_moves_the_weights_of_b_and_not_what_it_reads(measured):
+def test_an_order_moves_the_weights_of_b_and_not_what_it_reads(measured, monkeypatch):
     _, orders, _ = measured
     check_record(orders, quickstart)
     a, b = (jax.flatten_util.ravel_pytree(one.params)[0] for one in orders.pair)
@@ -43,6 +43,11 @@ def test_an_order_moves_the_weights_of_b_and_not_what_it_reads(measured):
     assert len({*orders.accuracies().values()}) == 1
     assert len(str(orders.table()).splitlines()) == 4
     assert "of the distance" in orders.reading()
+    for random, said in ((9.0, "nearer to A than"), (10.1, "as far from A"), (11.0, "farther")):
+        distances = dict(zip(quickstart.ORDERS, (10.0, random, 8.0), strict=True))
+        monkeypatch.setattr(type(orders), "distances", lambda self, told=distances: told)
+        assert said in orders.reading()
+        assert "leaves 80.0 %" in orders.reading()
 
 
 def test_the_learned_part_moves_with_the_units(measured):

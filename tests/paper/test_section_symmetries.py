@@ -1,5 +1,6 @@
 """The section of `01_symmetries` at tiny sizes: what moves, what stays, and how many ways."""
 
+import dataclasses
 import math
 
 import jax
@@ -50,6 +51,21 @@ def test_a_swap_is_missed_by_what_two_units_send_and_how_they_respond(swaps, net
     assert "in the mean" in swaps.reading()
 
 
+def test_why_two_units_are_not_missed_is_said_of_those_that_were_found(swaps, monkeypatch):
+    random, same = ([], [], [1.0]), ([], [], [0.0])
+    for change, silent, said in (
+        (0.0, True, "neither ever responds"),
+        (0.0, False, "what they send, or how they respond"),
+        (0.5, False, "no two are alike enough"),
+    ):
+        responses = np.zeros((9, 3)) if silent else np.ones((9, 3))
+        found = {"0, 1": random, "random": random, "least": ([], [], [change]), "twins": same}
+        for name, value in (("measured", found), ("_responses", responses)):
+            monkeypatch.setitem(swaps.__dict__, name, value)
+        monkeypatch.setattr(type(swaps), "most_alike", lambda self: (0, 1))
+        assert said in swaps.reading()
+
+
 def test_the_axis_of_logits_stands_still_while_units_change_places(swaps):
     shown = [swaps.at(i, j, lines) for i, j in ((0, 1), (2, 5)) for lines in symmetries.LINES]
     assert len({tuple(figure.numbers["limits"]) for figure in shown}) == 1
@@ -71,6 +87,9 @@ def test_a_shuffled_network_is_the_same_function_unless_a_layer_is_forgotten(stu
     assert undone == 0
     assert forgotten > 1e-2
     assert "apart as two unrelated" in shuffles.reading()
+    for length, said in ((1.0, "farther apart than"), (9.0, "less far apart than")):
+        moved = dataclasses.replace(shuffles, length=length, distances={"by the spec": 3.0})
+        assert said in moved.reading()
     assert len(str(shuffles.table()).splitlines()) == 4
 
 

@@ -1,5 +1,6 @@
 """Sections 3.1 to 3.3 at tiny sizes, without a notebook: weight matching, and three methods."""
 
+import dataclasses
 import itertools
 import re
 
@@ -11,7 +12,14 @@ import rebasin_lab as rl
 from paper.test_sections import check_record, study_of
 from rebasin_lab import paths
 from rebasin_lab.lab import plots
-from rebasin_lab.paper.sections import three_methods, units, weight_matching
+from rebasin_lab.paper.sections import (
+    every_matcher,
+    evidence,
+    planted,
+    three_methods,
+    units,
+    weight_matching,
+)
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +74,52 @@ def test_a_planted_toy_is_undone_and_its_dial_says_so(study, mlps):
     )
 
 
+def test_a_visit_that_came_too_early_is_named(study, mlps, monkeypatch):
+    toy = weight_matching.toy(study, mlps)
+    climb = weight_matching.climb(toy, lesson()(toy.spec, toy.a, toy.b, seed=1), seed=1)
+    names, last = [visit.name for visit in climb.visits], len(climb.visits)
+    whole = dict.fromkeys(climb.layers, units.NUM_UNITS)
+    early = whole | {names[1]: 3}
+    for homes, said in (
+        ([whole] * (last + 1), "the first visit to each layer put all"),
+        ([early] * last + [whole], "Visit 2, to layer"),
+        ([early] * last + [whole], "put 3 of 12 units in their places; later visits put all"),
+        ([early] * (last + 1), "none put all"),
+    ):
+        monkeypatch.setattr(units.Climb, "num_home", lambda self, homes=homes: homes)
+        assert said in climb.reading()
+
+
+def test_titles_say_if_partners_stand_out(study, mlps):
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 0.1, (20, 20))
+    assert units.standing_out(noise + np.eye(20)) == "stand out by 0.94"
+    assert re.fullmatch(r"do not stand out \(-?0\.0\d*\)", units.standing_out(noise))
+    images = {"B as it came": noise, "layers beside it lined up": noise + np.eye(20)}
+    (figure,) = units.Neighbours([*mlps.values()], images).figures()
+    assert re.search("came partners do not stand out .* they stand out by 0.94", figure.title)
+    sight = evidence.Sight(
+        [*mlps.values()], {"weight": noise + np.eye(20), "activation": noise}, 0.0
+    )
+    (figure,) = sight.figures()
+    assert re.search("stand out by 0.94 in weights; .* they do not stand out", figure.title)
+
+
+def test_planted_permutations_that_are_not_found_are_counted():
+    half, whole = planted.Attempt(0.5, 2), planted.Attempt(1.0, 4)
+    attempts = {
+        (subject, "exact", method): [
+            whole,
+            half if (subject, method) == ("vit", "weight") else whole,
+        ]
+        for subject in planted.SUBJECTS
+        for method in planted.METHODS
+    }
+    reading = planted.Recovery(attempts).reading()
+    assert "trained MLPs: Algorithm 1 undoes 2 of 2, and ends after 4 sweeps" in reading
+    assert "ours undoes 1 of 2, and ends after 3 (2 to 4) sweeps" in reading
+
+
 def test_an_assignment_by_similarity_is_the_best_of_all_orders(study, mlps):
     toy = weight_matching.toy(study, mlps)
     name = list(toy.spec.permutations)[1]
@@ -112,6 +166,13 @@ def test_three_methods_are_compared_beside_controls():
     assert "A and B themselves" in str(compared.confidence())
     # The paper's weight matching decides, not the library's.
     one = {name: each.train_barrier for name, each in compared.compared[0, 1].items()}
+    # The lines in the picture are those of the first pair, and so is what its title says.
+    worse = dict.fromkeys(compared.methods, compared.compared[0, 1]["naive"])
+    pairs = {**compared.compared, (1, 0): worse}
+    title = next(iter(dataclasses.replace(compared, compared=pairs).figures())).title
+    for end in (min, max):
+        share = end(one[name] for name in every_matcher.THREE) / one["naive"]
+        assert f"{100 * share:.1f} %" in title
     best = min(one["activation"], one["algorithm_1"])
     assert compared.claims()["section3-ste-best"] == pytest.approx(one["straight_through"] / best)
 

@@ -92,7 +92,7 @@ class TwoNetworks(Record):
             name="two_tests",
             plot="two_tests",
             numbers={"columns": [*columns, "f"], "rows": images},
-            title="A and B compute the same f, and differ in their first layers alone",
+            title="A and B compute the same f; only the units of their first layers differ",
             caption="The output of every unit on the square; white is zero. Outlined: where yes "
             "is right. A tests x2 first, B tests x1 first; both only hand the other coordinate on.",
             alt="Second layers and outputs of A and B are alike. In the first layer A's second "
@@ -153,7 +153,7 @@ class Lines(Record):
             rows=NAMES,
             corner="order of B's units",
             columns=[
-                Column("error barrier", "", [self.barriers[name] for name in NAMES]),
+                Column("error barrier", "of the square", [self.barriers[name] for name in NAMES]),
                 Column(
                     "largest distance to the formula",
                     "",
@@ -296,7 +296,11 @@ class Picks(Record):
                     )
                     for method, names in self.picks.items()
                 ),
-                Column("error barrier", "", [self.lines.barriers[name] for name in NAMES]),
+                Column(
+                    "error barrier",
+                    "of the square",
+                    [self.lines.barriers[name] for name in NAMES],
+                ),
             ],
         )
 

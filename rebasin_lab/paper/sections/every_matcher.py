@@ -137,8 +137,7 @@ class Compared(Record):
     def figures(self) -> Iterator[Figure]:
         """Yield the lines of the first pair, and the barriers of every matcher."""
         pair, first = next(iter(self.compared.items()))
-        naive = self.barriers("naive").mean()
-        left = [self.barriers(method).mean() / naive for method in THREE]
+        left = [first[m].train_barrier / first["naive"].train_barrier for m in THREE]
         matchers = [method for method in self.methods if method != "naive"]
         means = {method: self.barriers(method).mean() for method in matchers}
         lengths = {
@@ -157,8 +156,9 @@ class Compared(Record):
             name="lines",
             plot="method_lines",
             numbers={"curves": {name: first[name].curve.as_numbers() for name in SHOWN}},
-            title=f"The paper's three methods leave {quantity(100 * min(left), '%')} to "
-            f"{quantity(100 * max(left), '%')} of the naive barrier",
+            title="On this pair the paper's three methods leave "
+            f"{quantity(100 * min(left), '%')} to {quantity(100 * max(left), '%')} of the naive "
+            "barrier",
             caption="The loss on the line from A to the permuted B, one pair, by the paper's "
             f"three methods, at {grid} points, evaluated on {self.eval_data.title}; Fig. 2 of "
             "the paper, MLP. The naive line and that of a random order leave the picture.",

@@ -33,7 +33,7 @@ class Sight(Record):
 
     def figures(self) -> Iterator[Figure]:
         """Yield the similarities, a panel for each matcher."""
-        gaps = {name: np.diag(image).mean() - image.mean() for name, image in self.images.items()}
+        gaps = {name: units.standing_out(image) for name, image in self.images.items()}
         yield Figure(
             name="what_they_see",
             plot="similarity_views",
@@ -44,8 +44,8 @@ class Sight(Record):
                     for name, image in self.images.items()
                 ],
             },
-            title=f"Partners stand out by {gaps['weight']:.2f} in weights and by "
-            f"{gaps['activation']:.2f} in activations while B is out of order",
+            title=f"While B is out of order partners {gaps['weight']} in weights; in activations "
+            f"they {gaps['activation']}",
             caption=f"{len(self.images['weight'])} units of A's second hidden layer (rows), "
             "and those units of B that each method pairs them with in the end (columns, on the "
             "diagonal); all layers of B as they came.",

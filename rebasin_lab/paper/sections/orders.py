@@ -85,18 +85,16 @@ class Orders(Record):
         """Return in words how much of the distance is the order."""
         naive, random, matched = (self.distances()[order] for order in ORDERS)
         share = matched / naive
-        unrelated = (
-            "A random order is as far from A as the order in which B came"
-            if abs(random / naive - 1) < 0.02
-            else "A random order is not as far from A as the order in which B came"
-        )
+        change = random / naive - 1
+        far = "nearer to A than" if change < 0 else "farther from A than"
+        far = "as far from A as" if abs(change) < 0.02 else far
         part = "a part" if share > 0.5 else "most"
         return Prose(
-            f"**What we measured**, on one pair. {unrelated}. Any two vectors of so many numbers "
-            "that have nothing to do with each other stand at nearly a right angle, so distance "
-            "and angle by themselves say little. Weight matching leaves "
-            f"{quantity(100 * share, '%')} of the distance: the order of the units is {part} of "
-            "what sets the two apart."
+            f"**What we measured**, on one pair. A random order is {far} the order in which "
+            "B came. Any two vectors of so many numbers that have nothing to do with each other "
+            "stand at nearly a right angle, so distance and angle by themselves say little. Weight "
+            f"matching leaves {quantity(100 * share, '%')} of the distance: the order of the units "
+            f"is {part} of what sets the two apart."
         )
 
     def learned(self) -> dict[str, np.ndarray]:
@@ -134,8 +132,9 @@ class Orders(Record):
                 },
                 "slots": slots,
             },
-            title=f"The learned parts of partners have a cosine of {matched:.2f} in the "
-            f"median, in random order {random:.2f}",
+            title="The learned parts of partners have a cosine of "
+            f"{quantity(matched, '', digits=2)} in the median, in random order "
+            f"{quantity(random, '', digits=2)}",
             caption="The learned part of incoming weights, which is weights minus their "
             f"random start. Of the half of the first layer's units that has learned most, the "
             f"{len(slots)} that match best: in A, in the same slots of B, and in B after "

@@ -50,7 +50,8 @@ class Plane(Record):
         """Return in words how much nearer to A matching brings B."""
         matched, random = (summary(self.nearer(key), "%") for key in ("algorithm_1", "random"))
         return Prose(
-            f"Of the distance from A to B matching leaves {matched} %, a random order {random} %."
+            "**What we measured.** Of the distance from A to B matching leaves "
+            f"{matched} %, a random order {random} %."
         )
 
     def figures(self) -> Iterator[Figure]:
@@ -153,8 +154,9 @@ class Arcs(Record):
         changes = self.changes("algorithm_1")
         much = sum(share > SMALL for share in changes)
         return Prose(
-            f"After matching the arc changes more than a tenth of the barrier on {much} of "
-            f"{len(changes)} pairs, by {quantity(100 * float(np.mean(changes)), '%')} on average."
+            "**What we measured.** After matching the arc changes more than a tenth of the barrier "
+            f"on {much} of {len(changes)} pairs, by {quantity(100 * float(np.mean(changes)), '%')} "
+            "on average."
         )
 
     def claims(self) -> Mapping[str, Any]:

@@ -79,15 +79,15 @@ class Recovery(Record):
         """Return in words what is found of exact copies."""
         sentences = []
         for subject, name in SUBJECTS.items():
+            told = []
             for method in ("algorithm_1", "weight"):
                 found, key = self.whole(subject, "exact", method), (subject, "exact", method)
-                shares = summary([100 * one.share for one in self.attempts[key]], "%")
                 sweeps = summary([one.num_sweeps for one in self.attempts[key]], "", digits=1)
-                how = "all" if found.all() else f"{found.sum()} of {len(found)}"
-                sentences.append(
-                    f"Exact copies of {name}: {METHODS[method]} undoes {how} in {sweeps} sweeps, "
-                    f"and puts {shares} % of the units back."
+                told.append(
+                    f"{METHODS[method]} undoes {found.sum()} of {len(found)}, and ends after "
+                    f"{sweeps} sweeps"
                 )
+            sentences.append(f"Exact copies of {name}: {'; '.join(told)}.")
         return Prose(f"**What we measured.** {' '.join(sentences)}")
 
     def claims(self) -> Mapping[str, Any]:

@@ -141,11 +141,15 @@ class Swaps(Record):
         """Return in words which two units may change places."""
         _, (_, _, random), (_, _, (alike,)), (_, _, (twins,)) = self.measured.values()
         is_silent = not self._responses[list(self.most_alike())].any()
-        why = "neither ever responds to these images" if is_silent else "they respond to few images"
+        why = (
+            "neither ever responds to these images"
+            if is_silent
+            else "what they send, or how they respond, is nearly the same"
+        )
         rounding = "rounding" if twins < 1e-3 else "more than rounding"
         return Prose(
             f"**What we measured.** The pair that is missed least changes a logit by "
-            f"{quantity(alike, '')}: {why if alike < 1e-3 else 'this network has no twins'}. A "
+            f"{quantity(alike, '')}: {why if alike < 1e-3 else 'no two are alike enough'}. A "
             f"random pair changes one by {quantity(float(np.mean(random)), '')} in the mean. "
             f"Where two units send the same weights, what changes is {rounding}."
         )
@@ -233,9 +237,10 @@ class Shuffles(Record):
         """Return in words how far a network is from its copies."""
         moved, *_ = self.distances.values()
         ratio = moved / (math.sqrt(2) * self.length)
-        far = "about as far apart" if abs(ratio - 1) < 0.1 else "not as far apart"
+        far = "less far apart than" if ratio < 1 else "farther apart than"
+        far = "about as far apart as" if abs(ratio - 1) < 0.1 else far
         return Prose(
-            f"**What we measured.** A network and its shuffled copy are {far} as two unrelated "
+            f"**What we measured.** A network and its shuffled copy are {far} two unrelated "
             f"weight vectors of this length would be ({quantity(moved, '', digits=1)}, and "
             f"{quantity(math.sqrt(2) * self.length, '', digits=1)})."
         )

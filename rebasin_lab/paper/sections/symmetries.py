@@ -258,8 +258,8 @@ class Counts(Record):
             name="table1",
             plot="symmetry_counts",
             numbers={"bars": [{"name": n, "log10": v, "kind": k} for n, v, k in bars]},
-            title=f"With its streams tied a ResNet50 has {100 * exact / printed:.0f} % of the "
-            "digits that Table 1 prints",
+            title="With streams tied, the number of a ResNet50's orders has "
+            f"{100 * exact / printed:.0f} % of the digits of Table 1",
             caption="Table 1, and the ResNet20 of the paper's width experiment: how many "
             "permutations leave a network's function unchanged. Hatched: the paper's number "
             "for the ResNet50, which does not tie residual streams.",

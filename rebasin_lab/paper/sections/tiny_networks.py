@@ -70,10 +70,15 @@ class Slopes(Record):
         curve = self.curves[name]
         return curve[len(curve) // 2], (curve[0] + curve[-1]) / 2
 
+    def _lost(self, name: str) -> str:
+        """Return in words what the slope in the middle lacks of the mean of the ends."""
+        middle, mean = self._off(name)
+        share = 100 * (1 - middle / mean)
+        return "nothing" if abs(share) < 1e-6 else quantity(share, "%")
+
     def figures(self) -> Iterator[Figure]:
         """Yield the slope on both lines."""
-        middle, mean = self._off(self.greedy)
-        lost = quantity(100 * (1 - middle / mean), "%")
+        middles = [self._off(name)[0] for name in (self.greedy, self.picks[0])]
         yield Figure(
             name="slopes",
             plot="slopes",
@@ -84,12 +89,12 @@ class Slopes(Record):
                     "weight matching": self.curves[self.picks[0]],
                 },
             },
-            title=f"Greedy matching ({self.greedy}) loses {lost} of the function; Algorithm 1 "
-            f"({self.picks[0]}) keeps it",
+            title=f"Half-way greedy matching ({self.greedy}) loses {self._lost(self.greedy)} of "
+            f"the slope, Algorithm 1 ({self.picks[0]}) {self._lost(self.picks[0])}",
             caption="The slope of f for x > 0, between the two networks of appendix A.7.2 "
             f"(ε = {self.epsilon:g}), matched greedily and by the paper's Algorithm 1.",
-            alt=f"Greedy: from 1 down to {middle:.3f} and up to {1 + self.epsilon:g}. Weight "
-            "matching: a straight line.",
+            alt=f"From 1 to {1 + self.epsilon:g}; in the middle {middles[0]:.3f} (greedy) and "
+            f"{middles[1]:.3f} (weight matching).",
             claims=["a72-greedy-slope", "a72-weight-matching", "a72-weight-matching-slope"],
             size=(6.5, 3.6),
         )
@@ -186,8 +191,8 @@ class OneWeight(Record):
         heights = [self.best(*key)[0] for key in perfect]
         return Prose(
             f"**What we measured.** Of the {len(self.curves)} networks that this dial makes, "
-            f"{len(perfect)} err on less than one hundredth of the square. The least barrier "
-            f"among their best orders is {quantity(min(heights), '')}."
+            f"{len(perfect)} err on at most one hundredth of the square. Of these, in the best of "
+            f"its four orders, none has a lower barrier than {quantity(min(heights), '')}."
         )
 
     def _changed(self, weight: str, value: float) -> Any:
@@ -254,7 +259,7 @@ class TrainedPairs(Record):
             corner="order of B's units",
             columns=[
                 Column(f"pairs with a barrier up to {SOLVED:g}", "%", [*self.shares().values()]),
-                Column("error barrier", "", [*self.barriers.values()]),
+                Column("error barrier", "of the square", [*self.barriers.values()]),
             ],
         )
 

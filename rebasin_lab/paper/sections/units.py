@@ -69,6 +69,7 @@ class Neighbours(Record):
 
     def figures(self) -> Iterator[Figure]:
         """Yield the similarities, a panel a stage."""
+        came, lined_up = self.images.values()
         partners = [np.diag(image).mean() for image in self.images.values()]
         anyone = [image.mean() for image in self.images.values()]
         told = "; ".join(
@@ -83,14 +84,21 @@ class Neighbours(Record):
                 "columns": [*self.images],
                 "rows": [{"name": "inner product of weights", "images": images}],
             },
-            title=f"Partners stand out by {partners[1] - anyone[1]:.2f} with the layers beside "
-            f"them lined up, by {partners[0] - anyone[0]:.2f} without",
+            title=f"In B as it came partners {standing_out(came)}; with the layers beside them "
+            f"lined up they {standing_out(lined_up)}",
             caption=f"{len(images[0])} units of A's second hidden layer (rows), and those "
             "units of B that matching will pair them with (columns, on the diagonal).",
             alt=f"Mean inner product of weights, {told}.",
             networks=self.networks,
             size=(8.5, 3.8),
         )
+
+
+def standing_out(image: Float[np.ndarray, "units units"]) -> str:
+    """Say if partners, on the diagonal, are alike by a standard deviation more than any two."""
+    above = float(np.diag(image).mean() - image.mean())
+    told = quantity(above, "", digits=2)
+    return f"stand out by {told}" if above > image.std() else f"do not stand out ({told})"
 
 
 def neighbours(study: Study, trained: Mapping[int, Trained]) -> Neighbours:
@@ -244,8 +252,24 @@ class Climb(Record):
         )
         return Prose(
             f"**What we measured.** After {len(self.visits)} visits {whole} is back in its place, "
-            f"at an inner product of {quantity(end, '')}. The library's Algorithm 1, from the same "
-            f"seed, {alike}."
+            f"at an inner product of {quantity(end, '')}. {self._too_early()} The library's "
+            f"Algorithm 1, from the same seed, {alike}."
+        )
+
+    def _too_early(self) -> str:
+        """Return in words which first visit put the fewest units of its layer in their places."""
+        first: dict[str, tuple[int, int]] = {}
+        for number, (visit, home) in enumerate(
+            zip(self.visits, self.num_home()[1:], strict=True), 1
+        ):
+            first.setdefault(visit.name, (home[visit.name], number))
+        (right, number), name = min(zip(first.values(), first, strict=True))
+        if right == (size := len(self.toy.planted[name])):
+            return "Here the first visit to each layer put all of its units in their places."
+        mended = "later visits put all" if self.num_home()[-1][name] == size else "none put all"
+        return (
+            f"Visit {number}, to layer {self.layers.index(name) + 1}, came too early: it put "
+            f"{right} of {size} units in their places; {mended}."
         )
 
 

@@ -118,8 +118,8 @@ class Starts(Record):
         )
         beaten = sum(ours[0] > value for value in theirs[0])
         return Prose(
-            f"**What we measured.** Over {summary(numbers, '')} sweeps of Algorithm 1 the inner "
-            f"product {falls}. On the first pair the constructive start ends higher than "
+            f"**What we measured.** Over {summary(numbers, '', digits=1)} sweeps of Algorithm 1 "
+            f"the inner product {falls}. On the first pair the constructive start ends higher than "
             f"{beaten} of {len(theirs[0])} random orders of Algorithm 1. A random permutation "
             f"leaves one unit in each layer where it was, on average, "
             f"{quantity(100 * self._chance(), '%')} of all."
