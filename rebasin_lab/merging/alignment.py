@@ -119,11 +119,11 @@ def merge_many(
         history.append(max(history[-1], alignment.objective()))
         end_round()
     while alignment.outdated and num_rounds < max_rounds:
-        alignment.add_up()
         for index in rng.permutation(len(networks)).tolist():
-            searches = num_rounds < NUM_SEARCHING_ROUNDS
-            alignment.update_block(index, int(rng.integers(2**32)), from_present=not searches)
-            history.append(max(history[-1], alignment.objective()))
+            searches, value = num_rounds < NUM_SEARCHING_ROUNDS, history[-1]
+            if alignment.update_block(index, int(rng.integers(2**32)), from_present=not searches):
+                value = max(value, alignment.objective())
+            history.append(value)
         end_round()
     undo = invert_permutation(alignment.orders[0])
     permutations = tuple(compose_permutations(undo, order) for order in alignment.orders)
@@ -157,27 +157,23 @@ class _Alignment:
         ignore: Collection[str],
     ):
         self.spec, self.effort, self.ignore = spec, effort, ignore
-        self._ignored = ignored_leaves(spec, ignore)
         self.networks = [
             {path: np.asarray(leaf) for path, leaf in pytrees.flatten(params).items()}
             for params in networks
         ]
+        self._compared = self.networks[0].keys() - ignored_leaves(spec, ignore)
         moved = {path for places in spec.permutations.values() for path, _ in places}
-        self._moving = moved - self._ignored
+        self._moving = moved & self._compared
         self._identity = identity_permutation(spec, self.networks[0])
-        self._squares = math.fsum(map(self._square, self.networks))
+        self._squares = math.fsum(_inner(x, x, self._compared) for x in self.networks)
+        self._norms = [math.sqrt(_inner(x, x, self._moving)) for x in self.networks]
         self.reset()
 
     def reset(self) -> None:
         """Start again from the identity."""
         self.orders = [self._identity] * len(self.networks)
         self.outdated = set(range(len(self.networks))) if len(self.networks) > 1 else set()
-        self.add_up()
-
-    def add_up(self) -> None:
-        """Compute the running sum from scratch, so that its rounding does not accumulate."""
-        models = (self._present(index) for index in range(len(self.networks)))
-        self.total = sum_of(models, [1.0] * len(self.networks))
+        self.total = sum_of(self.networks, [1.0] * len(self.networks))
 
     def mean(self, permutations: Sequence[Permutation]) -> Arrays:
         """The mean of all models with these permutations."""
@@ -188,13 +184,8 @@ class _Alignment:
     def objective(self) -> float:
         """The mean inner product of two models: the square of a sum holds each pair twice."""
         num_ordered_pairs = len(self.networks) * (len(self.networks) - 1)
-        twice = self._square(self.total) - self._squares
+        twice = _inner(self.total, self.total, self._compared) - self._squares
         return twice / num_ordered_pairs if num_ordered_pairs else 0.0
-
-    def _square(self, arrays: Arrays) -> float:
-        """The squared norm, without ignored leaves."""
-        compared = {path: x for path, x in arrays.items() if path not in self._ignored}
-        return pytrees.inner_product(compared, compared)
 
     def construct(self, indices: Sequence[int], seed: int) -> None:
         """Match one model after the other to the mean of the first and those before it.
@@ -207,27 +198,33 @@ class _Alignment:
         self.total = sum_of([self.networks[0]], [1.0])
         for num_others, index in enumerate(indices, start=1):
             present = self._present(index)
-            self._match(index, present, self.total, num_others, seed, start=None)
+            moved = self._matched(index, present, self.total, num_others, seed, start=None)
+            self.total = _added(self.total, present if moved is None else moved)
         if len(indices) > 1:
             self.outdated |= {0, *indices[:-1]}  # they were matched to some of the others only
         if self.objective() < before:
             self.reset()
 
-    def update_block(self, index: int, seed: int, *, from_present: bool = True) -> None:
-        """Match one model to the mean of all others, unless it is up to date.
+    def update_block(self, index: int, seed: int, *, from_present: bool = True) -> bool:
+        """Match one model to the mean of all others, unless it is up to date; True if it moved.
 
         Args:
             index: of the model.
             seed: of the matching.
             from_present: start from the present order.
         """
-        if index in self.outdated:
-            present = self._present(index)
-            others = {path: x - present[path] for path, x in self.total.items()}
-            start = self._identity if from_present else None
-            self._match(index, present, others, len(self.networks) - 1, seed, start=start)
+        if index not in self.outdated:
+            return False
+        present = self._present(index)
+        others = {path: x - present[path] for path, x in self.total.items()}
+        start = self._identity if from_present else None
+        moved = self._matched(index, present, others, len(self.networks) - 1, seed, start=start)
+        if moved is None:
+            return False
+        self.total = _added(others, moved)
+        return True
 
-    def _match(
+    def _matched(
         self,
         index: int,
         present: Arrays,
@@ -236,8 +233,8 @@ class _Alignment:
         seed: int,
         *,
         start: Permutation | None,
-    ) -> None:
-        """Match one model to a sum of others, if that is better, and add it to them."""
+    ) -> Arrays | None:
+        """Match one model to a sum of others; return it as moved, or None if that is no better."""
         mean = {path: x / num_others for path, x in others.items()}
         result = weight_matching(
             self.spec,
@@ -248,26 +245,35 @@ class _Alignment:
             start=start,
             ignore=self.ignore,
         )
-        moved = apply_permutation(self.spec, result.permutation, present)
-        is_better = self._gain(others, present, moved) > 0
-        if is_better:
+        moved = None
+        if not all(np.array_equal(x, self._identity[n]) for n, x in result.permutation.items()):
+            moved = apply_permutation(self.spec, result.permutation, present)
+            if not self._is_better(index, others, present, moved):
+                moved = None
+        if moved is not None:
             self.orders[index] = compose_permutations(result.permutation, self.orders[index])
             self.outdated |= set(range(len(self.networks))) - {index}
-        if result.converged or not is_better:
+        if result.converged or moved is None:
             self.outdated.discard(index)
             if len(self.networks) == 2:
                 self.outdated.clear()  # matching the other would be the same problem
-        new = moved if is_better else present
-        self.total = {path: x + new[path].astype(np.float64) for path, x in others.items()}
+        return moved
 
-    def _gain(self, others: Arrays, present: Arrays, moved: Arrays) -> float:
-        """The gain of a move in the inner product with the sum of others; 0 if it is rounding."""
-        others, present, moved = (
-            {path: x[path] for path in self._moving} for x in (others, present, moved)
-        )
-        squares = pytrees.inner_product(others, others) * pytrees.inner_product(present, present)
-        gain = pytrees.inner_product(others, moved) - pytrees.inner_product(others, present)
-        return gain if gain > assignment.FLOAT64_TIE * math.sqrt(squares) else 0.0
+    def _is_better(self, index: int, others: Arrays, present: Arrays, moved: Arrays) -> bool:
+        """Return whether a move raises the inner product with others by more than rounding."""
+        gain = _inner(others, moved, self._moving) - _inner(others, present, self._moving)
+        own = self._norms[index]
+        return gain > assignment.FLOAT64_TIE * own * (sum(self._norms) - own)
 
     def _present(self, index: int) -> Arrays:
         return apply_permutation(self.spec, self.orders[index], self.networks[index])
+
+
+def _inner(a: Arrays, b: Arrays, paths: Collection[str]) -> float:
+    return pytrees.inner_product(
+        {path: a[path] for path in paths}, {path: b[path] for path in paths}
+    )
+
+
+def _added(total: Arrays, params: Arrays) -> Arrays:
+    return {path: x + params[path] for path, x in total.items()}

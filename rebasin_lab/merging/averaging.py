@@ -72,8 +72,11 @@ def sum_of(
             continue  # zero times infinity is NaN
         for path, leaf in params.items():
             leaf = np.asarray(leaf)
-            term = weight * leaf.astype(np.promote_types(leaf.dtype, np.float64))
-            total[path] = total[path] + term if path in total else term
+            term = np.multiply(leaf, weight, dtype=np.promote_types(leaf.dtype, np.float64))
+            if path in total:
+                total[path] += term
+            else:
+                total[path] = term
     return total
 
 

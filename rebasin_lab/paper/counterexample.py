@@ -10,6 +10,7 @@ the networks of the counterexample say yes, and rounding must not decide there.
 """
 
 import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -181,12 +182,44 @@ def error_curve(
         points: `grid_points` or `random_points`.
     """
     labels = true_labels(points)
-    return np.array(
-        [
-            (predicted_labels(pytrees.lerp(lam, params_a, params_b), points) != labels).mean()
-            for lam in lambdas
-        ]
-    )
+    line = _line(params_a, params_b, lambdas)
+    return np.array([(predicted_labels(params, points) != labels).mean() for params in line])
+
+
+@checks.arguments
+def error_curves(
+    spec: symmetry.PermutationSpec,
+    params_a: PyTree,
+    networks: Sequence[PyTree],
+    lambdas: Float[np.ndarray, " n"],
+    points: Float[np.ndarray, "m 2"],
+    *,
+    on_network: Callable[[], None] | None = None,
+) -> Float[np.ndarray, "networks permutations n"]:
+    """Return the `error_curve` from A to each of several networks, under each of `PERMUTATIONS`.
+
+    Args:
+        spec: of all of them.
+        params_a: float64 arrays, as those of a `Pair`.
+        networks: likewise.
+        lambdas: in [0, 1].
+        points: `grid_points` or `random_points`.
+        on_network: called after each network, for progress.
+    """
+    curves = []
+    for params_b in networks:
+        orders = (symmetry.apply_permutation(spec, p, params_b) for p in PERMUTATIONS.values())
+        curves.append([error_curve(params_a, moved, lambdas, points) for moved in orders])
+        if on_network is not None:
+            on_network()
+    return np.array(curves)
+
+
+def _line(params_a: PyTree, params_b: PyTree, lambdas: Float[np.ndarray, " n"]) -> Iterator[PyTree]:
+    """Yield the networks of `pytrees.lerp`, whose checks take longer than such small networks."""
+    params_a, params_b = pytrees.aligned_to_combine(params_a, params_b)
+    for lam in lambdas:
+        yield jax.tree.map(lambda a, b, lam=lam: (1 - lam) * a + lam * b, params_a, params_b)
 
 
 def squared_change(
@@ -204,7 +237,7 @@ def squared_change(
         points: `grid_points` or `random_points`.
     """
     start = apply_fn(params_a, points)
-    line = [pytrees.lerp(lam, params_a, params_b) for lam in lambdas]
+    line = _line(params_a, params_b, lambdas)
     return np.array([((apply_fn(params, points) - start) ** 2).mean() for params in line])
 
 

@@ -154,6 +154,19 @@ def test_measured_errors_come_closer_on_a_finer_grid():
     assert worst == {50: pytest.approx(1 / 100), 400: pytest.approx(1 / 800)}
 
 
+def test_curves_of_several_networks_are_those_of_each_alone():
+    lambdas, seen = np.linspace(0, 1, 3), []
+    networks = [PAIR.params_b, PAIR.params_a]
+    curves = counterexample.error_curves(
+        PAIR.spec, PAIR.params_a, networks, lambdas, GRID, on_network=lambda: seen.append(1)
+    )
+    assert curves.shape == (2, 4, 3)
+    assert len(seen) == 2
+    for name, curve in zip(NAMES, curves[0], strict=True):
+        alone = counterexample.error_curve(PAIR.params_a, PAIR.permuted_b(name), lambdas, GRID)
+        assert curve.tolist() == alone.tolist()
+
+
 def test_barrier_is_a_quarter_under_every_permutation():
     lambdas = np.linspace(0, 1, 25)
     for name in NAMES:

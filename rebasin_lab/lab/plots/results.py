@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import scipy  # loads `scipy.interpolate`, which takes long, on first use
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
-from scipy.interpolate import RectBivariateSpline
 
 from rebasin_lab.lab.plots import losses
 from rebasin_lab.lab.plots.legends import legend_below
@@ -229,7 +229,7 @@ def _smoothed(
     if not np.isfinite(loss).all() or min(loss.shape) < 4 or min(*np.diff(x), *np.diff(y)) <= 0:
         return np.asarray(x), np.asarray(y), loss
     fine_x, fine_y = (np.linspace(axis[0], axis[-1], 8 * len(axis) - 7) for axis in (x, y))
-    spline = RectBivariateSpline(y, x, loss)
+    spline = scipy.interpolate.RectBivariateSpline(y, x, loss)
     return fine_x, fine_y, np.maximum(spline(fine_y, fine_x), loss.min())
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import scipy.stats
+import scipy  # loads `scipy.stats`, which takes long, on first use
 
 from rebasin_lab.paper.claim import Bound, Claim, everywhere, from_laptop
 from rebasin_lab.paper.profiles import Profile

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rebasin_lab import matching, pytrees, symmetry
+from rebasin_lab import matching, pytrees
 from rebasin_lab.matching import baselines
 from rebasin_lab.paper import counterexample as toys
 from rebasin_lab.paper.cache import cached
@@ -215,18 +215,20 @@ def with_weight(params: Any, weight: str, value: float) -> Any:
 
 def one_weight(study: Study) -> OneWeight:
     """Change one weight of B at a time, and count errors on all four lines from A."""
-    pair, points = toys.opposite_tests(), toys.grid_points(DRAWN)
-    steps = list(itertools.product(WEIGHTS, VALUES))
-    curves = {}
+    pair, steps = toys.opposite_tests(), list(itertools.product(WEIGHTS, VALUES))
+    changed = [with_weight(pair.params_b, weight, value) for weight, value in steps]
     with study.bar(len(steps), "changing one weight") as bar:
-        for weight, value in steps:
-            changed = dataclasses.replace(pair, params_b=with_weight(pair.params_b, weight, value))
-            curves[weight, value] = {
-                name: toys.error_curve(pair.params_a, changed.permuted_b(name), LAMBDAS, points)
-                for name in NAMES
-            }
-            bar.update()
-    return OneWeight(pair, curves)
+        curves = cached(
+            toys.error_curves,
+            pair.spec,
+            pair.params_a,
+            changed,
+            LAMBDAS,
+            toys.grid_points(DRAWN),
+            on_network=bar.update,
+        )
+    by_step = zip(steps, curves, strict=True)
+    return OneWeight(pair, {step: dict(zip(NAMES, each, strict=True)) for step, each in by_step})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -307,10 +309,8 @@ def trained_pairs(study: Study) -> TrainedPairs:
         name: [] for name in ("naive", "random", "weight matching", "best of four")
     }
     for index, (a, b) in enumerate(zip(solved[0::2], solved[1::2], strict=False)):
-        four = {}
-        for name, order in toys.PERMUTATIONS.items():
-            moved = symmetry.apply_permutation(spec, order, b)
-            four[name] = barrier(toys.error_curve(a, moved, LAMBDAS, points))
+        (errors,) = toys.error_curves(spec, a, [b], LAMBDAS, points)
+        four = dict(zip(NAMES, map(barrier, errors), strict=True))
         barriers["naive"].append(four["identity"])
         for label, method in (("random", "random"), ("weight matching", "weight")):
             order = matching.match(method, spec, a, b, seed=index).permutation

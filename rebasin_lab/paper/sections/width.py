@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import scipy.stats
+import scipy  # loads `scipy.stats`, which takes long, on first use
 
 from rebasin_lab import datasets, matching, symmetry
 from rebasin_lab.analysis.comparison import Comparison, compare_matchers
