@@ -11,14 +11,14 @@ import json
 import os
 import platform
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 from IPython.display import HTML, display
 
-from rebasin_lab import checks, datasets, paths, pytrees, texts
+from rebasin_lab import checks, paths, pytrees, texts
 from rebasin_lab.lab import figures
 from rebasin_lab.paper import claims, profiles, sections, store, train_many
 from rebasin_lab.paper.claim import PROFILES
@@ -54,21 +54,18 @@ class Run(Study):
     @checks.arguments
     def show(self, record: Record) -> None:
         """Hold a record against its claims, then save its figures and show them."""
-        for claim_id, measured in record.claims().items():
-            self.check(claim_id, measured)
+        measured = record.claims()
+        for claim_id, numbers in measured.items():
+            self.check(claim_id, numbers)
         for figure in record.figures():
-            self._save(figure)
+            self._save(figure, [*measured] if figure.claims is None else figure.claims)
 
-    def _save(self, figure: Figure) -> None:
-        for claim_id in figure.claims:
+    def _save(self, figure: Figure, claim_ids: Sequence[str]) -> None:
+        for claim_id in claim_ids:
             checks.choice("claims of a figure", claim_id, sorted(claims.CLAIMS), figure.name)
         data = figure.data or self.data
-        whole = datasets.View()  # a recipe is named once, whichever part of the data was seen
-        networks = [
-            network.experiment.with_view(part=whole.part, minority=whole.minority)
-            for network in figure.networks
-        ]
         ran = f"{self.profile.name} profile{', changed' if self.changed else ''}"
+        networks = [network.experiment for network in figure.networks]
         if networks:
             ran += f": {data.title}, {described(networks)}"
         versions = [network.versions for network in figure.networks]
@@ -87,7 +84,7 @@ class Run(Study):
                 seeds=sorted({network.seed for network in networks}),
                 settings=self.profile.settings,
                 trained_with=[v for i, v in enumerate(versions) if v not in versions[:i]],
-                claims=list(figure.claims),
+                claims=list(claim_ids),
             ),
             size=figure.size,
         )
@@ -121,12 +118,10 @@ class Run(Study):
         )
         return result
 
-    def show_claims(self, measured_on: str = "") -> None:
+    def show_claims(self) -> None:
         """Show this notebook's claims as a table, or say that it has none.
 
-        Args:
-            measured_on: data and networks; those that the section names by default, else the
-                profile's.
+        Above it stand the data and networks that the section names, or else the profile's.
         """
         own = [claim for claim in claims.CLAIMS.values() if claim.notebook == self.notebook]
         if not own:
@@ -143,9 +138,9 @@ class Run(Study):
             for claim in own
         ]
         section = sections.SECTIONS.get(self.notebook)
-        if not measured_on and hasattr(section, "measured_on"):
+        measured_on = f"{self.data.title}, {self.profile.networks}"
+        if hasattr(section, "measured_on"):
             measured_on = section.measured_on(self.profile)
-        measured_on = measured_on or f"{self.data.title}, {self.profile.networks}"
         title = f"{self.profile.name} profile: {measured_on}"
         display(HTML(_claims_table(results, title)))
 

@@ -162,19 +162,18 @@ class ConvolutionalFamily:
 
 def described(experiments: Sequence[Experiment]) -> str:
     """Describe networks for a caption: each recipe once, with its widths, then all seeds."""
-    recipes: dict[Experiment, list[int | float]] = {}
+    widths: dict[tuple, list[int | float]] = {}  # by what is said of a recipe besides
     for one in experiments:
-        width = models.ARCHITECTURES[one.architecture].width
-        recipe = one.with_seed(0).without_snapshots().with_width(1)
-        recipe = recipe.with_view(part_seed=0) if one.view.part == "random half" else recipe
-        recipes.setdefault(recipe, []).append(dict(one.options)[width])
+        recipe, name = one.with_width(1), models.ARCHITECTURES[one.architecture].width
+        key = recipe.architecture, recipe.options, recipe.train
+        widths.setdefault(key, []).append(dict(one.options)[name])
     phrases = []
-    for recipe, widths in recipes.items():
-        name = models.ARCHITECTURES[recipe.architecture].width
-        sizes = {key: f"{size:g}" for key, size in recipe.options}
-        sizes[name] = ", ".join(f"{width:g}" for width in sorted({*widths}))
+    for (architecture, options, train), found in widths.items():
+        sizes = {key: f"{size:g}" for key, size in options}
+        name = models.ARCHITECTURES[architecture].width
+        sizes[name] = ", ".join(f"{width:g}" for width in sorted({*found}))
         shown = ", ".join(f"{key.replace('_', ' ')} {size}" for key, size in sizes.items())
-        phrases.append(f"{recipe.architecture} ({shown}), {_schedule(recipe.train)}")
+        phrases.append(f"{architecture} ({shown}), {_schedule(train)}")
     seeds = ", ".join(map(str, sorted({one.seed for one in experiments})))
     return f"{'; '.join(phrases)}; seeds {seeds}"
 

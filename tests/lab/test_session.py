@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from rebasin_lab import paths
+from rebasin_lab import datasets, paths
 from rebasin_lab.lab import figures, session
 from rebasin_lab.paper import claims, store
 from rebasin_lab.paper.sections.record import Figure, Record
@@ -33,7 +33,7 @@ def run(monkeypatch, tmp_path, tiny_data):
     """A run of 04 on tiny data, with what it shows kept in `run.shown`."""
     shown = []
     monkeypatch.setattr(session, "display", lambda output, **_: shown.append(output.data))
-    monkeypatch.setattr(session.datasets, "load_dataset", lambda name: tiny_data)
+    monkeypatch.setattr(datasets, "load_dataset", lambda name: tiny_data)
     opened = session.open_run(
         "02_line_and_barrier",
         run_dir=str(tmp_path / "run"),

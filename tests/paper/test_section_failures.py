@@ -16,11 +16,11 @@ def test_recipes_are_compared_pair_by_pair_with_a_random_order_as_control():
     recipes = failures.compare_recipes(study)
     check_record(recipes, failures)
     assert recipes.each == list(dict.fromkeys(mlp_recipes.recipe_names(study.profile)))
-    for name in recipes.each:
-        assert [len(recipes.barriers(name, method)) for method in mlp_recipes.METHODS] == [2] * 6
+    for name, lines in recipes.lines.items():
+        assert [len(lines.barriers(method)) for method in mlp_recipes.METHODS] == [2] * 6
         assert len(recipes.losses(name)) == len(recipes.moved[name]) == 4
         for above, barrier in zip(
-            recipes.above_chord(name), recipes.barriers(name, "algorithm_1"), strict=True
+            lines.above_chord("algorithm_1"), lines.barriers("algorithm_1"), strict=True
         ):
             assert above <= barrier + 1e-6
         figure = recipes.at(name)
@@ -63,7 +63,7 @@ def test_vggs_are_compared_with_a_random_order_as_control():
     (vggs,) = failures.compare_vggs(study_of(failures, profile="laptop"))
     check_record(vggs, failures)
     assert len(str(vggs.table()).splitlines()) == 1 + len(failures.VGG_METHODS)
-    assert len(vggs.claims()["a1-vgg-mnist"]) == len(vggs.comparisons)
+    assert len(vggs.claims()["a1-vgg-mnist"]) == len(vggs.pairs)
     assert "naive" in vggs.reading()
 
 

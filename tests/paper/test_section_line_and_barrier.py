@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from paper.test_sections import check_record, study_of
-from rebasin_lab import pytrees
+from rebasin_lab import matching, pytrees, symmetry
 from rebasin_lab.lab.plots import results
 from rebasin_lab.paper.sections import line_and_barrier as section
 from rebasin_lab.paper.sections import pair_lines, plane_and_arc
@@ -20,17 +20,40 @@ def test_lines_are_walked_in_four_orders_of_the_same_networks(measured):
     study, lines = measured
     check_record(lines, section)
     assert lines.pairs == study.profile.pairs
-    for method in pair_lines.NAMES:
+    for method in ("naive", "random", "algorithm_1", "weight"):
         assert len(lines.barriers(method)) == 2
         for one, naive in zip(lines.of(method), lines.of("naive"), strict=True):
             ends = [0, -1]
             np.testing.assert_allclose(one.curve.test_loss[ends], naive.curve.test_loss[ends], 1e-4)
     assert lines.shares("naive") == [1, 1]
-    assert len(str(lines.table()).splitlines()) == 1 + len(pair_lines.NAMES)
+    assert len(str(lines.table()).splitlines()) == 5
     assert "on 2 pairs" in lines.reading()
     for method in ("algorithm_1", "random"):
         assert f"{100 * np.mean(lines.shares(method)):.1f} %" in lines.reading()
     assert len(str(section.quality(lines.networks)).splitlines()) == 3
+
+
+def test_learned_parts_are_matched_by_weights_and_cosines_are_those_of_the_networks(measured):
+    study, lines = measured
+    pair, methods = lines.pairs[0], {"naive": {}, "changes": {"method": "weight"}}
+    walked = pair_lines.walk(
+        lines.networks, [pair], data=study.data, epoch=1, methods=methods, num_lambdas=3
+    )
+    now, start = (
+        [pytrees.flatten(lines.networks[seed].params_after(epoch)) for seed in pair]
+        for epoch in (1, 0)
+    )
+    learned = [
+        {path: np.subtract(leaf, first[path]) for path, leaf in each.items()}
+        for each, first in zip(now, start, strict=True)
+    ]
+    spec = symmetry.PermutationSpec(lines.spec.axes)
+    own = matching.match("weight", spec, *learned, seed=0).permutation
+    for layer, order in walked.first["changes"].permutation.items():
+        np.testing.assert_array_equal(order, own[layer])
+    a, b = (np.concatenate([np.ravel(leaf) for leaf in each.values()]) for each in now)
+    (cosine,) = walked.cosines("naive")
+    assert cosine == pytest.approx(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)), rel=1e-5)
 
 
 def test_heights_half_way_are_above_the_mean_of_the_ends(measured):

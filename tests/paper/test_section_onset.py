@@ -5,8 +5,8 @@ import pytest
 
 from paper.test_sections import check_record, study_of
 from rebasin_lab.lab import plots
-from rebasin_lab.paper.sections import ages as ages_of_networks
 from rebasin_lab.paper.sections import onset as section
+from rebasin_lab.paper.sections import pair_lines
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +21,8 @@ def test_onset_measures_every_order_at_every_epoch_and_pair(measured):
     study, trained, ages = measured
     check_record(ages, section)
     assert ages.epochs == [0, 1, study.profile.num_epochs]
-    for method in ages_of_networks.NAMES:
-        assert ages.barriers(method).shape == (2, len(ages.epochs))
+    for method in pair_lines.NAMES:
+        assert np.shape(ages.barriers(method)) == (len(ages.epochs), 2)
     assert len(str(section.quality(trained)).splitlines()) == len(ages.epochs)
     assert len(str(ages.table()).splitlines()) == 1 + len(ages.epochs)
     assert "on 2 pairs" in ages.reading()
@@ -33,13 +33,12 @@ def test_at_the_end_the_permutation_of_the_end_is_algorithm_1s(measured):
     last = ages.epochs[-1]
     assert ages.at_epoch("late", last) == ages.at_epoch("algorithm_1", last)
     for pair in ages.pairs:
-        end = ages.comparisons[pair, last]["algorithm_1"].permutation
-        for layer, order in ages.comparisons[pair, 0]["late"].permutation.items():
-            np.testing.assert_array_equal(order, end[layer])
+        first, end = (ages.lines[epoch].compared[pair] for epoch in (0, last))
+        for layer, order in first["late"].permutation.items():
+            np.testing.assert_array_equal(order, end["algorithm_1"].permutation[layer])
         # Nothing has changed at epoch 0: its learned part is that of the end.
-        learned = ages.comparisons[pair, last]["changes"].permutation
-        for layer, order in ages.comparisons[pair, 0]["changes"].permutation.items():
-            np.testing.assert_array_equal(order, learned[layer])
+        for layer, order in first["changes"].permutation.items():
+            np.testing.assert_array_equal(order, end["changes"].permutation[layer])
 
 
 def test_dials_draw_any_pair_at_any_epoch_on_axes_that_stand_still(measured):
@@ -59,8 +58,10 @@ def test_orders_partners_and_untrained_networks_are_about_the_same_ages(measured
         assert [row[-1] for row in shares] == [1, 1]
     np.testing.assert_array_less(np.abs(partners.cosines("random")), 1)
     assert "cosines" in partners.reading()
-    beaten = [max(untrained.half_way(each)[0] for each in ("naive", "algorithm_1")), 10.0]
-    assert untrained.above_controls()[0] <= untrained.half_way("late")[0] - max(beaten) + 1e-9
+    beaten = [max(untrained.lines.accuracies(each)[0] for each in ("naive", "algorithm_1")), 10.0]
+    assert (
+        untrained.above_controls()[0] <= untrained.lines.accuracies("late")[0] - max(beaten) + 1e-9
+    )
     assert "learned part" in section.Orders(ages).reading()
 
 

@@ -27,7 +27,7 @@ def check_record(measured, section):
     assert set(measured.claims()) <= own
     for figure in measured.figures():
         plots.checked(figure.plot, figure.numbers)
-        assert set(figure.claims) <= own
+        assert set(figure.claims or ()) <= own
         assert figure.title[0].isupper() or figure.title[0].isdigit()
         assert figure.alt.endswith(".")
 

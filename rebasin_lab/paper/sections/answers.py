@@ -14,7 +14,15 @@ from rebasin_lab.analysis import calibration
 SPLITS = ("train", "test")
 NUM_BINS = 10  # of Fig. 13
 
+METRICS = {
+    "loss": "test loss (nats)",
+    "tempered": "test loss, tempered (nats)",
+    "error": "test error (%)",
+    "ece": "calibration error (ECE)",
+}
+
 LogProbs = Float[np.ndarray, "_ classes"]  # of images
+Ways = Mapping[str, Sequence[LogProbs]]  # way of using networks -> what each says
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +62,7 @@ def ensemble(each: Sequence[LogProbs]) -> LogProbs:
     return scipy.special.log_softmax(np.mean(each, axis=0), axis=1)
 
 
-def score_all(
-    ways: Mapping[str, Sequence[LogProbs]], data: datasets.Dataset, split: str = "test"
-) -> dict[str, list[Scores]]:
+def score_all(ways: Ways, data: datasets.Dataset, split: str = "test") -> dict[str, list[Scores]]:
     """Return the scores of every answer, by name."""
     _, labels = _split(data, split)
     return {way: [_score(one, labels) for one in each] for way, each in ways.items()}
@@ -75,6 +81,15 @@ def reliability(
     _, labels = _split(data, split)
     pooled = np.concatenate(each), np.tile(labels, len(each))
     return calibration.reliability_curve(*pooled, num_bins=NUM_BINS).as_numbers()
+
+
+def panel(curves: Mapping[str, Sequence[Scores]], metric: str) -> dict[str, Any]:
+    """Return one metric by number of networks; the naive mean leaves the panel at the top."""
+    values = {
+        way: [float(getattr(score, metric)) for score in scores] for way, scores in curves.items()
+    }
+    limit = 1.2 * max(max(heights) for way, heights in values.items() if way != "naive mean")
+    return {"title": "", "ylabel": METRICS[metric], "curves": values, "limit": limit}
 
 
 def _score(said: LogProbs, labels: np.ndarray) -> Scores:

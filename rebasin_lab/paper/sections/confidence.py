@@ -49,27 +49,21 @@ class Confidence(Record):
 
     def table(self) -> Table:
         """Return calibration errors, losses, and losses at the best temperature."""
-        names = [*self.merged.said]
+        values, tempered = self.merged.values, self.tempered
         return Table(
-            rows=names,
+            rows=[*self.merged.said],
             corner="half-way",
             columns=[
-                Column("ECE", "", [self.merged.values("ece", name) for name in names]),
-                Column("test loss", "nats", [self.merged.values("loss", name) for name in names]),
+                Column("ECE", "", functools.partial(values, "ece")),
+                Column("test loss", "nats", functools.partial(values, "loss")),
                 Column(
                     "best temperature",
                     "",
-                    [[one.temperature for one in self.tempered[name]] for name in names],
+                    lambda name: [one.temperature for one in tempered[name]],
                     digits=2,
                 ),
-                Column(
-                    "tempered loss", "nats", [[o.loss for o in self.tempered[n]] for n in names]
-                ),
-                Column(
-                    "tempered, less the better of A and B",
-                    "nats",
-                    [self.left(name) for name in names],
-                ),
+                Column("tempered loss", "nats", lambda name: [one.loss for one in tempered[name]]),
+                Column("tempered, less the better of A and B", "nats", self.left),
             ],
         )
 
@@ -101,7 +95,6 @@ class Confidence(Record):
         labels = np.tile(data.test_labels, number)
         yield Figure(
             name="reliability",
-            plot="reliability",
             numbers={
                 "panels": [
                     {
@@ -129,7 +122,6 @@ class Confidence(Record):
             alt=f"Calibration errors: {shown}.",
             networks=[*self.merged.lines.pairs.networks.values()],
             data=data,
-            claims=[*self.claims()],
             size=(9.5, 5.2),
         )
 

@@ -18,13 +18,7 @@ from rebasin_lab.paper.claim import Claim, everywhere
 from rebasin_lab.paper.profiles import Profile
 from rebasin_lab.paper.sections.exercise import Exercise
 from rebasin_lab.paper.sections.groups import Group
-from rebasin_lab.paper.sections.record import (
-    Column,
-    Figure,
-    Record,
-    Table,
-    quantity,
-)
+from rebasin_lab.paper.sections.record import Column, Figure, Record, Table, quantity
 from rebasin_lab.paper.sections.study import Study
 from rebasin_lab.paper.sections.tiny_networks import COARSE, DRAWN, LAMBDAS, as_rows, barrier, truth
 
@@ -90,7 +84,6 @@ class TwoNetworks(Record):
         columns = [f"layer {layer}, unit {unit}" for layer in (1, 2) for unit in (1, 2)]
         yield Figure(
             name="two_tests",
-            plot="two_tests",
             numbers={"columns": [*columns, "f"], "rows": images},
             title="A and B compute the same f; only the units of their first layers differ",
             caption="The output of every unit on the square; white is zero. Outlined: where yes "
@@ -153,16 +146,9 @@ class Lines(Record):
             rows=NAMES,
             corner="order of B's units",
             columns=[
-                Column("error barrier", "of the square", [self.barriers[name] for name in NAMES]),
-                Column(
-                    "largest distance to the formula",
-                    "",
-                    [self.deviations[name] for name in NAMES],
-                    digits=4,
-                ),
-                Column(
-                    "squared distance to A", "", [self.squared_distances[name] for name in NAMES]
-                ),
+                Column("error barrier", "of the square", self.barriers.get),
+                Column("largest distance to the formula", "", self.deviations.get, digits=4),
+                Column("squared distance to A", "", self.squared_distances.get),
                 Column("largest mean squared change of f", "", changes),
             ],
         )
@@ -176,7 +162,6 @@ class Lines(Record):
         middle = panels["swap both"][shown.index(0.5)]["error"]
         yield Figure(
             name="error_curves",
-            plot="error_curves",
             numbers={
                 "lambdas": LAMBDAS.tolist(),
                 "measured": {name: errors.tolist() for name, errors in self.errors.items()},
@@ -196,7 +181,6 @@ class Lines(Record):
         )
         yield Figure(
             name="decision_regions",
-            plot="decision_regions",
             numbers={"lambdas": shown, "truth": truth(), "panels": panels},
             title="Two orders lose the quadrant at the first step; two let in wedges, up to "
             f"an error of {quantity(middle, '')} in the middle",
@@ -206,7 +190,7 @@ class Lines(Record):
             "others a wedge of wrong yes opens on each side of the quadrant, until in the "
             "middle half the square is yes.",
             claims=["fig6-barrier"],
-            size=(9.0, 6.0),
+            size=(9.0, 4.8),
         )
 
     def at(self, permutation: str, lam: float) -> Figure:
@@ -285,22 +269,12 @@ class Picks(Record):
             rows=NAMES,
             corner=f"picked by {number} seeds",
             columns=[
-                Column(
-                    "squared distance to A",
-                    "",
-                    [self.lines.squared_distances[name] for name in NAMES],
-                ),
+                Column("squared distance to A", "", self.lines.squared_distances.get),
                 *(
-                    Column(
-                        matching.MATCHERS[method].label, "", [names.count(each) for each in NAMES]
-                    )
+                    Column(matching.MATCHERS[method].label, "", names.count)
                     for method, names in self.picks.items()
                 ),
-                Column(
-                    "error barrier",
-                    "of the square",
-                    [self.lines.barriers[name] for name in NAMES],
-                ),
+                Column("error barrier", "of the square", self.lines.barriers.get),
             ],
         )
 

@@ -12,13 +12,11 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from rebasin_lab import datasets, matching, pytrees, symmetry
+from rebasin_lab import matching, pytrees, symmetry
 from rebasin_lab.analysis import calibration
-from rebasin_lab.analysis.comparison import Comparison, compare_matchers
 from rebasin_lab.matching import baselines
-from rebasin_lab.paper.cache import cached
-from rebasin_lab.paper.sections import units
-from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table, quantity
+from rebasin_lab.paper.sections.pair_lines import Pair, PairLines, walk
+from rebasin_lab.paper.sections.record import Column, Figure, Prose, Table, quantity
 from rebasin_lab.paper.sections.study import Study
 from rebasin_lab.paper.store import Trained
 
@@ -27,85 +25,55 @@ SHOWN = ("naive", "random", *THREE)  # the line
 HALFWAY = (*SHOWN, "weight", "combined")  # the network in its middle
 
 Networks = Mapping[int, Trained]  # by seed
-Pair = tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Compared(Record):
+class Compared(PairLines):
     """Every matcher on every pair.
 
     Attributes:
-        networks: by seed.
-        compared: by pair, then by method, "naive" first.
         by_second_moment: train barriers of activation matching by second moment, one a pair.
         slopes: by method, for each pair that of the train loss at A towards the permuted B (nats).
         halfway: by method, "ends" first, for each network half-way (of "ends": for each end) the
             spread of its logits, its test loss, and that at its best temperature.
-        eval_data: the images that lines are evaluated on.
     """
 
-    networks: Networks
-    compared: Mapping[Pair, Mapping[str, Comparison]]
     by_second_moment: Sequence[float]
     slopes: Mapping[str, Sequence[float]]
     halfway: Mapping[str, Sequence[tuple[float, float, float]]]
-    eval_data: datasets.Dataset
-
-    def each(self, method: str, of: Any) -> list[float]:
-        """Return a number of every pair."""
-        return [float(of(one[method])) for one in self.compared.values()]
-
-    def barriers(self, method: str) -> np.ndarray:
-        """Return train loss barriers in nats, one a pair."""
-        return np.array(self.each(method, lambda one: one.train_barrier))
 
     @property
-    def methods(self) -> list[str]:
-        """The names of methods, "naive" first."""
-        return [*next(iter(self.compared.values()))]
+    def matchers(self) -> list[str]:
+        """The methods but "naive"."""
+        return self.methods[1:]
+
+    def mean_barrier(self, method: str) -> float:
+        """Return the mean train barrier in nats."""
+        return float(np.mean(self.barriers(method)))
+
+    def seconds(self, method: str) -> list[float] | None:
+        """Return the seconds that a matcher takes, pair by pair."""
+        return self.each(method, lambda one: one.result.seconds) if method != "naive" else None
 
     def table(self) -> Table:
         """Return for every method its time, how near it comes, and the line it leaves."""
-        methods = self.methods
         return Table(
-            rows=[_label(method) for method in methods],
+            rows={method: _label(method) for method in self.methods},
             corner="method",
             columns=[
-                Column(
-                    "time",
-                    "s",
-                    [
-                        self.each(method, lambda one: one.result.seconds)
-                        if method != "naive"
-                        else None
-                        for method in methods
-                    ],
-                ),
-                Column(
-                    "inner product",
-                    "",
-                    [self.each(method, lambda one: one.inner_product) for method in methods],
-                    digits=1,
-                ),
-                Column("train barrier", "nats", [self.barriers(method) for method in methods]),
-                Column(
-                    "test accuracy half-way",
-                    "%",
-                    [
-                        self.each(method, lambda one: 100 * _middle(one.curve.test_accuracy))
-                        for method in methods
-                    ],
-                ),
+                Column("time", "s", self.seconds),
+                Column("inner product", "", self.inner_products, digits=1),
+                Column("train barrier", "nats", self.barriers),
+                Column("test accuracy half-way", "%", self.accuracies),
             ],
         )
 
     def reading(self) -> Prose:
         """Return in words who comes nearest, and whose line is lowest."""
-        matchers = [method for method in self.methods if method != "naive"]
-        nearest = max(matchers, key=lambda m: sum(self.each(m, lambda one: one.inner_product)))
-        lowest = min(matchers, key=lambda m: self.barriers(m).mean())
-        naive, number = self.barriers("naive"), len(self.compared)
-        shares = {m: 100 * float((self.barriers(m) / naive).mean()) for m in (*THREE, "random")}
+        nearest = max(self.matchers, key=lambda method: sum(self.inner_products(method)))
+        lowest = min(self.matchers, key=self.mean_barrier)
+        number = len(self.pairs)
+        shares = {m: 100 * float(np.mean(self.shares(m))) for m in (*THREE, "random")}
         best = (
             f"{_label(nearest)} comes nearest and has the lowest barrier, too"
             if nearest == lowest
@@ -136,20 +104,10 @@ class Compared(Record):
 
     def figures(self) -> Iterator[Figure]:
         """Yield the lines of the first pair, and the barriers of every matcher."""
-        pair, first = next(iter(self.compared.items()))
+        first = self.first
         left = [first[m].train_barrier / first["naive"].train_barrier for m in THREE]
-        matchers = [method for method in self.methods if method != "naive"]
-        means = {method: self.barriers(method).mean() for method in matchers}
-        lengths = {
-            seed: _length(self.networks[seed].params) for one in self.compared for seed in one
-        }
-        cosines = {
-            method: [
-                one[method].inner_product / (lengths[a] * lengths[b])
-                for (a, b), one in self.compared.items()
-            ]
-            for method in matchers
-        }
+        means = {method: self.mean_barrier(method) for method in self.matchers}
+        cosines = {method: self.cosines(method) for method in self.matchers}
         nearest = max(cosines, key=lambda method: sum(cosines[method]))
         grid = len(first["naive"].curve.lambdas)
         yield Figure(
@@ -165,26 +123,18 @@ class Compared(Record):
             alt="Train loss barriers of the first pair: "
             + ", ".join(f"{name} {first[name].train_barrier:.3f}" for name in SHOWN)
             + ".",
-            networks=[self.networks[seed] for seed in pair],
-            claims=[
-                "section3-equal-barriers",
-                "section3-ste-best",
-                "section3-ste-after-weight",
-            ],
+            networks=[self.networks[seed] for seed in self.pairs[0]],
+            claims=["section3-equal-barriers", "section3-ste-best", "section3-ste-after-weight"],
             size=(9.0, 3.6),
         )
         yield Figure(
             name="matchers",
-            plot="matchers",
             numbers={
                 "methods": {
-                    method: {
-                        "cosines": cosines[method],
-                        "barriers": self.barriers(method).tolist(),
-                    }
-                    for method in matchers
+                    method: {"cosines": cosines[method], "barriers": self.barriers(method)}
+                    for method in self.matchers
                 },
-                "naive": self.barriers("naive").tolist(),
+                "naive": self.barriers("naive"),
             },
             title=f"Nearest to A: {_label(nearest)}; lowest barrier: "
             f"{_label(min(means, key=means.get))}",
@@ -200,7 +150,7 @@ class Compared(Record):
 
     def claims(self) -> Mapping[str, Any]:
         """Return barriers by method, in proportion; weight matching is the paper's Algorithm 1."""
-        at = {method: self.barriers(method) for method in self.methods}
+        at = {method: np.array(self.barriers(method)) for method in self.methods}
         is_downhill = np.array(self.slopes["steepest_descent"]) < np.minimum(
             0, self.slopes["algorithm_1"]
         )
@@ -227,37 +177,31 @@ def compare(
         estimates: results of the straight-through estimator, which takes longest, by pair.
     """
     profile, data, apply_fn = study.profile, study.data, study.model.apply
-    eval_data, pairs = profile.coarse(data), profile.pairs
     options = {
-        "apply_fn": apply_fn,
         "data": data,
-        "eval_data": eval_data,
+        "eval_data": profile.coarse(data),
         "num_lambdas": profile.num_coarse_lambdas,
     }
     moment = {"second moment": {"method": "activation", "similarity": "second_moment"}}
     methods = ["naive", *matching.MATCHERS]
-    compared, by_second_moment = {}, []
     slopes: dict[str, list[float]] = {"algorithm_1": [], "steepest_descent": []}
     halfway: dict[str, list[tuple[float, float, float]]] = {"ends": []}
-    with study.bar(len(methods) * len(pairs), "matching and walking lines") as bar:
-        for pair in pairs:
+    with study.bar(len(methods) * len(profile.pairs), "matching and walking lines") as bar:
+        walked = walk(
+            trained,
+            profile.pairs,
+            methods=methods,
+            results={pair: {"straight_through": each} for pair, each in estimates.items()},
+            on_method=lambda _: bar.update(),
+            **options,
+        )
+    second = walk(trained, profile.pairs, methods=moment, **options)
+    with study.bar(len(profile.pairs), "asking networks half-way") as bar:
+        for pair, found in walked.compared.items():
             a, b = (trained[seed].params for seed in pair)
-            spec = units.spec_of(study, trained[pair[0]])
-            found = cached(
-                compare_matchers,
-                spec,
-                a,
-                b,
-                methods=methods,
-                results={"straight_through": estimates[pair]},
-                on_method=lambda method: bar.update(1),
-                **options,
-            )
-            compared[pair] = found
-            second = cached(compare_matchers, spec, a, b, methods=moment, **options)
-            by_second_moment.append(second["second moment"].train_barrier)
             ends = {
-                name: symmetry.apply_permutation(spec, found[name].permutation, b) for name in found
+                name: symmetry.apply_permutation(walked.spec, found[name].permutation, b)
+                for name in (*HALFWAY, *slopes)
             }
             gradient = baselines.train_loss_gradient(apply_fn, a, data)
             for name, each in slopes.items():
@@ -267,13 +211,15 @@ def compare(
             for name in HALFWAY:
                 middle = pytrees.lerp(0.5, a, ends[name])
                 halfway.setdefault(name, []).append(_confidence(study, middle))
-    return Compared(trained, compared, by_second_moment, slopes, halfway, eval_data)
+            bar.update()
+    return walked.extended(
+        Compared, by_second_moment=second.barriers("second moment"), slopes=slopes, halfway=halfway
+    )
 
 
 def _confidence(study: Study, params: PyTree) -> tuple[float, float, float]:
     labels = study.data.test_labels
     logits = calibration.predicted_logits(study.model.apply, params, study.data.test_images)
-    logits = logits.astype(np.float64)  # a temperature is fitted in this precision
     loss = calibration.negative_log_likelihood(logits, labels)
     return float(logits.std()), loss, calibration.tempered_loss(logits, labels).loss
 
@@ -281,11 +227,3 @@ def _confidence(study: Study, params: PyTree) -> tuple[float, float, float]:
 def _label(method: str) -> str:
     known = method in matching.MATCHERS
     return matching.MATCHERS[method].label if known else method
-
-
-def _middle(values: np.ndarray) -> float:
-    return values[len(values) // 2]
-
-
-def _length(params: PyTree) -> float:
-    return pytrees.inner_product(params, params) ** 0.5

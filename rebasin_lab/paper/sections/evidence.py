@@ -10,7 +10,7 @@ from rebasin_lab.matching import activation
 from rebasin_lab.paper.cache import cached
 from rebasin_lab.paper.sections import units
 from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table, quantity
-from rebasin_lab.paper.sections.study import Study
+from rebasin_lab.paper.sections.study import Study, spec_of
 from rebasin_lab.paper.store import Trained
 
 Networks = Mapping[int, Trained]  # by seed
@@ -72,7 +72,7 @@ def sight(study: Study, trained: Networks) -> Sight:
     """Compare units of the second hidden layer of the first pair by weights and by activations."""
     pair = study.profile.pairs[0]
     first = [trained[seed] for seed in pair]
-    spec, (a, b) = units.spec_of(study, first[0]), (one.params for one in first)
+    spec, (a, b) = spec_of(first[0], study.data), (one.params for one in first)
     layer = list(spec.permutations)[1]
     found = {method: match(study, method, spec, a, b).permutation for method in VIEWS}
     came = units.in_order(spec, b)
@@ -128,7 +128,7 @@ def partners(study: Study, trained: Networks) -> Partners:
     alike: dict[str, list[list[float]]] = {name: [] for name in named.values()}
     for pair in study.profile.pairs:
         a, b = (trained[seed].params for seed in pair)
-        spec = units.spec_of(study, trained[pair[0]])
+        spec = spec_of(trained[pair[0]], study.data)
         found = {
             method: match(study, method, spec, a, b)
             for method in ("weight", "activation", "algorithm_1", "random")

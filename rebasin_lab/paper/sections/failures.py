@@ -11,10 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from rebasin_lab import datasets, paths, symmetry
+from rebasin_lab import paths
 from rebasin_lab.analysis import interpolation
-from rebasin_lab.analysis.comparison import Comparison, compare_matchers
-from rebasin_lab.paper.cache import cached
 from rebasin_lab.paper.claim import Claim, everywhere, from_laptop
 from rebasin_lab.paper.profiles import Profile
 from rebasin_lab.paper.sections import groups
@@ -22,31 +20,11 @@ from rebasin_lab.paper.sections.convnext import count_symmetries
 from rebasin_lab.paper.sections.exercise import Exercise
 from rebasin_lab.paper.sections.groups import Group
 from rebasin_lab.paper.sections.mlp_recipes import FAILED, compare_recipes, recipes
-from rebasin_lab.paper.sections.record import (
-    Column,
-    Figure,
-    Prose,
-    Record,
-    Table,
-    quantity,
-    summary,
-)
+from rebasin_lab.paper.sections.pair_lines import NAMES, PairLines, walk
+from rebasin_lab.paper.sections.record import Column, Figure, Prose, Table, quantity, summary
 from rebasin_lab.paper.sections.study import Study
-from rebasin_lab.paper.store import Trained
 
-__all__ = [
-    "CLAIMS",
-    "EXERCISE",
-    "NAME",
-    "Vggs",
-    "compare_recipes",
-    "compare_vggs",
-    "count_symmetries",
-    "measured_on",
-    "networks",
-    "reading_of",
-    "stored_vggs",
-]
+__all__ = ["compare_recipes", "count_symmetries"]  # from other modules, for the notebook
 
 NAME = "08_failures"
 VGG_METHODS = ("naive", "random", "algorithm_1", "weight", "activation")
@@ -71,44 +49,21 @@ def measured_on(profile: Profile) -> str:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Vggs(Record):
-    """Pairs of VGG16 trained on MNIST, before and after matching.
-
-    Attributes:
-        networks: all of them, pair by pair.
-        comparisons: for each pair by method.
-        data: the images they are trained on.
-    """
-
-    networks: Sequence[Trained]
-    comparisons: Sequence[Mapping[str, Comparison]]
-    data: datasets.Dataset
-
-    def barriers(self, method: str) -> list[float]:
-        """Return train loss barriers in nats, one a pair."""
-        return [one[method].train_barrier for one in self.comparisons]
+class Vggs(PairLines):
+    """Pairs of VGG16 trained on MNIST, before and after matching."""
 
     def table(self) -> Table:
         """Return the barriers of every order of units."""
-        rows = {
-            "naive": "naive",
-            "random": "random order",
-            "algorithm_1": "Algorithm 1",
-            "weight": "our weight matching",
-            "activation": "activation matching",
-        }
         return Table(
-            rows=list(rows.values()),
+            rows={method: NAMES[method] for method in self.methods},
             corner="order of B's units",
-            columns=[
-                Column("train barrier", "nats", [self.barriers(method) for method in rows]),
-            ],
+            columns=[Column("train barrier", "nats", self.barriers)],
         )
 
     def reading(self) -> Prose:
         """Return in words what matching does to the first pair, and how good all networks are."""
-        accuracies = [100 * one.history["test_accuracy"][-1] for one in self.networks]
-        losses = {name: one.curve.train_loss for name, one in self.comparisons[0].items()}
+        accuracies = [100 * one.history["test_accuracy"][-1] for one in self.networks.values()]
+        losses = {name: one.curve.train_loss for name, one in self.first.items()}
         return Prose(
             f"{reading_of(losses)} The {len(accuracies)} networks are right on "
             f"{summary(accuracies, '%')} % of the test images."
@@ -123,11 +78,7 @@ class Vggs(Record):
         yield Figure(
             name="vgg_on_mnist",
             plot="method_lines",
-            numbers={
-                "curves": {
-                    name: one.curve.as_numbers() for name, one in self.comparisons[0].items()
-                }
-            },
+            numbers={"curves": {name: one.curve.as_numbers() for name, one in self.first.items()}},
             title=f"Two VGG16 on MNIST: a barrier of {naive} before matching, {matched} after "
             "Algorithm 1",
             caption="The line between two VGG16 trained on MNIST, first pair, with B's units "
@@ -135,41 +86,32 @@ class Vggs(Record):
             alt="Train barriers: "
             + ", ".join(f"{name} {height:.2f} nats" for name, height in heights.items())
             + ".",
-            networks=self.networks[:2],
-            data=self.data,
-            claims=[*self.claims()],
+            networks=[self.networks[seed] for seed in self.pairs[0]],
+            data=self.eval_data,
         )
 
     def claims(self) -> Mapping[str, Any]:
         """Return the share of the naive barrier that Algorithm 1 leaves."""
-        shares = np.divide(self.barriers("algorithm_1"), self.barriers("naive"))
-        return {"a1-vgg-mnist": shares}
+        return {"a1-vgg-mnist": self.shares("algorithm_1")}
 
 
 def compare_vggs(study: Study) -> list[Vggs]:
     """Train VGGs on MNIST where the profile has them, match them, and evaluate their lines."""
-    family, vggs = study.profile.mnist_vgg, [*study.train("VGG").values()]
+    family, trained = study.profile.mnist_vgg, study.train("VGG")
     if not family:
         return []
-    data, one = family.load_dataset(), vggs[0]
-    spec = symmetry.infer_permutation_spec(one.model.apply, one.params, data.test_images[:1])
-    comparisons = []
-    with study.bar(len(vggs) // 2, "matching VGGs and walking lines") as bar:
-        for ends in zip(vggs[::2], vggs[1::2], strict=True):
-            comparisons.append(
-                cached(
-                    compare_matchers,
-                    spec,
-                    *(end.params for end in ends),
-                    apply_fn=one.model.apply,
-                    data=family.matched_on(data),
-                    methods=VGG_METHODS,
-                    eval_data=family.evaluated_on(data),
-                    num_lambdas=min(study.profile.num_lambdas, 11),
-                )
-            )
-            bar.update()
-    return [Vggs(vggs, comparisons, data)]
+    data, pairs = family.load_dataset(), study.profile.pairs[: family.num_pairs]
+    with study.bar(len(pairs) * len(VGG_METHODS), "matching VGGs and walking lines") as bar:
+        walked = walk(
+            {seed: one for (_, seed), one in trained.items()},
+            pairs,
+            data=family.matched_on(data),
+            methods=VGG_METHODS,
+            eval_data=family.evaluated_on(data),
+            num_lambdas=min(study.profile.num_lambdas, 11),
+            on_method=lambda _: bar.update(),
+        )
+    return [walked.extended(Vggs)]
 
 
 def stored_vggs(profile: str = "laptop") -> Prose:

@@ -1,5 +1,6 @@
 """Lines between networks on CIFAR-10, an MLP's and a ResNet's (Fig. 2 and 9, panels 2 and 3)."""
 
+import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,23 +8,27 @@ from typing import Any
 import numpy as np
 
 from rebasin_lab.paper.claim import Claim, at_paper, from_laptop
-from rebasin_lab.paper.sections.pair_lines import PairLines, middle, walked
+from rebasin_lab.paper.sections.pair_lines import CLAIMED, PairLines, walk
 from rebasin_lab.paper.sections.record import Figure, quantity, summary
 from rebasin_lab.paper.sections.study import Study
 
+METHODS = ("naive", "random", "algorithm_1", "weight")
 MOST_LAMBDAS = 11  # points on a line
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class FurtherLines(PairLines):
-    """Lines between networks that only larger profiles have."""
+    """Lines between networks that only larger profiles have.
+
+    Attributes:
+        name: of the networks, for titles.
+    """
+
+    name: str
 
     def gains(self) -> list[float]:
         """Return what Algorithm 1 adds to the test accuracy half-way, in points, pair by pair."""
-        both = zip(self.of("algorithm_1"), self.of("naive"), strict=True)
-        return [
-            100 * (middle(one.curve.test_accuracy) - middle(other.curve.test_accuracy))
-            for one, other in both
-        ]
+        return np.subtract(self.accuracies("algorithm_1"), self.accuracies("naive")).tolist()
 
     def figures(self) -> Iterator[Figure]:
         """Yield loss and accuracy on the lines."""
@@ -31,7 +36,7 @@ class FurtherLines(PairLines):
         yield Figure(
             name="lines_" + self.name.lower().replace("-", "_").replace(" ", "_"),
             plot="interpolation",
-            numbers={"curves": self.curves(["naive", "algorithm_1"])},
+            numbers={"curves": self.curves(CLAIMED)},
             title=f"{self.name}: a barrier of {quantity(float(np.mean(naive)), 'nats')} as "
             f"they came, of {quantity(float(np.mean(matched)), 'nats')} after matching",
             caption=f"The line between independently trained networks, {self.name}, mean and "
@@ -44,7 +49,6 @@ class FurtherLines(PairLines):
             f"{summary(matched, 'nats')}.",
             networks=[*self.networks.values()],
             data=self.eval_data,
-            claims=[*self.claims()],
             size=(9.0, 3.8),
         )
 
@@ -73,10 +77,10 @@ def further(study: Study) -> list[FurtherLines]:
     records = []
     for name, eval_data, pairs in measured:
         trained = {one.experiment.seed: one for one in study.train(name).values()}
-        spec, comparisons = walked(
-            study, trained, pairs, eval_data=eval_data, num_lambdas=num_lambdas
-        )
-        records.append(FurtherLines(name, trained, comparisons, eval_data, spec))
+        options = {"data": eval_data, "num_lambdas": num_lambdas, "methods": [*METHODS]}
+        with study.bar(len(pairs) * len(METHODS), "matching and walking lines") as bar:
+            walked = walk(trained, pairs, on_method=lambda _: bar.update(), **options)
+        records.append(walked.extended(FurtherLines, name=name))
     return records
 
 

@@ -100,7 +100,6 @@ class Published(Record):
             "published by the authors, drawn again (Fig. 2, 8 and 12 of the paper). Nothing "
             "was trained or evaluated here.",
             alt=f"Half-way between the networks top-1 accuracy is {listed}.",
-            claims=[*self.claims()],
             size=(9.0, 3.4),
         )
 

@@ -15,17 +15,24 @@ from rebasin_lab.paper.claim import Bound, Claim, Resolution, everywhere
 from rebasin_lab.paper.profiles import Profile
 from rebasin_lab.paper.sections import further_lines, groups, imagenet_lines
 from rebasin_lab.paper.sections.exercise import Exercise
-from rebasin_lab.paper.sections.further_lines import further
+from rebasin_lab.paper.sections.further_lines import METHODS, further
 from rebasin_lab.paper.sections.groups import Group
 from rebasin_lab.paper.sections.imagenet_lines import published
-from rebasin_lab.paper.sections.pair_lines import NAMES, NO_ZERO, ZERO, PairLines, middle, walked
+from rebasin_lab.paper.sections.pair_lines import (
+    CLAIMED,
+    NAMES,
+    NO_ZERO,
+    ZERO,
+    PairLines,
+    middle,
+    walk,
+)
 from rebasin_lab.paper.sections.plane_and_arc import SMALL, arcs, plane
 from rebasin_lab.paper.sections.record import Column, Figure, Prose, Table, quantity
-from rebasin_lab.paper.sections.study import Study
+from rebasin_lab.paper.sections.study import Study, quality_table
 from rebasin_lab.paper.store import Trained
 
-__all__ = ["CLAIMS", "EXERCISE", "NAME", "arcs", "further", "lines", "networks", "plane"]
-__all__ += ["published", "quality"]
+__all__ = ["arcs", "further", "plane", "published"]  # from other modules, for the notebook
 
 NAME = "02_line_and_barrier"
 
@@ -41,25 +48,26 @@ def networks(profile: Profile) -> dict[str, Group]:
 
 def quality(trained: Mapping[int, Trained]) -> Table:
     """Return train loss, test loss and test accuracy of the networks A and B of all pairs."""
-    histories = [[one.history for one in [*trained.values()][start::2]] for start in (0, 1)]
-
-    def column(heading: str, unit: str, metric: str, scale: int = 1) -> Column:
-        values = [[scale * history[metric][-1] for history in row] for row in histories]
-        return Column(heading, unit, values)
-
-    return Table(
-        rows=["A", "B"],
-        corner="network",
-        columns=[
-            column("train loss", "nats", "train_loss"),
-            column("test loss", "nats", "test_loss"),
-            column("test accuracy", "%", "test_accuracy", 100),
-        ],
-    )
+    histories = [one.history for one in trained.values()]
+    rows = {"A": histories[0::2], "B": histories[1::2]}
+    return quality_table(rows, "train_loss", "test_loss", "test_accuracy", corner="network")
 
 
 class Lines(PairLines):
     """Lines between MLPs, on all images."""
+
+    def table(self) -> Table:
+        """Return barriers, and what lies half-way, by method."""
+        return Table(
+            rows={method: NAMES[method] for method in self.methods},
+            corner="order of B's units",
+            columns=[
+                Column("train barrier", "nats", self.barriers),
+                Column("above the chord", "nats", self.above_chord),
+                Column("test loss half-way, above its ends", "nats", self.above_ends),
+                Column("test accuracy half-way, below its ends", "points", self.drops),
+            ],
+        )
 
     def below_both(self) -> list[float]:
         """Return the test losses half-way, after Algorithm 1, minus the lower of the ends."""
@@ -85,7 +93,8 @@ class Lines(PairLines):
 
     def figures(self) -> Iterator[Figure]:
         """Yield loss and accuracy on the lines, and the barriers of every pair."""
-        naive, random, matched, ours = (self.barriers(key) for key in NAMES)
+        barriers = {method: self.barriers(method) for method in METHODS}
+        naive, random, matched, _ = barriers.values()
         means = [quantity(float(np.mean(values)), "nats") for values in (naive, matched)]
         common = {"networks": [*self.networks.values()], "data": self.eval_data}
         pairs = [f"seeds {a}, {b}" for a, b in self.pairs]
@@ -95,8 +104,7 @@ class Lines(PairLines):
         every = [claim for claim in self.claims() if claim.startswith("fig")]
         yield Figure(
             name="interpolation",
-            plot="interpolation",
-            numbers={"curves": self.curves(["naive", "algorithm_1"])},
+            numbers={"curves": self.curves(CLAIMED)},
             title=f"A barrier of {means[0]} as they came, of {means[1]} after matching",
             caption="Loss and accuracy on the line between independently trained MLPs, mean "
             f"and single pairs ({len(self.pairs)}), train solid, test dashed; Fig. 2 and 9 of "
@@ -110,17 +118,7 @@ class Lines(PairLines):
         )
         yield Figure(
             name="barriers",
-            plot="barriers",
-            numbers={
-                "pairs": pairs,
-                "methods": {
-                    "naive": naive,
-                    "random": random,
-                    "algorithm_1": matched,
-                    "weight": ours,
-                },
-                "floor": 1e-4,
-            },
+            numbers={"pairs": pairs, "methods": barriers, "floor": 1e-4},
             title="Of the naive barrier matching leaves "
             f"{quantity(100 * min(self.shares('algorithm_1')), '%')} to "
             f"{quantity(100 * max(self.shares('algorithm_1')), '%')}",
@@ -153,10 +151,10 @@ class Lines(PairLines):
 def lines(study: Study, trained: Mapping[int, Trained]) -> Lines:
     """Match every pair of MLPs, and walk the lines between them on all images."""
     profile, data = study.profile, study.data
-    spec, comparisons = walked(
-        study, trained, profile.pairs, eval_data=data, num_lambdas=profile.num_lambdas
-    )
-    return Lines("MLP", trained, comparisons, data, spec)
+    options = {"data": data, "num_lambdas": profile.num_lambdas, "methods": [*METHODS]}
+    with study.bar(len(profile.pairs) * len(METHODS), "matching and walking lines") as bar:
+        walked = walk(trained, profile.pairs, on_method=lambda _: bar.update(), **options)
+    return walked.extended(Lines)
 
 
 def _barrier(losses: Sequence[float | int] | np.ndarray) -> float:
@@ -165,11 +163,7 @@ def _barrier(losses: Sequence[float | int] | np.ndarray) -> float:
 
 EXERCISE = Exercise(
     oracle=_barrier,
-    cases=[
-        ([0.0, 0.4, 0.9, 0.3, 0.0],),
-        ([0.1, 0.5, 0.3],),
-        ([0.3, 0.2, 0.1],),
-    ],
+    cases=[([0.0, 0.4, 0.9, 0.3, 0.0],), ([0.1, 0.5, 0.3],), ([0.3, 0.2, 0.1],)],
     hint="the largest of `losses`, minus the mean of `losses[0]` and `losses[-1]`",
 )
 

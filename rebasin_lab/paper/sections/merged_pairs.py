@@ -61,21 +61,16 @@ class Merged(Record):
 
     def table(self) -> Table:
         """Return what each matcher sees, and what comes of it."""
-        names = [name for name in self.said if name not in ("A", "B")]
-        sees = {"ensemble": "nothing is merged", "all data": "trained on everything"}
+        sees = {"ensemble": "nothing is merged", "all data": "trained on everything"} | IMAGES
         sees |= dict.fromkeys(NO_IMAGES, "weights") | dict.fromkeys(("naive", "random"), "nothing")
         return Table(
-            rows=names,
+            rows=[name for name in self.said if name not in ("A", "B")],
             corner="half-way",
             columns=[
-                Column("looks at", "", [(sees | IMAGES)[name] for name in names]),
-                Column("test loss", "nats", [self.values("loss", name) for name in names]),
-                Column(
-                    "less the lower of A and B",
-                    "nats",
-                    [self.below_both(name) for name in names],
-                ),
-                Column("test accuracy", "%", [self.values("accuracy", name) for name in names]),
+                Column("looks at", "", sees.get),
+                Column("test loss", "nats", functools.partial(self.values, "loss")),
+                Column("less the lower of A and B", "nats", self.below_both),
+                Column("test accuracy", "%", functools.partial(self.values, "accuracy")),
             ],
         )
 

@@ -11,31 +11,22 @@ from typing import Any
 
 import numpy as np
 import scipy.special
-from jaxtyping import PyTree
 
-from rebasin_lab import datasets, merging, symmetry
+from rebasin_lab import merging, symmetry
 from rebasin_lab.paper.cache import cached
 from rebasin_lab.paper.claim import Claim, Resolution, everywhere, from_laptop
 from rebasin_lab.paper.profiles import Profile
 from rebasin_lab.paper.sections import answers
-from rebasin_lab.paper.sections.answers import LogProbs, Scores
+from rebasin_lab.paper.sections.answers import METRICS, Scores
 from rebasin_lab.paper.sections.exercise import Exercise
 from rebasin_lab.paper.sections.groups import Group
+from rebasin_lab.paper.sections.merged_networks import MergedNetworks, merge_networks
 from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table, quantity
-from rebasin_lab.paper.sections.study import Study, learned_part
+from rebasin_lab.paper.sections.study import Study
 from rebasin_lab.paper.store import Trained
 
 NAME = "11_merging_many"
-STARTS = {"paper": "identity", "ours": "constructive"}
 LABELS = {"paper": "the paper's start", "ours": "our start"}
-METRICS = {
-    "loss": "test loss (nats)",
-    "tempered": "test loss, tempered (nats)",
-    "error": "test error (%)",
-    "ece": "calibration error (ECE)",
-}
-
-Ways = Mapping[str, Sequence[LogProbs]]  # way of using networks -> what each says of all images
 
 
 def networks(profile: Profile) -> dict[str, Group]:
@@ -55,51 +46,21 @@ def networks(profile: Profile) -> dict[str, Group]:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Search(Record):
+class Search(MergedNetworks):
     """MergeMany on one set of networks, from two starts.
 
     Attributes:
-        data: whose test images networks are evaluated on.
-        networks: that are merged.
-        spec: of their symmetries.
-        merges: start -> its result; "paper" begins with networks as they came.
+        ours: the result from our start.
         untrained: what one round makes of the same networks before training.
     """
 
-    data: datasets.Dataset
-    networks: Sequence[Trained]
-    spec: symmetry.PermutationSpec
-    merges: Mapping[str, merging.MergeResult]
+    ours: merging.MergeResult
     untrained: merging.MergeResult
 
-    @functools.cached_property
-    def params(self) -> list[PyTree]:
-        """The parameters of the networks."""
-        return [network.params for network in self.networks]
-
-    @functools.cached_property
-    def learned(self) -> list[PyTree]:
-        """The learned part of each network: its parameters minus those it started from."""
-        return list(map(learned_part, self.networks))
-
-    def says(self, params: PyTree, split: str = "test") -> LogProbs:
-        """Return what a network says of all images of a split."""
-        return answers.log_probs(self.networks[0].model.apply, params, self.data, split)
-
-    def ways(self, split: str = "test") -> Ways:
-        """Return what each network says, and what is made of all of them, by Table 3's names."""
-        each = [self.says(params, split) for params in self.params]
-        return {
-            "single": each,
-            "naive mean": [self.says(merging.average(self.params), split)],
-            "MergeMany": [self.says(self.merges["paper"].params, split)],
-            "ensemble": [answers.ensemble(each)],
-        }
-
-    def in_orders(self, orders: Sequence[symmetry.Permutation]) -> PyTree:
-        """Return the average of the networks with their units in these orders."""
-        moved = map(functools.partial(symmetry.apply_permutation, self.spec), orders, self.params)
-        return merging.average(list(moved))
+    @property
+    def merges(self) -> dict[str, merging.MergeResult]:
+        """The result from each start."""
+        return {"paper": self.merge, "ours": self.ours}
 
     def reading(self) -> Prose:
         """Return in words how the searches ended."""
@@ -150,17 +111,12 @@ class Search(Record):
 
 def search(study: Study, trained: Mapping[int, Trained]) -> Search:
     """Run MergeMany on networks from the paper's start and from ours."""
-    every = [*trained.values()]
-    params, data = [network.params for network in every], study.data
-    apply_fn = every[0].model.apply
-    spec = symmetry.infer_permutation_spec(apply_fn, params[0], data.test_images[:1])
-    merges = {
-        name: cached(merging.merge_many, spec, params, start=start)
-        for name, start in STARTS.items()
-    }
-    initial = [network.params_after(0) for network in every]
-    untrained = cached(merging.merge_many, spec, initial, max_rounds=1)
-    return Search(data, every, spec, merges, untrained)
+    networks = [*trained.values()]
+    merged = merge_networks(networks, study.data)
+    ours = cached(merging.merge_many, merged.spec, merged.params, start="constructive")
+    initial = [network.params_after(0) for network in networks]
+    untrained = cached(merging.merge_many, merged.spec, initial, max_rounds=1)
+    return merged.extended(Search, ours=ours, untrained=untrained)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -181,19 +137,19 @@ class Table3(Record):
 
     def table(self) -> Table:
         """Return losses, error and calibration of every way."""
-        ways = list(self.scores["test"])
-        train = [
-            self.values("loss", way, "train") if way in self.scores["train"] else None
-            for way in ways
-        ]
+        seen = {metric: functools.partial(self.values, metric) for metric in METRICS}
         return Table(
-            rows=ways,
+            rows=[*self.scores["test"]],
             columns=[
-                Column("train loss", "nats", train),
-                Column("test loss", "nats", [self.values("loss", way) for way in ways]),
-                Column("tempered", "nats", [self.values("tempered", way) for way in ways]),
-                Column("test error", "%", [self.values("error", way) for way in ways]),
-                Column("ECE", "", [self.values("ece", way) for way in ways]),
+                Column(
+                    "train loss",
+                    "nats",
+                    lambda way: [one.loss for one in self.scores["train"].get(way, ())] or None,
+                ),
+                Column("test loss", "nats", seen["loss"]),
+                Column("tempered", "nats", seen["tempered"]),
+                Column("test error", "%", seen["error"]),
+                Column("ECE", "", seen["ece"]),
             ],
         )
 
@@ -224,7 +180,6 @@ class Table3(Record):
             "merged into; Table 3 of the paper.",
             alt=f"Mean test losses: {losses}.",
             networks=self.search.networks,
-            claims=[*self.claims()],
             size=(8.0, 3.8),
         )
 
@@ -258,27 +213,11 @@ def table_3(found: Search) -> Table3:
         split: answers.score_all(found.ways(split), found.data, split) for split in answers.SPLITS
     }
     more = {
-        "MergeMany, our start": [found.says(found.merges["ours"].params)],
+        "MergeMany, our start": [found.says(found.ours.params)],
         "random order": [found.says(found.in_orders(orders))],
     }
     scores["test"] = {**scores["test"], **answers.score_all(more, found.data)}
     return Table3(found, scores)
-
-
-def learned_orders(
-    spec: symmetry.PermutationSpec, parts: Sequence[PyTree]
-) -> Sequence[symmetry.Permutation]:
-    """Return orders of units by what each network has learned: one round from our start."""
-    return cached(merging.merge_many, spec, list(parts), max_rounds=1).permutations
-
-
-def panel(curves: Mapping[str, Sequence[Scores]], metric: str) -> dict[str, Any]:
-    """Return one metric by number of networks; the naive mean leaves the panel at the top."""
-    values = {
-        way: [float(getattr(score, metric)) for score in scores] for way, scores in curves.items()
-    }
-    limit = 1.2 * max(max(heights) for way, heights in values.items() if way != "naive mean")
-    return {"title": "", "ylabel": METRICS[metric], "curves": values, "limit": limit}
 
 
 def _ensemble(log_probs: np.ndarray) -> np.ndarray:

@@ -10,12 +10,7 @@ from rebasin_lab import matching, merging, pytrees, symmetry
 from rebasin_lab.paper.cache import cached
 from rebasin_lab.paper.sections import answers
 from rebasin_lab.paper.sections.answers import Scores
-from rebasin_lab.paper.sections.merging_many import (
-    STARTS,
-    Search,
-    learned_orders,
-    panel,
-)
+from rebasin_lab.paper.sections.merged_networks import MergedNetworks
 from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table, quantity
 from rebasin_lab.paper.sections.study import Study
 
@@ -34,26 +29,22 @@ class Orders(Record):
         by_number: way -> for two, three, ... networks, its scores.
     """
 
-    search: Search
+    search: MergedNetworks
     products: Mapping[str, tuple[float, float, float, float]]
     scores: Mapping[str, Sequence[Scores]]
     by_number: Mapping[str, Sequence[Scores]]
 
     def table(self) -> Table:
         """Return the parts of the inner product, and loss and error of the average, by order."""
-        rows = list(self.products)
         parts = zip(*self.products.values(), strict=True)
-        names = ("all", "initial", "mixed", "learned")
+        headings = ("inner product: all", "initial", "mixed", "learned")
         return Table(
-            rows=rows,
+            rows=[*self.products],
             corner="lined up by",
             columns=[
-                *(
-                    Column(f"inner product: {name}" if name == "all" else name, "", cells, digits=1)
-                    for name, cells in zip(names, parts, strict=True)
-                ),
-                Column("test loss", "nats", [self.scores[row][0].loss for row in rows]),
-                Column("test error", "%", [self.scores[row][0].error for row in rows]),
+                *(Column(*each, digits=1) for each in zip(headings, [""] * 4, parts, strict=True)),
+                Column("test loss", "nats", lambda order: self.scores[order][0].loss),
+                Column("test error", "%", lambda order: self.scores[order][0].error),
             ],
         )
 
@@ -85,7 +76,7 @@ class Orders(Record):
             plot="merged_by_number",
             numbers={
                 "counts": counts,
-                "panels": [panel(self.by_number, m) for m in ("loss", "tempered")],
+                "panels": [answers.panel(self.by_number, m) for m in ("loss", "tempered")],
             },
             title=f"{counts[-1]} merged networks have a loss {side} that of a single one",
             caption="The first so many networks: on average, averaged as they came (out of the "
@@ -98,7 +89,7 @@ class Orders(Record):
         )
 
 
-def orders(study: Study, found: Search) -> Orders:
+def orders(study: Study, found: MergedNetworks) -> Orders:
     """Line networks up by whole weights, by activations and by their learned parts."""
     spec, params, learned = found.spec, found.params, found.learned
     options = {"apply_fn": found.networks[0].model.apply, "data": study.data}
@@ -107,9 +98,9 @@ def orders(study: Study, found: Search) -> Orders:
         for each in params[1:]
     ]
     every = {
-        "MergeMany": found.merges["paper"].permutations,
+        "MergeMany": found.merge.permutations,
         "activations": [symmetry.identity_permutation(spec, params[0]), *by_activations],
-        "learned part": learned_orders(spec, learned),
+        "learned part": found.learned_orders(),
     }
     initial = [network.params_after(0) for network in found.networks]
     products, scores = {}, {}
@@ -122,22 +113,14 @@ def orders(study: Study, found: Search) -> Orders:
         )
         products[name] = (whole, chance, whole - chance - wanted, wanted)
         scores[name] = [found.says(found.in_orders(order))]
-    each = [found.says(one) for one in params]
     by_number: dict[str, list[Scores]] = {}
     with study.bar(len(params), "merging more and more networks") as bar:
         for number in range(1, len(params) + 1):
-            some = dataclasses.replace(found, networks=found.networks[:number])
-            made = {
-                "naive mean": merging.average(some.params),
-                "MergeMany": cached(
-                    merging.merge_many, spec, some.params, start=STARTS["paper"]
-                ).params,
-                "learned part": some.in_orders(learned_orders(spec, learned[:number])),
-            }
-            ways = {name: [found.says(network)] for name, network in made.items()}
-            ways |= {"single": each[:number], "ensemble": [answers.ensemble(each[:number])]}
-            for name, every_score in answers.score_all(ways, found.data).items():
-                by_number.setdefault(name, []).append(answers.mean(every_score))
+            some = found.first(number)
+            ways = some.ways()
+            ways["learned part"] = [found.says(some.in_orders(some.learned_orders()))]
+            for name, scores_of in answers.score_all(ways, found.data).items():
+                by_number.setdefault(name, []).append(answers.mean(scores_of))
             bar.update()
     return Orders(found, products, answers.score_all(scores, found.data), by_number)
 

@@ -16,7 +16,7 @@ from rebasin_lab.paper.sections.split_pairs import (
     together,
     weight_orders,
 )
-from rebasin_lab.paper.sections.study import Study
+from rebasin_lab.paper.sections.study import Study, spec_of
 from rebasin_lab.paper.store import Trained
 
 DRAWN = ("A", "naive", MERGED, "learned part", "ensemble")
@@ -45,21 +45,16 @@ class Minorities(Record):
 
     def table(self) -> Table:
         """Return test losses and accuracies by split."""
-        names = list(self.scores)
-        losses, accuracies = (
-            [
-                Column(f"{metric}: {quantity(share, '%', digits=0)}", unit, values)
-                for share, values in zip(
-                    self.percent,
-                    zip(
-                        *([getattr(s, metric) for s in self.scores[n]] for n in names), strict=True
-                    ),
-                    strict=True,
-                )
-            ]
+        columns = [
+            Column(
+                f"{metric}: {quantity(share, '%', digits=0)}",
+                unit,
+                lambda name, index=index, metric=metric: getattr(self.scores[name][index], metric),
+            )
             for metric, unit in (("loss", "nats"), ("accuracy", "%"))
-        )
-        return Table(rows=names, corner="images of a rare class", columns=[*losses, *accuracies])
+            for index, share in enumerate(self.percent)
+        ]
+        return Table(rows=[*self.scores], corner="images of a rare class", columns=columns)
 
     def at(self, rare: float) -> Figure:
         """Return one split, and accuracies over all splits, for a dial of percents."""
@@ -71,7 +66,6 @@ class Minorities(Record):
         gain = self.scores[best][index].accuracy - self.scores["A"][index].accuracy
         return Figure(
             name="minorities",
-            plot="minorities",
             numbers={
                 "classes": list(self.data.class_names),
                 "counts": {n: list(each) for n, each in list(self.counts.values())[index].items()},
@@ -99,7 +93,7 @@ def minorities(study: Study, trained: Mapping[tuple[float, str], Trained]) -> Mi
     """Merge one pair of each split half-way, in the orders that need no image."""
     first = next(iter(trained.values()))
     apply_fn, data = first.model.apply, first.experiment.load_dataset()
-    spec = symmetry.infer_permutation_spec(apply_fn, first.params, data.test_images[:1])
+    spec = spec_of(first, data)
     counts, scores = {}, {}
     shares = sorted({share for share, _ in trained})
     with study.bar(len(shares), "merging pairs of other splits") as bar:

@@ -8,27 +8,15 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
-from rebasin_lab import matching, pytrees, symmetry
-from rebasin_lab.analysis import interpolation
-from rebasin_lab.analysis.comparison import Comparison, compare_matchers
-from rebasin_lab.paper.cache import cached
+from rebasin_lab import pytrees
 from rebasin_lab.paper.networks import Experiment
 from rebasin_lab.paper.profiles import Profile
-from rebasin_lab.paper.sections.record import (
-    Column,
-    Figure,
-    Prose,
-    Record,
-    Table,
-    quantity,
-    summary,
-)
-from rebasin_lab.paper.sections.study import Study
-from rebasin_lab.paper.store import Trained
+from rebasin_lab.paper.sections.pair_lines import NAMES, LinesBy, walk
+from rebasin_lab.paper.sections.record import Column, Figure, Prose, Table, quantity, summary
+from rebasin_lab.paper.sections.study import Study, learned_part
 
 # The claims are judged on Algorithm 1, the paper's; "weight" and "changes" are ours.
 METHODS = {
@@ -84,45 +72,35 @@ def recipes(profile: Profile) -> dict[str, Experiment]:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Recipes(Record):
+class Recipes(LinesBy):
     """Pairs of MLPs of several trainings, before and after matching.
 
     Attributes:
         names: of the recipes, by what they are for.
-        networks: by recipe and seed.
-        comparisons: by recipe, for each pair by method.
         moved: by recipe, the length of each network's learned part, in lengths of its start.
     """
 
     names: Names
-    networks: Mapping[tuple[str, int], Trained]
-    comparisons: Mapping[str, Sequence[Mapping[str, Comparison]]]
     moved: Mapping[str, Sequence[float]]
 
     @property
     def each(self) -> list[str]:
         """The names of the recipes, each once."""
-        return list(self.comparisons)
-
-    def barriers(self, recipe: str, method: str) -> list[float]:
-        """Return train loss barriers in nats, one a pair."""
-        return [one[method].train_barrier for one in self.comparisons[recipe]]
+        return [*self.lines]
 
     def losses(self, recipe: str) -> list[float]:
         """Return the train loss of every network in nats."""
-        ends = [one["naive"].curve.train_loss[[0, -1]] for one in self.comparisons[recipe]]
+        ends = self.lines[recipe].each("naive", lambda one: one.curve.train_loss[[0, -1]])
         return np.ravel(ends).tolist()
 
-    def ratios(self, recipe: str, other: str, method: str = "algorithm_1") -> list[float]:
-        """Return how many times the barrier of another recipe is left, pair by pair."""
-        return np.divide(self.barriers(recipe, method), self.barriers(other, method)).tolist()
+    def left(self, recipe: str, method: str = "algorithm_1") -> float:
+        """Return the mean train loss barrier in nats."""
+        return float(np.mean(self.lines[recipe].barriers(method)))
 
-    def above_chord(self, recipe: str) -> list[float]:
-        """Return barriers after Algorithm 1 above the straight chord between the ends, in nats."""
-        curves = [one["algorithm_1"].curve for one in self.comparisons[recipe]]
-        return [
-            interpolation.loss_barrier(curve, split="train", baseline="chord") for curve in curves
-        ]
+    def ratios(self, recipe: str, other: str) -> list[float]:
+        """Return how many times the matched barrier of another recipe is left, pair by pair."""
+        heights = (self.lines[name].barriers("algorithm_1") for name in (recipe, other))
+        return np.divide(*heights).tolist()
 
     def quality(self) -> Table:
         """Return by recipe how well networks are trained, and how far their weights have moved."""
@@ -130,40 +108,21 @@ class Recipes(Record):
             rows=self.each,
             corner="recipe",
             columns=[
-                Column("train loss", "nats", [self.losses(name) for name in self.each]),
-                Column("moved, in initial lengths", "", [*self.moved.values()], digits=2),
+                Column("train loss", "nats", self.losses),
+                Column("moved, in initial lengths", "", self.moved.get, digits=2),
             ],
         )
 
     def table(self) -> Table:
         """Return barriers by recipe, and how much of the last rises above its own ends."""
-        return Table(
-            rows=self.each,
-            corner="recipe",
-            columns=[
-                Column("naive barrier", "nats", [self.barriers(n, "naive") for n in self.each]),
-                Column("Algorithm 1", "nats", [self.barriers(n, "algorithm_1") for n in self.each]),
-                Column("above the chord", "nats", [self.above_chord(n) for n in self.each]),
-            ],
-        )
+        above = [each.above_chord("algorithm_1") for each in self.lines.values()]
+        barriers = self.columns({"naive barrier": "naive", "Algorithm 1": "algorithm_1"})
+        return Table(self.each, [*barriers, Column("above the chord", "nats", above)], "recipe")
 
     def methods(self) -> Table:
         """Return the barriers that other orders of units leave, by recipe."""
-        headings = {
-            "random": "random order",
-            "algorithm_1": "Algorithm 1",
-            "weight": "our weight matching",
-            "changes": "learned part",
-            "activation": "activation matching",
-        }
-        return Table(
-            rows=self.each,
-            corner="recipe",
-            columns=[
-                Column(heading, "nats", [self.barriers(name, method) for name in self.each])
-                for method, heading in headings.items()
-            ],
-        )
+        names = {NAMES[method]: method for method in METHODS if method != "naive"}
+        return Table(self.each, self.columns(names), "recipe")
 
     def reading(self) -> Prose:
         """Return in words which recipes fail."""
@@ -180,7 +139,7 @@ class Recipes(Record):
                 f"{what}: {verdict(ratios)}. Algorithm 1 leaves {summary(ratios, '', digits=1)} "
                 f"times the barrier of {other}."
             )
-        number = len(self.comparisons[names.wide])
+        number = len(self.pairs)
         pairs = "one pair" if number == 1 else f"{number} pairs"
         return Prose(
             f"**What we measured** on {pairs} of each recipe (a failure is at least "
@@ -191,8 +150,8 @@ class Recipes(Record):
         """Return in words what goes with the failure of the slow recipe."""
         slow, stopped, usual = self.names.slow, self.names.stopped, self.names.usual
         loss = {name: float(np.mean(self.losses(name))) for name in (slow, stopped)}
-        left = {name: float(np.mean(self.barriers(name, "algorithm_1"))) for name in self.each}
-        learned = float(np.mean(self.barriers(slow, "changes")))
+        left = {name: self.left(name) for name in self.each}
+        learned = self.left(slow, "changes")
         moved = {name: float(np.mean(each)) for name, each in self.moved.items()}
         too_soon = loss[stopped] >= loss[slow] and left[stopped] < left[slow]
         control = (
@@ -218,18 +177,12 @@ class Recipes(Record):
 
     def figures(self) -> Iterator[Figure]:
         """Yield barriers of all recipes, and how far training has moved the weights."""
-        left = {
-            name: quantity(float(np.mean(self.barriers(name, "algorithm_1"))), "nats")
-            for name in self.each
-        }
+        left = {name: quantity(self.left(name), "nats") for name in self.each}
         yield Figure(
             name="recipes",
-            plot="recipes",
             numbers={
                 "recipes": self.each,
-                "barriers": {
-                    method: [self.barriers(name, method) for name in self.each] for method in DRAWN
-                },
+                "barriers": {method: self.barriers(method) for method in DRAWN},
                 "moved": list(self.moved.values()),
             },
             title=f"Algorithm 1 leaves {left[self.names.slow]} after slow SGD, "
@@ -240,39 +193,13 @@ class Recipes(Record):
             alt="Mean train barriers after Algorithm 1: "
             + ", ".join(f"{name} {height}" for name, height in left.items())
             + ".",
-            networks=[*self.networks.values()],
-            claims=[*self.claims()],
+            networks=self.networks,
             size=(9.0, 5.8),
         )
 
     def at(self, recipe: str) -> Figure:
         """Return the lines between the networks of one recipe, for a dial."""
-        methods = {"naive": "naive", "weight matching": "algorithm_1"}
-        every = [
-            one[key].curve
-            for row in self.comparisons.values()
-            for one in row
-            for key in methods.values()
-        ]
-        naive, left = (summary(self.barriers(recipe, key), "nats") for key in methods.values())
-        return Figure(
-            name="lines",
-            plot="interpolation",
-            numbers={
-                "curves": {
-                    label: [one[key].curve.as_numbers() for one in self.comparisons[recipe]]
-                    for label, key in methods.items()
-                },
-                "most_loss": max(
-                    float(np.max(loss)) for c in every for loss in (c.train_loss, c.test_loss)
-                ),
-            },
-            title=f"{recipe}: a barrier of {naive} nats, {left} after Algorithm 1",
-            caption=f"Weight matching as in Algorithm 1; {len(self.comparisons[recipe])} pairs, a "
-            "thin line each, and their mean.",
-            alt=f"{recipe}: train barriers naive {naive}, matched {left} nats.",
-            networks=[one for (name, _), one in self.networks.items() if name == recipe],
-        )
+        return self.dial(recipe, recipe, "algorithm_1")
 
     def claims(self) -> Mapping[str, Any]:
         """Return how many times the barrier of its neighbour each recipe keeps."""
@@ -288,39 +215,28 @@ def compare_recipes(study: Study) -> Recipes:
     """Train every recipe, match its pairs, and evaluate the lines between them."""
     trained, profile = study.train("recipes"), study.profile
     eval_data = profile.coarse(study.data)
-    each = list(recipes(profile))
-    comparisons, moved = ({name: [] for name in each} for _ in range(2))
-    starts = {}  # the recipe makes no difference to them
-    with study.bar(len(each) * len(profile.pairs), "matching MLPs and walking lines") as bar:
-        for name, pair in ((name, pair) for name in each for pair in profile.pairs):
-            ends, learned = [trained[name, seed] for seed in pair], []
-            for end in ends:
-                key = end.experiment.options, end.experiment.seed
-                if key not in starts:
-                    start = end.params_after(0)
-                    starts[key] = start, pytrees.inner_product(start, start) ** 0.5
-                start, length = starts[key]
-                part = jax.tree.map(jnp.subtract, end.params, start)
-                learned.append(part)
-                moved[name].append(pytrees.inner_product(part, part) ** 0.5 / length)
-            one = ends[0]
-            spec = symmetry.infer_permutation_spec(
-                one.model.apply, one.params, study.data.test_images[:1]
+    lines, moved = {}, {}
+    total = len(recipes(profile)) * len(profile.pairs) * len(METHODS)
+    with study.bar(total, "matching MLPs and walking lines") as bar:
+        for recipe in recipes(profile):
+            networks = {seed: one for (name, seed), one in trained.items() if name == recipe}
+            lines[recipe] = walk(
+                networks,
+                profile.pairs,
+                data=eval_data,
+                methods=METHODS,
+                num_lambdas=profile.num_coarse_lambdas,
+                on_method=lambda _: bar.update(),
             )
-            comparisons[name].append(
-                cached(
-                    compare_matchers,
-                    spec,
-                    *(end.params for end in ends),
-                    apply_fn=one.model.apply,
-                    data=eval_data,
-                    methods=METHODS,
-                    results={"changes": cached(matching.match, "weight", spec, *learned, seed=0)},
-                    num_lambdas=profile.num_coarse_lambdas,
-                )
-            )
-            bar.update()
-    return Recipes(recipe_names(profile), trained, comparisons, moved)
+            moved[recipe] = [
+                _length(learned_part(one)) / _length(one.params_after(0))
+                for one in networks.values()
+            ]
+    return Recipes(lines, recipe_names(profile), moved)
+
+
+def _length(params: PyTree) -> float:
+    return pytrees.inner_product(params, params) ** 0.5
 
 
 def verdict(ratios: Sequence[float]) -> str:

@@ -21,23 +21,14 @@ from rebasin_lab.paper.sections.normed_lines import (
     ANEW,
     AVERAGED,
     COLLAPSED,
-    METHODS,
     NONE,
     Walks,
     walk_lines,
 )
+from rebasin_lab.paper.sections.pair_lines import NAMES
 from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table, quantity
 
-__all__ = [
-    "CLAIMS",
-    "EXERCISE",
-    "NAME",
-    "Collapse",
-    "measured_on",
-    "networks",
-    "permute_channels",
-    "walk_lines",
-]
+__all__ = ["permute_channels", "walk_lines"]  # from other modules, for the notebook
 
 NAME = "09_normalisation"
 
@@ -78,17 +69,16 @@ class Collapse(Record):
     def table(self) -> Table:
         """Return all kinds of line, half-way."""
         names = {AVERAGED: ", statistics averaged", ANEW: ", measured anew", NONE: ""}
+        walks = self.lines.walks
         return Table(
-            rows=[f"{net}, {METHODS[how]}{names[what]}" for net, how, what in self.lines.walks],
+            rows={key: f"{key[0]}, {NAMES[key[1]]}{names[key[2]]}" for key in walks},
             corner="half-way",
             columns=[
-                Column(
-                    "test accuracy", "%", [self.lines.accuracy(*key) for key in self.lines.walks]
-                ),
+                Column("test accuracy", "%", lambda key: self.lines.accuracy(*key)),
                 Column(
                     "standard deviation, last layer / ends",
                     "",
-                    [self.lines.last_layer(*key) for key in self.lines.walks],
+                    lambda key: self.lines.last_layer(*key),
                     digits=2,
                 ),
             ],
@@ -128,7 +118,6 @@ class Collapse(Record):
         }
         yield Figure(
             name="collapse",
-            plot="collapse",
             numbers={
                 "panels": [
                     {
@@ -150,7 +139,6 @@ class Collapse(Record):
             f"{last['LayerNorm']:.2f}.",
             networks=[*self.lines.networks.values()],
             data=self.lines.data,
-            claims=[*self.claims()],
             size=(9.5, 4.6),
         )
 

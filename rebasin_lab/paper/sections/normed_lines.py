@@ -16,17 +16,12 @@ from rebasin_lab import datasets, matching, symmetry
 from rebasin_lab.analysis import variance_collapse
 from rebasin_lab.analysis.variance_collapse import LineWalk
 from rebasin_lab.paper.cache import cached
-from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table, quantity
-from rebasin_lab.paper.sections.study import Study
+from rebasin_lab.paper.sections.record import Figure, Prose, Record, Table, quantity
+from rebasin_lab.paper.sections.study import Study, quality_table, spec_of
 from rebasin_lab.paper.store import Trained
 
 # The claims are judged on Algorithm 1, the paper's; "weight" is ours, "random" the control.
-METHODS = {
-    "naive": "naive",
-    "algorithm_1": "Algorithm 1",
-    "weight": "our weight matching",
-    "random": "random order",
-}
+METHODS = ("naive", "algorithm_1", "weight", "random")
 AVERAGED, ANEW, NONE = "averaged", "anew", "none"
 COLLAPSED = 0.7  # of the standard deviation, half of the variance: what the claims call a collapse
 NUM_READ = 500  # images that units respond to
@@ -90,25 +85,8 @@ class Walks(Record):
 
     def quality(self) -> Table:
         """Return how well the networks are trained."""
-        histories = {
-            kind: [one.history for (name, _), one in self.networks.items() if name == kind]
-            for kind in LINES
-        }
-        return Table(
-            rows=list(histories),
-            corner="networks",
-            columns=[
-                Column(
-                    heading,
-                    unit,
-                    [[scale * h[metric][-1] for h in each] for each in histories.values()],
-                )
-                for heading, unit, metric, scale in (
-                    ("train loss", "nats", "train_loss", 1),
-                    ("test accuracy", "%", "test_accuracy", 100),
-                )
-            ],
-        )
+        histories = {kind: [one.history for one in self.of_kind(kind)] for kind in LINES}
+        return quality_table(histories, "train_loss", "test_accuracy", corner="networks")
 
     def reading(self) -> Prose:
         """Return in words what statistics and order are worth, on BatchNorm networks."""
@@ -136,7 +114,6 @@ class Walks(Record):
         averaged, anew = (means["BatchNorm", "algorithm_1", what] for what in (AVERAGED, ANEW))
         yield Figure(
             name="mended_lines",
-            plot="mended_lines",
             numbers={
                 "lambdas": self.lambdas.tolist(),
                 "panels": [
@@ -161,7 +138,6 @@ class Walks(Record):
             f"measured anew {anew:.0f} %.",
             networks=self.of_kind("BatchNorm"),
             data=self.data,
-            claims=[*self.claims()],
             size=(9.0, 4.4),
         )
 
@@ -182,7 +158,6 @@ class Walks(Record):
         lam = self.lambdas[stop]
         return Figure(
             name="line_stop",
-            plot="line_stop",
             numbers={
                 "lambdas": self.lambdas.tolist(),
                 "stop": stop,
@@ -252,9 +227,7 @@ def walk_lines(study: Study) -> Walks:
         for (name, lines), pair in itertools.product(LINES.items(), pairs):
             ends = [trained[name, seed] for seed in pair]
             model = ends[0].model
-            spec = symmetry.infer_permutation_spec(
-                model.apply, ends[0].params, data.test_images[:1]
-            )
+            spec = spec_of(ends[0], data)
             moved = _orders(spec, model, ends)
             for method, statistics in lines:
                 anew = data.train_images[: profile.num_statistics_images]

@@ -14,13 +14,13 @@ import scipy  # loads `scipy.stats`, which takes long, on first use
 from rebasin_lab.paper.claim import Bound, Claim, everywhere, from_laptop
 from rebasin_lab.paper.profiles import Profile
 from rebasin_lab.paper.sections import groups
-from rebasin_lab.paper.sections.ages import NAMES, Ages, Pair, aged
+from rebasin_lab.paper.sections.ages import Ages, aged
 from rebasin_lab.paper.sections.exercise import Exercise
 from rebasin_lab.paper.sections.groups import Group
 from rebasin_lab.paper.sections.orders_in_time import Orders, Partners, Untrained
-from rebasin_lab.paper.sections.pair_lines import NO_ZERO, ZERO
-from rebasin_lab.paper.sections.record import Column, Figure, Prose, Table, quantity
-from rebasin_lab.paper.sections.study import Study
+from rebasin_lab.paper.sections.pair_lines import NAMES, NO_ZERO, ZERO, Pair
+from rebasin_lab.paper.sections.record import Figure, Prose, Table, quantity
+from rebasin_lab.paper.sections.study import Study, quality_table
 from rebasin_lab.paper.store import Trained
 
 NAME = "06_onset"
@@ -28,8 +28,7 @@ LAST_SHOWN = 25  # the epoch at which the paper's plot ends
 SERIES = ("naive", "random", "algorithm_1", "weight")
 DIALLED = ("naive", "algorithm_1", "late")
 
-__all__ = ["CLAIMS", "EXERCISE", "NAME", "Orders", "Partners", "Untrained", "ages", "networks"]
-__all__ += ["photographs", "quality"]
+__all__ = ["Orders", "Partners", "Untrained"]  # from other modules, for the notebook
 
 
 def networks(profile: Profile) -> dict[str, Group]:
@@ -42,21 +41,14 @@ def networks(profile: Profile) -> dict[str, Group]:
 
 def quality(trained: Mapping[int, Trained]) -> Table:
     """Return train loss and test accuracy of all networks, by epoch."""
-    epochs = _epochs(trained)[1:]
-    histories = [one.history for one in trained.values()]
-
-    def column(heading: str, unit: str, metric: str, scale: int = 1) -> Column:
-        values = [[scale * each[metric][epoch - 1] for each in histories] for epoch in epochs]
-        return Column(heading, unit, values)
-
-    return Table(
-        rows=[f"epoch {epoch}" for epoch in epochs],
-        corner="after",
-        columns=[
-            column("train loss", "nats", "train_loss"),
-            column("test accuracy", "%", "test_accuracy", 100),
-        ],
-    )
+    histories = {
+        f"epoch {epoch}": [
+            {metric: values[:epoch] for metric, values in one.history.items()}
+            for one in trained.values()
+        ]
+        for epoch in _epochs(trained)[1:]
+    }
+    return quality_table(histories, "train_loss", "test_accuracy", corner="after")
 
 
 class Onset(Ages):
@@ -65,13 +57,17 @@ class Onset(Ages):
     def falls(self) -> Any:
         """Return Spearman's correlation of epoch and matched barrier, and its p for "below 0"."""
         first = self.epochs.index(1)
-        heights = self.barriers("algorithm_1")[:, first:]
+        heights = np.transpose(self.barriers("algorithm_1")[first:])
         every = np.tile(self.epochs[first:], len(self.pairs))
         return scipy.stats.spearmanr(every, heights.ravel(), alternative="less")
 
     def table(self) -> Table:
         """Return train barriers by epoch."""
-        return self.table_of(SERIES)
+        return Table(
+            rows=[f"epoch {epoch}" for epoch in self.epochs],
+            corner="train barrier after",
+            columns=self.columns({NAMES[method]: method for method in SERIES}),
+        )
 
     def reading(self) -> Prose:
         """Return in words how the matched barrier goes with the epoch."""
@@ -89,8 +85,7 @@ class Onset(Ages):
         own = [float(np.mean(self.at_epoch("algorithm_1", e))) for e in (1, self.epochs[-1])]
         yield Figure(
             name="onset",
-            plot="onset",
-            numbers=self.onset_numbers(SERIES, [1]),
+            numbers=self.onset_numbers(SERIES, 1),
             title=f"The matched barrier falls from {quantity(own[0], 'nats')} after epoch 1 to "
             f"{quantity(own[1], 'nats')} at the end"
             if own[1] < own[0]
@@ -102,8 +97,7 @@ class Onset(Ages):
             "matching are not in it. Barriers below 0.001 nats are drawn there.",
             alt=f"Mean train barriers, naive: {self.listed('naive')}; after weight matching by "
             f"Algorithm 1: {self.listed('algorithm_1')}.",
-            networks=[*self.networks.values()],
-            claims=[*self.claims()],
+            networks=self.networks,
             size=(9.0, 4.0),
         )
 
@@ -115,21 +109,26 @@ class Onset(Ages):
     def at(self, epoch: int, seeds: str) -> Figure:
         """Return the lines of one pair at one epoch beside its barriers, for two dials."""
         pair = self.seeds[seeds]
-        shown = {method: self.comparisons[pair, epoch][method].train_barrier for method in DIALLED}
-        every = [one[key].curve for one in self.comparisons.values() for key in DIALLED]
+        here = self.of_pair(pair)
+        shown = {method: here.at_epoch(method, epoch)[0] for method in DIALLED}
+        every = [
+            one.curve.train_loss
+            for each in self.lines.values()
+            for method in DIALLED
+            for one in each.of(method)
+        ]
         listed = ", ".join(f"{NAMES[method]} {value:.4f}" for method, value in shown.items())
-        numbers = self.onset_numbers(DIALLED, [epoch], pairs=[pair], marked=epoch)
         return Figure(
             name="at_epoch",
             plot="onset",
-            numbers=numbers
-            | {"most_loss": max(float(np.max(curve.train_loss)) for curve in every)},
+            numbers=here.onset_numbers(DIALLED, epoch, marked=epoch)
+            | {"most_loss": float(np.max(every))},
             title=f"Epoch {epoch}: a barrier of {quantity(shown['naive'], 'nats')}, "
             f"{quantity(shown['algorithm_1'], 'nats')} matched",
             caption="One pair, as it came, matched at that epoch, and by the permutation of the "
             "end.",
             alt=f"Seeds {pair[0]} and {pair[1]}, epoch {epoch}: train barriers {listed}.",
-            networks=[self.networks[seed] for seed in pair],
+            networks=[self.lines[epoch].networks[seed] for seed in pair],
             size=(9.0, 4.0),
         )
 
@@ -148,8 +147,7 @@ class Onset(Ages):
 def ages(study: Study, trained: Mapping[int, Trained]) -> Onset:
     """Match every pair of MLPs at every stop, in all orders, and walk the lines."""
     eval_data = study.profile.coarse(study.data)
-    measured = aged(study, trained, _epochs(trained), eval_data, methods=[*NAMES])
-    return Onset(**vars(measured))
+    return Onset(aged(study, trained, _epochs(trained), eval_data, methods=[*NAMES]))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -180,16 +178,15 @@ class Photographs(Ages):
         yield Figure(
             name="onset_cifar10",
             plot="onset",
-            numbers=self.onset_numbers(SERIES, [self.epochs[-1]]),
+            numbers=self.onset_numbers(SERIES, self.epochs[-1]),
             title=f"On CIFAR-10 the matched barrier is {quantity(own[0], 'nats')} after epoch "
             f"1, {quantity(own[1], 'nats')} at the end",
             caption="Train loss barriers between networks of the same age on CIFAR-10, matched "
             f"from scratch at every epoch, and the lines at the end; {len(self.pairs)} pairs "
             "and their mean; Fig. 3 of the paper, right.",
             alt=f"Mean train barriers after Algorithm 1: {self.listed('algorithm_1')}.",
-            networks=[*self.networks.values()],
+            networks=self.networks,
             data=self.eval_data,
-            claims=[*self.claims()],
             size=(9.0, 4.0),
         )
 
@@ -208,7 +205,7 @@ def photographs(study: Study, digits: Onset) -> list[Photographs]:
     trained = study.train("CIFAR-10 MLP")
     eval_data = study.profile.coarse(base.load_dataset())
     measured = aged(study, trained, _epochs(trained)[1:], eval_data, methods=SERIES)
-    return [Photographs(**vars(measured), digits=digits)]
+    return [Photographs(measured, digits)]
 
 
 def _epochs(trained: Mapping[int, Trained]) -> list[int]:

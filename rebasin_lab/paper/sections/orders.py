@@ -72,11 +72,11 @@ class Orders(Record):
     def table(self) -> Table:
         """Return distances and angles to A, and what B reads in each order."""
         return Table(
-            rows=[f"B, {order}" for order in self.params],
+            rows={order: f"B, {order}" for order in self.params},
             columns=[
-                Column("distance to A", "", [*self.distances().values()], digits=1),
-                Column("angle to A", "degrees", [*self.angles().values()], digits=1),
-                Column("own test accuracy", "%", [*self.accuracies().values()], digits=2),
+                Column("distance to A", "", self.distances().get, digits=1),
+                Column("angle to A", "degrees", self.angles().get, digits=1),
+                Column("own test accuracy", "%", self.accuracies().get, digits=2),
             ],
             corner="order of units",
         )
@@ -124,7 +124,6 @@ class Orders(Record):
         matched, random = (np.median(alike[order]) for order in ("weight matching", "random order"))
         yield Figure(
             name="units",
-            plot="units",
             numbers={
                 "rows": {
                     name: [self._as_image(kernel[:, slot]) for slot in slots]

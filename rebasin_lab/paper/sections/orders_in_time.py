@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from rebasin_lab import pytrees
-from rebasin_lab.paper.sections.ages import NAMES, Ages
+from rebasin_lab.paper.sections.ages import Ages
+from rebasin_lab.paper.sections.pair_lines import NAMES, PairLines
 from rebasin_lab.paper.sections.record import (
     Column,
     Figure,
@@ -38,27 +39,22 @@ class Orders(Record):
 
     def moved(self, epoch: int) -> list[float]:
         """Return how far networks have moved from their first weights, in per cent of these."""
-        starts = {seed: one.params_after(0) for seed, one in self.ages.networks.items()}
+        starts = [one.params_after(0) for one in self.ages.networks]
         return [
             100
-            * pytrees.distance(starts[seed], one.params_after(epoch))
-            / pytrees.inner_product(starts[seed], starts[seed]) ** 0.5
-            for seed, one in self.ages.networks.items()
+            * pytrees.distance(start, one.params_after(epoch))
+            / pytrees.inner_product(start, start) ** 0.5
+            for start, one in zip(starts, self.ages.networks, strict=True)
         ]
 
     def table(self) -> Table:
         """Return train barriers after epoch 1 and at the end, by order."""
-        first, last = 1, self.ages.epochs[-1]
         return Table(
-            rows=[*NAMES.values()],
+            rows=NAMES,
             corner="order of B's units",
             columns=[
-                Column(
-                    f"train barrier, epoch {epoch}",
-                    "nats",
-                    [self.ages.at_epoch(method, epoch) for method in NAMES],
-                )
-                for epoch in (first, last)
+                Column(f"train barrier, epoch {epoch}", "nats", self.ages.lines[epoch].barriers)
+                for epoch in (1, self.ages.epochs[-1])
             ],
         )
 
@@ -86,7 +82,7 @@ class Orders(Record):
         yield Figure(
             name="orders",
             plot="onset",
-            numbers=self.ages.onset_numbers(COMPARED, [1]),
+            numbers=self.ages.onset_numbers(COMPARED, 1),
             title=f"After epoch 1 Algorithm 1 leaves {quantity(means['algorithm_1'], 'nats')}, "
             f"{NAMES[best].removesuffix(' (ours)')} {quantity(means[best], 'nats')}",
             caption="Train loss barriers between networks of the same age, with units in "
@@ -94,8 +90,7 @@ class Orders(Record):
             "pairs and their mean. The learned part and the random order are ours. Barriers "
             "below 0.001 nats are drawn there.",
             alt=f"Mean train barriers after epoch 1: {listed}.",
-            networks=[*self.ages.networks.values()],
-            claims=["fig3-benzing"],
+            networks=self.ages.networks,
             size=(9.0, 4.0),
         )
 
@@ -117,35 +112,21 @@ class Partners(Record):
 
     def shares(self) -> dict[str, list[list[float]]]:
         """Return the fractions of units that have their last partner, by layer, pair and epoch."""
-        ages, last = self.ages, self.ages.epochs[-1]
-
-        def share(pair: Any, epoch: int, layer: str) -> float:
-            now, then = (
-                ages.comparisons[pair, each]["algorithm_1"].permutation[layer]
-                for each in (epoch, last)
-            )
-            return float(np.mean(now == then))
-
-        layers = ages.comparisons[ages.pairs[0], last]["algorithm_1"].permutation
+        orders = [
+            lines.each("algorithm_1", lambda one: one.permutation)
+            for lines in self.ages.lines.values()
+        ]
         return {
             f"hidden layer {number}": [
-                [share(pair, epoch, layer) for epoch in ages.epochs] for pair in ages.pairs
+                [float(np.mean(order[layer] == of_pair[-1][layer])) for order in of_pair]
+                for of_pair in zip(*orders, strict=True)
             ]
-            for number, layer in enumerate(layers, 1)
+            for number, layer in enumerate(orders[0][0], 1)
         }
 
     def cosines(self, method: str) -> list[list[float]]:
         """Return the cosine between A and the reordered B, pair by epoch."""
-        ages = self.ages
-        return [
-            [
-                float(
-                    ages.comparisons[pair, epoch][method].inner_product / ages.lengths[pair, epoch]
-                )
-                for epoch in ages.epochs
-            ]
-            for pair in ages.pairs
-        ]
+        return np.transpose([each.cosines(method) for each in self.ages.lines.values()]).tolist()
 
     def reading(self) -> Prose:
         """Return in words which order is nearer, and which has the lower barrier."""
@@ -169,16 +150,13 @@ class Partners(Record):
         first = ages.epochs.index(1)
         met = {name: 100 * np.mean(each, axis=0)[first] for name, each in shares.items()}
         most = max(met, key=met.__getitem__)
-        width = len(
-            next(iter(ages.comparisons[ages.pairs[0], 1]["algorithm_1"].permutation.values()))
-        )
+        (width, *_) = ages.lines[1].of("algorithm_1")[0].permutation.values()
         yield Figure(
             name="partners",
-            plot="partners",
             numbers={
-                "epochs": list(ages.epochs),
+                "epochs": ages.epochs,
                 "shares": shares,
-                "chance": 1 / width,
+                "chance": 1 / len(width),
                 "cosines": cosines,
             },
             title=f"After epoch 1 {quantity(float(met[most]), '%')} of the units of {most} "
@@ -195,7 +173,7 @@ class Partners(Record):
                 for name, each in cosines.items()
             )
             + ".",
-            networks=[*ages.networks.values()],
+            networks=ages.networks,
             size=(9.0, 3.8),
         )
 
@@ -210,10 +188,10 @@ class Untrained(Record):
 
     ages: Ages
 
-    def half_way(self, method: str) -> list[float]:
-        """Return the test accuracies half-way, in per cent, pair by pair."""
-        curves = [self.ages.comparisons[pair, 0][method].curve for pair in self.ages.pairs]
-        return [100 * float(c.test_accuracy[len(c.lambdas) // 2]) for c in curves]
+    @property
+    def lines(self) -> PairLines:
+        """The lines before training."""
+        return self.ages.lines[0]
 
     def chance(self) -> float:
         """Return the accuracy of guessing, in per cent."""
@@ -221,50 +199,35 @@ class Untrained(Record):
 
     def above_controls(self) -> np.ndarray:
         """Return by how many points the permutation of the end beats the best control."""
-        ends = [
-            100 * self.ages.comparisons[pair, 0]["naive"].curve.test_accuracy[[0, -1]]
-            for pair in self.ages.pairs
-        ]
-        columns = [*np.transpose(ends), *map(self.half_way, CONTROLS)]
+        ends = self.lines.each("naive", lambda one: 100 * one.curve.test_accuracy[[0, -1]])
+        columns = [*np.transpose(ends), *map(self.lines.accuracies, CONTROLS)]
         best = np.maximum(np.column_stack(columns).max(axis=1), self.chance())
-        return np.array(self.half_way("late")) - best
+        return np.array(self.lines.accuracies("late")) - best
 
     def table(self) -> Table:
         """Return test accuracies half-way by order."""
         return Table(
-            rows=[*NAMES.values()],
+            rows=NAMES,
             corner="order of B's units",
-            columns=[
-                Column("test accuracy half-way", "%", [self.half_way(each) for each in NAMES])
-            ],
+            columns=[Column("test accuracy half-way", "%", self.lines.accuracies)],
         )
 
     def figures(self) -> Iterator[Figure]:
         """Yield test loss and accuracy on the lines."""
-        ages = self.ages
-        means = {method: float(np.mean(self.half_way(method))) for method in NAMES}
+        means = {method: float(np.mean(self.lines.accuracies(method))) for method in NAMES}
         listed = ", ".join(f"{NAMES[each]} {value:.0f} %" for each, value in means.items())
         yield Figure(
             name="untrained",
             plot="untrained_lines",
-            numbers={
-                "curves": {
-                    method: [
-                        ages.comparisons[pair, 0][method].curve.as_numbers() for pair in ages.pairs
-                    ]
-                    for method in UNTRAINED
-                },
-                "chance": self.chance() / 100,
-            },
+            numbers={"curves": self.lines.curves(UNTRAINED), "chance": self.chance() / 100},
             title="Half-way between untrained networks, in the order of the end, "
             f"{quantity(means['late'], '%')} of the digits are read",
             caption="The line between two networks that were never trained, on test images: "
             "units of B as they came, in random order, as Algorithm 1 finds them there, as it "
             "finds them at the end of training, and in the order of the learned part (ours) "
-            f"at the end; {len(ages.pairs)} pairs and their mean.",
+            f"at the end; {len(self.lines.pairs)} pairs and their mean.",
             alt=f"Mean test accuracy half-way: {listed}.",
-            networks=[*ages.networks.values()],
-            claims=[*self.claims()],
+            networks=self.ages.networks,
             size=(9.0, 3.8),
         )
 

@@ -56,13 +56,12 @@ class Plane(Record):
 
     def figures(self) -> Iterator[Figure]:
         """Yield the map."""
-        here = self.lines.comparisons[self.lines.pairs[0]]
+        here = self.lines.first
         naive, matched = (here[key].curve.test_loss for key in ("naive", "algorithm_1"))
         seeds = self.lines.pairs[0]
         size = len(self.contour.x)
         yield Figure(
             name="contour",
-            plot="contour",
             numbers={
                 **self.contour.as_numbers(),
                 "cap": round(20 * (max(naive[0], naive[-1]) + 0.45)) / 20,
@@ -76,7 +75,6 @@ class Plane(Record):
             alt=f"A map of the loss. On the way from A to B it reaches {naive.max():.2f} nats, "
             f"on the way from A to pi(B) {matched.max():.2f}.",
             networks=[self.lines.networks[seed] for seed in seeds],
-            claims=["fig1-midpoint"],
             size=(7.0, 4.8),
         )
 
@@ -94,7 +92,7 @@ def plane(study: Study, measured: PairLines) -> Plane:
     """Evaluate the test loss on the plane through the first pair and its permuted B."""
     profile, data = study.profile, measured.eval_data
     params_a, params_b = (measured.networks[seed].params for seed in measured.pairs[0])
-    permutation = measured.comparisons[measured.pairs[0]]["algorithm_1"].permutation
+    permutation = measured.first["algorithm_1"].permutation
     images = data.test_images[: profile.contour_images]
     with study.bar(profile.contour_resolution**2, "evaluating the plane") as bar:
         contour = cached(
@@ -138,14 +136,17 @@ class Arcs(Record):
 
     def table(self) -> Table:
         """Return the train losses half-way by chord and by arc."""
-        percent = [[100 * share for share in self.changes(key)] for key in self.on_arc]
         return Table(
-            rows=[NAMES[key] for key in self.on_arc],
+            rows={method: NAMES[method] for method in self.on_arc},
             corner="order of B's units",
             columns=[
-                Column("chord", "nats", [self.on_chord(key) for key in self.on_arc], digits=4),
-                Column("arc", "nats", [*self.on_arc.values()], digits=4),
-                Column("change, of the barrier", "%", percent),
+                Column("chord", "nats", self.on_chord, digits=4),
+                Column("arc", "nats", self.on_arc.get, digits=4),
+                Column(
+                    "change, of the barrier",
+                    "%",
+                    lambda method: [100 * share for share in self.changes(method)],
+                ),
             ],
         )
 

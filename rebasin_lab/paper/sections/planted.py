@@ -15,9 +15,8 @@ from jaxtyping import PyTree
 
 from rebasin_lab import matching, models, symmetry
 from rebasin_lab.paper.cache import cached
-from rebasin_lab.paper.sections import units
 from rebasin_lab.paper.sections.record import Column, Prose, Record, Table, summary
-from rebasin_lab.paper.sections.study import Study
+from rebasin_lab.paper.sections.study import Study, spec_of
 from rebasin_lab.paper.store import Trained
 
 NUM_TRANSFORMERS = 5
@@ -25,6 +24,9 @@ MIXED = 0.7  # of a copy, and of the noise that is added to it
 METHODS = {"algorithm_1": "Algorithm 1", "weight": "ours", "random": "random order"}
 COPIES = {"exact": "exact copy", "noisy": "copy with noise"}
 SUBJECTS = {"mlp": "trained MLPs", "vit": "transformers as drawn"}
+
+
+Key = tuple[str, str, str]  # network, copy and matcher
 
 
 class Attempt(NamedTuple):
@@ -42,36 +44,36 @@ class Recovery(Record):
         attempts: by network, copy and matcher; one for each network.
     """
 
-    attempts: Mapping[tuple[str, str, str], Sequence[Attempt]]
+    attempts: Mapping[Key, Sequence[Attempt]]
 
-    def whole(self, subject: str, copy: str, method: str) -> np.ndarray:
+    def whole(self, *key: str) -> np.ndarray:
         """Return for each network if every unit is put back."""
-        return np.array([one.share == 1 for one in self.attempts[subject, copy, method]])
+        return np.array([one.share == 1 for one in self.attempts[key]])
+
+    def undone(self, key: Key) -> str:
+        """Return in words for how many networks every unit is put back."""
+        return f"{self.whole(*key).sum()} of {len(self.attempts[key])}"
+
+    def shares(self, key: Key) -> list[float]:
+        """Return the units put back in per cent, one for each network."""
+        return [100 * one.share for one in self.attempts[key]]
+
+    def sweeps(self, key: Key) -> list[int]:
+        """Return the sweeps of each search."""
+        return [one.num_sweeps for one in self.attempts[key]]
 
     def table(self) -> Table:
         """Return how much of each planted permutation is undone, and in how many sweeps."""
-        every = self.attempts.values()
         return Table(
-            rows=[
-                f"{SUBJECTS[subject]}, {COPIES[copy]}: {METHODS[method]}"
-                for subject, copy, method in self.attempts
-            ],
+            rows={
+                key: f"{SUBJECTS[key[0]]}, {COPIES[key[1]]}: {METHODS[key[2]]}"
+                for key in self.attempts
+            },
             corner="network, copy and matcher",
             columns=[
-                Column(
-                    "undone exactly",
-                    "",
-                    [
-                        f"{self.whole(*key).sum()} of {len(self.attempts[key])}"
-                        for key in self.attempts
-                    ],
-                ),
-                Column(
-                    "units put back", "%", [[100 * one.share for one in each] for each in every]
-                ),
-                Column(
-                    "sweeps", "", [[one.num_sweeps for one in each] for each in every], digits=1
-                ),
+                Column("undone exactly", "", self.undone),
+                Column("units put back", "%", self.shares),
+                Column("sweeps", "", self.sweeps, digits=1),
             ],
         )
 
@@ -81,11 +83,10 @@ class Recovery(Record):
         for subject, name in SUBJECTS.items():
             told = []
             for method in ("algorithm_1", "weight"):
-                found, key = self.whole(subject, "exact", method), (subject, "exact", method)
-                sweeps = summary([one.num_sweeps for one in self.attempts[key]], "", digits=1)
+                key = subject, "exact", method
+                sweeps = summary(self.sweeps(key), "", digits=1)
                 told.append(
-                    f"{METHODS[method]} undoes {found.sum()} of {len(found)}, and ends after "
-                    f"{sweeps} sweeps"
+                    f"{METHODS[method]} undoes {self.undone(key)}, and ends after {sweeps} sweeps"
                 )
             sentences.append(f"Exact copies of {name}: {'; '.join(told)}.")
         return Prose(f"**What we measured.** {' '.join(sentences)}")
@@ -93,7 +94,7 @@ class Recovery(Record):
     def claims(self) -> Mapping[str, Any]:
         """Return of each pair of MLPs the share undone by Algorithm 1, and its most passes."""
         found = self.whole("mlp", "exact", "algorithm_1").reshape(-1, 2)
-        passes = [one.num_sweeps for one in self.attempts["mlp", "exact", "algorithm_1"]]
+        passes = self.sweeps(("mlp", "exact", "algorithm_1"))
         return {
             "section3-planted": found.mean(axis=1),
             "a5-planted-passes": np.reshape(passes, (-1, 2)).max(axis=1),
@@ -111,7 +112,7 @@ def planted(study: Study, trained: Mapping[int, Trained]) -> Recovery:
     vit = models.build_model("vit", dataset=study.data)
     drawn = [vit.init(jax.random.key(seed)) for seed in range(NUM_TRANSFORMERS)]
     spec = symmetry.infer_permutation_spec(vit.apply, drawn[0], study.data.test_images[:1])
-    subjects = [("mlp", units.spec_of(study, first), one.params) for one in trained.values()]
+    subjects = [("mlp", spec_of(first, study.data), one.params) for one in trained.values()]
     subjects += [("vit", spec, params) for params in drawn]
     rng, attempts = np.random.default_rng(0), {}
     with study.bar(len(subjects), "looking for planted permutations") as bar:

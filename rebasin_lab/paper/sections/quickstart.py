@@ -13,11 +13,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from rebasin_lab import datasets, merging, pytrees, symmetry
-from rebasin_lab.analysis.interpolation import (
-    InterpolationCurve,
-    interpolation_curve,
-    loss_barrier,
-)
+from rebasin_lab.analysis.interpolation import InterpolationCurve, interpolation_curve, loss_barrier
 from rebasin_lab.paper.claim import Claim
 from rebasin_lab.paper.profiles import Profile
 from rebasin_lab.paper.sections import groups
@@ -27,6 +23,8 @@ from rebasin_lab.paper.sections.orders import ORDERS, Orders, Pair, evaluated, o
 from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table, quantity
 from rebasin_lab.paper.sections.study import Study
 from rebasin_lab.paper.store import Trained
+
+__all__ = ["orders"]  # from another module, for the notebook
 
 NAME = "00_quickstart"
 CLAIMS: tuple[Claim, ...] = ()
@@ -56,7 +54,6 @@ class Task(Record):
         names = [self.data.class_names[label] for label in self.data.test_labels[firsts]]
         yield Figure(
             name="samples",
-            plot="samples",
             numbers={
                 "images": (samples[..., 0] if samples.shape[-1] == 1 else samples).tolist(),
                 "labels": names,
@@ -132,11 +129,9 @@ class Merges(Record):
         return Table(
             rows=[*self.measured],
             columns=[
-                Column("train barrier of its line", "nats", [*map(barriers.get, self.measured)]),
-                Column("test loss", "nats", [one.loss for one in self.measured.values()]),
-                Column(
-                    "test accuracy", "%", [100 * one.accuracy for one in self.measured.values()]
-                ),
+                Column("train barrier of its line", "nats", barriers.get),
+                Column("test loss", "nats", lambda name: self.measured[name].loss),
+                Column("test accuracy", "%", lambda name: 100 * self.measured[name].accuracy),
             ],
             corner="network",
         )
@@ -162,7 +157,6 @@ class Merges(Record):
         naive, _, matched = (quantity(height, "nats") for height in self.barriers().values())
         yield Figure(
             name="interpolation",
-            plot="interpolation",
             numbers={
                 "curves": {
                     order: [self.curves[order].as_numbers()]
@@ -203,7 +197,6 @@ class Merges(Record):
             texts.append(f"{order}: {accuracy} of all test images, {right} of these {len(images)}")
         return Figure(
             name="line_position",
-            plot="line_position",
             numbers={
                 "curves": {order: self.curves[order].as_numbers() for order in answers},
                 "lam": lam,
@@ -248,8 +241,6 @@ def _middle(a: Any, b: Any, rows: Any, columns: Any) -> Any:
     moved = symmetry.apply_permutation(spec, permutation, {"kernel": np.asarray(b, float)})
     return pytrees.lerp(0.5, {"kernel": np.asarray(a, float)}, moved)["kernel"]
 
-
-__all__ = ["CLAIMS", "EXERCISE", "NAME", "learning", "merges", "networks", "orders", "task"]
 
 EXERCISE = Exercise(
     oracle=_middle,

@@ -7,19 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from rebasin_lab import merging
-from rebasin_lab.paper.cache import cached
 from rebasin_lab.paper.sections import answers
-from rebasin_lab.paper.sections.answers import Scores
-from rebasin_lab.paper.sections.merging_many import (
-    METRICS,
-    STARTS,
-    Search,
-    Ways,
-    learned_orders,
-    panel,
-    search,
-)
+from rebasin_lab.paper.sections.answers import METRICS, Scores, Ways
+from rebasin_lab.paper.sections.merged_networks import MergedNetworks, merge_networks
+from rebasin_lab.paper.sections.merging_many import Search
 from rebasin_lab.paper.sections.record import Column, Figure, Record, Table, quantity
 from rebasin_lab.paper.sections.study import Study
 from rebasin_lab.paper.store import Trained
@@ -36,7 +27,7 @@ class Halves(Record):
         by_count: number of networks -> the same for the first so many, on test images.
     """
 
-    search: Search
+    search: MergedNetworks
     num_rounds: Sequence[float | int]
     ways: Mapping[str, Ways]
     by_count: Mapping[int, Ways]
@@ -61,7 +52,6 @@ class Halves(Record):
         side = "better" if means["MergeMany"] < means["single"] else "worse"
         yield Figure(
             name="reliability",
-            plot="reliability",
             numbers={
                 "panels": [
                     {
@@ -89,7 +79,7 @@ class Halves(Record):
 
     def table(self) -> Table:
         """Return what the merged networks are worth, and in the order of their learned parts."""
-        learned = self.search.in_orders(learned_orders(self.search.spec, self.search.learned))
+        learned = self.search.in_orders(self.search.learned_orders())
         ways = {**self.ways["test"], "learned part": [self.search.says(learned)]}
         scores = answers.score_all(ways, self.search.data)
         return Table(
@@ -117,10 +107,9 @@ class Halves(Record):
         shown = ", ".join(f"{way} {value:.3g}" for way, value in here.items())
         return Figure(
             name="merged_number",
-            plot="merged_number",
             numbers={
                 "counts": self.counts,
-                "panel": panel(points, name),
+                "panel": answers.panel(points, name),
                 "number": networks,
                 "reliability": {
                     way: answers.reliability(each, data)
@@ -147,22 +136,15 @@ class Halves(Record):
 
 def halves(study: Study, trained: Mapping[int, Trained], earlier: Search) -> Halves:
     """Merge the first 1, 2, 4, ... and all networks on random halves, from the paper's start."""
-    found = search(study, trained)
+    found = merge_networks([*trained.values()], study.data)
     number = len(found.networks)
     counts = sorted({min(2**power, number) for power in range(number.bit_length() + 1)})
     by_count, rounds = {}, []
     with study.bar(len(counts), "merging networks on random halves") as bar:
         for count in counts:
-            some = found.params[:count]
-            merge = cached(merging.merge_many, found.spec, some, start=STARTS["paper"])
-            rounds.append(merge)
-            each = [found.says(params) for params in some]
-            by_count[count] = {
-                "single": each,
-                "naive mean": [found.says(merging.average(some))],
-                "MergeMany": [found.says(merge.params)],
-                "ensemble": [answers.ensemble(each)],
-            }
+            some = found.first(count)
+            rounds.append(some.merge)
+            by_count[count] = some.ways()
             bar.update()
     ended = [*earlier.merges.values(), *rounds]
     num_rounds = [each.num_rounds if each.converged else math.inf for each in ended]

@@ -7,43 +7,44 @@ range and its number of values.
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from rebasin_lab import checks, datasets, texts
 from rebasin_lab.paper.store import Trained
 
+R = TypeVar("R", bound="Record")
 # Digits after the point, by unit.
 _DIGITS = {"nats": 3, "%": 1, "points": 1, "s": 2}
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Figure:
     """A figure of a record, before it is drawn.
 
     Attributes:
         name: of its files.
-        plot: a name in `lab.plots.PLOTS`.
+        plot: a name in `lab.plots.PLOTS`, by default that of the figure.
         numbers: that this plot draws, JSON-ready.
         title: the finding, in a sentence, above it.
         caption: to stand under it; profile, data, networks and seeds are added.
         alt: text in place of the picture, for a screen reader.
         networks: in it.
         data: their data set; None is the profile's.
-        claims: ids of claims it belongs to.
+        claims: ids of claims it belongs to; None is all that its record measures.
         size: width and height in inches.
     """
 
     name: str
-    plot: str
+    plot: str = ""
     numbers: Mapping[str, Any]
     title: str
     caption: str
     alt: str
     networks: Sequence[Trained] = ()
     data: datasets.Dataset | None = None
-    claims: Sequence[str] = ()
+    claims: Sequence[str] | None = None
     size: tuple[float, float] = (8.0, 3.4)
 
     def __post_init__(self):
@@ -51,6 +52,7 @@ class Figure:
         for field in ("name", "title", "caption", "alt"):
             if not getattr(self, field):
                 raise ValueError(f"Expected {field} of the figure to be a text; got an empty one.")
+        object.__setattr__(self, "plot", self.plot or self.name)
 
     def as_record(self) -> dict[str, Any]:
         """Return a figure record that is shown and not saved, as `rl.picture` returns it."""
@@ -182,6 +184,11 @@ class Record:
     def figures(self) -> Iterable[Figure]:
         """Yield its figures, in order."""
         return ()
+
+    def extended(self, kind: type[R], **more: Any) -> R:
+        """Return a record of a kind that has the fields of this one, and more."""
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return kind(**own, **more)
 
     def claims(self) -> Mapping[str, Any]:
         """Return what it measured for claims, by id: a number, or one for each pair."""

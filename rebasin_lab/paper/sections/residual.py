@@ -5,47 +5,35 @@ stream or writes to it: every matcher of the library on each pair. They begin at
 """
 
 import dataclasses
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
 from rebasin_lab import datasets, matching, models, symmetry
-from rebasin_lab.analysis.comparison import Comparison, compare_matchers
 from rebasin_lab.paper.cache import cached
+from rebasin_lab.paper.sections.pair_lines import LinesBy, walk
 from rebasin_lab.paper.sections.record import Column, Figure, Record, Table
 from rebasin_lab.paper.sections.study import Study
-from rebasin_lab.paper.store import Trained
 
 LARGE = {"resnet50": "a5-resnet50-seconds", "resnet20": "a5-resnet20-seconds"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Residual(Record):
+class Residual(LinesBy):
     """Residual networks matched by every matcher, at several widths.
 
     Attributes:
-        networks: by width and seed.
-        compared: by width, for each pair by method.
         data: that the networks are trained on.
-        eval_data: the images that lines are evaluated on.
     """
 
-    networks: Mapping[tuple[int | float, int], Trained]
-    compared: Mapping[int | float, Sequence[Mapping[str, Comparison]]]
     data: datasets.Dataset
-    eval_data: datasets.Dataset
 
     @property
     def methods(self) -> list[str]:
         """The names of methods, "naive" first."""
-        return [*next(iter(self.compared.values()))[0]]
-
-    def barriers(self, method: str) -> list[list[float]]:
-        """Return train loss barriers in nats, for each width one a pair."""
-        return [[one[method].train_barrier for one in pairs] for pairs in self.compared.values()]
+        return next(iter(self.lines.values())).methods
 
     def figures(self) -> Iterator[Figure]:
         """Yield barriers by method, a panel a width."""
@@ -58,7 +46,7 @@ class Residual(Record):
             name="residual",
             plot="matchers_by_width",
             numbers={
-                "widths": [*self.compared],
+                "widths": [*self.lines],
                 "barriers": {method: self.barriers(method) for method in self.methods},
             },
             title=f"On residual networks Algorithm 1 leaves {matched:.2f} nats of {naive:.2f}",
@@ -68,7 +56,7 @@ class Residual(Record):
             alt="Mean train barriers by width: "
             + "; ".join(f"{method} {means}" for method, means in told.items())
             + ".",
-            networks=[*self.networks.values()],
+            networks=self.networks,
             data=self.data,
             size=(9.0, 4.2),
         )
@@ -79,12 +67,8 @@ class Residual(Record):
             rows=self.methods,
             corner="train barrier",
             columns=[
-                Column(f"width {width:g}", "nats", cells)
-                for width, cells in zip(
-                    self.compared,
-                    zip(*map(self.barriers, self.methods), strict=True),
-                    strict=True,
-                )
+                Column(f"width {width:g}", "nats", each.barriers)
+                for width, each in self.lines.items()
             ],
         )
 
@@ -96,38 +80,30 @@ def residual(study: Study) -> list[Residual]:
     if family is None:
         return []
     data = family.load_dataset()
+    methods: dict[str, Mapping[str, Any]] = {
+        "naive": {},
+        **dict.fromkeys(matching.MATCHERS, {}),
+        "normalized": {"method": "weight", "normalize": True},
+        "straight_through": {
+            "num_epochs": profile.resnet_straight_through_epochs,
+            "batch_size": 100,
+        },
+    }
     matched_on, eval_data = family.matched_on(data), family.evaluated_on(data)
-    grid = list(itertools.product(family.widths, profile.pairs[: family.num_pairs]))
-    compared: dict[int | float, list[Mapping[str, Comparison]]] = {w: [] for w in family.widths}
-    num_lines = len(grid) * (len(matching.MATCHERS) + 2)
+    pairs, lines = profile.pairs[: family.num_pairs], {}
+    num_lines = len(family.widths) * len(pairs) * len(methods)
     with study.bar(num_lines, "matching ResNets") as bar:
-        for width, pair in grid:
-            two = [trained[width, seed] for seed in pair]
-            apply_fn = two[0].model.apply
-            spec = symmetry.infer_permutation_spec(apply_fn, two[0].params, data.test_images[:1])
-            methods: dict[str, Mapping[str, Any]] = {
-                "naive": {},
-                **dict.fromkeys(matching.MATCHERS, {}),
-                "normalized": {"method": "weight", "normalize": True},
-                "straight_through": {
-                    "num_epochs": profile.resnet_straight_through_epochs,
-                    "batch_size": 100,
-                },
-            }
-            compared[width].append(
-                cached(
-                    compare_matchers,
-                    spec,
-                    *(one.params for one in two),
-                    apply_fn=apply_fn,
-                    data=matched_on,
-                    methods=methods,
-                    eval_data=eval_data,
-                    num_lambdas=5,
-                    on_method=lambda method: bar.update(1),
-                )
+        for width in family.widths:
+            lines[width] = walk(
+                {seed: one for (w, seed), one in trained.items() if w == width},
+                pairs,
+                data=matched_on,
+                methods=methods,
+                eval_data=eval_data,
+                num_lambdas=5,
+                on_method=lambda _: bar.update(),
             )
-    return [Residual(trained, compared, data, eval_data)]
+    return [Residual(lines, data)]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -142,18 +118,17 @@ class Times(Record):
 
     def table(self) -> Table:
         """Return seconds and sweeps of Algorithm 1, and of the library's own start."""
-        methods = {"algorithm_1": "Algorithm 1", "weight": "ours"}
-        each = [
-            (f"{name}, {label}", found[method])
+        each = {
+            f"{name}, {label}": found[method]
             for name, found in self.results.items()
-            for method, label in methods.items()
-        ]
+            for method, label in (("algorithm_1", "Algorithm 1"), ("weight", "ours"))
+        }
         return Table(
-            rows=[name for name, _ in each],
+            rows=[*each],
             corner="two networks as drawn",
             columns=[
-                Column("time", "s", [one.seconds for _, one in each]),
-                Column("sweeps", "", [one.num_sweeps for _, one in each]),
+                Column("time", "s", lambda name: each[name].seconds),
+                Column("sweeps", "", lambda name: each[name].num_sweeps),
             ],
         )
 

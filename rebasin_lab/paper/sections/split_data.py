@@ -92,22 +92,21 @@ class Lines(Record):
 
     def table(self, lam: float = 0.5) -> Table:
         """Return loss and accuracy of the networks and of what they are combined to at lambda."""
-        names = ["A", "B", *self.scores, "all data"]
         return Table(
-            rows=names,
+            rows=["A", "B", *self.scores, "all data"],
             corner=f"λ = {self.lambdas[np.argmin(np.abs(self.lambdas - lam))]:.2f}",
             columns=[
-                Column("test loss", "nats", [self.values("loss", n, lam) for n in names]),
+                Column("test loss", "nats", lambda n: self.values("loss", n, lam)),
                 Column(
                     "less the lower of A and B",
                     "nats",
-                    [self.difference("loss", n, "A", "B", lam=lam) for n in names],
+                    lambda n: self.difference("loss", n, "A", "B", lam=lam),
                 ),
-                Column("test accuracy", "%", [self.values("accuracy", n, lam) for n in names]),
+                Column("test accuracy", "%", lambda n: self.values("accuracy", n, lam)),
                 Column(
                     "less the higher of A and B",
                     "points",
-                    [self.difference("accuracy", n, "A", "B", lam=lam) for n in names],
+                    lambda n: self.difference("accuracy", n, "A", "B", lam=lam),
                 ),
             ],
         )

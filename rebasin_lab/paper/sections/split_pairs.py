@@ -14,7 +14,7 @@ from rebasin_lab.paper.cache import cached
 from rebasin_lab.paper.sections import answers
 from rebasin_lab.paper.sections.answers import LogProbs
 from rebasin_lab.paper.sections.record import Column, Figure, Record, Table, quantity
-from rebasin_lab.paper.sections.study import Study, learned_part
+from rebasin_lab.paper.sections.study import Study, learned_part, spec_of
 from rebasin_lab.paper.store import Trained
 
 MERGED = "Algorithm 1"  # the paper's weight matching, which its claims are about
@@ -78,7 +78,6 @@ class Parts(Record):
         shown = {name: quantity(share, "%", digits=0) for name, share in shares.items()}
         yield Figure(
             name="class_counts",
-            plot="class_counts",
             numbers={"classes": list(self.data.class_names), "counts": counts},
             title=f"Of A's images {shown['A']} are of the lower half of the classes, of B's "
             f"{shown['B']}",
@@ -147,15 +146,13 @@ class Pairs(Record):
             corner="trained on",
             columns=[
                 Column(
-                    "test loss",
-                    "nats",
-                    [[score(one, self.data).loss for one in self.said[n]] for n in OWN],
+                    "test loss", "nats", lambda n: [score(o, self.data).loss for o in self.said[n]]
                 ),
                 *(
                     Column(
                         f"accuracy, {name}",
                         "%",
-                        [[100 * float(one[rows].mean()) for one in right[n]] for n in OWN],
+                        lambda n, rows=rows: [100 * float(one[rows].mean()) for one in right[n]],
                     )
                     for name, rows in over.items()
                 ),
@@ -167,7 +164,6 @@ def pairs(study: Study, trained: Mapping[tuple[PairOfSeeds, str], Trained]) -> P
     """Ask all networks of the pairs about the test images."""
     found, first = parts(study), next(iter(trained.values()))
     apply_fn = first.model.apply
-    spec = symmetry.infer_permutation_spec(apply_fn, first.params, found.data.test_images[:1])
     said = {
         name: [
             answers.log_probs(apply_fn, one.params, found.data)
@@ -176,7 +172,7 @@ def pairs(study: Study, trained: Mapping[tuple[PairOfSeeds, str], Trained]) -> P
         ]
         for name in OWN
     }
-    return Pairs(found.data, found.parts, trained, said, spec)
+    return Pairs(found.data, found.parts, trained, said, spec_of(first, found.data))
 
 
 def together(said_a: LogProbs, said_b: LogProbs, lam: float) -> LogProbs:

@@ -3,22 +3,65 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from rebasin_lab import checks, datasets, models, progress
+from rebasin_lab import checks, datasets, models, progress, symmetry
 from rebasin_lab.paper import store, train_many
 from rebasin_lab.paper.profiles import Profile
 from rebasin_lab.paper.sections.groups import Group
+from rebasin_lab.paper.sections.record import Column, Table
+
+History = Mapping[str, Sequence[float]]  # metric -> its value after each epoch
 
 
-def learned_part(network: store.Trained) -> PyTree:
-    """Return the learned part of a network: its parameters minus those it started from."""
-    return jax.tree.map(np.subtract, network.params, network.params_after(0))
+def params_of(network: store.Trained, epoch: int | None = None) -> PyTree:
+    """Return the parameters of a network after an epoch, the last by default."""
+    return network.params if epoch is None else network.params_after(epoch)
+
+
+def learned_part(network: store.Trained, epoch: int | None = None) -> PyTree:
+    """Return the learned part of a network: its parameters minus those it started from.
+
+    Args:
+        network: from the store.
+        epoch: after which its parameters are taken, the last by default.
+    """
+    return jax.tree.map(np.subtract, params_of(network, epoch), network.params_after(0))
+
+
+def spec_of(network: store.Trained, data: datasets.Dataset) -> symmetry.PermutationSpec:
+    """Return the symmetries of a network, which an image of its data gives its shapes."""
+    return symmetry.infer_permutation_spec(
+        network.model.apply, network.params, data.test_images[:1]
+    )
+
+
+def quality_table(
+    histories: Mapping[str, Sequence[History]],
+    *metrics: str,
+    corner: str,
+    digits: int | None = None,
+) -> Table:
+    """Return how well networks are trained, at the end of their histories.
+
+    Args:
+        histories: of the networks of a row, by the row's name.
+        *metrics: of a history: "train_loss", "test_loss" (nats) or "test_accuracy" (a fraction).
+        corner: heading of the names.
+        digits: of losses, after the point.
+    """
+
+    def column(metric: str) -> Column:
+        scale, unit, after = (1, "nats", digits) if "loss" in metric else (100, "%", None)
+        cells = [[scale * one[metric][-1] for one in each] for each in histories.values()]
+        return Column(metric.replace("_", " "), unit, cells, digits=after)
+
+    return Table([*histories], [*map(column, metrics)], corner)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)

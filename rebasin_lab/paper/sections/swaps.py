@@ -183,7 +183,6 @@ class Swaps(Record):
         effect = "is rounding" if change < 1e-3 else f"is {change:.2g}"
         return Figure(
             name="swapped_units",
-            plot="swapped_units",
             numbers={
                 "weights": kernel.T.reshape(-1, *self.data.image_shape).mean(-1).tolist(),
                 "swapped": [unit, and_unit],

@@ -27,6 +27,8 @@ from rebasin_lab.paper.sections.swaps import LINES, NUM_IMAGES, shuffles, swaps
 from rebasin_lab.paper.store import Trained
 from rebasin_lab.symmetry import counting
 
+__all__ = ["LINES", "shuffles", "swaps"]  # from another module, for the notebook
+
 NAME = "01_symmetries"
 NETWORKS = ("vit", "mlp", "resnet20", "vgg16", "resnet50")
 CHANGES: Mapping[str, Callable] = {
@@ -264,7 +266,6 @@ class Counts(Record):
             "permutations leave a network's function unchanged. Hatched: the paper's number "
             "for the ResNet50, which does not tie residual streams.",
             alt="Bars: " + ", ".join(f"{name} 10^{round(value)}" for name, value, _ in bars) + ".",
-            claims=[*self.claims()],
         )
 
     def claims(self) -> Mapping[str, Any]:
@@ -299,21 +300,6 @@ def log10_num_orders(widths: Sequence[int]) -> float:
     """Return the decimal logarithm of the number of orders of layers of these widths."""
     return math.fsum(counting.log10_factorial(int(width)) for width in widths)
 
-
-__all__ = [
-    "CHANGES",
-    "GROUPS",
-    "LINES",
-    "NETWORKS",
-    "counts",
-    "numbered",
-    "point_at",
-    "shuffles",
-    "swaps",
-]
-
-# What the notebook takes from here, and `swaps` has.
-__all__ = ["LINES", "shuffles", "swaps"]
 
 EXERCISE = Exercise(
     oracle=log10_num_orders,

@@ -31,7 +31,7 @@ from rebasin_lab.paper.sections.record import (
     summary,
 )
 from rebasin_lab.paper.sections.residual import residual, times
-from rebasin_lab.paper.sections.study import Study
+from rebasin_lab.paper.sections.study import Study, spec_of
 from rebasin_lab.paper.store import Trained
 
 __all__ = ["compare", "estimate", "partners", "residual", "sight", "times"]
@@ -44,10 +44,7 @@ Pair = tuple[int, int]
 
 def networks(profile: Profile) -> dict[str, Group]:
     """Return the profile's MLPs, and its residual networks on which every matcher is tried."""
-    return {
-        "MLP": groups.mlps(profile),
-        "ResNet": groups.family(profile, profile.compared_resnet),
-    }
+    return {"MLP": groups.mlps(profile), "ResNet": groups.family(profile, profile.compared_resnet)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -134,7 +131,7 @@ def estimate(study: Study, trained: Networks) -> Estimates:
     results, starts = {}, {}
     with study.bar(num_epochs * len(pairs), "straight-through") as bar:
         for pair in pairs:
-            spec = units.spec_of(study, trained[pair[0]])
+            spec = spec_of(trained[pair[0]], study.data)
             two = [trained[seed].params for seed in pair]
             results[pair] = cached(
                 matching.match,

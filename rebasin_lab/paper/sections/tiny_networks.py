@@ -81,7 +81,6 @@ class Slopes(Record):
         middles = [self._off(name)[0] for name in (self.greedy, self.picks[0])]
         yield Figure(
             name="slopes",
-            plot="slopes",
             numbers={
                 "lambdas": LAMBDAS.tolist(),
                 "slopes": {
@@ -95,7 +94,6 @@ class Slopes(Record):
             f"(ε = {self.epsilon:g}), matched greedily and by the paper's Algorithm 1.",
             alt=f"From 1 to {1 + self.epsilon:g}; in the middle {middles[0]:.3f} (greedy) and "
             f"{middles[1]:.3f} (weight matching).",
-            claims=["a72-greedy-slope", "a72-weight-matching", "a72-weight-matching-slope"],
             size=(6.5, 3.6),
         )
 

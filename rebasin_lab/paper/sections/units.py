@@ -15,18 +15,13 @@ from jaxtyping import Array, Float, Int, PyTree
 from rebasin_lab import matching, pytrees, symmetry
 from rebasin_lab.paper.cache import cached
 from rebasin_lab.paper.sections.record import Figure, Prose, Record, quantity
-from rebasin_lab.paper.sections.study import Study
+from rebasin_lab.paper.sections.study import Study, spec_of
 from rebasin_lab.paper.store import Trained
 
 Flat = dict[str, np.ndarray]  # parameters by path
 NUM_SHOWN = 24  # units of a layer in a picture
 NUM_UNITS = 12  # of the toy's layers
 PLANTED_SEED = 0
-
-
-def spec_of(study: Study, one: Trained) -> symmetry.PermutationSpec:
-    """Return the symmetries of a profile's MLP."""
-    return symmetry.infer_permutation_spec(one.model.apply, one.params, study.data.test_images[:1])
 
 
 def flat(
@@ -109,7 +104,7 @@ def neighbours(study: Study, trained: Mapping[int, Trained]) -> Neighbours:
         trained: its MLPs.
     """
     first = [trained[seed] for seed in study.profile.pairs[0]]
-    spec, (a, b) = spec_of(study, first[0]), (one.params for one in first)
+    spec, (a, b) = spec_of(first[0], study.data), (one.params for one in first)
     layer = list(spec.permutations)[1]
     found = cached(matching.match, "weight", spec, a, b).permutation
     came = in_order(spec, b)
@@ -155,7 +150,7 @@ class Toy:
 def toy(study: Study, trained: Mapping[int, Trained]) -> Toy:
     """Cut the units of the largest weights out of the first network, and shuffle a copy of them."""
     network = next(iter(trained.values()))
-    whole = spec_of(study, network)
+    whole = spec_of(network, study.data)
     a = flat(whole, network.params)
     largest = {name: np.argsort(-np.diag(similarity(whole, a, a, name))) for name in whole.sizes(a)}
     for name, places in whole.permutations.items():

@@ -12,24 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from rebasin_lab import datasets, matching, pytrees, symmetry
-from rebasin_lab.analysis.comparison import Comparison, compare_matchers
+from rebasin_lab import matching, pytrees, symmetry
+from rebasin_lab.analysis.comparison import Comparison
 from rebasin_lab.paper.cache import cached
 from rebasin_lab.paper.claim import Claim, everywhere
 from rebasin_lab.paper.profiles import Profile
 from rebasin_lab.paper.sections import groups, units
 from rebasin_lab.paper.sections.exercise import Exercise
 from rebasin_lab.paper.sections.groups import Group
+from rebasin_lab.paper.sections.pair_lines import Pair, PairLines, walk
 from rebasin_lab.paper.sections.planted import planted
-from rebasin_lab.paper.sections.record import (
-    Column,
-    Figure,
-    Prose,
-    Record,
-    Table,
-    quantity,
-    summary,
-)
+from rebasin_lab.paper.sections.record import Column, Figure, Prose, Table, quantity, summary
 from rebasin_lab.paper.sections.study import Study
 from rebasin_lab.paper.sections.units import Visit, climb, neighbours, similarity, toy
 from rebasin_lab.paper.store import Trained
@@ -55,55 +48,30 @@ def networks(profile: Profile) -> dict[str, Group]:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Starts(Record):
+class Starts(PairLines):
     """Weight matching of every pair from several starts, and searches of one pair by seed.
 
     Attributes:
-        profile: of the run.
-        networks: by seed.
-        compared: by pair, then by method.
         searches: results on the first pair: method -> one for each seed.
         sweeps: by pair, <A, pi(B)> multiplied out anew after every sweep of Algorithm 1.
-        eval_data: the images that lines are evaluated on.
     """
 
-    profile: Profile
-    networks: Networks
-    compared: Mapping[tuple[int, int], Mapping[str, Comparison]]
     searches: Mapping[str, Sequence[matching.MatchingResult]]
-    sweeps: Mapping[tuple[int, int], Sequence[float]]
-    eval_data: datasets.Dataset
-
-    def _each(self, method: str, of: Any) -> list[float]:
-        return [of(one[method]) for one in self.compared.values()]
-
-    def barriers(self, method: str) -> list[float]:
-        """Return train loss barriers in nats, one a pair."""
-        return self._each(method, lambda one: one.train_barrier)
+    sweeps: Mapping[Pair, Sequence[float]]
 
     def left(self, method: str) -> list[float]:
         """Return shares of units, in per cent, that end in the slot where they began."""
-        return self._each(
-            method,
-            lambda one: (
-                100 * units.num_left(one.permutation) / sum(map(len, one.permutation.values()))
-            ),
-        )
+        return [100 * units.num_left(one.permutation) / _num_units(one) for one in self.of(method)]
 
     def table(self) -> Table:
         """Return how near each start comes, the barrier it leaves, and the trace of its start."""
         return Table(
-            rows=[*METHODS.values()],
+            rows=METHODS,
             corner="order of B",
             columns=[
-                Column(
-                    "inner product",
-                    "",
-                    [self._each(method, lambda one: one.inner_product) for method in METHODS],
-                    digits=1,
-                ),
-                Column("train barrier", "nats", [self.barriers(method) for method in METHODS]),
-                Column("units left in their slots", "%", [self.left(each) for each in METHODS]),
+                Column("inner product", "", self.inner_products, digits=1),
+                Column("train barrier", "nats", self.barriers),
+                Column("units left in their slots", "%", self.left),
             ],
         )
 
@@ -117,17 +85,15 @@ class Starts(Record):
             for method in ("weight", "algorithm_1")
         )
         beaten = sum(ours[0] > value for value in theirs[0])
+        one = self.searches["weight"][0]
+        chance = len(one.permutation) / _num_units(one)
         return Prose(
             f"**What we measured.** Over {summary(numbers, '', digits=1)} sweeps of Algorithm 1 "
             f"the inner product {falls}. On the first pair the constructive start ends higher than "
             f"{beaten} of {len(theirs[0])} random orders of Algorithm 1. A random permutation "
             f"leaves one unit in each layer where it was, on average, "
-            f"{quantity(100 * self._chance(), '%')} of all."
+            f"{quantity(100 * chance, '%')} of all."
         )
-
-    def _chance(self) -> float:
-        sizes = [*map(len, self.searches["weight"][0].permutation.values())]
-        return len(sizes) / sum(sizes)
 
     def figures(self) -> Iterator[Figure]:
         """Yield the climbs of the first pair, and how many units each search leaves in place."""
@@ -141,14 +107,9 @@ class Starts(Record):
         ends = [result.objective[-1] for result in self.searches["algorithm_1"]]
         yield Figure(
             name="ascents",
-            plot="ascents",
             numbers={
                 "searches": [
-                    {
-                        "method": "weight",
-                        "visits": grown,
-                        "objective": list(weight.objective),
-                    },
+                    {"method": "weight", "visits": grown, "objective": list(weight.objective)},
                     *(
                         {
                             "method": "algorithm_1",
@@ -167,7 +128,7 @@ class Starts(Record):
             'constructive start (ours, "weight matching") and '
             f"{len(ends)} random orders of Algorithm 1. Right: "
             "units that end in the slot where they began, of "
-            f"{sum(map(len, weight.permutation.values())):,}.",
+            f"{_num_units(weight):,}.",
             alt=f"Constructive start: from {weight.objective[0]:.0f} to "
             f"{weight.objective[-1]:.1f}. Algorithm 1: to "
             f"{', '.join(f'{end:.1f}' for end in ends)}. Units left in place: "
@@ -176,8 +137,7 @@ class Starts(Record):
                 for method, counts in in_place.items()
             )
             + ".",
-            networks=[self.networks[seed] for seed in self.profile.pairs[0]],
-            claims=[*self.claims()],
+            networks=[self.networks[seed] for seed in self.pairs[0]],
             size=(9.0, 3.6),
         )
 
@@ -196,26 +156,20 @@ def starts(study: Study, trained: Networks) -> Starts:
         study: the section at work.
         trained: its MLPs.
     """
-    profile, eval_data = study.profile, study.profile.coarse(study.data)
-    spec = units.spec_of(study, trained[profile.pairs[0][0]])
+    profile, pairs = study.profile, study.profile.pairs
     params = {seed: one.params for seed, one in trained.items()}
-    compared, sweeps = {}, {}
-    total = len(METHODS) * len(profile.pairs)
-    with study.bar(total, "matching and walking lines") as bar:
-        for pair in profile.pairs:
-            two = [params[seed] for seed in pair]
-            sweeps[pair] = _sweep_by_sweep(spec, *two)
-            compared[pair] = cached(
-                compare_matchers,
-                spec,
-                *two,
-                apply_fn=study.model.apply,
-                data=study.data,
-                methods=list(METHODS),
-                eval_data=eval_data,
-                num_lambdas=profile.num_coarse_lambdas,
-                on_method=lambda method: bar.update(1),
-            )
+    with study.bar(len(METHODS) * len(pairs), "matching and walking lines") as bar:
+        walked = walk(
+            trained,
+            pairs,
+            data=study.data,
+            methods=list(METHODS),
+            eval_data=profile.coarse(study.data),
+            num_lambdas=profile.num_coarse_lambdas,
+            on_method=lambda _: bar.update(),
+        )
+    spec = walked.spec
+    sweeps = {pair: _sweep_by_sweep(spec, *(params[seed] for seed in pair)) for pair in pairs}
     first = [params[seed] for seed in profile.pairs[0]]
     searches = {
         method: [cached(matching.match, method, spec, *first, seed=seed) for seed in range(number)]
@@ -225,7 +179,11 @@ def starts(study: Study, trained: Networks) -> Starts:
             ("one_sweep", NUM_SEARCHES),
         )
     }
-    return Starts(profile, trained, compared, searches, sweeps, eval_data)
+    return walked.extended(Starts, searches=searches, sweeps=sweeps)
+
+
+def _num_units(one: Comparison | matching.MatchingResult) -> int:
+    return sum(map(len, one.permutation.values()))
 
 
 def _sweep_by_sweep(

@@ -12,24 +12,14 @@ from typing import Any
 import numpy as np
 import scipy  # loads `scipy.stats`, which takes long, on first use
 
-from rebasin_lab import datasets, matching, symmetry
-from rebasin_lab.analysis.comparison import Comparison, compare_matchers
-from rebasin_lab.paper.cache import cached
 from rebasin_lab.paper.claim import Claim, at_paper, everywhere, from_laptop
 from rebasin_lab.paper.profiles import Profile
 from rebasin_lab.paper.sections import groups
 from rebasin_lab.paper.sections.exercise import Exercise
 from rebasin_lab.paper.sections.groups import Group
-from rebasin_lab.paper.sections.record import (
-    Column,
-    Figure,
-    Prose,
-    Record,
-    Table,
-    quantity,
-    summary,
-)
-from rebasin_lab.paper.sections.study import Study, learned_part
+from rebasin_lab.paper.sections.pair_lines import LinesBy, walk
+from rebasin_lab.paper.sections.record import Column, Figure, Prose, Table, quantity, summary
+from rebasin_lab.paper.sections.study import Study, quality_table
 from rebasin_lab.paper.store import Trained
 
 NAME = "07_width"
@@ -55,60 +45,34 @@ def networks(profile: Profile) -> dict[str, Group]:
 
 def quality(trained: Networks) -> Table:
     """Return train loss and test accuracy of networks, by width."""
-    widths = sorted({width for width, _ in trained})
-    histories = [[one.history for (w, _), one in trained.items() if w == width] for width in widths]
-    return Table(
-        rows=[_name(width) for width in widths],
-        corner="width",
-        columns=[
-            Column("train loss", "nats", _last(histories, "train_loss"), digits=4),
-            Column("test accuracy", "%", _last(histories, "test_accuracy", scale=100)),
-        ],
-    )
+    histories: dict[str, list] = {}
+    for (width, _), one in sorted(trained.items()):
+        histories.setdefault(_name(width), []).append(one.history)
+    return quality_table(histories, "train_loss", "test_accuracy", corner="width", digits=4)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Lines(Record):
+class Lines(LinesBy):
     """Lines between networks of one family and several widths, before and after matching.
+
+    Widths are units per hidden layer of an MLP, else multiples of the published width.
 
     Attributes:
         family: "MLP", "VGG" or "ResNet".
         profile: of the run.
-        networks: by width and seed.
-        comparisons: by width and pair, then by method.
-        eval_data: the images that lines are evaluated on.
     """
 
     family: str
     profile: Profile
-    networks: Networks
-    comparisons: Mapping[tuple[int | float, tuple[int, int]], Mapping[str, Comparison]]
-    eval_data: datasets.Dataset
 
-    @functools.cached_property
+    @property
     def widths(self) -> list[int | float]:
-        """Units per hidden layer of an MLP, else multiples of the published width."""
-        return sorted({width for width, _ in self.comparisons})
-
-    @functools.cached_property
-    def pairs(self) -> list[tuple[int, int]]:
-        """The seeds of A and B, pair by pair."""
-        return sorted({pair for _, pair in self.comparisons})
-
-    def barriers(self, method: str) -> list[list[float]]:
-        """Return train loss barriers in nats, for each width one a pair; none if not tried."""
-        return [
-            [
-                self.comparisons[width, pair][method].train_barrier
-                for pair in self.pairs
-                if method in self.comparisons[width, pair]
-            ]
-            for width in self.widths
-        ]
+        """The widths, from the least on."""
+        return [*self.lines]
 
     def shares(self) -> np.ndarray:
         """Return the share of the naive barrier that weight matching leaves, width by pair."""
-        return np.divide(self.barriers("weight"), self.barriers("naive"))
+        return np.array([each.shares("weight") for each in self.lines.values()])
 
     def trend(self, values: Sequence[Sequence[float]] | np.ndarray) -> Any:
         """Return Spearman's correlation of values with the width, and its p for "below 0"."""
@@ -121,8 +85,7 @@ class Lines(Record):
             rows=[_name(width) for width in self.widths],
             corner="width",
             columns=[
-                Column("naive barrier", "nats", self.barriers("naive")),
-                Column("after weight matching", "nats", self.barriers("weight")),
+                *self.columns({"naive barrier": "naive", "after weight matching": "weight"}),
                 Column("share that is left", "%", (100 * self.shares()).tolist()),
             ],
         )
@@ -177,40 +140,14 @@ class Lines(Record):
             f"means. Learned part and random order are ours. {paper} Evaluated on "
             f"{self.eval_data.title}.",
             alt=f"Train loss barriers in nats by width: {by_width}.",
-            networks=[*self.networks.values()],
+            networks=self.networks,
             data=self.eval_data,
-            claims=[*self.claims()],
             size=(9.0, 3.8),
         )
 
     def at(self, width: int | float) -> Figure:
         """Return the lines between the networks of one width, naive and matched, for a dial."""
-        here = [self.comparisons[width, pair] for pair in self.pairs]
-        methods = {"naive": "naive", "weight matching": "weight"}
-        heights = [
-            summary([one[key].train_barrier for one in here], "nats") for key in methods.values()
-        ]
-        every = [one[key].curve for one in self.comparisons.values() for key in methods.values()]
-        return Figure(
-            name="lines",
-            plot="interpolation",
-            numbers={
-                "curves": {
-                    label: [one[key].curve.as_numbers() for one in here]
-                    for label, key in methods.items()
-                },
-                "most_loss": max(
-                    float(np.max(loss))
-                    for curve in every
-                    for loss in (curve.train_loss, curve.test_loss)
-                ),
-            },
-            title=f"Width {_name(width)}: a barrier of {heights[0]} nats, {heights[1]} matched",
-            caption=f"{len(self.pairs)} pairs, a thin line each, and their mean.",
-            alt=f"Width {_name(width)}: train barriers naive {heights[0]}, matched {heights[1]} "
-            "nats.",
-            networks=[one for (w, _), one in self.networks.items() if w == width],
-        )
+        return self.dial(width, f"Width {_name(width)}", "weight")
 
     def claims(self) -> Mapping[str, Any]:
         """Return trends, and barriers of the narrowest, the published and the widest."""
@@ -228,10 +165,7 @@ class Lines(Record):
         published = np.argmin(np.abs(np.log2(self.widths)))
         measured |= {f"fig4-{kind}-1x": matched[published], f"fig4-{kind}-zero": matched[-1]}
         if self.family == "ResNet":
-            widest = [self.comparisons[self.widths[-1], pair]["weight"] for pair in self.pairs]
-            losses = [one.curve.test_loss for one in widest]
-            above = [loss[len(loss) // 2] - (loss[0] + loss[-1]) / 2 for loss in losses]
-            measured["fig4-resnet-middle"] = above
+            measured["fig4-resnet-middle"] = self.lines[self.widths[-1]].above_ends("weight")
         return measured
 
 
@@ -246,42 +180,27 @@ def lines(study: Study, trained: Networks, *, family: str = "MLP") -> Lines:
         trained: a group of its networks.
         family: the group's name.
     """
-    profile, num_pairs, data = study.profile, study.profile.num_pairs, study.data
-    eval_data = profile.coarse(data)
-    if family != "MLP":
-        of = profile.vgg if family == "VGG" else profile.resnet
-        num_pairs, data = min(of.num_pairs, num_pairs), of.load_dataset()
-        eval_data = of.evaluated_on(data)
-    pairs = profile.pairs[:num_pairs]
-    comparisons = {}
+    profile, walked = study.profile, {}
+    of = {"VGG": profile.vgg, "ResNet": profile.resnet}.get(family)
+    pairs = profile.pairs[: of.num_pairs] if of else profile.pairs
+    eval_data = of.evaluated_on(of.load_dataset()) if of else profile.coarse(study.data)
+    methods: dict[str, Mapping[str, str]] = {"naive": {}, "weight": {}}
+    if family == "MLP":
+        methods |= {"activation": {}, "changes": {"method": "weight"}}
     widths = sorted({width for width, _ in trained})
-    with study.bar(len(widths) * len(pairs), f"matching {family}s and walking lines") as bar:
+    num_lines = len(widths) * len(pairs) * len(methods)
+    with study.bar(num_lines, f"matching {family}s and walking lines") as bar:
         for width in widths:
-            one = trained[width, pairs[0][0]]
-            spec = symmetry.infer_permutation_spec(
-                one.model.apply, one.params, data.test_images[:1]
+            control = {"random": {}} if family == "MLP" and width == profile.width else {}
+            walked[width] = walk(
+                {seed: one for (w, seed), one in trained.items() if w == width},
+                pairs,
+                data=eval_data,
+                methods=methods | control,
+                num_lambdas=profile.num_coarse_lambdas,
+                on_method=lambda _: bar.update(),
             )
-            for pair in pairs:
-                two = [trained[width, seed] for seed in pair]
-                methods: dict[str, Mapping[str, str]] = {"naive": {}, "weight": {}}
-                results = {}
-                if family == "MLP":
-                    learned = map(learned_part, two)
-                    results["changes"] = cached(matching.match, "weight", spec, *learned, seed=0)
-                    methods |= {"activation": {}, "changes": {"method": "weight"}}
-                    methods |= {"random": {}} if width == profile.width else {}
-                comparisons[width, pair] = cached(
-                    compare_matchers,
-                    spec,
-                    *(each.params for each in two),
-                    apply_fn=one.model.apply,
-                    data=eval_data,
-                    methods=methods,
-                    results=results,
-                    num_lambdas=profile.num_coarse_lambdas,
-                )
-                bar.update()
-    return Lines(family, profile, trained, comparisons, eval_data)
+    return Lines(walked, family, profile)
 
 
 def convolutional(study: Study) -> list[Lines]:
@@ -292,15 +211,6 @@ def convolutional(study: Study) -> list[Lines]:
 
 def _name(width: float | int) -> str:
     return f"{width:g}" if width >= 1 else f"1/{1 / width:g}"
-
-
-def _last(
-    histories: Sequence[Sequence[Mapping[str, Sequence[float]]]],
-    metric: str,
-    *,
-    scale: float | int = 1,
-) -> list[list[float]]:
-    return [[scale * history[metric][-1] for history in row] for row in histories]
 
 
 def _rank_correlation(xs: Sequence[float | int], ys: Sequence[float | int]) -> float:
