@@ -220,11 +220,27 @@ def test_marks_lie_on_the_lines_they_are_compared_with():
     numbers = {"lambdas": lambdas.tolist(), "measured": errors, "exact_lambdas": lambdas.tolist()}
     distances = dict(zip(toys.PERMUTATIONS, (20, 10, 14, 4), strict=True))
     fig = drawn("error_curves", numbers | {"exact": errors, "squared_distances": distances})
-    assert [ax.get_title().split("\n")[0] for ax in fig.axes] == list(errors)
-    assert fig.axes[3].get_title().endswith("= 4")
-    for ax, values in zip(fig.axes, errors.values(), strict=True):
-        _, line, marks = ax.lines
-        assert line.get_ydata().tolist() == marks.get_ydata().tolist() == values
+    seen = {}
+    for ax in fig.axes:
+        _, *pairs = ax.lines
+        for line, marks in zip(pairs[::2], pairs[1::2], strict=True):
+            name = marks.get_label().split(":")[0]
+            assert (line.get_color(), marks.get_marker()) == counterexample.STYLES[name]
+            assert line.get_ydata().tolist() == marks.get_ydata().tolist() == errors[name]
+            seen[name] = marks
+    assert seen.keys() == errors.keys()
+    assert seen["swap both"].get_label().endswith("= 4")
+    # Where two curves are one, the marks of neither hide those of the other.
+    assert [seen[name].get_markevery() for name in ("identity", "swap 2")] == [(0, 2), (1, 2)]
+
+
+def test_permutations_with_the_same_networks_on_their_lines_share_a_row():
+    empty, whole = ([{"yes": [answer], "error": 0.25}] for answer in "01")
+    panels = {"identity": empty, "swap 1": whole, "swap 2": empty}
+    first, second = drawn(
+        "decision_regions", {"lambdas": [0.5], "truth": ["1"], "panels": panels}
+    ).axes
+    assert (first.get_ylabel(), second.get_ylabel()) == ("identity\nswap 2", "swap 1")
 
 
 def test_barriers_are_sorted_method_by_method():

@@ -41,6 +41,11 @@ STYLES = {
     "swap 2": ("#E69F00", "D"),
     "swap both": (COLOURS["weight matching"], "^"),
 }
+# The permutations, by what they do to the layer that decides.
+FIRST_LAYERS = {
+    "Layer 1 as it came": ("identity", "swap 2"),
+    "Layer 1 swapped": ("swap 1", "swap both"),
+}
 METHODS = {
     "naive": LOOKS["naive"],
     "random": LOOKS["random"],
@@ -116,24 +121,29 @@ def draw_error_curves(fig: Figure, numbers: Mapping[str, Any]) -> None:
     likewise, without the ends, where two of the curves jump; `squared_distances`: permutation ->
     ||A - pi(B)||^2.
     """
-    axes = fig.subplots(1, len(numbers["measured"]), sharey=True)
-    for ax, (name, measured) in zip(axes, numbers["measured"].items(), strict=True):
-        colour, marker = STYLES[name]
+    axes = fig.subplots(1, len(FIRST_LAYERS), sharey=True)
+    for ax, (title, names) in zip(axes, FIRST_LAYERS.items(), strict=True):
         ax.axhline(0.25, color="#999999", linewidth=1, linestyle=":")
-        ax.plot(numbers["exact_lambdas"], numbers["exact"][name], color=colour, linewidth=1.2)
-        ax.plot(
-            numbers["lambdas"],
-            measured,
-            marker,
-            color=colour,
-            markersize=5,
-            markerfacecolor="white",
-            clip_on=False,
-            zorder=3,
-        )
-        ax.set_title(f"{name}\n‖A - π(B)‖² = {numbers['squared_distances'][name]:.0f}")
+        names = [name for name in names if name in numbers["measured"]]
+        for first, name in enumerate(names):  # two curves may be one: their marks take turns
+            colour, marker = STYLES[name]
+            ax.plot(numbers["exact_lambdas"], numbers["exact"][name], color=colour, linewidth=1.2)
+            ax.plot(
+                numbers["lambdas"],
+                numbers["measured"][name],
+                marker,
+                color=colour,
+                markersize=5,
+                markerfacecolor="white",
+                markevery=(first, len(names)),
+                clip_on=False,
+                zorder=3,
+                label=f"{name}: ‖A - π(B)‖² = {numbers['squared_distances'][name]:.0f}",
+            )
+        ax.set_title(title)
         _label_line_ends(ax)
     axes[0].set(ylabel="error (fraction of the square)", ylim=(0, 0.29))
+    legend_below(fig, axes)
 
 
 @takes(
@@ -144,18 +154,25 @@ def draw_error_curves(fig: Figure, numbers: Mapping[str, Any]) -> None:
 def draw_decision_regions(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Draw where the network is positive on the line to each permutation of B, under its error.
 
+    Permutations with the same networks on their lines share a row.
+
     Numbers: `lambdas`; `truth`: where yes is right; `panels`: permutation -> for every lambda
     {"yes", "error"}.
     """
-    panels = numbers["panels"]
-    axes = fig.subplots(len(panels), len(numbers["lambdas"]), squeeze=False)
-    for row_axes, (name, row) in zip(axes, panels.items(), strict=True):
-        for ax, panel in zip(row_axes, row, strict=True):
+    rows: list[tuple[list[str], list]] = []
+    for name, panels in numbers["panels"].items():
+        names = next((names for names, drawn in rows if drawn == panels), None)
+        if names is None:
+            rows.append(([name], panels))
+        else:
+            names.append(name)
+    axes = fig.subplots(len(rows), len(numbers["lambdas"]), squeeze=False)
+    for row_axes, (names, panels) in zip(axes, rows, strict=True):
+        for ax, panel in zip(row_axes, panels, strict=True):
             _draw_outcomes(ax, numbers["truth"], panel["yes"])
             ax.set_title(f"{panel['error']:.2f}", loc="center", fontsize=8, pad=2)
-        row_axes[0].set_ylabel(
-            name, rotation=0, ha="right", va="center", color=STYLES[name][0], fontweight="bold"
-        )
+        label = {"rotation": 0, "ha": "right", "va": "center", "fontweight": "bold"}
+        row_axes[0].set_ylabel("\n".join(names), color=STYLES[names[0]][0], **label)
     for ax, lam in zip(axes[-1], numbers["lambdas"], strict=True):
         ax.set_xlabel(f"λ = {lam:.2g}")
     _outcome_legend(fig)
