@@ -349,7 +349,7 @@ def _is_class(
 
 
 def _checked(logits: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Logits and labels as NumPy arrays, checked with each other."""
+    """Logits in float64 and labels, checked with each other."""
     logits, labels = (
         np.asarray(metrics.as_array(array, name))
         for array, name in ((logits, "logits"), (labels, "labels"))
@@ -376,4 +376,4 @@ def _checked(logits: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
             f"Expected logits that give probabilities; got {lost.sum()} of {len(logits)} images "
             f"with NaN, +inf or nothing but -inf (image {row}: {logits[row].tolist()[:5]}, ...)."
         )
-    return logits, labels
+    return logits.astype(np.float64, copy=False), labels

@@ -283,6 +283,23 @@ def test_tempered_loss_is_that_of_a_fine_grid(num_images, num_classes, confidenc
     assert found.temperature == pytest.approx(1 / factor, rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    "score",
+    [
+        calibration.tempered_loss,
+        calibration.negative_log_likelihood,
+        calibration.brier_score,
+        calibration.expected_calibration_error,
+        calibration.summarise_logits,
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_logits_of_a_network_are_scored_in_float64(score, dtype):
+    logits, labels = draw_predictions(60)
+    single = logits.astype(dtype)
+    assert score(single, labels) == score(single.astype(np.float64), labels)
+
+
 @pytest.mark.parametrize("lead", [1e-6, 0.3, 5, 1e4])
 @pytest.mark.parametrize("num_right", [6, 8, 9])
 def test_tempered_loss_in_closed_form(lead, num_right):

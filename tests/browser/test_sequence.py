@@ -160,7 +160,7 @@ def check_split(lab, panels):
     network = networks("10_split_data")[0]
     data = network.experiment.load_dataset()
     own = evaluated(network, data)
-    line.slider("lam").press("Home")
+    line.slider("λ").press("Home")
     line.slider("temperature").press("End")
     line.wait_for_alt("λ = 0.0, temperature 4")
     _, _, accuracy, *_ = numbers_in(line.alt().partition("temperature")[2])

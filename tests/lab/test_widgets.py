@@ -85,6 +85,13 @@ def test_message_is_escaped():
 
 
 @pytest.mark.usefixtures("quick_pictures")
+def test_labels_of_dials_are_words_and_lambda_its_symbol():
+    explorer = rl.dials(lambda lam, and_unit: {}, lam=(0.0, 1.0, 0.5), and_unit=[1, 2])
+    row = explorer.children[0]
+    assert [control.description for control in row.children] == ["λ", "and unit"]
+
+
+@pytest.mark.usefixtures("quick_pictures")
 def test_page_that_nobody_can_turn_dials_on_has_the_first_figure_and_no_dials():
     calls = []
     dial = slider(2)

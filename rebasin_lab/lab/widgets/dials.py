@@ -24,6 +24,7 @@ from rebasin_lab.lab import background_errors, figures, plots
 from rebasin_lab.lab.widgets import prerendering
 from rebasin_lab.paper.sections.record import Figure
 
+SYMBOLS = {"lam": "λ"}  # on dials of these names
 MOST_PICTURES = 64  # cached; each is a quarter of a megabyte
 
 
@@ -134,7 +135,7 @@ def _control(name: str, given: Any) -> ipywidgets.ValueWidget:
     """Return a control for values to choose from; numbers in a list have a slider."""
     if isinstance(given, ipywidgets.ValueWidget):
         return given
-    description = name.replace("_", " ")
+    description = SYMBOLS.get(name, name.replace("_", " "))
     if isinstance(given, list) and given and all(isinstance(one, int | float) for one in given):
         return ipywidgets.SelectionSlider(
             options=given, description=description, continuous_update=False
