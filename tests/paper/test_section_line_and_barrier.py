@@ -95,6 +95,14 @@ def test_a_share_of_a_barrier_that_counts_as_zero_is_one_of_zero(measured):
     np.testing.assert_allclose(arcs.changes("naive"), 0.001 / barriers)
 
 
+def test_an_arc_may_be_higher_than_the_chord(measured):
+    lines = measured[1]
+    a, b = (pair_lines.middle(one.curve.train_loss) for one in lines.of("algorithm_1"))
+    arcs = plane_and_arc.Arcs(lines, {"algorithm_1": [a + 1, b - 1e-9]})
+    assert "lower on the arc than on the chord for 1 of 2 pairs" in arcs.reading()
+    assert "for 1 of the pairs by more than a tenth" in arcs.reading()
+
+
 def test_published_curves_say_what_the_67_per_cent_are_of():
     published = section.published()
     check_record(published, section)
