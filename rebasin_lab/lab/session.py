@@ -270,14 +270,11 @@ def _are_numbers(values: Any) -> bool:
 
 
 def _banner(run: Run) -> str:
-    profile = run.profile
-    num_parameters = pytrees.num_parameters(run.model.shapes)
-    images = f"{len(run.data.train_images):,} train, {len(run.data.test_images):,} test images"
+    profile, section = run.profile, sections.SECTIONS.get(run.notebook)
     versions = ", ".join(f"{name} {version}" for name, version in store.package_versions().items())
     rows = {
         "profile": f"<b>{texts.as_html(profile.name)}</b>",
-        "data": f"{texts.as_html(run.data.title)}: {images}, from {texts.as_html(run.data.source)}",
-        "networks": f"{texts.as_html(profile.networks)}; {num_parameters:,} parameters each",
+        **(_data_and_networks(run) if section is None or run.trainings else {}),
         "device": texts.as_html(", ".join(str(device) for device in jax.devices())),
         "versions": texts.as_html(versions),
         "figures": texts.as_html(paths.shown(run.figures_dir / run.notebook)),
@@ -288,6 +285,15 @@ def _banner(run: Run) -> str:
         for name, value in rows.items()
     )
     return f"<table>{body}</table>"
+
+
+def _data_and_networks(run: Run) -> dict[str, str]:
+    data, num_parameters = run.data, pytrees.num_parameters(run.model.shapes)
+    images = f"{len(data.train_images):,} train, {len(data.test_images):,} test images"
+    return {
+        "data": f"{texts.as_html(data.title)}: {images}, from {texts.as_html(data.source)}",
+        "networks": f"{texts.as_html(run.profile.networks)}; {num_parameters:,} parameters each",
+    }
 
 
 def _claims_table(results: Iterable[claims.ClaimResult], title: str) -> str:

@@ -133,9 +133,6 @@ class LabPage:
         assert bad.count() == 0, bad.first.inner_text()
         for text in ("Loading widget", "Error displaying widget"):
             expect(self.page.get_by_text(text)).to_have_count(0, timeout=PATIENCE)
-        expect(self.page.locator(".widget-hprogress:visible")).to_have_count(
-            0
-        )  # bars go with their work
 
     def restart_kernel(self) -> None:
         """Kernel > Restart Kernel and Clear Outputs of All Cells."""

@@ -239,6 +239,7 @@ def use(notebook, lab, page):
     """Open a notebook, run it, and turn its dials."""
     page.open(f"{notebook}.ipynb")
     page.run_all()
+    assert page.page.locator(".widget-hprogress:visible").count() == 0  # bars go with their work
     turn_and_check(notebook, lab, page)
 
 

@@ -50,6 +50,13 @@ def test_opening_says_what_it_runs_on(run):
     assert all(text in shown[0] for text in ("quick", "Tiny", "8 units", "cpu", "jax"))
 
 
+def test_a_notebook_that_trains_nothing_names_no_data_and_no_networks(run):
+    _, shown = run
+    session.open_run("05_counterexample", interactive=False)
+    assert "quick" in shown[-1]
+    assert not any(text in shown[-1] for text in ("Tiny", "units", "parameters"))
+
+
 def test_a_network_is_trained_once_and_stored(run):
     settings = {"width": 8, "num_epochs": 1, "batch_size": 20, "num_pairs": 1, "num_jobs": 1}
     opened = session.open_run("02_line_and_barrier", interactive=False, **settings)
