@@ -447,10 +447,30 @@ def test_names_that_can_meet_in_a_figure_look_different():
     names = ["A", "B", "single", "naive", "MergeMany", "ensemble", "all data", *"pqrs"]
     looks = calibration.looks_of([*names, "A", "p"])
     assert list(looks) == names
-    assert len(set(looks.values())) == len(names)
-    # Without colours too: by marker. Lines are solid, since dashed ones are of test images.
-    assert len({marker for _, marker, _ in looks.values()}) == len(names)
-    assert {style for *_, style in looks.values()} == {"-"}
+    assert len({(look.colour, look.marker) for look in looks.values()}) == len(names)
+    # Without colours too: by marker.
+    assert len({look.marker for look in looks.values()}) == len(names)
+
+
+def test_a_method_looks_the_same_in_every_module():
+    methods = {look.label: look for look in map(matching.LOOKS.__getitem__, rl.MATCHERS)}
+    assert calibration.looks_of([*methods, "naive"]) == {
+        **methods,
+        "naive": matching.LOOKS["naive"],
+    }
+
+
+@pytest.mark.parametrize("plot", ["loss_lines_with_levels", "merged_by_number"])
+def test_metrics_of_test_images_are_dashed(plot):
+    values = {"naive": [0.4, 9.0], "ensemble": [0.4, 0.3]}
+    panel = {"title": "", "ylabel": "nats", "curves": values, "limit": None}
+    numbers = {
+        "loss_lines_with_levels": {"lambdas": [0.0, 1.0], "curves": values, "levels": {}}
+        | {"ylabel": "nats", "limit": None},
+        "merged_by_number": {"counts": [1, 2], "panels": [panel]},
+    }
+    (ax,) = drawn(plot, numbers[plot]).axes
+    assert {line.get_linestyle() for line in ax.lines} == {"--"}
 
 
 def test_reliability_skips_empty_bins_and_names_the_error():
@@ -523,7 +543,7 @@ def test_networks_are_marked_beside_their_mean():
     assert [bar.get_ydata()[0] for bar in bars] == pytest.approx([0.2, 0.05])
     assert [list(mark.get_ydata()) for mark in marks] == list(values.values())
     assert [list(mark.get_xdata()) for mark in marks] == [[-0.25, 0.25], [1]]
-    assert [text.get_text() for text in far.texts] == ["0.2", "0.05", "2"]
+    assert [text.get_text() for text in far.texts] == ["0.200", "0.0500", "2.00"]
     assert [label.get_text() for label in far.get_xticklabels()] == [*wide["values"]]
     for ax, better in ((near, "lower"), (far, "higher")):
         assert ax.get_title() == f"loss\n{better} is better; means:"
@@ -608,7 +628,7 @@ def test_climb_of_many_networks_is_drawn_whole_and_at_its_end():
     numbers = {"searches": searches, "levels": {"untrained": 90.0}, "visits_per_round": 5}
     whole, end = drawn("merge_objective", numbers).axes
     for ax in (whole, end):
-        assert [list(line.get_ydata()) for line in ax.lines[:4:2]] == [
+        assert [list(line.get_ydata()) for line in ax.lines[:2]] == [
             search["objective"] for search in searches.values()
         ]
     assert end.get_ylim() == pytest.approx((190, 201))  # the last 5 % of 200

@@ -1,7 +1,8 @@
 """Plots of merged networks beside those they came from: calibration and metrics.
 
 The networks a merged one came from, their average without matching, and their ensemble keep one
-colour, marker and line style each. Any other name gets a spare look.
+colour and marker each, methods those of `matching`. Any other name gets a spare look. Dashed means
+test images, as everywhere.
 """
 
 import itertools
@@ -15,6 +16,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from rebasin_lab.lab.plots import losses, matching
 from rebasin_lab.lab.plots.legends import legend_below
+from rebasin_lab.lab.plots.matching import Look
 from rebasin_lab.lab.plots.results import COLOURS, label_line_ends
 from rebasin_lab.lab.plots.shapes import (
     MOST_PANELS,
@@ -31,36 +33,27 @@ from rebasin_lab.lab.plots.shapes import (
     takes,
     whole,
 )
-from rebasin_lab.matching import MATCHERS
+from rebasin_lab.matching import MATCHERS, Matcher
 
-Look = tuple[str, str, str]  # colour, marker, line style
-
-_NAIVE = (COLOURS["naive"], "x", "-")
-_ALL_DATA = ("#A6761D", "*", "-")
-_ENSEMBLE = ("#6A3D9A", "D", "-")
+_METHODS = (*MATCHERS, "naive", "changes", "normalized")
+_ALL_DATA = Look("all data", "#A6761D", "*")
 # A method looks as it does where matchers are compared.
-LOOKS: dict[str, Look] = {
-    **{
-        look.label: (look.colour, look.marker, "-")
-        for look in (matching.LOOKS[name] for name in (*MATCHERS, "changes", "normalized"))
-    },
-    "A": (COLOURS["A"], "o", "-"),
-    "B": (COLOURS["B"], "s", "-"),
-    "single": (COLOURS["A"], ".", "-"),
-    "naive": _NAIVE,
-    "naive mean": _NAIVE,
-    "MergeMany": (COLOURS["weight matching"], "^", "-"),
-    "ensemble": _ENSEMBLE,
+LOOKS: dict[str, Look | Matcher] = {
+    **{look.label: look for look in map(matching.LOOKS.__getitem__, _METHODS)},
+    "A": Look("A", COLOURS["A"], "<"),
+    "B": Look("B", COLOURS["B"], ">"),
+    "single": Look("single", COLOURS["A"], "."),
+    "naive mean": matching.LOOKS["naive"],
+    "MergeMany": matching.LOOKS["weight"],
+    "ensemble": Look("ensemble", "#6A3D9A", "D"),
     "all data": _ALL_DATA,
     "trained on all data": _ALL_DATA,
 }
-SPARE_LOOKS: list[Look] = [
-    ("#E7298A", "v", "-"),
-    ("#1B9E9E", "P", "-"),
-    ("#B8860B", "p", "-"),
-    ("#000000", "+", "-"),
+SPARE_LOOKS = [
+    Look("", colour, marker)
+    for colour, marker in (("#E7298A", "v"), ("#1B9E9E", "P"), ("#B8860B", "p"), ("#000000", "+"))
 ]
-LOG_SPAN = 20  # values further apart than this factor need a logarithmic axis
+LOG_SPAN = 8  # values further apart than this factor need a logarithmic axis
 BINS = {
     "confidence": list_of(or_none(real()), "bins"),
     "frequency": list_of(or_none(real()), "bins"),
@@ -104,7 +97,7 @@ def draw_reliability(fig: Figure, numbers: Mapping[str, Any]) -> None:
     limit=or_none(real()),
 )
 def draw_loss_lines_with_levels(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """Draw a metric on lines from A to B, and levels to compare with.
+    """Draw a metric of test images on lines from A to B, and levels to compare with.
 
     Numbers: `lambdas`; `curves`: name -> one value per lambda; `levels`: name -> value, drawn as a
     thin line; `ylabel`; `limit`: curves are cut off above this, unless it is None; levels are
@@ -113,10 +106,9 @@ def draw_loss_lines_with_levels(fig: Figure, numbers: Mapping[str, Any]) -> None
     ax = fig.subplots()
     levels, limit = numbers["levels"], numbers["limit"]
     for name, look in looks_of(numbers["curves"]).items():
-        colour, marker, style = look
         values = losses.values_of(numbers["curves"], name)
-        marks = {"marker": marker, "markersize": 4, "linewidth": 1.4}
-        ax.plot(numbers["lambdas"], values, style, color=colour, label=name, **marks)
+        marks = marks_of(look) | {"markersize": 5}
+        ax.plot(numbers["lambdas"], values, "--", label=name, linewidth=1.4, **marks)
     for value in levels.values():
         ax.axhline(value, color="black", linewidth=1)
     drawn = (losses.values_of(numbers["curves"], name) for name in numbers["curves"])
@@ -141,7 +133,7 @@ def draw_merged_bars(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Draw each metric of merging: a mark for each network, and a bar at their mean.
 
     Numbers: `groups`: list of {"title", "values", "lower_is_better"}; `values`: method -> one value
-    for each network or pair. The axis is logarithmic where they span more than a factor of 20, for
+    for each network or pair. The axis is logarithmic where they span more than a factor of 8, for
     which an error serves better than an accuracy.
     """
     groups = numbers["groups"]
@@ -149,16 +141,16 @@ def draw_merged_bars(fig: Figure, numbers: Mapping[str, Any]) -> None:
     axes = fig.subplots(1, len(groups), squeeze=False)[0]
     for ax, group in zip(axes, groups, strict=True):
         for column, (name, values) in enumerate(group["values"].items()):
-            colour, marker, _ = looks[name]
             mean = float(np.mean(values))
             ax.plot([column - 0.4, column + 0.4], [mean, mean], color="black", linewidth=2)
             places = column + _spread(len(values))
-            ax.plot(places, values, marker, color=colour, markersize=6, alpha=0.8)
+            ax.plot(places, values, linestyle="", markersize=6, alpha=0.8, **marks_of(looks[name]))
             above = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-            ax.annotate(f"{mean:.3g}", (column, 1), (0, 2), ha="center", fontsize=8, **above)
+            label = f"{mean:#.3g}".rstrip(".")  # 0.420 beside 0.404
+            ax.annotate(label, (column, 1), (0, 2), ha="center", fontsize=8, **above)
         if _spans_decades(group["values"]):
             ax.set_yscale("log")
-            ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            losses.label_plainly(ax.yaxis)
         names = list(group["values"])
         ax.set_xticks(range(len(names)), names, rotation=30, ha="right", rotation_mode="anchor")
         ax.set_xlim(-0.6, len(names) - 0.4)
@@ -166,33 +158,40 @@ def draw_merged_bars(fig: Figure, numbers: Mapping[str, Any]) -> None:
         ax.set_title(f"{group['title']}\n{better} is better; means:", pad=14)
 
 
-def looks_of(names: Iterable[str]) -> dict[str, Look]:
+def marks_of(look: Look | Matcher) -> dict[str, Any]:
+    """Return a look as matplotlib takes it: colour, marker and its fill."""
+    return {"color": look.colour, "marker": look.marker, "markerfacecolor": look.face}
+
+
+def looks_of(names: Iterable[str]) -> dict[str, Look | Matcher]:
     """Return the look of each name, in order; names without one of their own get the spare ones."""
     spare = itertools.cycle(SPARE_LOOKS)
     return {name: LOOKS[name] if name in LOOKS else next(spare) for name in dict.fromkeys(names)}
 
 
-def plot_reliability(ax: Axes, curve: Mapping[str, Any], look: Look, **marks: Any) -> None:
+def plot_reliability(
+    ax: Axes, curve: Mapping[str, Any], look: Look | Matcher, **marks: Any
+) -> None:
     """Draw one reliability curve, without bins that have no predictions."""
-    colour, marker, style = look
     confidence, frequency = (np.array(curve[f], float) for f in ("confidence", "frequency"))
     present = ~np.isnan(confidence)
-    marks |= {"marker": marker, "color": colour, "linewidth": 1.4, "clip_on": False}
-    ax.plot(confidence[present], frequency[present], linestyle=style, **marks)
+    marks = marks_of(look) | {"linewidth": 1.4, "clip_on": False} | marks
+    ax.plot(confidence[present], frequency[present], **marks)
 
 
 def _draw_reliability_panel(
-    part: SubFigure, panel: Mapping[str, Any], looks: Mapping[str, Look]
+    part: SubFigure, panel: Mapping[str, Any], looks: Mapping[str, Look | Matcher]
 ) -> tuple[Axes, Axes]:
     ax, count_ax = part.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     ax.plot([0, 1], [0, 1], color="#999999", linewidth=1, zorder=1)
     for name, curve in panel["curves"].items():
-        colour, _, style = looks[name]
         label = f"{name}: {panel['ece'][name]:#.2g}"
         plot_reliability(ax, curve, looks[name], markersize=5, label=label)
-        edges = np.linspace(0, 1, len(curve["count"]) + 1)
-        line = {"color": colour, "linestyle": style, "linewidth": 1.2}
+        edges, marks = np.linspace(0, 1, len(curve["count"]) + 1), marks_of(looks[name])
+        line = {"color": marks["color"], "linewidth": 1.2}
         count_ax.stairs(curve["count"], edges, baseline=None, **line)
+        middles = (edges[:-1] + edges[1:]) / 2
+        count_ax.plot(middles, curve["count"], linestyle="", markersize=3, **marks)
     ax.set(title=panel["title"], ylabel="observed frequency", xlim=(0, 1), ylim=(0, 1))
     count_ax.set(xlabel="predicted probability", ylabel="count", yscale="log")
     handles, labels = ax.get_legend_handles_labels()

@@ -35,8 +35,9 @@ from rebasin_lab.lab.plots.shapes import (
     takes,
 )
 
-ANEW = ", measured anew or none"  # which look alike
-STATISTICS = {"averaged": ", averaged statistics", "anew": ANEW, "none": ANEW}
+STATISTICS = {"averaged": ", averaged statistics", "anew": ", measured anew", "none": ""}
+# Of a figure with both kinds, which look alike.
+BOTH = STATISTICS | dict.fromkeys(("anew", "none"), ", measured anew or none")
 PALE = {"alpha": 0.45, "linewidth": 1.2, "markersize": 5}  # averaged
 FULL = {"alpha": 1.0, "linewidth": 2.0, "markersize": 7}
 FEW_LAYERS = 8  # whose names have room side by side
@@ -106,10 +107,12 @@ def draw_collapse(fig: Figure, numbers: Mapping[str, Any]) -> None:
     `values` one list over layers for each pair.
     """
     axes = fig.subplots(1, len(numbers["panels"]), sharey=True, squeeze=False)[0]
+    kinds = {line["statistics"] for panel in numbers["panels"] for line in panel["lines"]}
+    endings = BOTH if {"anew", "none"} <= kinds else STATISTICS
     for ax, panel in zip(axes, numbers["panels"], strict=True):
         depths = np.arange(1, len(panel["layers"]) + 1)
         for line in panel["lines"]:
-            _plot_line(ax, depths, line, "-")
+            _plot_line(ax, depths, line, "-", endings)
         _mark_ends(ax)
         _label_layers(ax, panel["layers"])
         ax.set(title=panel["title"], xlabel="what each layer reads")
@@ -171,7 +174,7 @@ def draw_line_stop(fig: Figure, numbers: Mapping[str, Any]) -> None:
         spread_ax.plot(depths, line["spread"], "-", **style, label=label)
     label_line_ends(ax)
     label = losses.label_of("test loss", numbers)
-    ax.set(title=f"λ = {lambdas[stop]:.2f}", ylabel=label)
+    ax.set(title="Loss on the line", ylabel=label)
     losses.start_at_zero(ax)
     if "most_loss" in numbers:
         ax.set_ylim(top=1.05 * numbers["most_loss"])
@@ -183,9 +186,13 @@ def draw_line_stop(fig: Figure, numbers: Mapping[str, Any]) -> None:
 
 
 def _plot_line(
-    ax: Axes, xs: Sequence[float] | np.ndarray, line: Mapping[str, Any], stroke: str
+    ax: Axes,
+    xs: Sequence[float] | np.ndarray,
+    line: Mapping[str, Any],
+    stroke: str,
+    endings: Mapping[str, str] = STATISTICS,
 ) -> None:
-    label = LOOKS[line["method"]].label + STATISTICS[line["statistics"]]
+    label = LOOKS[line["method"]].label + endings[line["statistics"]]
     plot_pairs(ax, xs, line["values"], stroke, label=label, **_style(line))
 
 

@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rebasin_lab.lab.plots.calibration import BINS, Look, looks_of, plot_reliability
+from rebasin_lab.lab.plots.calibration import BINS, looks_of, marks_of, plot_reliability
 from rebasin_lab.lab.plots.legends import legend_below
+from rebasin_lab.lab.plots.matching import Look
 from rebasin_lab.lab.plots.results import COLOURS
 from rebasin_lab.lab.plots.shapes import (
     MOST_ITEMS,
@@ -33,11 +34,12 @@ from rebasin_lab.lab.plots.shapes import (
     takes,
     whole,
 )
+from rebasin_lab.matching import Matcher
 
 MOST_NAMED_CLASSES = 20
 SEARCH_LOOKS = (
-    {"color": COLOURS["weight matching"], "linestyle": "-"},
-    {"color": "#000000", "linestyle": "-"},
+    {"color": COLOURS["weight matching"], "marker": "^"},
+    {"color": "#000000", "marker": "s"},
 )
 LAST_PART = 0.05  # of a climb, which looks flat beside the whole
 CLASSES = {
@@ -83,9 +85,9 @@ def draw_minorities(fig: Figure, numbers: Mapping[str, Any]) -> None:
     counts_ax.legend(fontsize=8, ncols=2, loc="upper center")
     shares, here = numbers["minorities"], numbers["minorities"][numbers["index"]]
     accuracy_ax.axvline(here, color="#cccccc", linewidth=8, zorder=0)
-    for name, (colour, marker, style) in looks_of(numbers["curves"]).items():
+    for name, look in looks_of(numbers["curves"]).items():
         values = numbers["curves"][name]["accuracy"]
-        accuracy_ax.plot(shares, values, style, marker=marker, color=colour, lw=1.4, label=name)
+        accuracy_ax.plot(shares, values, "--", lw=1.4, label=name, **marks_of(look))
     accuracy_ax.set(xlabel="images of a rare class (%)", ylabel="test accuracy (%)")
     accuracy_ax.set_title("Half-way")
     legend_below(fig, accuracy_ax)
@@ -112,20 +114,20 @@ def draw_line_reliability(fig: Figure, numbers: Mapping[str, Any]) -> None:
     looks, lambdas = looks_of(numbers["lines"]), numbers["lambdas"]
     for name, line in numbers["lines"].items():
         is_shown = name == numbers["method"]
-        colour, _, style = looks[name]
         width, alpha = (2.4, 1.0) if is_shown else (1.0, 0.5)
-        look = {"color": colour, "lw": width, "alpha": alpha}
-        loss_ax.plot(lambdas, line["loss"], style, label=name, **look)
+        marks = marks_of(looks[name]) | {"markersize": 4}
+        loss_ax.plot(lambdas, line["loss"], "--", label=name, lw=width, alpha=alpha, **marks)
         if is_shown:
-            loss_ax.plot(lambdas[numbers["index"]], numbers["loss"], "o", color=colour, ms=9)
+            here = {"marker": "o", "color": marks["color"], "markersize": 9}
+            loss_ax.plot(lambdas[numbers["index"]], numbers["loss"], **here)
     loss_ax.set_xticks([0, 0.5, 1], ["Model A", "0.5", "Model B"])
     loss_ax.set_ylabel("test loss (nats)")
     if "most_loss" in numbers:
         loss_ax.set_ylim(0, 1.05 * numbers["most_loss"])
-    curve, colour = numbers["reliability"], looks[numbers["method"]][0]
+    curve, colour = numbers["reliability"], looks[numbers["method"]].colour
     frequency = np.array(curve["frequency"], float)  # None, for a bin without images, is NaN
     sure_ax.stairs(np.nan_to_num(frequency), curve["edges"], fill=True, color=colour, alpha=0.35)
-    _draw_reliability(sure_ax, curve, (colour, "o", "none"))
+    _draw_reliability(sure_ax, curve, Look("", colour, "o"), linestyle="")
     legend_below(fig, loss_ax, most_columns=4)
 
 
@@ -148,8 +150,7 @@ def draw_merge_objective(fig: Figure, numbers: Mapping[str, Any]) -> None:
     for (name, search), look in zip(searches.items(), SEARCH_LOOKS, strict=False):
         last_visit = max(last_visit, search["visits"][-1])
         for ax in axes:
-            ax.plot(search["visits"], search["objective"], **look, label=name)
-            ax.plot(search["visits"][-1], search["objective"][-1], "o", color=look["color"])
+            ax.plot(search["visits"], search["objective"], **look, markevery=[-1], label=name)
     for ax in axes:
         for name, value in numbers["levels"].items():
             ax.axhline(value, color="#999999", linewidth=1.2, label=name)
@@ -170,7 +171,7 @@ def draw_merge_objective(fig: Figure, numbers: Mapping[str, Any]) -> None:
 
 @takes(counts=list_of(whole(), "counts"), panels=list_of(PANEL, most=MOST_PANELS))
 def draw_merged_by_number(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """Draw a merged model's metrics against the number of models in it.
+    """Draw metrics of test images against the number of models in a merged one.
 
     Numbers: `counts`: of models; `panels`: list of {"title", "ylabel", "curves"}; `curves`: name ->
     one value for each count; `limit`: of a panel, above which it is cut off, unless it is None.
@@ -218,9 +219,9 @@ def _draw_class_counts(ax: Axes, numbers: Mapping[str, Any]) -> None:
 
 
 def _draw_by_number(ax: Axes, counts: Sequence[int], panel: Mapping[str, Any]) -> None:
-    for name, (colour, marker, style) in looks_of(panel["curves"]).items():
+    for name, look in looks_of(panel["curves"]).items():
         values = panel["curves"][name]
-        ax.plot(counts, values, style, marker=marker, color=colour, linewidth=1.4, label=name)
+        ax.plot(counts, values, "--", linewidth=1.4, label=name, **marks_of(look))
     if panel["limit"] is not None:
         lowest = min(map(min, panel["curves"].values()))
         ax.set_ylim(lowest - 0.05 * (panel["limit"] - lowest), panel["limit"])
@@ -228,7 +229,9 @@ def _draw_by_number(ax: Axes, counts: Sequence[int], panel: Mapping[str, Any]) -
     ax.set(title=panel["title"], xlabel="number of models", ylabel=panel["ylabel"])
 
 
-def _draw_reliability(ax: Axes, curve: Mapping[str, Any], look: Look) -> None:
+def _draw_reliability(
+    ax: Axes, curve: Mapping[str, Any], look: Look | Matcher, **marks: Any
+) -> None:
     ax.plot([0, 1], [0, 1], color="#999999", linewidth=1, zorder=1)
-    plot_reliability(ax, curve, look)
+    plot_reliability(ax, curve, look, **marks)
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="predicted probability", ylabel="observed frequency")
