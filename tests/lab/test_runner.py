@@ -690,6 +690,20 @@ def test_an_executed_notebook_carries_the_record_of_its_run(sequence):
     assert [name for name, _ in record["figures"]] == ["one"]
 
 
+def test_an_executed_notebook_has_its_prints_without_the_lines_of_progress_bars(tmp_path):
+    bar = "training seed 0: 1/2 in 00:03, 00:03 left\n"
+    printed = [bar, bar + "training seed 0: 2/2 in 00:06, 00:00 left, loss 1\n", "seven\n" + bar]
+    outputs = [nbformat.v4.new_output("stream", text=text) for text in printed]
+    cells = [
+        nbformat.v4.new_code_cell("print(7)", outputs=outputs),
+        nbformat.v4.new_markdown_cell(),
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "a.ipynb")
+    execution.write_record(tmp_path / "a.ipynb", {})
+    code, _ = execution.read_notebook(tmp_path / "a.ipynb").cells
+    assert [output.text for output in code.outputs] == printed[2:]
+
+
 @pytest.mark.slow
 def test_an_interrupt_from_the_keyboard_ends_the_run_and_its_kernel(sequence):
     sleep = """

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from collections.abc import Sequence
 
 import pytest
 
@@ -14,6 +15,7 @@ class OneFigure(Record):
     """A record of one figure."""
 
     name: str
+    networks: Sequence[store.Trained] = ()
 
     def figures(self):
         return [
@@ -24,6 +26,7 @@ class OneFigure(Record):
                 title="It climbs",
                 caption="Climbing.",
                 alt="A line.",
+                networks=self.networks,
             )
         ]
 
@@ -130,6 +133,19 @@ def test_a_figure_is_saved_and_shown_with_what_was_run(run):
     assert record["settings"]["width"] == 8
     assert record["dataset"] == figures.describe_dataset(opened.data)
     assert 'alt="A line."' in shown[-1]
+
+
+def test_a_recipe_is_named_once_whichever_part_of_the_data_was_seen(run):
+    opened, shown = run
+    halves = [
+        opened.profile.experiment(seed=seed)
+        .without_snapshots()
+        .with_view(part="random half", part_seed=seed)
+        for seed in range(2)
+    ]
+    trained = session.train_many.train_all(halves, num_jobs=1, style="silent")
+    opened.show(OneFigure("objective", trained))
+    assert shown[-1].count("1 epochs of adam") == 1
 
 
 @pytest.mark.parametrize(("num_cores", "expected"), [(1, 1), (2, 2), (64, 2)])

@@ -73,3 +73,19 @@ def test_halves_are_merged_in_several_numbers_and_a_dial_shows_each(study, searc
     one = answers.score_all(halves.by_count[1], study.data)
     assert one["MergeMany"] == one["single"]
     assert len(str(halves.table()).splitlines()) == 6
+
+
+def test_a_better_merged_network_is_called_so_by_the_metrics_that_say_it(search, monkeypatch):
+    table = merging_many.table_3(search)
+    single = {"loss": 0.3, "tempered": 0.2, "error": 5.0}
+    says = {
+        "single": single,
+        "MergeMany": single | {"loss": 0.1},
+        "ensemble": {"loss": 0.1, "tempered": 0.1, "error": 4.0},
+    }
+    monkeypatch.setattr(
+        merging_many.Table3, "values", lambda self, metric, way, *_: [says[way][metric]]
+    )
+    assert "merged network test loss; of the ensemble test loss, tempered" in table.reading()
+    says["MergeMany"] = single
+    assert "of the merged network none of the three" in table.reading()

@@ -78,3 +78,42 @@ def test_photographs_are_measured_where_a_profile_has_them(measured):
     (photographs,) = section.photographs(study, section.ages(study, study.train("MLP")))
     check_record(photographs, section)
     assert min(photographs.rises()) >= 0
+
+
+def test_sentences_follow_the_barriers(measured, monkeypatch):
+    ages = measured[2]
+
+    def leave(line, **heights):
+        monkeypatch.setattr(
+            type(ages),
+            "barriers",
+            lambda self, method, **_: np.outer([1, 1], line) * heights.get(method, 1.0),
+        )
+
+    falling, rising = np.array([0.0, 2.0, 1.0]), np.array([0.0, 1.0, 2.0])
+    leave(falling)
+    assert "at 1 of 1 stops" in ages.reading()
+    leave(rising)
+    assert "does not clearly fall" in ages.reading()
+    assert "at 0 of 1 stops" in ages.reading()
+    orders, partners = section.Orders(ages), section.Partners(ages)
+    for height, fault in ((0.2, "largely"), (0.7, "in part"), (3.0, "not")):
+        leave(falling, late=height, activation=4.0, changes=5.0)
+        assert f"So that barrier is {fault} a failure of the matcher" in orders.reading()
+    for own, late, says in (
+        (0.2, 0.1, ("*nearer* to A", "the *higher* barrier. Nearness is not all")),
+        (0.1, 0.2, ("no nearer to A", "the *higher* barrier.")),
+    ):
+        monkeypatch.setattr(
+            section.Partners,
+            "cosines",
+            lambda self, method, cosines=(own, late): [[cosines[method == "late"]] * 3] * 2,
+        )
+        leave(falling, late=0.5)
+        assert all(text in partners.reading() for text in says)
+    leave(falling, late=2.0)
+    assert "the lower barrier." in partners.reading()
+    assert "not all that counts" not in partners.reading()
+    for percent, is_said in ((20.0, True), (80.0, False)):
+        monkeypatch.setattr(section.Orders, "moved", lambda self, _, percent=percent: [percent])
+        assert ("most of each weight is still its random start" in orders.reading()) is is_said

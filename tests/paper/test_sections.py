@@ -54,6 +54,12 @@ def test_width_measures_barriers_of_every_width_and_pair():
     assert [len(row) for row in lines.barriers("random")].count(2) == 1
     assert len(str(lines.table()).splitlines()) == 1 + len(lines.widths)
     assert "rank correlation" in lines.reading()
+    random, naive = (
+        np.mean(lines.barriers(method)[lines.widths.index(study.profile.width)])
+        for method in ("random", "naive")
+    )
+    leaves = f"a random order leaves {random:.3f} nats, the naive one {naive:.3f} nats."
+    assert leaves in lines.reading()
     for size in lines.widths:
         plots.checked("interpolation", lines.at(size).numbers)
     assert len(str(width.quality(trained)).splitlines()) == 1 + len(lines.widths)

@@ -23,7 +23,7 @@ from jupyter_client.manager import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import LocalHandler, papermill_io
 
-from rebasin_lab import paths, texts
+from rebasin_lab import paths, progress, texts
 from rebasin_lab.lab.execution.kernels import Kernels
 from rebasin_lab.lab.execution.reading import notebook_there, read_notebook
 from rebasin_lab.lab.execution.status import Place, StatusLine
@@ -143,13 +143,23 @@ def described_by_kernel(path: Path) -> dict[str, Any]:
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Put a record into the metadata of an executed notebook, if there is one."""
+    """Put a record into the metadata of an executed notebook, if there is one.
+
+    The lines of progress bars go: its log has them, and a reader has no use for them.
+    """
     if (notebook := notebook_there(path)) is None:
         return
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [each for each in cell.outputs if not _is_progress(each)]
     notebook.metadata[METADATA_KEY] = record
     notebook.metadata.get("papermill", {})["output_path"] = str(path)
     notebook.metadata.kernelspec = _KERNELSPEC  # papermill leaves the name the source came with
     paths.write_atomically(path, (nbformat.writes(notebook) + "\n").encode())
+
+
+def _is_progress(output: nbformat.NotebookNode) -> bool:
+    return output.output_type == "stream" and all(map(progress.is_line, output.text.splitlines()))
 
 
 def swallowed_errors(path: Path) -> list[str]:

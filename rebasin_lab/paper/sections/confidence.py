@@ -14,7 +14,15 @@ import numpy as np
 from rebasin_lab.analysis import calibration
 from rebasin_lab.paper.sections.answers import LogProbs
 from rebasin_lab.paper.sections.merged_pairs import IMAGES, NO_IMAGES, Merged
-from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table, quantity
+from rebasin_lab.paper.sections.record import (
+    Column,
+    Figure,
+    Prose,
+    Record,
+    Table,
+    num_pairs,
+    quantity,
+)
 from rebasin_lab.paper.sections.split_pairs import MERGED, Score, num_bins, score, together
 from rebasin_lab.paper.sections.study import Study
 
@@ -90,7 +98,6 @@ class Confidence(Record):
         """Yield predicted probabilities against observed frequencies, pooled over pairs."""
         data, number = self.merged.data, len(self.merged.lines.pairs.pairs)
         ece = {name: float(np.mean(self.merged.values("ece", name))) for name in DRAWN}
-        side = "better" if ece[MERGED] < min(ece["A"], ece["B"]) else "no better"
         shown = ", ".join(f"{name} {value:.3f}" for name, value in ece.items())
         labels = np.tile(data.test_labels, number)
         yield Figure(
@@ -116,9 +123,10 @@ class Confidence(Record):
                     )
                 ]
             },
-            title=f"The network merged by Algorithm 1 is {side} calibrated than A and B",
+            title=f"Calibration errors: {ece['A']:.3f} of A and {ece['B']:.3f} of B, "
+            f"{ece[MERGED]:.3f} merged by Algorithm 1",
             caption="Predicted probabilities against observed frequencies on test images, "
-            f"pooled over {number} pairs; Fig. 11 of the paper. Below: how many there are.",
+            f"pooled over {num_pairs(number)}; Fig. 11 of the paper. Below: how many there are.",
             alt=f"Calibration errors: {shown}.",
             networks=[*self.merged.lines.pairs.networks.values()],
             data=data,

@@ -136,7 +136,10 @@ def reading_of(losses: Mapping[str, Sequence[float] | np.ndarray]) -> Prose:
             "worse** than they were before it"
         )
     elif higher:
-        says = "one matched line rises higher than the naive one: matching may make things worse"
+        says = (
+            f"{len(higher)} of {len(matched)} matched lines rise higher than the naive one: "
+            "matching may make things worse"
+        )
     else:
         says = "no matched line rises higher than the naive one"
     return Prose(f"**Read it off.** In this pair of VGGs {says}.")

@@ -13,7 +13,15 @@ from rebasin_lab import datasets, matching, symmetry
 from rebasin_lab.paper.cache import cached
 from rebasin_lab.paper.profiles import Profile
 from rebasin_lab.paper.sections.answers import LogProbs
-from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table, quantity
+from rebasin_lab.paper.sections.record import (
+    Column,
+    Figure,
+    Prose,
+    Record,
+    Table,
+    num_pairs,
+    quantity,
+)
 from rebasin_lab.paper.sections.split_data import Lines
 from rebasin_lab.paper.sections.split_pairs import MERGED, Score, score
 from rebasin_lab.paper.sections.study import Study
@@ -81,8 +89,8 @@ class Merged(Record):
         rest = [name for name in tried if name not in always]
         number = len(self.lines.pairs.pairs)
         return Prose(
-            f"**What we measured**, on {number} pairs. The merged network has a lower test loss "
-            f"than both A and B on every pair by: {', '.join(always) or 'no matcher'}. Not on "
+            f"**What we measured**, on {num_pairs(number)}. The merged network has a lower test "
+            f"loss than both A and B on every pair by: {', '.join(always) or 'no matcher'}. Not on "
             f"every pair by: {', '.join(rest) or 'none of those tried'}."
         )
 

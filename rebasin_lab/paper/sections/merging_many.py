@@ -65,7 +65,7 @@ class Search(MergedNetworks):
     def reading(self) -> Prose:
         """Return in words how the searches ended."""
         ends = {
-            start: f"{merge.num_rounds} rounds at {quantity(merge.history[-1], '', digits=1)}"
+            start: f"round {merge.num_rounds} at {quantity(merge.history[-1], '', digits=1)}"
             for start, merge in self.merges.items()
         }
         both = all(merge.converged for merge in self.merges.values())
@@ -151,6 +151,25 @@ class Table3(Record):
                 Column("test error", "%", seen["error"]),
                 Column("ECE", "", seen["ece"]),
             ],
+        )
+
+    def reading(self) -> Prose:
+        """Return in words by which metrics what is made of all is better than one network."""
+        names = {"loss": "test loss", "tempered": "tempered loss", "error": "test error"}
+
+        def lower(way: str) -> str:
+            better = [
+                name
+                for metric, name in names.items()
+                if np.mean(self.values(metric, way)) < np.mean(self.values(metric, "single"))
+            ]
+            return ", ".join(better) or "none of the three"
+
+        return Prose(
+            f"**What we measured**, on one set of {len(self.search.networks)} networks. Of test "
+            "loss, tempered loss and test error, these are lower than a single network's on "
+            f"average: of the merged network {lower('MergeMany')}; of the ensemble "
+            f"{lower('ensemble')}."
         )
 
     def figures(self) -> Iterator[Figure]:

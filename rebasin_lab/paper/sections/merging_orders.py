@@ -57,8 +57,8 @@ class Orders(Record):
         return Prose(
             f"Of the inner product that MergeMany reaches, {quantity(100 * initial / whole, '%')} "
             f"is agreement of *initial* weights, which are chance, and "
-            f"{quantity(100 * learned / most, '%')} of the learned agreement that can be had is "
-            f"there. Averaged in the order of the learned parts, the same networks have a "
+            f"{quantity(100 * learned / most, '%')} of the learned agreement that the order of the "
+            "learned parts reaches is there. Averaged in that order, the same networks have a "
             f"{verdict} test loss: {quantity(better, 'nats')} against {quantity(merged, 'nats')}."
         )
 
@@ -66,7 +66,6 @@ class Orders(Record):
         """Yield loss, and loss at the best temperature, by the number of merged networks."""
         counts = list(range(1, 1 + len(self.search.networks)))
         last = {way: scores[-1].loss for way, scores in self.by_number.items()}
-        side = "below" if last["MergeMany"] < last["single"] else "above"
         merged = ", ".join(
             f"{count}: {quantity(score.loss, 'nats')}"
             for count, score in zip(counts, self.by_number["MergeMany"], strict=True)
@@ -78,7 +77,8 @@ class Orders(Record):
                 "counts": counts,
                 "panels": [answers.panel(self.by_number, m) for m in ("loss", "tempered")],
             },
-            title=f"{counts[-1]} merged networks have a loss {side} that of a single one",
+            title=f"{counts[-1]} merged networks have a test loss of "
+            f"{quantity(last['MergeMany'], 'nats')}, one alone {quantity(last['single'], 'nats')}",
             caption="The first so many networks: on average, averaged as they came (out of the "
             "panel where it is worse), merged, merged in the order of their learned parts "
             "(ours), and as an ensemble. Right: all logits divided by the best temperature.",

@@ -16,7 +16,7 @@ from rebasin_lab import datasets, matching, symmetry
 from rebasin_lab.analysis import variance_collapse
 from rebasin_lab.analysis.variance_collapse import LineWalk
 from rebasin_lab.paper.cache import cached
-from rebasin_lab.paper.sections.record import Figure, Prose, Record, Table, quantity
+from rebasin_lab.paper.sections.record import Figure, Prose, Record, Table, num_pairs, quantity
 from rebasin_lab.paper.sections.study import Study, quality_table, spec_of
 from rebasin_lab.paper.store import Trained
 
@@ -97,7 +97,7 @@ class Walks(Record):
         if gain <= 0:
             verdict = "New statistics gain nothing here."
         elif max(naive, random) < matched[ANEW]:
-            verdict = "Both steps are needed: the order of the units, and new statistics."
+            verdict = "Both steps help: the order of the units, and new statistics."
         else:
             verdict = "Any order of the units does as well here."
         return Prose(
@@ -188,7 +188,7 @@ class Walks(Record):
     @property
     def in_words(self) -> str:
         """The number of pairs."""
-        return "one pair" if self.num_pairs == 1 else f"{self.num_pairs} pairs and their mean"
+        return num_pairs(self.num_pairs) + (" and their mean" if self.num_pairs > 1 else "")
 
     def of_kind(self, network: str) -> list[Trained]:
         """Return the networks of a kind."""

@@ -18,6 +18,7 @@ from rebasin_lab.paper.sections.record import (
     Prose,
     Record,
     Table,
+    num_pairs,
     quantity,
     summary,
 )
@@ -66,12 +67,16 @@ class Orders(Record):
             for method in ("late", "activation", "changes")
         }
         texts = [f"{NAMES[method]} {quantity(100 * r, '%')}" for method, r in better.items()]
-        moved = [summary(self.moved(epoch), "%") for epoch in (1, self.ages.epochs[-1])]
+        early, end = (self.moved(epoch) for epoch in (1, self.ages.epochs[-1]))
+        best = min(better.values())
+        fault = "largely" if best < 0.5 else "in part" if best < 1 else "not"
+        start = ": most of each weight is still its random start" if max(early) < 50 else ""
         return Prose(
-            f"**What we measured**, on {len(self.ages.pairs)} pairs. Of the barrier that "
+            f"**What we measured**, on {num_pairs(len(self.ages.pairs))}. Of the barrier that "
             "Algorithm 1 leaves after epoch 1, the same networks keep with other orders: "
-            f"{', '.join(texts)}.\n\nBy epoch 1 a network has moved by {moved[0]} % of the length "
-            f"of its first weights, by the end by {moved[1]} %."
+            f"{', '.join(texts)}. So that barrier is {fault} a failure of the matcher.\n\n"
+            f"By epoch 1 a network has moved by {summary(early, '%')} % of the length of its first "
+            f"weights{start}. By the end it has moved by {summary(end, '%')} %."
         )
 
     def figures(self) -> Iterator[Figure]:
@@ -86,9 +91,9 @@ class Orders(Record):
             title=f"After epoch 1 Algorithm 1 leaves {quantity(means['algorithm_1'], 'nats')}, "
             f"{NAMES[best].removesuffix(' (ours)')} {quantity(means[best], 'nats')}",
             caption="Train loss barriers between networks of the same age, with units in "
-            f"several orders, and the lines after the first epoch; {len(self.ages.pairs)} "
-            "pairs and their mean. The learned part and the random order are ours. Barriers "
-            "below 0.001 nats are drawn there.",
+            f"several orders, and the lines after the first epoch; "
+            f"{num_pairs(len(self.ages.pairs))} and their mean. The learned part and the random "
+            "order are ours. Barriers below 0.001 nats are drawn there.",
             alt=f"Mean train barriers after epoch 1: {listed}.",
             networks=self.ages.networks,
             size=(9.0, 4.0),
@@ -136,11 +141,12 @@ class Partners(Record):
             for method in ("algorithm_1", "late")
         )
         heights = [np.mean(self.ages.at_epoch(each, 1)) for each in ("algorithm_1", "late")]
-        nearer = "*nearer* to A than" if own > late else "no nearer to A than"
-        barrier = "and leaves the *higher* barrier" if heights[0] > heights[1] else "and the lower"
+        is_nearer, is_higher = own > late, heights[0] > heights[1]
         return Prose(
-            f"After epoch 1, Algorithm 1 brings B {nearer} the permutation of the end does "
-            f"(cosines {own:.3f} and {late:.3f}), {barrier}."
+            f"After epoch 1, Algorithm 1 brings B {'*nearer*' if is_nearer else 'no nearer'} to A "
+            f"than the permutation of the end does (cosines {own:.3f} and {late:.3f}), and leaves "
+            f"the {'*higher*' if is_higher else 'lower'} barrier."
+            + (" Nearness is not all that counts." if is_nearer and is_higher else "")
         )
 
     def figures(self) -> Iterator[Figure]:
@@ -159,12 +165,12 @@ class Partners(Record):
                 "chance": 1 / len(width),
                 "cosines": cosines,
             },
-            title=f"After epoch 1 {quantity(float(met[most]), '%')} of the units of {most} "
-            "have the partner of the end",
+            title=f"{quantity(float(met[most]), '%')} of the units of {most} have the partner "
+            "of the end after epoch 1",
             caption="Left: units of A whose partner in B, matched at that epoch, is that of "
             "the end already; the end itself, where it is all of them by definition, is not "
             "drawn. Right: the cosine between all weights of A and of the reordered B. Means "
-            f"of {len(ages.pairs)} pairs; not in the paper.",
+            f"of {num_pairs(len(ages.pairs))}; not in the paper.",
             alt="Units with their last partner after epoch 1: "
             + ", ".join(f"{name} {value:.0f} %" for name, value in met.items())
             + ". Cosines at that epoch: "
@@ -220,12 +226,12 @@ class Untrained(Record):
             name="untrained",
             plot="untrained_lines",
             numbers={"curves": self.lines.curves(UNTRAINED), "chance": self.chance() / 100},
-            title="Half-way between untrained networks, in the order of the end, "
-            f"{quantity(means['late'], '%')} of the digits are read",
+            title="The mean of two untrained networks, in the order of the end, is right on "
+            f"{quantity(means['late'], '%')} of the test images",
             caption="The line between two networks that were never trained, on test images: "
             "units of B as they came, in random order, as Algorithm 1 finds them there, as it "
             "finds them at the end of training, and in the order of the learned part (ours) "
-            f"at the end; {len(self.lines.pairs)} pairs and their mean.",
+            f"at the end; {num_pairs(len(self.lines.pairs))} and their mean.",
             alt=f"Mean test accuracy half-way: {listed}.",
             networks=self.ages.networks,
             size=(9.0, 3.8),

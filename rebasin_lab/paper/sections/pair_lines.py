@@ -16,7 +16,7 @@ from rebasin_lab.analysis import interpolation
 from rebasin_lab.analysis.comparison import Comparison, compare_matchers
 from rebasin_lab.paper.cache import cached
 from rebasin_lab.paper.claim import Resolution
-from rebasin_lab.paper.sections.record import Column, Figure, Record, summary
+from rebasin_lab.paper.sections.record import Column, Figure, Record, num_pairs, summary
 from rebasin_lab.paper.sections.study import learned_part, params_of, spec_of
 from rebasin_lab.paper.store import Trained
 from rebasin_lab.symmetry import PermutationSpec
@@ -194,7 +194,7 @@ class LinesBy(Record):
                 ),
             },
             title=f"{name}: a barrier of {naive} nats, {left} after {NAMES[matched]}",
-            caption=f"{len(here.pairs)} pairs, a thin line each, and their mean.",
+            caption=f"{num_pairs(len(here.pairs)).capitalize()}, a thin line each, and their mean.",
             alt=f"{name}: train barriers naive {naive}, after {NAMES[matched]} {left} nats.",
             networks=[*here.networks.values()],
         )

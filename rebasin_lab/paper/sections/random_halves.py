@@ -49,7 +49,6 @@ class Halves(Record):
         data, number = self.search.data, len(self.search.networks)
         means = {way: float(np.mean(self.ece(way))) for way in self.ways["test"]}
         shown = ", ".join(f"{way} {quantity(value, '')}" for way, value in means.items())
-        side = "better" if means["MergeMany"] < means["single"] else "worse"
         yield Figure(
             name="reliability",
             numbers={
@@ -67,7 +66,8 @@ class Halves(Record):
                     for split in answers.SPLITS
                 ]
             },
-            title=f"The merged network is {side} calibrated than those it is made of",
+            title="The calibration error of the merged network is "
+            f"{quantity(means['MergeMany'], '')}, of one alone {quantity(means['single'], '')}",
             caption=f"Predicted probabilities against observed frequencies: {number} networks on "
             "a random half of the training images each (pooled), and what they are merged into; "
             "Fig. 13 of the paper. Training images are all of them, seen by a network or not.",

@@ -225,5 +225,10 @@ def _unbroken(text: str) -> str:
     return text.replace(" to ", "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}")
 
 
+def num_pairs(number: int) -> str:
+    """Return a number of pairs of networks in words: "one pair", "3 pairs"."""
+    return "one pair" if number == 1 else f"{number} pairs"
+
+
 def _count(cell: Any) -> int:
     return 1 if cell is None or isinstance(cell, str) else int(np.size(cell))

@@ -20,7 +20,15 @@ from rebasin_lab.paper.profiles import Profile
 from rebasin_lab.paper.sections.answers import LogProbs
 from rebasin_lab.paper.sections.exercise import Exercise
 from rebasin_lab.paper.sections.groups import Group
-from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table, quantity
+from rebasin_lab.paper.sections.record import (
+    Column,
+    Figure,
+    Prose,
+    Record,
+    Table,
+    num_pairs,
+    quantity,
+)
 from rebasin_lab.paper.sections.split_pairs import (
     MERGED,
     OWN,
@@ -117,7 +125,7 @@ class Lines(Record):
         lower, righter = (sum(x < 0 for x in loss), sum(x > 0 for x in accuracy))
         learned = sum(x < 0 for x in self.difference("loss", "learned part", "A", "B"))
         return Prose(
-            f"**What we measured**, on {len(loss)} pairs. Merged by Algorithm 1, the network "
+            f"**What we measured**, on {num_pairs(len(loss))}. Merged by Algorithm 1, the network "
             f"half-way has a lower test loss than both A and B on {lower} of them, and is more "
             f"often right than both on {righter}. In the order of the learned parts it has the "
             f"lower loss on {learned}."
@@ -158,8 +166,8 @@ class Lines(Record):
             f"Algorithm 1, {quantity(means['ensemble'][middle], unit)} by the ensemble; the ends "
             f"have {ends[0]} and {ends[1]}",
             caption=f"{label.capitalize()} on the line between networks trained on two biased "
-            f"parts of the data, mean over {len(self.pairs.pairs)} pairs. Random order and learned "
-            f"part are ours. {place} of the paper has the others.",
+            f"parts of the data, mean over {num_pairs(len(self.pairs.pairs))}. Random order and "
+            f"learned part are ours. {place} of the paper has the others.",
             alt=f"Half-way, {label} ({unit}): {half}; trained on all data {level:.3g}.",
             networks=[*self.pairs.networks.values()],
             data=self.pairs.data,

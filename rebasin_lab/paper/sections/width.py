@@ -18,7 +18,15 @@ from rebasin_lab.paper.sections import groups
 from rebasin_lab.paper.sections.exercise import Exercise
 from rebasin_lab.paper.sections.groups import Group
 from rebasin_lab.paper.sections.pair_lines import LinesBy, walk
-from rebasin_lab.paper.sections.record import Column, Figure, Prose, Table, quantity, summary
+from rebasin_lab.paper.sections.record import (
+    Column,
+    Figure,
+    Prose,
+    Table,
+    num_pairs,
+    quantity,
+    summary,
+)
 from rebasin_lab.paper.sections.study import Study, quality_table
 from rebasin_lab.paper.store import Trained
 
@@ -104,7 +112,16 @@ class Lines(LinesBy):
             sentences.append(
                 f"{name} {falls} (rank correlation {trend.statistic:.2f}, p = {trend.pvalue:.1g})."
             )
-        number = f"{len(self.pairs)} pairs at each of {len(self.widths)} widths"
+        for width, naive, random in zip(
+            self.widths, self.barriers("naive"), self.barriers("random"), strict=True
+        ):
+            if random:  # the control, at one width
+                sentences.append(
+                    f"At width {_name(width)} a random order leaves "
+                    f"{quantity(float(np.mean(random)), 'nats')}, the naive one "
+                    f"{quantity(float(np.mean(naive)), 'nats')}."
+                )
+        number = f"{num_pairs(len(self.pairs))} at each of {len(self.widths)} widths"
         return Prose(f"**What we measured**, on {number}. {' '.join(sentences)}")
 
     def figures(self) -> Iterator[Figure]:
@@ -136,7 +153,7 @@ class Lines(LinesBy):
             title=f"Of the naive barrier matching leaves {quantity(100 * first, '%')} at the "
             f"least width and {quantity(100 * last, '%')} at the largest",
             caption=f"Train loss barriers between {self.family}s of {ends} {unit}, before and "
-            f"after matching; {len(self.pairs)} pairs at each width, a mark each, and their "
+            f"after matching; {num_pairs(len(self.pairs))} at each width, a mark each, and their "
             f"means. Learned part and random order are ours. {paper} Evaluated on "
             f"{self.eval_data.title}.",
             alt=f"Train loss barriers in nats by width: {by_width}.",
