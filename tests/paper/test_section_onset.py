@@ -84,13 +84,16 @@ def test_sentences_follow_the_barriers(measured, monkeypatch):
     ages = measured[2]
 
     def leave(line, **heights):
-        monkeypatch.setattr(
-            type(ages),
-            "barriers",
-            lambda self, method, **_: np.outer([1, 1], line) * heights.get(method, 1.0),
-        )
+        def barriers(self, method):
+            return [[height * heights.get(method, 1.0)] * 2 for height in line]
 
-    falling, rising = np.array([0.0, 2.0, 1.0]), np.array([0.0, 1.0, 2.0])
+        def at_epoch(self, method, epoch):
+            return barriers(self, method)[self.epochs.index(epoch)]
+
+        for patched in (barriers, at_epoch):
+            monkeypatch.setattr(type(ages), patched.__name__, patched)
+
+    falling, rising = [0.0, 2.0, 1.0], [0.0, 1.0, 2.0]
     leave(falling)
     assert "at 1 of 1 stops" in ages.reading()
     leave(rising)

@@ -73,7 +73,7 @@ class Onset(Ages):
         """Return in words how the matched barrier goes with the epoch."""
         falls = self.falls()
         does = "falls with the epoch" if falls.pvalue < 0.05 else "does not clearly fall"
-        means = self.barriers("algorithm_1").mean(axis=0)[self.epochs.index(1) :]
+        means = np.mean(self.barriers("algorithm_1")[self.epochs.index(1) :], axis=1)
         steps = np.diff(means)
         return Prose(
             f"**What we measured**, on {num_pairs(len(self.pairs))}. The barrier after Algorithm 1 "
