@@ -99,6 +99,33 @@ def predicted_logits(
     return np.concatenate([np.asarray(_apply(apply_fn, params, batch)) for batch in batches])
 
 
+@checks.arguments
+def logits_on_line(
+    apply_fn: Callable,
+    params_a: PyTree,
+    params_b: PyTree,
+    images: Float[Array | np.ndarray, "n h w c"],
+    *,
+    num_lambdas: checks.Points = 25,
+) -> Float[np.ndarray, "lambdas n classes"]:
+    """The logits of all images by networks at equally spaced points of the line from A to B.
+
+    Args:
+        apply_fn: as in `predicted_logits`.
+        params_a: the network at lambda = 0.
+        params_b: the network at lambda = 1.
+        images: at least one.
+        num_lambdas: points, both ends included.
+
+    Raises:
+        ValueError: as `pytrees.lerp` and `predicted_logits`.
+    """
+    line = (
+        pytrees.lerp(lam, params_a, params_b) for lam in np.float32(np.linspace(0, 1, num_lambdas))
+    )
+    return np.stack([predicted_logits(apply_fn, params, images) for params in line])
+
+
 @checks.renamed(of="predictions")
 @checks.arguments
 def reliability_curve(

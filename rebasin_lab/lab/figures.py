@@ -8,21 +8,24 @@ numbers give the same bytes.
 import base64
 import contextlib
 import dataclasses
+import functools
 import io
 import json
 import textwrap
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib.style
+import numpy as np
 from matplotlib.figure import Figure
 
 from rebasin_lab import checks, datasets, paths, strict_json, texts
 from rebasin_lab.lab import plots
 from rebasin_lab.lab.plots import shapes
-from rebasin_lab.paper import store
+from rebasin_lab.paper import fingerprints, store
+from rebasin_lab.paper.cache import cached
 
 STYLE_FILE = Path(__file__).with_name("lab.mplstyle")
 PNG_DPI = 150
@@ -111,7 +114,7 @@ def save_figure(
     path = directory / f"{name}.json"
     text = _as_json(record)
     try:
-        pictures = _pictures(strict_json.parsed(text))  # first: an error leaves no file
+        pictures = stored_pictures(strict_json.parsed(text))  # first: an error leaves no file
     except ValueError as error:
         raise ValueError(f"The figure '{name}' cannot be drawn. {error}") from error
     paths.write_atomically(path, text.encode())
@@ -181,10 +184,41 @@ def refused_at(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _pictures(record: Mapping[str, Any]) -> dict[str, bytes]:
+def stored_pictures(
+    record: Mapping[str, Any], kinds: Sequence[str] = ("svg", "png")
+) -> dict[str, bytes]:
+    """Return the pictures of a record, those that were drawn before from the cache.
+
+    Drawing takes longer than all else in a notebook whose results are stored.
+    """
+    try:
+        plot = plots.PLOTS[record["plot"]]
+        text = json.dumps(record, default=_as_plain)
+        return cached(_drawn, text, plot, kinds=kinds, code=_code_digest())
+    except fingerprints.UnknownContentError:  # a plot of the reader's own, which may change
+        return _pictures(record, kinds)
+
+
+def _drawn(text: str, plot: Callable, *, kinds: Sequence[str], code: str) -> dict[str, bytes]:
+    """Return the pictures of a record; plot and code only tell `cached` what draws them."""
+    return _pictures(json.loads(text), kinds)
+
+
+def _as_plain(value: Any) -> Any:
+    """Return numbers of NumPy, or a mapping of any kind, for JSON."""
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else dict(value)
+
+
+@functools.cache
+def _code_digest() -> str:
+    files = [*fingerprints.loaded("lab/figures", "lab/plots"), STYLE_FILE]
+    return fingerprints.bytes_digest(fingerprints.PACKAGE, files)
+
+
+def _pictures(record: Mapping[str, Any], kinds: Sequence[str] = ("svg", "png")) -> dict[str, bytes]:
     with drawing():
         fig = draw(record)
-        return {kind: _encoded(fig, kind) for kind in ("svg", "png")}
+        return {kind: _encoded(fig, kind) for kind in kinds}
 
 
 def _write_pictures(path: Path, pictures: Mapping[str, bytes]) -> None:
@@ -196,8 +230,7 @@ def _write_pictures(path: Path, pictures: Mapping[str, bytes]) -> None:
 def render(record: Mapping[str, Any], kind: str) -> bytes:
     """Return the picture of a figure record, as the bytes of an SVG or a PNG file."""
     checks.choice("kind", kind, ("png", "svg"), "render")
-    with drawing():
-        return _encoded(draw(record), kind)
+    return _pictures(record, [kind])[kind]
 
 
 def _encoded(fig: Figure, kind: str) -> bytes:

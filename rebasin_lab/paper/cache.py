@@ -141,6 +141,8 @@ def _encoded(value: Any, arrays: dict[str, np.ndarray]) -> Any:
             name = str(len(arrays))
             arrays[name] = np.asarray(value)
             return {"array": name}
+        case bytes():
+            return {"bytes": _encoded(np.frombuffer(value, np.uint8), arrays)["array"]}
         case tuple() if hasattr(value, "_fields"):
             return {"record": _class_name(value), "fields": _encoded(value._asdict(), arrays)}
         case list() | tuple():
@@ -157,6 +159,8 @@ def _decoded(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     match value:
         case {"array": name}:
             return arrays[name]
+        case {"bytes": name}:
+            return arrays[name].tobytes()
         case {"list": items}:
             return [_decoded(item, arrays) for item in items]
         case {"tuple": items}:

@@ -265,6 +265,7 @@ def _code_digest() -> str:
     return _CODE
 
 
+@functools.cache
 def package_versions() -> dict[str, str]:
     """Return versions of the packages that decide a number or a picture, JAX's plugins too.
 

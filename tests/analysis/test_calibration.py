@@ -169,6 +169,16 @@ def test_logits_are_the_networks_in_order(tiny_data, trained_pair, monkeypatch):
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_logits_on_a_line_are_those_of_its_networks(tiny_data, trained_pair):
+    model, params_a, params_b = trained_pair
+    images = tiny_data.test_images
+    line = calibration.logits_on_line(model.apply, params_a, params_b, images, num_lambdas=3)
+    middle = rl.lerp(np.float32(0.5), params_a, params_b)
+    for logits, params in zip(line, (params_a, middle, params_b), strict=True):
+        expected = calibration.predicted_logits(model.apply, params, images)
+        np.testing.assert_array_equal(logits, expected)
+
+
 def test_mean_of_logits_is_the_papers_ensemble():
     rng = np.random.default_rng(0)
     logits = rng.standard_normal((3, 50, 4))

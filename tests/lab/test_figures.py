@@ -394,6 +394,14 @@ def save(directory, plot="objective"):
     )
 
 
+@pytest.fixture
+def drawings(monkeypatch):
+    """A list that grows with every drawing."""
+    drawn, draw = [], figures.draw
+    monkeypatch.setattr(figures, "draw", lambda record: drawn.append(record) or draw(record))
+    return drawn
+
+
 def pixels(png):
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"))
 
@@ -544,6 +552,26 @@ def test_redrawing_from_the_numbers_gives_the_same_bytes(tmp_path, plot):
         picture.unlink()
     figures.redraw(path)
     assert [picture.read_bytes() for picture in pictures] == before
+
+
+def test_a_figure_is_drawn_once_for_the_same_record_and_code(tmp_path, drawings, monkeypatch):
+    first, again = (save(tmp_path / name) for name in ("first", "again"))
+    assert len(drawings) == 1
+    for kind in (".svg", ".png"):
+        assert first.with_suffix(kind).read_bytes() == again.with_suffix(kind).read_bytes()
+    monkeypatch.setattr(figures, "_code_digest", lambda: "edited")
+    save(tmp_path / "edited")
+    assert len(drawings) == 2
+
+
+def test_a_plot_of_ones_own_is_drawn_each_time(monkeypatch, drawings):
+    def mine(fig, numbers):
+        plots.PLOTS["objective"](fig, numbers)
+
+    monkeypatch.setitem(plots.PLOTS, "mine", mine)
+    for _ in range(2):
+        assert figures.stored_pictures(record("objective") | {"plot": "mine"}, ["png"])
+    assert len(drawings) == 2
 
 
 def test_svg_is_the_same_in_another_process():

@@ -16,6 +16,7 @@ from rebasin_lab.lab.widgets import prerendering
 def quick_pictures(monkeypatch):
     """The text of a record instead of its picture, which takes a tenth of a second."""
     monkeypatch.setattr(figures, "as_html", lambda record: repr(record))
+    monkeypatch.setattr(figures, "stored_pictures", lambda record, kinds: {})
 
 
 def view(explorer):

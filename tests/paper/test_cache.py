@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import os
 
 import jax
@@ -281,6 +282,13 @@ class Other:
     """Nothing the lab knows."""
 
     value: complex
+
+
+def test_bytes_come_back_as_they_were():
+    for value in (b"", b"\x00\xff"):
+        arrays = {}
+        encoded = json.loads(json.dumps(cache._encoded([value], arrays)))
+        assert cache._decoded(encoded, arrays) == [value]
 
 
 def test_a_result_of_another_kind_is_refused():

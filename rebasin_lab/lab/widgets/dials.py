@@ -128,7 +128,8 @@ def dials(
             )
     if interactive:
         return Dials(draw, controls)
-    return HTML(_drawn(draw, {name: control.value for name, control in controls.items()})[1])
+    record = _record(draw, {name: control.value for name, control in controls.items()})
+    return HTML(figures.as_html(record, **figures.stored_pictures(record, ["png"])))
 
 
 def _control(name: str, given: Any) -> ipywidgets.ValueWidget:
@@ -154,11 +155,16 @@ def _control(name: str, given: Any) -> ipywidgets.ValueWidget:
 
 
 def _drawn(draw: Callable, values: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+    record = _record(draw, values)
+    return record, figures.as_html(record)
+
+
+def _record(draw: Callable, values: Mapping[str, Any]) -> Mapping[str, Any]:
     record = draw(**values)
     if isinstance(record, Figure):
         record = record.as_record()
     checks.argument("what draw returns", record, Mapping[str, Any], "dials")
-    return record, figures.as_html(record)
+    return record
 
 
 @checks.arguments

@@ -53,7 +53,11 @@ def log_probs(
 ) -> LogProbs:
     """Return the log-probability of every class for all images of a split."""
     images, _ = _split(data, split)
-    logits = calibration.predicted_logits(apply_fn, params, images)
+    return as_log_probs(calibration.predicted_logits(apply_fn, params, images))
+
+
+def as_log_probs(logits: Float[np.ndarray, "_ classes"]) -> LogProbs:
+    """Return log-probabilities in float64."""
     return scipy.special.log_softmax(logits.astype(float), axis=1)
 
 

@@ -225,7 +225,7 @@ def walk(study: Study, merged: Merged) -> Walk:
     said = {}
     with study.bar(len(ways), "asking networks on the line") as bar:
         for way in ways:
-            said[way] = [found.at(pair, merged.orders[way][0], lam) for lam in lambdas]
+            said[way] = found.along(pair, merged.orders[way][0], len(lambdas))
             bar.update()
     said["ensemble"] = [together(*ends, lam) for lam in lambdas]
     return Walk(merged, lambdas, said)

@@ -197,7 +197,7 @@ def lines(study: Study, found: Pairs) -> Lines:
         for index, pair in enumerate(found.pairs):
             for way, order in weight_orders(found.spec, *found.of(pair), seed=pair[0]).items():
                 orders.setdefault(way, []).append(order)
-                said = (found.at(pair, order, lam) for lam in lambdas)
+                said = found.along(pair, order, len(lambdas))
                 _keep(way, said, found.data, scores, middles)
             ends = [found.said[name][index] for name in "AB"]
             said = (together(*ends, lam) for lam in lambdas)

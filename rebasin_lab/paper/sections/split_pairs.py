@@ -135,6 +135,23 @@ class Pairs(Record):
         moved = symmetry.apply_permutation(self.spec, order, b.params)
         return self.says(pytrees.lerp(np.float32(lam), a.params, moved))
 
+    def along(
+        self, pair: PairOfSeeds, order: symmetry.Permutation, num_lambdas: int
+    ) -> list[LogProbs]:
+        """Return what networks at equally spaced points from A to B in some order say."""
+        a, b = self.of(pair)
+        moved = symmetry.apply_permutation(self.spec, order, b.params)
+        images = self.data.test_images
+        logits = cached(
+            calibration.logits_on_line,
+            a.model.apply,
+            a.params,
+            moved,
+            images,
+            num_lambdas=num_lambdas,
+        )
+        return [answers.as_log_probs(each) for each in logits]
+
     def table(self) -> Table:
         """Return loss and accuracy of the networks, over all classes and over halves of them."""
         labels = self.data.test_labels
