@@ -5,7 +5,7 @@ import pytest
 
 from rebasin_lab.lab import plots
 from rebasin_lab.paper import profiles
-from rebasin_lab.paper.sections import SECTIONS, record, width
+from rebasin_lab.paper.sections import SECTIONS, quantities, record, width
 from rebasin_lab.paper.sections.exercise import Exercise
 from rebasin_lab.paper.sections.study import Study
 
@@ -91,7 +91,7 @@ def test_width_measures_the_convolutional_families_that_a_profile_has():
     ],
 )
 def test_a_quantity_has_its_unit_and_plain_decimals(value, unit, text):
-    assert record.quantity(value, unit) == text
+    assert quantities.quantity(value, unit) == text
 
 
 def test_a_mean_stands_with_its_range_and_its_number():

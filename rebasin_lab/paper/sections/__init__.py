@@ -3,9 +3,10 @@
 A module lists the networks it needs (`networks`), measures by functions that take a `Study` and
 return a `Record`, and holds the section's claims (`CLAIMS`) and exercise (`EXERCISE`). Its notebook
 calls it, a dry run asks it, tests run it at tiny sizes without Jupyter. `study` is what sections
-measure with, `record` what they return, `groups` kinds of networks, `pair_lines` the lines between
-pairs of them in several orders, `answers` what networks say of images, `exercise` a reader's task.
-A long section has further modules, such as `random_halves`.
+measure with, `record` what they return, `quantities` its numbers in words, `groups` kinds of
+networks, `pair_lines` the lines between pairs of them in several orders, `answers` what networks
+say of images, `exercise` a reader's task. A long section has further modules, such as
+`random_halves`.
 """
 
 from types import ModuleType

@@ -14,15 +14,8 @@ import numpy as np
 from rebasin_lab.analysis import calibration
 from rebasin_lab.paper.sections.answers import LogProbs
 from rebasin_lab.paper.sections.merged_pairs import IMAGES, NO_IMAGES, Merged
-from rebasin_lab.paper.sections.record import (
-    Column,
-    Figure,
-    Prose,
-    Record,
-    Table,
-    num_pairs,
-    quantity,
-)
+from rebasin_lab.paper.sections.quantities import listed, num_pairs, quantity
+from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table
 from rebasin_lab.paper.sections.split_pairs import MERGED, Score, num_bins, score, together
 from rebasin_lab.paper.sections.study import Study
 
@@ -98,7 +91,6 @@ class Confidence(Record):
         """Yield predicted probabilities against observed frequencies, pooled over pairs."""
         data, number = self.merged.data, len(self.merged.lines.pairs.pairs)
         ece = {name: float(np.mean(self.merged.values("ece", name))) for name in DRAWN}
-        shown = ", ".join(f"{name} {value:.3f}" for name, value in ece.items())
         labels = np.tile(data.test_labels, number)
         yield Figure(
             name="reliability",
@@ -127,7 +119,7 @@ class Confidence(Record):
             f"{ece[MERGED]:.3f} merged by Algorithm 1",
             caption="Predicted probabilities against observed frequencies on test images, "
             f"pooled over {num_pairs(number)}; Fig. 11 of the paper. Below: how many there are.",
-            alt=f"Calibration errors: {shown}.",
+            alt=f"Calibration errors: {listed(ece, '')}.",
             networks=[*self.merged.lines.pairs.networks.values()],
             data=data,
             size=(9.5, 5.2),

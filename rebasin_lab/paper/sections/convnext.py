@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from rebasin_lab import pytrees, symmetry
-from rebasin_lab.paper.sections.record import Column, Prose, Record, Table, quantity
+from rebasin_lab.paper.sections.quantities import quantity
+from rebasin_lab.paper.sections.record import Column, Prose, Record, Table
 
 # ConvNeXt-T: blocks and channels of each stage.
 DEPTHS = (3, 3, 9, 3)

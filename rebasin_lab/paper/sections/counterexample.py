@@ -18,7 +18,8 @@ from rebasin_lab.paper.claim import Claim, everywhere
 from rebasin_lab.paper.profiles import Profile
 from rebasin_lab.paper.sections.exercise import Exercise
 from rebasin_lab.paper.sections.groups import Group
-from rebasin_lab.paper.sections.record import Column, Figure, Record, Table, quantity
+from rebasin_lab.paper.sections.quantities import quantity
+from rebasin_lab.paper.sections.record import Column, Figure, Record, Table
 from rebasin_lab.paper.sections.study import Study
 from rebasin_lab.paper.sections.tiny_networks import COARSE, DRAWN, LAMBDAS, as_rows, barrier, truth
 

@@ -16,7 +16,8 @@ from rebasin_lab import matching, pytrees, symmetry
 from rebasin_lab.analysis import calibration
 from rebasin_lab.matching import baselines
 from rebasin_lab.paper.sections.pair_lines import Pair, PairLines, walk
-from rebasin_lab.paper.sections.record import Column, Figure, Prose, Table, quantity
+from rebasin_lab.paper.sections.quantities import listed, quantity
+from rebasin_lab.paper.sections.record import Column, Figure, Prose, Table
 from rebasin_lab.paper.sections.study import Study
 from rebasin_lab.paper.store import Trained
 
@@ -73,7 +74,7 @@ class Compared(PairLines):
         nearest = max(self.matchers, key=lambda method: sum(self.inner_products(method)))
         lowest = min(self.matchers, key=self.mean_barrier)
         number = len(self.pairs)
-        shares = {m: 100 * float(np.mean(self.shares(m))) for m in (*THREE, "random")}
+        left = {_label(m): 100 * np.mean(self.shares(m)) for m in (*THREE, "random")}
         best = (
             f"{_label(nearest)} comes nearest and has the lowest barrier, too"
             if nearest == lowest
@@ -82,9 +83,8 @@ class Compared(PairLines):
         downhill = sum(slope < 0 for slope in self.slopes["steepest_descent"])
         return Prose(
             f"**What we measured**, {number} pairs. As means over them, {best}. Of the naive "
-            "barrier are left: "
-            + "; ".join(f"{_label(m)} {quantity(share, '%')}" for m, share in shares.items())
-            + f". Steepest descent starts downhill on {downhill} of {number} pairs."
+            f"barrier are left: {listed(left, '%')}. Steepest descent starts downhill on "
+            f"{downhill} of {number} pairs."
         )
 
     def confidence(self) -> Table:
@@ -110,19 +110,17 @@ class Compared(PairLines):
         cosines = {method: self.cosines(method) for method in self.matchers}
         nearest = max(cosines, key=lambda method: sum(cosines[method]))
         grid = len(first["naive"].curve.lambdas)
+        heights = {name: first[name].train_barrier for name in SHOWN}
         yield Figure(
             name="lines",
             plot="method_lines",
             numbers={"curves": {name: first[name].curve.as_numbers() for name in SHOWN}},
-            title="On this pair the paper's three methods leave "
-            f"{quantity(100 * min(left), '%')} to {quantity(100 * max(left), '%')} of the naive "
-            "barrier",
+            title=f"On this pair the paper's three methods leave {quantity(100 * min(left), '%')} "
+            f"to {quantity(100 * max(left), '%')} of the naive barrier",
             caption="The loss on the line from A to the permuted B, one pair, by the paper's "
             f"three methods, at {grid} points, evaluated on {self.eval_data.title}; Fig. 2 of "
             "the paper, MLP. The naive line and that of a random order leave the picture.",
-            alt="Train loss barriers of the first pair: "
-            + ", ".join(f"{name} {first[name].train_barrier:.3f}" for name in SHOWN)
-            + ".",
+            alt=f"Train loss barriers of the first pair: {listed(heights, 'nats')}.",
             networks=[self.networks[seed] for seed in self.pairs[0]],
             claims=["section3-equal-barriers", "section3-ste-best", "section3-ste-after-weight"],
             size=(9.0, 3.6),
@@ -140,9 +138,7 @@ class Compared(PairLines):
             f"{_label(min(means, key=means.get))}",
             caption="The barrier that every matcher leaves (left), and how far it lines "
             "weights up (right); one mark per pair.",
-            alt="Train loss barriers, means: "
-            + "; ".join(f"{method} {mean:.3f}" for method, mean in means.items())
-            + ".",
+            alt=f"Train loss barriers, means: {listed(means, 'nats')}.",
             networks=[*self.networks.values()],
             claims=["section3-correlation", "a11-steepest-descent"],
             size=(9.0, 3.8),

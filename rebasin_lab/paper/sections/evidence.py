@@ -9,7 +9,8 @@ from rebasin_lab import matching, symmetry
 from rebasin_lab.matching import activation
 from rebasin_lab.paper.cache import cached
 from rebasin_lab.paper.sections import units
-from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table, quantity
+from rebasin_lab.paper.sections.quantities import listed
+from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table
 from rebasin_lab.paper.sections.study import Study, spec_of
 from rebasin_lab.paper.store import Trained
 
@@ -109,8 +110,8 @@ class Partners(Record):
 
     def reading(self) -> Prose:
         """Return in words how far methods agree, and how far two runs of one method do."""
-        means = {name: 100 * float(np.mean(shares)) for name, shares in self.same.items()}
-        told = "; ".join(f"{name}: {quantity(mean, '%')}" for name, mean in means.items())
+        means = {f"{name}:": 100 * np.mean(shares) for name, shares in self.same.items()}
+        told = listed(means, "%")
         return Prose(f"**What we measured.** Units with the same partner, all layers: {told}.")
 
 

@@ -21,7 +21,8 @@ from rebasin_lab.paper.sections.exercise import Exercise
 from rebasin_lab.paper.sections.groups import Group
 from rebasin_lab.paper.sections.mlp_recipes import FAILED, compare_recipes, recipes
 from rebasin_lab.paper.sections.pair_lines import NAMES, PairLines, walk
-from rebasin_lab.paper.sections.record import Column, Figure, Prose, Table, quantity, summary
+from rebasin_lab.paper.sections.quantities import listed, quantity, summary
+from rebasin_lab.paper.sections.record import Column, Figure, Prose, Table
 from rebasin_lab.paper.sections.study import Study
 
 __all__ = ["compare_recipes", "count_symmetries"]  # from other modules, for the notebook
@@ -83,9 +84,7 @@ class Vggs(PairLines):
             "Algorithm 1",
             caption="The line between two VGG16 trained on MNIST, first pair, with B's units "
             "in several orders; a random order is the control.",
-            alt="Train barriers: "
-            + ", ".join(f"{name} {height:.2f} nats" for name, height in heights.items())
-            + ".",
+            alt=f"Train barriers: {listed(heights, 'nats')}.",
             networks=[self.networks[seed] for seed in self.pairs[0]],
             data=self.eval_data,
         )

@@ -9,7 +9,8 @@ import numpy as np
 
 from rebasin_lab.paper.claim import Claim, at_paper, from_laptop
 from rebasin_lab.paper.sections.pair_lines import CLAIMED, PairLines, walk
-from rebasin_lab.paper.sections.record import Figure, quantity, summary
+from rebasin_lab.paper.sections.quantities import quantity, summary
+from rebasin_lab.paper.sections.record import Figure
 from rebasin_lab.paper.sections.study import Study
 
 METHODS = ("naive", "random", "algorithm_1", "weight")
@@ -37,8 +38,8 @@ class FurtherLines(PairLines):
             name="lines_" + self.name.lower().replace("-", "_").replace(" ", "_"),
             plot="interpolation",
             numbers={"curves": self.curves(CLAIMED)},
-            title=f"{self.name}: a barrier of {quantity(float(np.mean(naive)), 'nats')} as "
-            f"they came, of {quantity(float(np.mean(matched)), 'nats')} after matching",
+            title=f"{self.name}: a barrier of {quantity(naive, 'nats')} as "
+            f"they came, of {quantity(matched, 'nats')} after matching",
             caption=f"The line between independently trained networks, {self.name}, mean and "
             f"single pairs ({len(self.pairs)}), train solid, test dashed, evaluated on "
             f"{self.eval_data.title}; Fig. 2 and 9 of the paper. Our own "

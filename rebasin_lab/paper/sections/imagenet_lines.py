@@ -9,7 +9,8 @@ import numpy as np
 
 from rebasin_lab.paper.claim import Claim, everywhere
 from rebasin_lab.paper.imagenet import imagenet_curves
-from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table, quantity
+from rebasin_lab.paper.sections.quantities import quantity
+from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table
 
 METHODS = ("naive", "weight matching", "OT-Fusion")
 

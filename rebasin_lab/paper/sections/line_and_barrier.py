@@ -28,7 +28,8 @@ from rebasin_lab.paper.sections.pair_lines import (
     walk,
 )
 from rebasin_lab.paper.sections.plane_and_arc import SMALL, arcs, plane
-from rebasin_lab.paper.sections.record import Column, Figure, Prose, Table, quantity
+from rebasin_lab.paper.sections.quantities import quantity
+from rebasin_lab.paper.sections.record import Column, Figure, Prose, Table
 from rebasin_lab.paper.sections.study import Study, quality_table
 from rebasin_lab.paper.store import Trained
 
@@ -78,8 +79,7 @@ class Lines(PairLines):
         """Return in words what matching leaves, and what lies half-way."""
         barriers = self.barriers("algorithm_1")
         left, random = (
-            quantity(100 * float(np.mean(self.shares(key))), "%")
-            for key in ("algorithm_1", "random")
+            quantity(np.multiply(100, self.shares(key)), "%") for key in ("algorithm_1", "random")
         )
         zero = quantity(ZERO, "nats", digits=2)
         is_zero = f"{sum(barrier <= ZERO for barrier in barriers)} of {len(self.pairs)}"
@@ -95,7 +95,7 @@ class Lines(PairLines):
         """Yield loss and accuracy on the lines, and the barriers of every pair."""
         barriers = {method: self.barriers(method) for method in METHODS}
         naive, random, matched, _ = barriers.values()
-        means = [quantity(float(np.mean(values)), "nats") for values in (naive, matched)]
+        means = [quantity(values, "nats") for values in (naive, matched)]
         common = {"networks": [*self.networks.values()], "data": self.eval_data}
         pairs = [f"seeds {a}, {b}" for a, b in self.pairs]
         listed = ", ".join(

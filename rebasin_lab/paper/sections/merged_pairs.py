@@ -13,15 +13,8 @@ from rebasin_lab import datasets, matching, symmetry
 from rebasin_lab.paper.cache import cached
 from rebasin_lab.paper.profiles import Profile
 from rebasin_lab.paper.sections.answers import LogProbs
-from rebasin_lab.paper.sections.record import (
-    Column,
-    Figure,
-    Prose,
-    Record,
-    Table,
-    num_pairs,
-    quantity,
-)
+from rebasin_lab.paper.sections.quantities import listed, num_pairs, quantity
+from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table
 from rebasin_lab.paper.sections.split_data import Lines
 from rebasin_lab.paper.sections.split_pairs import MERGED, Score, score
 from rebasin_lab.paper.sections.study import Study
@@ -99,7 +92,6 @@ class Merged(Record):
         means = {name: float(np.mean(self.values("loss", name))) for name in self.said}
         matchers = {name: means[name] for name in means if name in (*NO_IMAGES, *IMAGES)}
         best = min(matchers, key=matchers.__getitem__)
-        shown = ", ".join(f"{name} {value:.3f}" for name, value in means.items())
         metrics = (("test loss (nats)", "loss", True), ("test accuracy (%)", "accuracy", False))
         yield Figure(
             name="matchers",
@@ -119,7 +111,7 @@ class Merged(Record):
             caption="Networks trained on two biased parts of the data, and what they are "
             "merged into by several matchers: test loss and accuracy of every pair. All but "
             "naive, Algorithm 1, ensemble and all data are ours, not the paper's.",
-            alt=f"Mean test loss in nats: {shown}.",
+            alt=f"Mean test loss: {listed(means, 'nats')}.",
             networks=[*self.lines.pairs.networks.values()],
             data=self.data,
             claims=["fig5-merged-below-both", "fig10-accuracy"],

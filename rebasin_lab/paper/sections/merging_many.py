@@ -21,7 +21,8 @@ from rebasin_lab.paper.sections.answers import METRICS, Scores
 from rebasin_lab.paper.sections.exercise import Exercise
 from rebasin_lab.paper.sections.groups import Group
 from rebasin_lab.paper.sections.merged_networks import MergedNetworks, merge_networks
-from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table, quantity
+from rebasin_lab.paper.sections.quantities import listed, quantity
+from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table
 from rebasin_lab.paper.sections.study import Study
 from rebasin_lab.paper.store import Trained
 
@@ -177,9 +178,7 @@ class Table3(Record):
         drawn = ("single", "naive mean", "MergeMany", "ensemble")
         merged, single = (np.mean(self.values("loss", way)) for way in ("MergeMany", "single"))
         side = "below" if merged < single else "above"
-        losses = ", ".join(
-            f"{way} {quantity(float(np.mean(self.values('loss', way))), 'nats')}" for way in drawn
-        )
+        losses = {way: self.values("loss", way) for way in drawn}
         yield Figure(
             name="table_3",
             plot="merged_bars",
@@ -197,7 +196,7 @@ class Table3(Record):
             f"{quantity(100 * abs(merged / single - 1), '%')} {side} that of a single one",
             caption=f"{len(self.search.networks)} networks, a mark each, and what they are "
             "merged into; Table 3 of the paper.",
-            alt=f"Mean test losses: {losses}.",
+            alt=f"Mean test losses: {listed(losses, 'nats')}.",
             networks=self.search.networks,
             size=(8.0, 3.8),
         )

@@ -11,7 +11,8 @@ from rebasin_lab.paper.cache import cached
 from rebasin_lab.paper.sections import answers
 from rebasin_lab.paper.sections.answers import Scores
 from rebasin_lab.paper.sections.merged_networks import MergedNetworks
-from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table, quantity
+from rebasin_lab.paper.sections.quantities import quantity
+from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table
 from rebasin_lab.paper.sections.study import Study
 
 

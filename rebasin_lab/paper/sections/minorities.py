@@ -7,7 +7,8 @@ import numpy as np
 
 from rebasin_lab import datasets, pytrees, symmetry
 from rebasin_lab.paper.sections import answers
-from rebasin_lab.paper.sections.record import Column, Figure, Record, Table, quantity
+from rebasin_lab.paper.sections.quantities import quantity
+from rebasin_lab.paper.sections.record import Column, Figure, Record, Table
 from rebasin_lab.paper.sections.split_pairs import (
     MERGED,
     Score,

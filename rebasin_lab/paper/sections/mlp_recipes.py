@@ -15,15 +15,8 @@ from rebasin_lab import pytrees
 from rebasin_lab.paper.networks import Experiment
 from rebasin_lab.paper.profiles import Profile
 from rebasin_lab.paper.sections.pair_lines import NAMES, LinesBy, walk
-from rebasin_lab.paper.sections.record import (
-    Column,
-    Figure,
-    Prose,
-    Table,
-    num_pairs,
-    quantity,
-    summary,
-)
+from rebasin_lab.paper.sections.quantities import listed, num_pairs, quantity, summary
+from rebasin_lab.paper.sections.record import Column, Figure, Prose, Table
 from rebasin_lab.paper.sections.study import Study, learned_part
 
 # The claims are judged on Algorithm 1, the paper's; "weight" and "changes" are ours.
@@ -187,7 +180,7 @@ class Recipes(LinesBy):
 
     def figures(self) -> Iterator[Figure]:
         """Yield barriers of all recipes, and how far training has moved the weights."""
-        left = {name: quantity(self.left(name), "nats") for name in self.each}
+        left = {name: self.left(name) for name in self.each}
         yield Figure(
             name="recipes",
             numbers={
@@ -195,14 +188,12 @@ class Recipes(LinesBy):
                 "barriers": {method: self.barriers(method) for method in DRAWN},
                 "moved": list(self.moved.values()),
             },
-            title=f"Algorithm 1 leaves {left[self.names.slow]} after slow SGD, "
-            f"{left[self.names.fast]} after fast Adam",
+            title=f"Algorithm 1 leaves {quantity(left[self.names.slow], 'nats')} after slow SGD, "
+            f"{quantity(left[self.names.fast], 'nats')} after fast Adam",
             caption="Networks of several trainings. Above: train loss barriers before and after "
             "matching, a mark a pair. Below: how far training has moved the weights of each "
             "network, in lengths of the initial ones. Learned part and random order are ours.",
-            alt="Mean train barriers after Algorithm 1: "
-            + ", ".join(f"{name} {height}" for name, height in left.items())
-            + ".",
+            alt=f"Mean train barriers after Algorithm 1: {listed(left, 'nats')}.",
             networks=self.networks,
             size=(9.0, 5.8),
         )

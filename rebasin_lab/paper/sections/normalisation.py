@@ -26,7 +26,8 @@ from rebasin_lab.paper.sections.normed_lines import (
     walk_lines,
 )
 from rebasin_lab.paper.sections.pair_lines import NAMES
-from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table, quantity
+from rebasin_lab.paper.sections.quantities import quantity
+from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table
 
 __all__ = ["permute_channels", "walk_lines"]  # from other modules, for the notebook
 
@@ -84,38 +85,38 @@ class Collapse(Record):
             ],
         )
 
+    def _last(self) -> dict[str, float]:
+        """Return the standard deviation of what the last layer reads, after Algorithm 1."""
+        kinds = {
+            "averaged": ("BatchNorm", AVERAGED),
+            "anew": ("BatchNorm", ANEW),
+            "LayerNorm": ("LayerNorm", NONE),
+        }
+        return {
+            name: float(np.mean(self.lines.last_layer(network, "algorithm_1", statistics)))
+            for name, (network, statistics) in kinds.items()
+        }
+
     def reading(self) -> Prose:
         """Return in words where the variance collapses."""
-        stale, mended = (
-            float(np.mean(self.lines.last_layer("BatchNorm", "algorithm_1", what)))
-            for what in (AVERAGED, ANEW)
-        )
-        fine = float(np.mean(self.lines.last_layer("LayerNorm", "algorithm_1", NONE)))
-        accuracy = float(np.mean(self.lines.accuracy("LayerNorm", "algorithm_1", NONE)))
+        last = self._last()
+        accuracy = self.lines.accuracy("LayerNorm", "algorithm_1", NONE)
         layer = (
             "LayerNorm keeps its variance without any of this, as the paper says."
-            if fine >= COLLAPSED
+            if last["LayerNorm"] >= COLLAPSED
             else "LayerNorm loses variance there, too, and has no statistics to blame: half-way "
             f"these networks are right on {quantity(accuracy, '%')}. Where two networks are not "
             "joined, the average of units that disagree varies less than each of them."
         )
         return Prose(
-            f"**What we measured.** What the last layer reads keeps {quantity(stale, '', digits=2)}"
-            " of its standard deviation with averaged statistics, "
-            f"{quantity(mended, '', digits=2)} with new ones, {quantity(fine, '', digits=2)} with "
-            f"LayerNorm (after Algorithm 1). {layer}"
+            f"**What we measured.** What the last layer reads keeps {last['averaged']:.2f} of its "
+            f"standard deviation with averaged statistics, {last['anew']:.2f} with new ones, "
+            f"{last['LayerNorm']:.2f} with LayerNorm (after Algorithm 1). {layer}"
         )
 
     def figures(self) -> Iterator[Figure]:
         """Yield the standard deviation of all layers half-way."""
-        last = {
-            name: float(np.mean(self.lines.last_layer(*key)))
-            for name, key in {
-                "averaged": ("BatchNorm", "algorithm_1", AVERAGED),
-                "anew": ("BatchNorm", "algorithm_1", ANEW),
-                "LayerNorm": ("LayerNorm", "algorithm_1", NONE),
-            }.items()
-        }
+        last = self._last()
         yield Figure(
             name="collapse",
             numbers={

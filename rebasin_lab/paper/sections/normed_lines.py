@@ -16,7 +16,8 @@ from rebasin_lab import datasets, matching, symmetry
 from rebasin_lab.analysis import variance_collapse
 from rebasin_lab.analysis.variance_collapse import LineWalk
 from rebasin_lab.paper.cache import cached
-from rebasin_lab.paper.sections.record import Figure, Prose, Record, Table, num_pairs, quantity
+from rebasin_lab.paper.sections.quantities import num_pairs, quantity
+from rebasin_lab.paper.sections.record import Figure, Prose, Record, Table
 from rebasin_lab.paper.sections.study import Study, quality_table, spec_of
 from rebasin_lab.paper.store import Trained
 

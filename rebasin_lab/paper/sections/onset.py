@@ -19,7 +19,8 @@ from rebasin_lab.paper.sections.exercise import Exercise
 from rebasin_lab.paper.sections.groups import Group
 from rebasin_lab.paper.sections.orders_in_time import Orders, Partners, Untrained
 from rebasin_lab.paper.sections.pair_lines import NAMES, NO_ZERO, ZERO, Pair
-from rebasin_lab.paper.sections.record import Figure, Prose, Table, num_pairs, quantity
+from rebasin_lab.paper.sections.quantities import listed, num_pairs, quantity
+from rebasin_lab.paper.sections.record import Figure, Prose, Table
 from rebasin_lab.paper.sections.study import Study, quality_table
 from rebasin_lab.paper.store import Trained
 
@@ -85,7 +86,7 @@ class Onset(Ages):
 
     def figures(self) -> Iterator[Figure]:
         """Yield barriers by epoch, and the lines after the first."""
-        own = [float(np.mean(self.at_epoch("algorithm_1", e))) for e in (1, self.epochs[-1])]
+        own = [np.mean(self.at_epoch("algorithm_1", e)) for e in (1, self.epochs[-1])]
         yield Figure(
             name="onset",
             numbers=self.onset_numbers(SERIES, 1),
@@ -120,7 +121,7 @@ class Onset(Ages):
             for method in DIALLED
             for one in each.of(method)
         ]
-        listed = ", ".join(f"{NAMES[method]} {value:.4f}" for method, value in shown.items())
+        named = {NAMES[method]: height for method, height in shown.items()}
         return Figure(
             name="at_epoch",
             plot="onset",
@@ -130,7 +131,8 @@ class Onset(Ages):
             f"{quantity(shown['algorithm_1'], 'nats')} matched",
             caption="One pair, as it came, matched at that epoch, and by the permutation of the "
             "end.",
-            alt=f"Seeds {pair[0]} and {pair[1]}, epoch {epoch}: train barriers {listed}.",
+            alt=f"Seeds {pair[0]} and {pair[1]}, epoch {epoch}: train barriers "
+            f"{listed(named, 'nats', digits=4)}.",
             networks=[self.lines[epoch].networks[seed] for seed in pair],
             size=(9.0, 4.0),
         )
@@ -177,7 +179,7 @@ class Photographs(Ages):
 
     def figures(self) -> Iterator[Figure]:
         """Yield barriers by epoch, and the lines at the end."""
-        own = [float(np.mean(self.at_epoch("algorithm_1", e))) for e in (1, self.epochs[-1])]
+        own = [np.mean(self.at_epoch("algorithm_1", e)) for e in (1, self.epochs[-1])]
         yield Figure(
             name="onset_cifar10",
             plot="onset",

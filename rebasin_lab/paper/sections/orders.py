@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import PyTree
 
 from rebasin_lab import datasets, metrics, pytrees, symmetry
-from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table, quantity
+from rebasin_lab.paper.sections.quantities import quantity
+from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table
 from rebasin_lab.paper.sections.study import Study, learned_part
 from rebasin_lab.paper.store import Trained
 

@@ -12,16 +12,8 @@ import numpy as np
 from rebasin_lab import pytrees
 from rebasin_lab.paper.sections.ages import Ages
 from rebasin_lab.paper.sections.pair_lines import NAMES, PairLines
-from rebasin_lab.paper.sections.record import (
-    Column,
-    Figure,
-    Prose,
-    Record,
-    Table,
-    num_pairs,
-    quantity,
-    summary,
-)
+from rebasin_lab.paper.sections.quantities import listed, num_pairs, quantity, summary
+from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table
 
 COMPARED = ("random", "algorithm_1", "late", "activation", "changes")
 UNTRAINED = ("naive", "random", "algorithm_1", "late", "changes")
@@ -83,7 +75,7 @@ class Orders(Record):
         """Yield barriers by epoch, and the lines after the first."""
         means = {method: np.mean(self.ages.at_epoch(method, 1)) for method in COMPARED}
         best = min(("late", "activation", "changes"), key=means.__getitem__)
-        listed = ", ".join(f"{NAMES[method]} {value:.3f}" for method, value in means.items())
+        named = {NAMES[method]: height for method, height in means.items()}
         yield Figure(
             name="orders",
             plot="onset",
@@ -94,7 +86,7 @@ class Orders(Record):
             f"several orders, and the lines after the first epoch; "
             f"{num_pairs(len(self.ages.pairs))} and their mean. The learned part and the random "
             "order are ours. Barriers below 0.001 nats are drawn there.",
-            alt=f"Mean train barriers after epoch 1: {listed}.",
+            alt=f"Mean train barriers after epoch 1: {listed(named, 'nats')}.",
             networks=self.ages.networks,
             size=(9.0, 4.0),
         )
@@ -155,6 +147,7 @@ class Partners(Record):
         cosines = {each: self.cosines(each) for each in ("random", "algorithm_1", "late")}
         first = ages.epochs.index(1)
         met = {name: 100 * np.mean(each, axis=0)[first] for name, each in shares.items()}
+        nearness = {NAMES[name]: np.mean(each, axis=0)[first] for name, each in cosines.items()}
         most = max(met, key=met.__getitem__)
         (width, *_) = ages.lines[1].of("algorithm_1")[0].permutation.values()
         yield Figure(
@@ -165,20 +158,14 @@ class Partners(Record):
                 "chance": 1 / len(width),
                 "cosines": cosines,
             },
-            title=f"{quantity(float(met[most]), '%')} of the units of {most} have the partner "
+            title=f"{quantity(met[most], '%')} of the units of {most} have the partner "
             "of the end after epoch 1",
             caption="Left: units of A whose partner in B, matched at that epoch, is that of "
             "the end already; the end itself, where it is all of them by definition, is not "
             "drawn. Right: the cosine between all weights of A and of the reordered B. Means "
             f"of {num_pairs(len(ages.pairs))}; not in the paper.",
-            alt="Units with their last partner after epoch 1: "
-            + ", ".join(f"{name} {value:.0f} %" for name, value in met.items())
-            + ". Cosines at that epoch: "
-            + ", ".join(
-                f"{NAMES[name]} {np.mean(each, axis=0)[first]:.3f}"
-                for name, each in cosines.items()
-            )
-            + ".",
+            alt=f"Units with their last partner after epoch 1: {listed(met, '%', digits=0)}. "
+            f"Cosines at that epoch: {listed(nearness, '')}.",
             networks=ages.networks,
             size=(9.0, 3.8),
         )
@@ -220,19 +207,18 @@ class Untrained(Record):
 
     def figures(self) -> Iterator[Figure]:
         """Yield test loss and accuracy on the lines."""
-        means = {method: float(np.mean(self.lines.accuracies(method))) for method in NAMES}
-        listed = ", ".join(f"{NAMES[each]} {value:.0f} %" for each, value in means.items())
+        means = {NAMES[method]: self.lines.accuracies(method) for method in NAMES}
         yield Figure(
             name="untrained",
             plot="untrained_lines",
             numbers={"curves": self.lines.curves(UNTRAINED), "chance": self.chance() / 100},
             title="The mean of two untrained networks, in the order of the end, is right on "
-            f"{quantity(means['late'], '%')} of the test images",
+            f"{quantity(means[NAMES['late']], '%')} of the test images",
             caption="The line between two networks that were never trained, on test images: "
             "units of B as they came, in random order, as Algorithm 1 finds them there, as it "
             "finds them at the end of training, and in the order of the learned part (ours) "
             f"at the end; {num_pairs(len(self.lines.pairs))} and their mean.",
-            alt=f"Mean test accuracy half-way: {listed}.",
+            alt=f"Mean test accuracy half-way: {listed(means, '%', digits=0)}.",
             networks=self.ages.networks,
             size=(9.0, 3.8),
         )

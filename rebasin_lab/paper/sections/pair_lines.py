@@ -16,7 +16,8 @@ from rebasin_lab.analysis import interpolation
 from rebasin_lab.analysis.comparison import Comparison, compare_matchers
 from rebasin_lab.paper.cache import cached
 from rebasin_lab.paper.claim import Resolution
-from rebasin_lab.paper.sections.record import Column, Figure, Record, num_pairs, summary
+from rebasin_lab.paper.sections.quantities import num_pairs, summary
+from rebasin_lab.paper.sections.record import Column, Figure, Record
 from rebasin_lab.paper.sections.study import learned_part, params_of, spec_of
 from rebasin_lab.paper.store import Trained
 from rebasin_lab.symmetry import PermutationSpec

@@ -12,15 +12,8 @@ from rebasin_lab import metrics, pytrees, symmetry
 from rebasin_lab.analysis.interpolation import LossContour, loss_contour
 from rebasin_lab.paper.cache import cached
 from rebasin_lab.paper.sections.pair_lines import NAMES, ZERO, PairLines, middle
-from rebasin_lab.paper.sections.record import (
-    Column,
-    Figure,
-    Prose,
-    Record,
-    Table,
-    quantity,
-    summary,
-)
+from rebasin_lab.paper.sections.quantities import quantity, summary
+from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table
 from rebasin_lab.paper.sections.study import Study
 
 # A small fraction of a barrier: of what matching leaves, and of what an arc changes.

@@ -15,7 +15,8 @@ from jaxtyping import PyTree
 
 from rebasin_lab import matching, models, symmetry
 from rebasin_lab.paper.cache import cached
-from rebasin_lab.paper.sections.record import Column, Prose, Record, Table, summary
+from rebasin_lab.paper.sections.quantities import summary
+from rebasin_lab.paper.sections.record import Column, Prose, Record, Table
 from rebasin_lab.paper.sections.study import Study, spec_of
 from rebasin_lab.paper.store import Trained
 

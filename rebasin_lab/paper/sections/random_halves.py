@@ -11,7 +11,8 @@ from rebasin_lab.paper.sections import answers
 from rebasin_lab.paper.sections.answers import METRICS, Scores, Ways
 from rebasin_lab.paper.sections.merged_networks import MergedNetworks, merge_networks
 from rebasin_lab.paper.sections.merging_many import Search
-from rebasin_lab.paper.sections.record import Column, Figure, Record, Table, quantity
+from rebasin_lab.paper.sections.quantities import listed, quantity
+from rebasin_lab.paper.sections.record import Column, Figure, Record, Table
 from rebasin_lab.paper.sections.study import Study
 from rebasin_lab.paper.store import Trained
 
@@ -47,8 +48,7 @@ class Halves(Record):
     def figures(self) -> Iterator[Figure]:
         """Yield how sure the networks are, against how often they are right."""
         data, number = self.search.data, len(self.search.networks)
-        means = {way: float(np.mean(self.ece(way))) for way in self.ways["test"]}
-        shown = ", ".join(f"{way} {quantity(value, '')}" for way, value in means.items())
+        errors = {way: self.ece(way) for way in self.ways["test"]}
         yield Figure(
             name="reliability",
             numbers={
@@ -67,11 +67,11 @@ class Halves(Record):
                 ]
             },
             title="The calibration error of the merged network is "
-            f"{quantity(means['MergeMany'], '')}, of one alone {quantity(means['single'], '')}",
+            f"{quantity(errors['MergeMany'], '')}, of one alone {quantity(errors['single'], '')}",
             caption=f"Predicted probabilities against observed frequencies: {number} networks on "
             "a random half of the training images each (pooled), and what they are merged into; "
             "Fig. 13 of the paper. Training images are all of them, seen by a network or not.",
-            alt=f"Calibration errors on test images: {shown}.",
+            alt=f"Calibration errors on test images: {listed(errors, '')}.",
             networks=self.search.networks,
             claims=["fig13-calibration-singles", "fig13-calibration-ensemble"],
             size=(9.5, 5.2),

@@ -1,22 +1,19 @@
 """Records: what a section measures, and how it is shown: figures, tables, sentences, claims.
 
-Every number that a reader sees is formatted here, in its unit; a mean never stands without its
-range and its number of values.
+In a table a mean never stands without its range and its number of values.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
 from rebasin_lab import checks, datasets, texts
+from rebasin_lab.paper.sections.quantities import summary
 from rebasin_lab.paper.store import Trained
 
 R = TypeVar("R", bound="Record")
-# Digits after the point, by unit.
-_DIGITS = {"nats": 3, "%": 1, "points": 1, "s": 2}
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -195,39 +192,9 @@ class Record:
         return {}
 
 
-def quantity(value: float | int, unit: str, *, digits: int | None = None) -> str:
-    """Return a number with its unit, in plain decimals: "0.026 nats", "95.7 %", "512"."""
-    digits = _DIGITS.get(unit, 3) if digits is None else digits
-    if not math.isfinite(value):
-        text = str(value)
-    elif value == int(value) and unit not in _DIGITS:
-        text = f"{int(value):,}"
-    else:
-        text = f"{value:,.{digits}f}"
-        if round(value, digits) == 0:  # a small number is not none at all
-            text = text.lstrip("-") if value == 0 else f"{value:.1g}"
-    return f"{text} {unit}".rstrip()
-
-
-def summary(values: Sequence[float | int], unit: str, *, digits: int | None = None) -> str:
-    """Return mean and range of several numbers, without their unit: "0.026 (0.020 to 0.031)"."""
-    if not len(values):
-        return ""
-    mean, low, high = (
-        quantity(value, unit, digits=digits).removesuffix(f" {unit}")
-        for value in (float(np.mean(values)), float(min(values)), float(max(values)))
-    )
-    return mean if len(values) == 1 or low == high else f"{mean} ({low} to {high})"
-
-
 def _unbroken(text: str) -> str:
     """Return the text of a cell whose range is not broken into two lines."""
     return text.replace(" to ", "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}")
-
-
-def num_pairs(number: int) -> str:
-    """Return a number of pairs of networks in words: "one pair", "3 pairs"."""
-    return "one pair" if number == 1 else f"{number} pairs"
 
 
 def _count(cell: Any) -> int:

@@ -20,15 +20,8 @@ from rebasin_lab.paper.profiles import Profile
 from rebasin_lab.paper.sections.answers import LogProbs
 from rebasin_lab.paper.sections.exercise import Exercise
 from rebasin_lab.paper.sections.groups import Group
-from rebasin_lab.paper.sections.record import (
-    Column,
-    Figure,
-    Prose,
-    Record,
-    Table,
-    num_pairs,
-    quantity,
-)
+from rebasin_lab.paper.sections.quantities import num_pairs, quantity
+from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table
 from rebasin_lab.paper.sections.split_pairs import (
     MERGED,
     OWN,
@@ -149,7 +142,7 @@ class Lines(Record):
         }
         level = float(np.mean(self.values(metric, "all data")))
         middle = len(self.lambdas) // 2
-        ends = [quantity(float(np.mean(self.values(metric, n))), unit) for n in "AB"]
+        ends = [quantity(self.values(metric, n), unit) for n in "AB"]
         half = ", ".join(f"{way} {line[middle]:.3g}" for way, line in means.items())
         claims = [each for each in self.claims() if each.startswith("fig5") == (metric == "loss")]
         return Figure(

@@ -13,7 +13,8 @@ from rebasin_lab.analysis import calibration
 from rebasin_lab.paper.cache import cached
 from rebasin_lab.paper.sections import answers
 from rebasin_lab.paper.sections.answers import LogProbs
-from rebasin_lab.paper.sections.record import Column, Figure, Record, Table, quantity
+from rebasin_lab.paper.sections.quantities import quantity
+from rebasin_lab.paper.sections.record import Column, Figure, Record, Table
 from rebasin_lab.paper.sections.study import Study, learned_part, spec_of
 from rebasin_lab.paper.store import Trained
 

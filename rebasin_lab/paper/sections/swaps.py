@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import PyTree
 
 from rebasin_lab import datasets, pytrees, symmetry
-from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table, quantity
+from rebasin_lab.paper.sections.quantities import quantity
+from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table
 from rebasin_lab.paper.sections.study import Study
 from rebasin_lab.paper.store import Trained
 
@@ -150,7 +151,7 @@ class Swaps(Record):
         return Prose(
             f"**What we measured.** The pair that is missed least changes a logit by "
             f"{quantity(alike, '')}: {why if alike < 1e-3 else 'no two are alike enough'}. A "
-            f"random pair changes one by {quantity(float(np.mean(random)), '')} in the mean. "
+            f"random pair changes one by {quantity(random, '')} in the mean. "
             f"Where two units send the same weights, what changes is {rounding}."
         )
 

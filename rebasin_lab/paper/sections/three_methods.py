@@ -21,15 +21,8 @@ from rebasin_lab.paper.sections import every_matcher, groups, units
 from rebasin_lab.paper.sections.evidence import partners, sight
 from rebasin_lab.paper.sections.exercise import Exercise
 from rebasin_lab.paper.sections.groups import Group
-from rebasin_lab.paper.sections.record import (
-    Column,
-    Figure,
-    Prose,
-    Record,
-    Table,
-    quantity,
-    summary,
-)
+from rebasin_lab.paper.sections.quantities import quantity, summary
+from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table
 from rebasin_lab.paper.sections.residual import residual, times
 from rebasin_lab.paper.sections.study import Study, spec_of
 from rebasin_lab.paper.store import Trained

@@ -18,7 +18,8 @@ from rebasin_lab import matching, pytrees
 from rebasin_lab.matching import baselines
 from rebasin_lab.paper import counterexample as toys
 from rebasin_lab.paper.cache import cached
-from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table, quantity
+from rebasin_lab.paper.sections.quantities import quantity
+from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table
 from rebasin_lab.paper.sections.study import Study
 
 NAMES = tuple(toys.PERMUTATIONS)

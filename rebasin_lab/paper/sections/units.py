@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from rebasin_lab import matching, pytrees, symmetry
 from rebasin_lab.paper.cache import cached
-from rebasin_lab.paper.sections.record import Figure, Prose, Record, quantity
+from rebasin_lab.paper.sections.quantities import quantity
+from rebasin_lab.paper.sections.record import Figure, Prose, Record
 from rebasin_lab.paper.sections.study import Study, spec_of
 from rebasin_lab.paper.store import Trained
 

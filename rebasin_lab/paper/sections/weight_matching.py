@@ -22,7 +22,8 @@ from rebasin_lab.paper.sections.exercise import Exercise
 from rebasin_lab.paper.sections.groups import Group
 from rebasin_lab.paper.sections.pair_lines import Pair, PairLines, walk
 from rebasin_lab.paper.sections.planted import planted
-from rebasin_lab.paper.sections.record import Column, Figure, Prose, Table, quantity, summary
+from rebasin_lab.paper.sections.quantities import quantity, summary
+from rebasin_lab.paper.sections.record import Column, Figure, Prose, Table
 from rebasin_lab.paper.sections.study import Study
 from rebasin_lab.paper.sections.units import Visit, climb, neighbours, similarity, toy
 from rebasin_lab.paper.store import Trained

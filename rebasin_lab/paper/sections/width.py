@@ -18,15 +18,8 @@ from rebasin_lab.paper.sections import groups
 from rebasin_lab.paper.sections.exercise import Exercise
 from rebasin_lab.paper.sections.groups import Group
 from rebasin_lab.paper.sections.pair_lines import LinesBy, walk
-from rebasin_lab.paper.sections.record import (
-    Column,
-    Figure,
-    Prose,
-    Table,
-    num_pairs,
-    quantity,
-    summary,
-)
+from rebasin_lab.paper.sections.quantities import num_pairs, quantity, summary
+from rebasin_lab.paper.sections.record import Column, Figure, Prose, Table
 from rebasin_lab.paper.sections.study import Study, quality_table
 from rebasin_lab.paper.store import Trained
 
@@ -117,9 +110,8 @@ class Lines(LinesBy):
         ):
             if random:  # the control, at one width
                 sentences.append(
-                    f"At width {_name(width)} a random order leaves "
-                    f"{quantity(float(np.mean(random)), 'nats')}, the naive one "
-                    f"{quantity(float(np.mean(naive)), 'nats')}."
+                    f"At width {_name(width)} a random order leaves {quantity(random, 'nats')}, "
+                    f"the naive one {quantity(naive, 'nats')}."
                 )
         number = f"{num_pairs(len(self.pairs))} at each of {len(self.widths)} widths"
         return Prose(f"**What we measured**, on {number}. {' '.join(sentences)}")
