@@ -44,8 +44,9 @@ def networks(profile: Profile) -> dict[str, Group]:
 
 def measured_on(profile: Profile) -> str:
     """Say in a phrase what the claims are measured on."""
-    return f"MLPs of several recipes, {profile.dataset}" + (
-        f"; {profile.mnist_vgg.networks}, {profile.mnist_vgg.dataset}" if profile.mnist_vgg else ""
+    data, vgg = profile.experiment(seed=0).load_dataset(), profile.mnist_vgg
+    return f"{data.title}, MLPs of several recipes" + (
+        f"; {vgg.load_dataset().title}, {vgg.networks}" if vgg else ""
     )
 
 

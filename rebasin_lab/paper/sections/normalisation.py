@@ -41,7 +41,7 @@ def bases(profile: Profile) -> dict[str, Experiment]:
 
 def measured_on(profile: Profile) -> str:
     """Say in a phrase what the claims are measured on."""
-    return f"{profile.batch_norm.dataset}: " + "; ".join(
+    return f"{profile.batch_norm.load_dataset().title}, " + "; ".join(
         base.networks for base in bases(profile).values()
     )
 
