@@ -161,9 +161,10 @@ class _Alignment:
             {path: np.asarray(leaf) for path, leaf in pytrees.flatten(params).items()}
             for params in networks
         ]
-        self._compared = self.networks[0].keys() - ignored_leaves(spec, ignore)
+        ignored = ignored_leaves(spec, ignore)
         moved = {path for places in spec.permutations.values() for path, _ in places}
-        self._moving = moved & self._compared
+        self._compared = [path for path in self.networks[0] if path not in ignored]
+        self._moving = [path for path in self._compared if path in moved]
         self._identity = identity_permutation(spec, self.networks[0])
         self._squares = math.fsum(_inner(x, x, self._compared) for x in self.networks)
         self._norms = [math.sqrt(_inner(x, x, self._moving)) for x in self.networks]
@@ -269,10 +270,10 @@ class _Alignment:
         return apply_permutation(self.spec, self.orders[index], self.networks[index])
 
 
-def _inner(a: Arrays, b: Arrays, paths: Collection[str]) -> float:
-    return pytrees.inner_product(
-        {path: a[path] for path in paths}, {path: b[path] for path in paths}
-    )
+def _inner(a: Arrays, b: Arrays, paths: Sequence[str]) -> float:
+    """The inner product of these leaves in float64, without copies of those that are float64."""
+    wide = ((np.asarray(x[path], np.float64).ravel() for x in (a, b)) for path in paths)
+    return float(sum(np.einsum("i,i", *pair) for pair in wide))
 
 
 def _added(total: Arrays, params: Arrays) -> Arrays:

@@ -95,7 +95,7 @@ def _paired(params_a: PyTree, params_b: PyTree) -> Iterator[tuple[np.ndarray, np
             jnp.issubdtype(leaf.dtype, jnp.complexfloating) for leaf in (a, flat_b[path])
         )
         wide = np.complex128 if is_complex else np.float64
-        yield np.asarray(a, wide), np.asarray(flat_b[path], wide)
+        yield np.asarray(a).astype(wide), np.asarray(flat_b[path]).astype(wide)
 
 
 def num_parameters(params: PyTree) -> int:
