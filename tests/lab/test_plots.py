@@ -538,21 +538,34 @@ def test_networks_are_marked_beside_their_mean():
     group = {"title": "loss", "values": values, "lower_is_better": True}
     wide = group | {"values": values | {"naive mean": [2.0]}, "lower_is_better": False}
     near, far = drawn("merged_bars", {"groups": [group, wide]}).axes
-    assert (near.get_yscale(), far.get_yscale()) == ("linear", "log")
+    assert (near.get_xscale(), far.get_xscale()) == ("linear", "log")
     bars, marks = near.lines[::2], near.lines[1::2]
-    assert [bar.get_ydata()[0] for bar in bars] == pytest.approx([0.2, 0.05])
-    assert [list(mark.get_ydata()) for mark in marks] == list(values.values())
-    assert [list(mark.get_xdata()) for mark in marks] == [[-0.25, 0.25], [1]]
-    assert [text.get_text() for text in far.texts] == ["0.200", "0.0500", "2.00"]
-    assert [label.get_text() for label in far.get_xticklabels()] == [*wide["values"]]
+    assert [bar.get_xdata()[0] for bar in bars] == pytest.approx([0.2, 0.05])
+    assert [list(mark.get_xdata()) for mark in marks] == list(values.values())
+    assert [list(mark.get_ydata()) for mark in marks] == [[-0.25, 0.25], [1]]
+    assert near.get_ylim()[0] > near.get_ylim()[1]  # the first method is at the top
+    assert [text.get_text() for text in far.texts] == ["0.200", "0.0500", "2.00", "mean"]
+    assert [label.get_text() for label in far.get_yticklabels()] == [*wide["values"]]
     for ax, better in ((near, "lower"), (far, "higher")):
-        assert ax.get_title() == f"loss\n{better} is better; means:"
+        assert ax.get_title() == f"loss\n{better} is better"
 
 
 def test_values_of_zero_are_not_put_on_a_logarithmic_axis():
     group = {"title": "loss", "values": {"single": [0.0], "naive": [2.0]}, "lower_is_better": True}
     (ax,) = drawn("merged_bars", {"groups": [group]}).axes
-    assert ax.get_yscale() == "linear"
+    assert ax.get_xscale() == "linear"
+
+
+def test_names_of_methods_stand_once_in_a_row_of_panels():
+    values = {"single": [0.1, 0.3], "MergeMany": [0.05]}
+    groups = [
+        {"title": title, "values": values, "lower_is_better": True} for title in ("loss", "error")
+    ]
+    named = [
+        [label.get_text() for label in ax.get_yticklabels()]
+        for ax in drawn("merged_bars", {"groups": groups}).axes
+    ]
+    assert named == [[*values], ["", ""]]
 
 
 def test_training_images_of_a_class_are_stacked():

@@ -130,7 +130,7 @@ def draw_loss_lines_with_levels(fig: Figure, numbers: Mapping[str, Any]) -> None
     )
 )
 def draw_merged_bars(fig: Figure, numbers: Mapping[str, Any]) -> None:
-    """Draw each metric of merging: a mark for each network, and a bar at their mean.
+    """Draw each metric of merging: a row a method, a mark a network, and a bar at their mean.
 
     Numbers: `groups`: list of {"title", "values", "lower_is_better"}; `values`: method -> one value
     for each network or pair. The axis is logarithmic where they span more than a factor of 8, for
@@ -138,24 +138,26 @@ def draw_merged_bars(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """
     groups = numbers["groups"]
     looks = looks_of(name for group in groups for name in group["values"])
-    axes = fig.subplots(1, len(groups), squeeze=False)[0]
+    beside = {"xytext": (4, 0), "textcoords": "offset points", "fontsize": 8}
+    axes, above = fig.subplots(1, len(groups), squeeze=False)[0], None
     for ax, group in zip(axes, groups, strict=True):
-        for column, (name, values) in enumerate(group["values"].items()):
-            mean = float(np.mean(values))
-            ax.plot([column - 0.4, column + 0.4], [mean, mean], color="black", linewidth=2)
-            places = column + _spread(len(values))
-            ax.plot(places, values, linestyle="", markersize=6, alpha=0.8, **marks_of(looks[name]))
-            above = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-            label = f"{mean:#.3g}".rstrip(".")  # 0.420 beside 0.404
-            ax.annotate(label, (column, 1), (0, 2), ha="center", fontsize=8, **above)
-        if _spans_decades(group["values"]):
-            ax.set_yscale("log")
-            losses.label_plainly(ax.yaxis)
         names = list(group["values"])
-        ax.set_xticks(range(len(names)), names, rotation=30, ha="right", rotation_mode="anchor")
-        ax.set_xlim(-0.6, len(names) - 0.4)
-        better = "lower" if group["lower_is_better"] else "higher"
-        ax.set_title(f"{group['title']}\n{better} is better; means:", pad=14)
+        for row, (name, values) in enumerate(group["values"].items()):
+            mean = float(np.mean(values))
+            ax.plot([mean, mean], [row - 0.4, row + 0.4], color="black", linewidth=2)
+            marks = marks_of(looks[name]) | {"markersize": 6, "alpha": 0.8}
+            ax.plot(values, row + _spread(len(values)), linestyle="", **marks)
+            label = f"{mean:#.3g}".rstrip(".")  # 0.420 beside 0.404
+            ax.annotate(label, (1, row), va="center", xycoords=("axes fraction", "data"), **beside)
+        if _spans_decades(group["values"]):
+            ax.set_xscale("log")
+            losses.label_plainly(ax.xaxis)
+        is_named = names != above or ax.get_subplotspec().is_first_col()
+        ax.set_yticks(range(len(names)), names if is_named else [""] * len(names))
+        ax.set_ylim(len(names) - 0.4, -0.6)
+        better, above = "lower" if group["lower_is_better"] else "higher", names
+        ax.set_title(f"{group['title']}\n{better} is better")
+        ax.annotate("mean", (1, 1), xycoords="axes fraction", **beside)
 
 
 def marks_of(look: Look | Matcher) -> dict[str, Any]:

@@ -115,7 +115,7 @@ class Merged(Record):
             networks=[*self.lines.pairs.networks.values()],
             data=self.data,
             claims=["fig5-merged-below-both", "fig10-accuracy"],
-            size=(10.5, 4.6),
+            size=(9.0, 4.4),
         )
 
 

@@ -198,7 +198,7 @@ class Table3(Record):
             "merged into; Table 3 of the paper.",
             alt=f"Mean test losses: {listed(losses, 'nats')}.",
             networks=self.search.networks,
-            size=(8.0, 3.8),
+            size=(8.0, 2.8),
         )
 
     def claims(self) -> Mapping[str, Any]:
