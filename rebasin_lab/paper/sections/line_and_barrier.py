@@ -119,7 +119,7 @@ class Lines(PairLines):
         yield Figure(
             name="barriers",
             numbers={"pairs": pairs, "methods": barriers, "floor": 1e-4},
-            title="Of the naive barrier matching leaves "
+            title="Of the naive barrier Algorithm 1 leaves "
             f"{quantity(100 * min(self.shares('algorithm_1')), '%')} to "
             f"{quantity(100 * max(self.shares('algorithm_1')), '%')}",
             caption="The train loss barrier of every pair: as it came, in random order, and after "
