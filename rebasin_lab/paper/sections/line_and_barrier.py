@@ -79,7 +79,8 @@ class Lines(PairLines):
         """Return in words what matching leaves, and what lies half-way."""
         barriers = self.barriers("algorithm_1")
         left, random = (
-            quantity(np.multiply(100, self.shares(key)), "%") for key in ("algorithm_1", "random")
+            quantity([100 * share for share in self.shares(key)], "%")
+            for key in ("algorithm_1", "random")
         )
         zero = quantity(ZERO, "nats", digits=2)
         is_zero = f"{sum(barrier <= ZERO for barrier in barriers)} of {len(self.pairs)}"
