@@ -15,6 +15,7 @@ from jaxtyping import PyTree
 from rebasin_lab import matching, pytrees, symmetry
 from rebasin_lab.analysis import calibration
 from rebasin_lab.matching import baselines
+from rebasin_lab.paper.cache import cached
 from rebasin_lab.paper.sections.pair_lines import Pair, PairLines, walk
 from rebasin_lab.paper.sections.quantities import listed, quantity
 from rebasin_lab.paper.sections.record import Column, Figure, Prose, Table
@@ -199,7 +200,7 @@ def compare(
                 name: symmetry.apply_permutation(walked.spec, found[name].permutation, b)
                 for name in (*HALFWAY, *slopes)
             }
-            gradient = baselines.train_loss_gradient(apply_fn, a, data)
+            gradient = cached(baselines.train_loss_gradient, apply_fn, a, data)
             for name, each in slopes.items():
                 step = jax.tree.map(np.subtract, ends[name], a)
                 each.append(pytrees.inner_product(gradient, step))

@@ -1,6 +1,7 @@
 """Fig. 13: networks on a random half of the images each, merged: are they better calibrated?"""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -38,12 +39,15 @@ class Halves(Record):
         """The numbers of networks that were merged."""
         return list(self.by_count)
 
+    @functools.cached_property
+    def scores(self) -> dict[str, dict[str, list[Scores]]]:
+        """The scores of all ways, by split."""
+        data = self.search.data
+        return {split: answers.score_all(ways, data, split) for split, ways in self.ways.items()}
+
     def ece(self, way: str, split: str = "test") -> list[float]:
         """Return the calibration error of each network that a way uses, or of what it makes."""
-        return [
-            one.ece
-            for one in answers.score_all({way: self.ways[split][way]}, self.search.data, split)[way]
-        ]
+        return [one.ece for one in self.scores[split][way]]
 
     def figures(self) -> Iterator[Figure]:
         """Yield how sure the networks are, against how often they are right."""
@@ -80,8 +84,8 @@ class Halves(Record):
     def table(self) -> Table:
         """Return what the merged networks are worth, and in the order of their learned parts."""
         learned = self.search.in_orders(self.search.learned_orders())
-        ways = {**self.ways["test"], "learned part": [self.search.says(learned)]}
-        scores = answers.score_all(ways, self.search.data)
+        ours = {"learned part": [self.search.says(learned)]}
+        scores = self.scores["test"] | answers.score_all(ours, self.search.data)
         return Table(
             rows=list(scores),
             columns=[
@@ -94,22 +98,27 @@ class Halves(Record):
             ],
         )
 
+    @functools.cached_property
+    def means(self) -> dict[str, list[Scores]]:
+        """The mean scores of every way, by number of networks."""
+        means: dict[str, list[Scores]] = {}
+        for ways in self.by_count.values():
+            for way, scores in answers.score_all(ways, self.search.data).items():
+                means.setdefault(way, []).append(answers.mean(scores))
+        return means
+
     def at(self, networks: int, metric: str) -> Figure:
         """Return one metric by number of networks, and reliability for one number; for a dial."""
         data = self.search.data
         (name,) = (key for key, label in METRICS.items() if label == metric)
-        points: dict[str, list[Scores]] = {}
-        for ways in self.by_count.values():
-            for way, scores in answers.score_all(ways, data).items():
-                points.setdefault(way, []).append(answers.mean(scores))
-        here = {w: getattr(p[self.counts.index(networks)], name) for w, p in points.items()}
+        here = {w: getattr(p[self.counts.index(networks)], name) for w, p in self.means.items()}
         title = "one network" if networks == 1 else f"{networks} networks"
         shown = ", ".join(f"{way} {value:.3g}" for way, value in here.items())
         return Figure(
             name="merged_number",
             numbers={
                 "counts": self.counts,
-                "panel": answers.panel(points, name),
+                "panel": answers.panel(self.means, name),
                 "number": networks,
                 "reliability": {
                     way: answers.reliability(each, data)
