@@ -165,9 +165,8 @@ def correlations(
     study: Study, spec: symmetry.PermutationSpec, a: object, b: object
 ) -> dict[str, np.ndarray]:
     """Return the correlations of units of A (rows) and of B on training images, by layer."""
-    similarities = activation.unit_similarities(
-        spec, a, b, apply_fn=study.model.apply, data=study.data
-    )
+    seen = {"apply_fn": study.model.apply, "data": study.data}
+    similarities = cached(activation.unit_similarities, spec, a, b, **seen)
     return {one.entries[0]: one.matrix for one in similarities}
 
 
