@@ -14,6 +14,7 @@ from jaxtyping import PyTree
 
 from rebasin_lab import datasets, merging, pytrees, symmetry
 from rebasin_lab.analysis.interpolation import InterpolationCurve, interpolation_curve, loss_barrier
+from rebasin_lab.paper.cache import cached
 from rebasin_lab.paper.claim import Claim
 from rebasin_lab.paper.profiles import Profile
 from rebasin_lab.paper.sections import groups
@@ -225,7 +226,8 @@ def learning(network_a: Trained, network_b: Trained) -> Learning:
 def merges(measured: Orders, *, naive: InterpolationCurve, matched: InterpolationCurve) -> Merges:
     """Return lines and averages; the line to B in random order is walked here, for control."""
     a = measured.pair[0]
-    random = interpolation_curve(
+    random = cached(
+        interpolation_curve,
         a.model.apply,
         a.params,
         measured.params["random order"],

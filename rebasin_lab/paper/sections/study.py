@@ -85,7 +85,7 @@ class Study:
     @functools.cached_property
     def data(self) -> datasets.Dataset:
         """The data set of the profile."""
-        return datasets.load_view(self.profile.dataset, datasets.View())  # as networks do, once
+        return datasets.load_dataset(self.profile.dataset)
 
     @functools.cached_property
     def model(self) -> models.Model:

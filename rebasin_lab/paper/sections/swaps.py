@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -43,7 +43,11 @@ class Swaps(Record):
     def logits(self, params: PyTree, num_images: int = NUM_IMAGES) -> np.ndarray:
         """Return the logits of test images."""
         with jax.default_matmul_precision("highest"):  # a GPU would round products coarsely
-            return np.asarray(self.network.model.apply(params, self.images[:num_images]))
+            return np.asarray(self._apply(params, self.images[:num_images]))
+
+    @functools.cached_property
+    def _apply(self) -> Callable:
+        return jax.jit(self.network.model.apply)
 
     def change(self, changed: PyTree, params: PyTree | None = None) -> float:
         """Return the largest change of any logit.
