@@ -79,7 +79,7 @@ def unit_similarities(
     if similarity not in SIMILARITIES:
         raise ValueError(f"Expected a similarity among {list(SIMILARITIES)}; got {similarity!r}.")
     params_a, params_b = pytrees.aligned_to_match(params_a, params_b)
-    batches = _batches(data, batch_size, num_images, apply_fn, params_a)
+    batches = batches_of(data, batch_size, num_images, apply_fn, params_a)
     first = next(batches, None)
     if first is None:
         raise ValueError(
@@ -224,13 +224,25 @@ def _searched(
     )
 
 
-def _batches(
+def batches_of(
     data: datasets.Dataset | Iterable[Any],
     batch_size: int,
     num_images: int | None,
     apply_fn: Callable,
     params: PyTree,
 ) -> Iterator[Any]:
+    """The inputs of a data set's training images, or batches as they are given.
+
+    Args:
+        data: a data set, or batches of inputs.
+        batch_size: images of a data set per step, fewer where activations would fill the memory.
+        num_images: use only the first images of a data set.
+        apply_fn: the function they are inputs of.
+        params: of one network.
+
+    Raises:
+        ValueError: for what is neither, or more images than there are.
+    """
     if not isinstance(data, datasets.Dataset):
         if isinstance(data, str) or not isinstance(data, Iterable):
             raise ValueError(

@@ -39,6 +39,12 @@ def tapped(
     return seen
 
 
+def evaluate(closed: core.ClosedJaxpr, *arguments: Any) -> list[Any]:
+    """The results of a function, its calls evaluated inline; traced, it is one flat jaxpr."""
+    results, _ = _Replay({}).run(closed.jaxpr, closed.consts, arguments, ())
+    return results
+
+
 class _Replay:
     def __init__(self, taps: Mapping[Hashable, Tap]):
         self.taps: dict[Path, dict[Hashable, Tap]] = {}

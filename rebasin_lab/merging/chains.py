@@ -1,0 +1,116 @@
+"""What the parameters after a layer do: scale and shift, and the running statistics between.
+
+A layer's kernel, a bias and a normalisation by running statistics give the same map in many ways.
+The way chosen here is that of a network trained with BatchNorm: the kernel's outputs have variance
+one, running mean and variance are true, and scale and shift are those of the target. So statistics
+that are re-estimated later stay as they are.
+"""
+
+from collections.abc import Collection
+from typing import Any
+
+import jax
+import numpy as np
+
+from rebasin_lab.merging.layers import Layer, Values
+from rebasin_lab.merging.regression import Matrices, Moments, Units
+
+Leaves = dict[str, Any]
+NEUTRAL = {"scale": 1.0, "variance": 1.0, "mean": 0.0, "bias": 0.0}
+
+
+class Chain:
+    """The parameters of a layer and of what is affine after it.
+
+    Attributes:
+        layer: the layer.
+        roles: "scale", "bias", "mean", "variance" -> path of the parameter that plays it.
+    """
+
+    def __init__(self, layer: Layer, params: Leaves, statistics: Collection[str], values: Values):
+        """Find out what each parameter does, by moving it.
+
+        Args:
+            layer: the layer.
+            params: parameters by path.
+            statistics: paths of running statistics.
+            values: what the chain reads besides parameters, for one batch.
+        """
+        self.layer, self._values = layer, values
+        self._affine = jax.jit(self._computed)
+        factor, shift = self.affine(params)
+        self.roles: dict[str, str] = {}
+        for path in layer.leaves:
+            if np.size(params[path]) == factor.size:
+                moved = params | {path: 1.5 * np.asarray(params[path]) + 0.125}
+                new_factor, new_shift = self.affine(moved)
+                if _differ(factor, new_factor):
+                    self.roles["variance" if path in statistics else "scale"] = path
+                elif _differ(shift, new_shift):
+                    self.roles["mean" if path in statistics else "bias"] = path
+
+    def affine(self, params: Leaves) -> tuple[Units, Units]:
+        """Factor and shift of every output of the layer, groups x outputs."""
+        shape = (self.layer.num_groups, -1)
+        ends = [np.asarray(end, np.float64) for end in self._affine(params, self._values)]
+        return (ends[1] - ends[0]).reshape(shape), ends[0].reshape(shape)
+
+    def _computed(self, params: Leaves, values: Values) -> list[Any]:
+        ends = []
+        for fill in (0.0, 1.0):
+            end = self.layer.target_of(params, values, fill)
+            ends.append(self.layer.units(end)[0])
+        return ends
+
+    @property
+    def normalises(self) -> bool:
+        """Whether the layer is followed by running statistics, scale and shift."""
+        return self.roles.keys() >= NEUTRAL.keys()
+
+    def neutral(self, params: Leaves) -> Leaves:
+        """Parameters whose chain only hands on what the layer writes."""
+        return params | {
+            path: self._filled(params, path, NEUTRAL[role]) for role, path in self.roles.items()
+        }
+
+    def _filled(self, params: Leaves, path: str, value: Any) -> np.ndarray:
+        leaf = params[path]
+        whole = np.broadcast_to(np.ravel(value), (leaf.size,)).reshape(leaf.shape)
+        return whole.astype(leaf.dtype)
+
+    def kernel(self, params: Leaves) -> Matrices:
+        """The map from what the layer reads to its target, without the shift."""
+        matrix = self.layer.kernel_matrix(np.asarray(params[self.layer.path], np.float64))
+        return matrix * self.affine(params)[0][..., None]
+
+    def with_map(self, neutral: Leaves, matrix: Matrices, moments: Moments) -> Leaves:
+        """Parameters with this map from inputs to target, and the best shift.
+
+        Args:
+            neutral: see `neutral`.
+            matrix: of the map.
+            moments: of inputs, and of targets of the neutral chain.
+        """
+        factor, _ = self.affine(neutral)
+        mean = moments.mean_of(matrix)
+        new: dict[str, Any] = {"bias": moments.mean_out - mean}
+        if self.normalises:
+            deviation = np.sqrt(np.maximum(moments.variance_of(matrix), np.finfo(np.float32).tiny))
+            matrix, new["mean"] = matrix / deviation[..., None], mean / deviation
+            new |= {"scale": deviation / factor, "bias": moments.mean_out}
+        else:
+            matrix = matrix / factor[..., None]
+        path = self.layer.path
+        leaf = np.asarray(neutral[path])
+        written = {path: self.layer.kernel_of(matrix, leaf.shape).astype(leaf.dtype)}
+        written |= {
+            self.roles[role]: self._filled(neutral, self.roles[role], value)
+            for role, value in new.items()
+            if role in self.roles
+        }
+        return neutral | written
+
+
+def _differ(before: np.ndarray, after: np.ndarray) -> bool:
+    """Whether values differ by more than rounding."""
+    return bool(np.abs(after - before).max() > 1e-3 * np.abs(before).max() + 1e-6)

@@ -1,0 +1,248 @@
+"""Merge aligned networks layer by layer: each layer is the best for the features it is given.
+
+The mean of the weights of two networks is a poor network where their features agree only in part.
+Here the merged network goes forward from the inputs, and each dense or convolution layer is
+replaced by the least-squares map from the features the *merged* network has so far to the mean of
+what the parents compute at the same place. Where a layer writes to a residual stream, the target is
+the mean stream less what is there already, so a layer corrects the errors of those before it.
+
+No labels and no gradients are used. Weights change freely: this is a way of merging, and no
+evidence about linear mode connectivity.
+"""
+
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from rebasin_lab import checks, datasets, pytrees
+from rebasin_lab.matching import statistics as batch_statistics
+from rebasin_lab.matching.activation import batches_of
+from rebasin_lab.merging.averaging import average, replaced
+from rebasin_lab.merging.chains import Chain
+from rebasin_lab.merging.layers import Layer, Leaves, Program, Values
+from rebasin_lab.merging.regression import Moments
+
+WINDOW = 12  # output positions along each spatial axis of a convolution that one image gives
+MOST_SCALED = 10.0  # how much a map's output is scaled at most to keep the variance of its target
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LeastSquaresResult:
+    """A merged network, and what it was made from.
+
+    Attributes:
+        params: of the merged network.
+        explained: path of a kernel -> the share of its target's variance that its inputs explain;
+            kernels that are not here are means.
+        num_samples: inputs that were looked at, without labels.
+        seconds: wall time.
+        cpu_seconds: of all threads of this process.
+    """
+
+    params: PyTree
+    explained: Mapping[str, float]
+    num_samples: int
+    seconds: float
+    cpu_seconds: float
+
+
+@checks.arguments
+def least_squares(
+    apply_fn: Callable,
+    networks: Sequence[PyTree],
+    data: datasets.Dataset | Iterable[Any],
+    *,
+    weights: Sequence[float] | None = None,
+    statistics_paths: Collection[str] = (),
+    ridge: checks.Positive = 1e-2,
+    keeps_variance: bool = True,
+    batch_size: checks.Count = 100,
+    num_images: checks.Count | None = None,
+    seed: checks.Seed = 0,
+    on_layer: Callable[[str, float], None] | None = None,
+) -> LeastSquaresResult:
+    """Merge aligned networks by sequential least squares on unlabelled inputs.
+
+    Layers are products and convolutions with a parameter that nothing else reads, outside loops and
+    branches; all other parameters are means. A target is what follows a layer up to the next
+    nonlinearity: after bias, running statistics, scale and shift, and after the addition to a
+    residual stream. Memory holds, besides the networks, what later layers read of each parent and
+    of the merged network for all inputs.
+
+    Args:
+        apply_fn: `apply_fn(params, *inputs)`, any JAX function that evaluates a network.
+        networks: two or more of one architecture, aligned: see `match`.
+        data: a data set, of which training images are used; or batches of inputs of one shape, each
+            an array or a tuple of arrays. Smaller batches at the end are left out.
+        weights: of each network in the targets, up to a common factor; equal by default.
+        statistics_paths: of running statistics, as of a `Model`.
+        ridge: pulls each map to that of the mean of the weights, as a share of the mean variance
+            of its inputs.
+        keeps_variance: scale each output of a map to the variance of its target; the error of
+            least squares is always a loss of variance. Not done where a layer has no bias.
+        batch_size: images of a data set per step.
+        num_images: use only the first images of a data set; shuffle one that is sorted by class.
+        seed: of the windows of convolutions' outputs that are looked at.
+        on_layer: called after each layer with its path and the share it explains, for progress.
+
+    Returns:
+        The result. With one network, or the same network several times, it computes what that one
+        does.
+
+    Raises:
+        ValueError: for no networks, networks of different architectures, weights that do not fit,
+            no data, or a function without a layer to solve for.
+    """
+    began, cpu = time.perf_counter(), time.process_time()
+    mean = average(networks, weights)
+    shares = [1.0] * len(networks) if weights is None else list(map(float, weights))
+    merge = _Merge(
+        apply_fn,
+        [pytrees.flatten(pytrees.aligned_to_combine(mean, each)[1]) for each in networks],
+        [share / math.fsum(shares) for share in shares],
+        mean,
+        frozenset(statistics_paths),
+        batches_of(data, batch_size, num_images, apply_fn, mean),
+    )
+    explained = {}
+    for path, share in merge.solve(ridge, keeps_variance, np.random.default_rng(seed)):
+        explained[path] = share
+        if on_layer is not None:
+            on_layer(path, share)
+    return LeastSquaresResult(
+        params=replaced(mean, merge.params),
+        explained=explained,
+        num_samples=merge.num_samples,
+        seconds=time.perf_counter() - began,
+        cpu_seconds=time.process_time() - cpu,
+    )
+
+
+class _Merge:
+    """Parents and merged network, layer by layer through all batches.
+
+    Attributes:
+        params: of the merged network, by path; layers that are solved for are in place.
+    """
+
+    def __init__(
+        self,
+        apply_fn: Callable,
+        parents: Sequence[Mapping[str, Any]],
+        shares: Sequence[float],
+        mean: PyTree,
+        statistics: frozenset[str],
+        batches: Iterable[Any],
+    ):
+        inputs = [batch_statistics.inputs_of(batch, number) for number, batch in enumerate(batches)]
+        if not inputs:
+            raise ValueError("Expected at least one batch of inputs; got an empty data stream.")
+        shapes = [jax.tree.map(np.shape, each) for each in inputs]
+        while len(shapes) > 1 and shapes[-1] != shapes[0]:
+            shapes.pop()
+        self.program = Program(apply_fn, mean, inputs[0])
+        self.parents, self.shares, self.statistics = parents, shares, statistics
+        self.params = {path: np.asarray(leaf) for path, leaf in pytrees.flatten(mean).items()}
+        self.mean = dict(self.params)
+        # For every batch, the values that equations further on read: first inputs alone.
+        fronts = [
+            dict(zip(self.program.inputs, jax.tree.leaves(each), strict=True))
+            for each in inputs[: len(shapes)]
+        ]
+        self.own, self.others = fronts, [list(fronts) for _ in parents]
+        self.num_samples = len(fronts) * len(jax.tree.leaves(inputs[0])[0])
+
+    def solve(
+        self, ridge: float, keeps_variance: bool, rng: np.random.Generator
+    ) -> Iterable[tuple[str, float]]:
+        """Solve for one layer after the other; yield its path and what it explains."""
+        layers = self.program.layers
+        if not layers:
+            raise ValueError(
+                "Expected a function with a product or convolution of its inputs with a parameter; "
+                "found none outside loops and branches."
+            )
+        ends = [*(layer.number for layer in layers[1:]), None]
+        for layer, end in zip(layers, ends, strict=True):
+            onward = self.program.frontier(end)
+            step = self._step(layer, onward)
+            targets = [0.0] * len(self.own)
+            for share, parent, fronts in zip(self.shares, self.parents, self.others, strict=True):
+                for number, front in enumerate(fronts):
+                    target, fronts[number] = step(parent, front)
+                    targets[number] = targets[number] + share * target
+            yield layer.path, self._solve_one(layer, targets, ridge, keeps_variance, rng)
+            self.own = [step(self.params, front)[1] for front in self.own]
+
+    def _step(self, layer: Layer, onward: Sequence[Any]) -> Callable:
+        """From the values before a layer to its target, and to the values before the next."""
+
+        @jax.jit
+        def step(params: Leaves, front: Values) -> tuple[Any, dict]:
+            target, *values = self.program.evaluate(params, front, [layer.target, *onward])
+            return target, dict(zip(onward, values, strict=True))
+
+        return step
+
+    def _solve_one(
+        self,
+        layer: Layer,
+        targets: Sequence[Any],
+        ridge: float,
+        keeps_variance: bool,
+        rng: np.random.Generator,
+    ) -> float:
+        chain = Chain(layer, self.params, self.statistics, self.own[0])
+        towards = chain.kernel(self.params)
+        neutral = chain.neutral(self.params)
+        moments_of = jax.jit(functools.partial(_moments, layer))
+        most = [max(0, length - WINDOW) for length in layer.positions]
+        moments: Moments | None = None
+        for front, target in zip(self.own, targets, strict=True):
+            corner = [int(rng.integers(n, endpoint=True)) for n in most]
+            batch = Moments(*moments_of(neutral, front, target, corner))
+            if moments is None:
+                moments = batch
+            else:
+                moments += batch
+        has_shift = "bias" in chain.roles
+        matrix = moments.map(ridge, towards, has_shift=has_shift)
+        explained = moments.explained(matrix)
+        if keeps_variance and has_shift:
+            wanted, found = moments.variance_out, moments.variance_of(matrix)
+            ratio = np.sqrt(wanted / np.where(found > 0, found, 1.0))
+            matrix = matrix * np.minimum(ratio, MOST_SCALED)[..., None]
+        self.params = chain.with_map(neutral, matrix, moments)
+        return explained
+
+
+def _moments(
+    layer: Layer,
+    params: Mapping[str, Any],
+    front: Values,
+    target: jax.Array,
+    corner: Sequence[Any],
+) -> tuple[Any, ...]:
+    """The arguments of `Moments` for one batch."""
+    [read] = layer.program.evaluate(params, front, [layer.read])
+    rest = layer.target_of(params, front, 0.0)
+    samples = layer.samples(read, target - rest, corner, WINDOW)
+    inputs, outputs = (value.astype(jnp.float32) for value in samples)
+    means = inputs.mean(axis=0, keepdims=True), outputs.mean(axis=0, keepdims=True)
+    inputs, outputs = inputs - means[0], outputs - means[1]
+    return (
+        len(inputs),
+        means[0][0],
+        means[1][0],
+        jnp.einsum("ngi,ngj->gij", inputs, inputs),
+        jnp.einsum("ngi,ngo->gio", inputs, outputs),
+        jnp.square(outputs).sum(axis=0),
+    )

@@ -1,0 +1,290 @@
+"""Merging by sequential least squares: its layers, their chains, its regressions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import rebasin_lab as rl
+from conftest import TINY_DATA
+from rebasin_lab import merging, pytrees
+from rebasin_lab.merging.layers import Program
+from rebasin_lab.merging.regression import Moments
+
+# With noise: pixels that never vary leave maps undetermined, which would hide a wrong one.
+IMAGES = np.asarray(TINY_DATA.train_images) + np.float32(0.1) * np.random.default_rng(
+    0
+).standard_normal(TINY_DATA.train_images.shape, np.float32)
+EXACT = 1e-7  # a ridge that hardly matters
+
+
+def assert_computes_the_same(apply_fn, params, others, inputs, tolerance):
+    one, two = (np.asarray(jax.jit(apply_fn)(each, inputs)) for each in (params, others))
+    np.testing.assert_allclose(two, one, rtol=0, atol=tolerance * np.abs(one).max())
+
+
+# --- laws ---------------------------------------------------------------------------------------
+
+
+def test_a_network_merged_with_itself_computes_what_it_did(architecture):
+    params = architecture.init(0)
+    merged = merging.least_squares(architecture.apply_fn, [params, params], [IMAGES], ridge=EXACT)
+    assert_computes_the_same(architecture.apply_fn, params, merged.params, IMAGES, 1e-4)
+    assert min(merged.explained.values()) > 0.999
+    assert merged.num_samples == len(IMAGES)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        ("vgg16", {"width_multiplier": 1 / 32}),
+        ("resnet8", {"width_multiplier": 1 / 4}),
+        ("resnet8_bn", {"width_multiplier": 1 / 4}),
+        ("vit", {"width": 16, "num_blocks": 1}),
+    ],
+    ids=lambda param: param[0],
+)
+def lab_network(request):
+    """A model of the lab, parameters without zeros, and images."""
+    name, options = request.param
+    model = rl.Model(name, image_shape=(32, 32, 3), num_classes=10, options=options)
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((50, 32, 32, 3), np.float32)
+    params = jax.tree.map(
+        lambda leaf: (
+            np.asarray(leaf + 0.1 * np.abs(rng.standard_normal(leaf.shape)), np.float32)
+            if leaf.ndim == 1
+            else np.asarray(leaf)
+        ),
+        model.init(jax.random.key(0)),
+    )
+    return model, merging.reestimate_statistics(model, params, images), images
+
+
+def test_so_does_a_model_of_the_lab(lab_network):
+    model, params, images = lab_network
+    merged = merging.least_squares(
+        model.apply,
+        [params, params],
+        [images],
+        ridge=EXACT,
+        statistics_paths=model.statistics_paths,
+    )
+    assert_computes_the_same(model.apply, params, merged.params, images, 1e-2)
+    kernels = {path for path, leaf in pytrees.flatten(params).items() if path.endswith("kernel")}
+    assert kernels <= merged.explained.keys()
+
+
+def test_running_statistics_of_the_merged_network_are_true(lab_network):
+    model, params, images = lab_network
+    if not model.statistics_paths:
+        pytest.skip("a network without running statistics")
+    rng = np.random.default_rng(1)
+    other = jax.tree.map(
+        lambda leaf: leaf * rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32), params
+    )
+    merged = merging.least_squares(
+        model.apply, [params, other], [images], statistics_paths=model.statistics_paths
+    ).params
+    anew = pytrees.flatten(merging.reestimate_statistics(model, merged, images))
+    for path, leaf in pytrees.flatten(merged).items():
+        if path in model.statistics_paths:  # windows of a few pixels less than all
+            np.testing.assert_allclose(leaf, anew[path], atol=0.35, err_msg=path)
+
+
+@pytest.mark.parametrize("weights", [(1.0, 0.0), (0.0, 3.0)])
+def test_weights_choose_a_parent(mlp, weights):
+    networks = [mlp.init(seed) for seed in range(2)]
+    merged = merging.least_squares(
+        mlp.apply_fn, networks, [IMAGES], weights=weights, ridge=EXACT
+    ).params
+    chosen = networks[int(np.argmax(weights))]
+    assert_computes_the_same(mlp.apply_fn, chosen, merged, IMAGES, 1e-4)
+
+
+def test_batches_give_what_one_batch_gives(mlp):
+    networks = [mlp.init(seed) for seed in range(2)]
+    whole, parts = (
+        merging.least_squares(mlp.apply_fn, networks, data).params
+        for data in ([IMAGES], [IMAGES[:90], IMAGES[90:180], IMAGES[180:]])
+    )
+    left_out = merging.least_squares(mlp.apply_fn, networks, [IMAGES[:180]]).params
+    assert_computes_the_same(mlp.apply_fn, left_out, parts, IMAGES, 1e-3)
+    with pytest.raises(AssertionError):  # the last, smaller batch makes a difference
+        assert_computes_the_same(mlp.apply_fn, whole, parts, IMAGES, 1e-3)
+
+
+# --- against formulas ---------------------------------------------------------------------------
+
+
+def residual(params, x):
+    """One block on a stream, without biases in the stream's writers."""
+    stream = x @ params["stem"]
+    stream = stream + jax.nn.relu(stream @ params["up"] + params["bias"][None]) @ params["down"]
+    return jax.nn.relu(stream) @ params["head"]
+
+
+def fitted(x, y):
+    return np.linalg.lstsq(x, y, rcond=None)[0]
+
+
+def test_each_layer_is_the_least_squares_map_and_corrects_the_stream():
+    rng = np.random.default_rng(0)
+    shapes = {"stem": (5, 6), "up": (6, 7), "bias": (7,), "down": (7, 6), "head": (6, 3)}
+    networks = [{k: rng.standard_normal(s, np.float32) for k, s in shapes.items()} for _ in "ab"]
+    x = rng.standard_normal((400, 5), np.float32)
+    merged = merging.least_squares(
+        residual, networks, [x], ridge=1e-10, keeps_variance=False
+    ).params
+
+    def relu(z):
+        return np.maximum(z, 0)
+
+    streams, hidden, ends, outputs = [], [], [], []
+    for p in networks:
+        streams.append(x @ p["stem"])
+        hidden.append(streams[-1] @ p["up"] + p["bias"])
+        ends.append(streams[-1] + relu(hidden[-1]) @ p["down"])
+        outputs.append(relu(ends[-1]) @ p["head"])
+    stream, hidden, end, output = (np.mean(each, 0) for each in (streams, hidden, ends, outputs))
+    ones = np.ones((400, 1))
+    own = x @ fitted(x, stream)
+    inner = relu(np.hstack([own, ones]) @ fitted(np.hstack([own, ones]), hidden))
+    down = fitted(inner, end - own)  # what is missing of the mean stream, and not the mean update
+    last = relu(own + inner @ down)
+    expected = {"stem": fitted(x, stream), "down": down, "head": fitted(last, output)}
+    for name, value in expected.items():
+        np.testing.assert_allclose(merged[name], value, rtol=1e-3, atol=1e-3, err_msg=name)
+
+
+def test_variance_of_the_targets_is_kept(mlp):
+    networks = [mlp.init(seed) for seed in range(2)]
+    program = Program(mlp.apply_fn, networks[0], (IMAGES,))
+
+    def targets(params):
+        front = {program.inputs[0]: IMAGES}
+        wanted = [layer.target for layer in program.layers]
+        return program.evaluate(pytrees.flatten(params), front, wanted)
+
+    mean = [np.mean(pair, 0) for pair in zip(*map(targets, networks), strict=True)]
+    kept, lost = (
+        targets(
+            merging.least_squares(mlp.apply_fn, networks, [IMAGES], keeps_variance=keeps).params
+        )
+        for keeps in (True, False)
+    )
+    for wanted, one, other in zip(mean[1:], kept[1:], lost[1:], strict=True):
+        np.testing.assert_allclose(one.var(0), wanted.var(0), rtol=1e-2)
+        assert np.mean(other.var(0)) < 0.99 * np.mean(wanted.var(0))
+
+
+@settings(max_examples=25)
+@given(
+    sizes=st.lists(st.integers(3, 40), min_size=1, max_size=4),
+    inputs=st.integers(1, 4),
+    outputs=st.integers(1, 3),
+    mean=st.sampled_from([0.0, 1e3]),
+)
+def test_moments_are_numpys(sizes, inputs, outputs, mean):
+    rng = np.random.default_rng(sum(sizes))
+    x = mean + rng.standard_normal((sum(sizes), 2, inputs))
+    y = rng.standard_normal((sum(sizes), 2, outputs))
+    total = None
+    for part in np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1]):
+        a, b = x[part], y[part]
+        centred = a - a.mean(0), b - b.mean(0)
+        arrays = (
+            np.einsum("ngi,ngj->gij", centred[0], centred[0]),
+            np.einsum("ngi,ngo->gio", *centred),
+            np.square(centred[1]).sum(0),
+        )
+        batch = Moments(len(part), a.mean(0), b.mean(0), *arrays)
+        if total is None:
+            total = batch
+        else:
+            total += batch
+    for group in range(2):
+        joint = np.cov(np.hstack([x[:, group], y[:, group]]).T, bias=True)
+        np.testing.assert_allclose(
+            total.xx[group] / total.count, joint[:inputs, :inputs], atol=1e-8
+        )
+        np.testing.assert_allclose(
+            total.xy[group] / total.count, joint[:inputs, inputs:], atol=1e-8
+        )
+        matrix = total.map(1e-12, np.zeros((2, outputs, inputs)), has_shift=True)[group]
+        design = np.hstack([x[:, group] - x[:, group].mean(0), np.ones((len(x), 1))])
+        if len(x) > 3 * inputs:
+            np.testing.assert_allclose(matrix.T, fitted(design, y[:, group])[:-1], atol=1e-5)
+
+
+@settings(max_examples=30)
+@given(data=st.data())
+def test_patches_times_the_kernel_are_the_convolution(data):
+    groups = data.draw(st.sampled_from([1, 2]), "groups")
+    layouts = st.sampled_from(
+        [("NHWC", "HWIO", "NHWC"), ("NCHW", "OIHW", "NCHW"), ("HWNC", "OHWI", "CNHW")]
+    )
+    options = {
+        "window_strides": data.draw(st.tuples(st.integers(1, 3), st.integers(1, 2)), "strides"),
+        "padding": data.draw(st.sampled_from(["SAME", "VALID", ((2, 0), (-1, 1))]), "padding"),
+        "rhs_dilation": data.draw(st.tuples(st.integers(1, 2), st.integers(1, 2)), "dilation"),
+        "feature_group_count": groups,
+        "dimension_numbers": data.draw(layouts, "layout"),
+    }
+    lengths = {"N": 2, "H": 9, "W": 8, "C": 2 * groups, "O": 3 * groups, "I": 2}
+    kernel_lengths = lengths | {"H": 3, "W": 2}
+    lhs, rhs, _ = options["dimension_numbers"]
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal([lengths[axis] for axis in lhs], np.float32)
+    params = {"kernel": rng.standard_normal([kernel_lengths[axis] for axis in rhs], np.float32)}
+
+    def apply_fn(params, x):
+        return jax.lax.conv_general_dilated(x, params["kernel"], **options)
+
+    [layer] = Program(apply_fn, params, (x,)).layers
+    written = apply_fn(params, x)
+    x = jnp.asarray(x)
+    inputs, outputs = layer.samples(x, written, [0, 0], window=100)
+    matrix = layer.kernel_matrix(params["kernel"])
+    np.testing.assert_allclose(jnp.einsum("ngi,goi->ngo", inputs, matrix), outputs, atol=1e-4)
+    np.testing.assert_array_equal(outputs, layer.units(written))
+    kernel = layer.kernel_of(matrix, params["kernel"].shape)
+    np.testing.assert_array_equal(kernel, params["kernel"])
+    window = [min(length, 2) for length in layer.positions]
+    corner = [length - size for length, size in zip(layer.positions, window, strict=True)]
+    inputs, outputs = layer.samples(x, written, corner, window=2)
+    np.testing.assert_allclose(jnp.einsum("ngi,goi->ngo", inputs, matrix), outputs, atol=1e-4)
+
+
+# --- what it is for -----------------------------------------------------------------------------
+
+
+def test_a_merge_of_trained_networks_is_better_than_their_mean(trained_pair, tiny_data):
+    model, *networks = trained_pair
+    merged = merging.least_squares(model.apply, networks, tiny_data).params
+    losses = [
+        rl.evaluate(model.apply, params, tiny_data.test_images, tiny_data.test_labels).loss
+        for params in (merged, rl.average(networks))
+    ]
+    assert losses[0] < losses[1]
+
+
+# --- wrong calls --------------------------------------------------------------------------------
+
+
+def test_wrong_calls_are_refused(mlp):
+    params = mlp.init(0)
+    with pytest.raises(ValueError, match="at least one network"):
+        merging.least_squares(mlp.apply_fn, [], [IMAGES])
+    with pytest.raises(ValueError, match="at least one batch"):
+        merging.least_squares(mlp.apply_fn, [params], iter([]))
+    with pytest.raises(ValueError, match="weight"):
+        merging.least_squares(mlp.apply_fn, [params], [IMAGES], weights=[1.0, 2.0])
+    with pytest.raises(ValueError, match="product or convolution"):
+        merging.least_squares(lambda p, x: x * p["w"], [{"w": np.ones((1, 1, 1, 1))}], [IMAGES])
+    with pytest.raises(ValueError, match="Write \\[images\\]"):
+        merging.least_squares(mlp.apply_fn, [params], IMAGES)
+    with pytest.raises(ValueError, match="raised"):
+        merging.least_squares(mlp.apply_fn, [params], [IMAGES[:, :3]])
