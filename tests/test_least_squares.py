@@ -258,6 +258,47 @@ def test_patches_times_the_kernel_are_the_convolution(data):
     np.testing.assert_allclose(jnp.einsum("ngi,goi->ngo", inputs, matrix), outputs, atol=1e-4)
 
 
+# --- REPAIR -------------------------------------------------------------------------------------
+
+
+def test_repair_of_one_network_changes_nothing(architecture):
+    params = architecture.init(0)
+    repaired = merging.repair(architecture.apply_fn, [params, params], [IMAGES])
+    assert_computes_the_same(architecture.apply_fn, params, repaired, IMAGES, 1e-3)
+
+
+@pytest.mark.parametrize("weights", [(0.5, 0.5), (0.9, 0.1)])
+def test_repaired_units_have_the_means_and_deviations_of_their_parents(mlp, weights):
+    networks = [mlp.init(seed) for seed in range(2)]
+    program = Program(mlp.apply_fn, networks[0], (IMAGES,))
+
+    def moments(params):
+        front = {program.inputs[0]: IMAGES}
+        wanted = [layer.target for layer in program.layers[:-1]]
+        values = program.evaluate(pytrees.flatten(params), front, wanted)
+        return np.array([(value.mean(0), value.std(0)) for value in values])
+
+    repaired = moments(merging.repair(mlp.apply_fn, networks, [IMAGES], weights=weights))
+    parents = np.tensordot(weights, [moments(params) for params in networks], axes=1)
+    np.testing.assert_allclose(repaired, parents, atol=1e-3)
+
+
+def test_repair_of_batchnorm_is_its_statistics_measured_anew(lab_network):
+    model, params, images = lab_network
+    if not model.statistics_paths:
+        pytest.skip("a network without running statistics")
+    rng = np.random.default_rng(1)
+    other = jax.tree.map(
+        lambda leaf: leaf * rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32), params
+    )
+    other = merging.reestimate_statistics(model, other, images)
+    repaired = merging.repair(
+        model.apply, [params, other], [images], statistics_paths=model.statistics_paths
+    )
+    mean = merging.reestimate_statistics(model, rl.average([params, other]), images)
+    assert_computes_the_same(model.apply, mean, repaired, images, 1e-3)
+
+
 # --- what it is for -----------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from rebasin_lab.merging.layers import Layer, Values
-from rebasin_lab.merging.regression import Matrices, Moments, Units
+from rebasin_lab.merging.regression import Matrices, Units
 
 Leaves = dict[str, Any]
 NEUTRAL = {"scale": 1.0, "variance": 1.0, "mean": 0.0, "bias": 0.0}
@@ -83,21 +83,24 @@ class Chain:
         matrix = self.layer.kernel_matrix(np.asarray(params[self.layer.path], np.float64))
         return matrix * self.affine(params)[0][..., None]
 
-    def with_map(self, neutral: Leaves, matrix: Matrices, moments: Moments) -> Leaves:
-        """Parameters with this map from inputs to target, and the best shift.
+    def with_map(
+        self, neutral: Leaves, matrix: Matrices, mean: Units, variance: Units, wanted: Units
+    ) -> Leaves:
+        """Parameters with this map from what the layer reads to its target.
 
         Args:
             neutral: see `neutral`.
             matrix: of the map.
-            moments: of inputs, and of targets of the neutral chain.
+            mean: of its outputs, without a shift.
+            variance: of its outputs.
+            wanted: the mean of the target, which the shift provides if there is one.
         """
         factor, _ = self.affine(neutral)
-        mean = moments.mean_of(matrix)
-        new: dict[str, Any] = {"bias": moments.mean_out - mean}
+        new: dict[str, Any] = {"bias": wanted - mean}
         if self.normalises:
-            deviation = np.sqrt(np.maximum(moments.variance_of(matrix), np.finfo(np.float32).tiny))
+            deviation = np.sqrt(np.maximum(variance, np.finfo(np.float32).tiny))
             matrix, new["mean"] = matrix / deviation[..., None], mean / deviation
-            new |= {"scale": deviation / factor, "bias": moments.mean_out}
+            new |= {"scale": deviation / factor, "bias": wanted}
         else:
             matrix = matrix / factor[..., None]
         path = self.layer.path

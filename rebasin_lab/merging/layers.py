@@ -73,8 +73,16 @@ class Program:
         layers: in the order in which they are computed.
     """
 
-    def __init__(self, apply_fn: Callable, params: PyTree, inputs: tuple):
+    def __init__(
+        self, apply_fn: Callable, params: PyTree, inputs: tuple, *, through_streams: bool = True
+    ):
         """Trace a function, as `infer_permutation_spec` does.
+
+        Args:
+            apply_fn: the function.
+            params: arrays or shapes.
+            inputs: likewise.
+            through_streams: whether chains go on through additions of other activations.
 
         Raises:
             ValueError: if it cannot be traced with these arguments.
@@ -111,7 +119,7 @@ class Program:
         needed = self._needed(self.outputs, ())
         self.equations = [equation for equation in every if id(equation) in needed]
         self._find_origins()
-        self.layers = self._find_layers()
+        self.layers = self._find_layers(through_streams)
 
     def _needed(self, wanted: Iterable[int], known: Any) -> set[int]:
         """Identities of the equations between known values and wanted ones."""
@@ -185,7 +193,7 @@ class Program:
         for value in self.outputs:
             self.readers.setdefault(value, []).append(None)
 
-    def _find_layers(self) -> list["Layer"]:
+    def _find_layers(self, through_streams: bool) -> list["Layer"]:
         layers: list[Layer] = []
         latest: dict[int, int] = {}  # value -> the last layer it depends on
         for number, equation in enumerate(self.equations):
@@ -196,7 +204,7 @@ class Program:
                 layers.append(Layer(self, number, *kernel))
             latest |= dict.fromkeys(equation.results, last)
         for number, layer in enumerate(layers):
-            layer.follow(lambda value, own=number: latest.get(value, -1) < own)
+            layer.follow(lambda value, own=number: through_streams and latest.get(value, -1) < own)
         return layers
 
     def _kernel_of(self, number: int, equation: Equation) -> tuple[str, list, int] | None:

@@ -12,7 +12,6 @@ evidence about linear mode connectivity.
 
 import dataclasses
 import functools
-import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -22,13 +21,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from rebasin_lab import checks, datasets, pytrees
-from rebasin_lab.matching import statistics as batch_statistics
+from rebasin_lab import checks, datasets
 from rebasin_lab.matching.activation import batches_of
 from rebasin_lab.merging.averaging import average, replaced
-from rebasin_lab.merging.chains import Chain
-from rebasin_lab.merging.layers import Layer, Leaves, Program, Values
+from rebasin_lab.merging.layers import Layer, Leaves, Values
 from rebasin_lab.merging.regression import Moments
+from rebasin_lab.merging.walk import Walk
 
 WINDOW = 12  # output positions along each spatial axis of a convolution that one image gives
 MOST_SCALED = 10.0  # how much a map's output is scaled at most to keep the variance of its target
@@ -103,125 +101,56 @@ def least_squares(
     """
     began, cpu = time.perf_counter(), time.process_time()
     mean = average(networks, weights)
-    shares = [1.0] * len(networks) if weights is None else list(map(float, weights))
-    merge = _Merge(
-        apply_fn,
-        [pytrees.flatten(pytrees.aligned_to_combine(mean, each)[1]) for each in networks],
-        [share / math.fsum(shares) for share in shares],
-        mean,
-        frozenset(statistics_paths),
-        batches_of(data, batch_size, num_images, apply_fn, mean),
-    )
-    explained = {}
-    for path, share in merge.solve(ridge, keeps_variance, np.random.default_rng(seed)):
-        explained[path] = share
+    batches = batches_of(data, batch_size, num_images, apply_fn, mean)
+    walk = Walk(apply_fn, networks, weights, mean, statistics_paths, batches)
+    rng, explained = np.random.default_rng(seed), {}
+    for layer, targets in walk:
+        walk.params, explained[layer.path] = _fitted(
+            walk, layer, targets, ridge, keeps_variance, rng
+        )
         if on_layer is not None:
-            on_layer(path, share)
+            on_layer(layer.path, explained[layer.path])
     return LeastSquaresResult(
-        params=replaced(mean, merge.params),
+        params=replaced(mean, walk.params),
         explained=explained,
-        num_samples=merge.num_samples,
+        num_samples=walk.num_samples,
         seconds=time.perf_counter() - began,
         cpu_seconds=time.process_time() - cpu,
     )
 
 
-class _Merge:
-    """Parents and merged network, layer by layer through all batches.
-
-    Attributes:
-        params: of the merged network, by path; layers that are solved for are in place.
-    """
-
-    def __init__(
-        self,
-        apply_fn: Callable,
-        parents: Sequence[Mapping[str, Any]],
-        shares: Sequence[float],
-        mean: PyTree,
-        statistics: frozenset[str],
-        batches: Iterable[Any],
-    ):
-        inputs = [batch_statistics.inputs_of(batch, number) for number, batch in enumerate(batches)]
-        if not inputs:
-            raise ValueError("Expected at least one batch of inputs; got an empty data stream.")
-        shapes = [jax.tree.map(np.shape, each) for each in inputs]
-        while len(shapes) > 1 and shapes[-1] != shapes[0]:
-            shapes.pop()
-        self.program = Program(apply_fn, mean, inputs[0])
-        self.parents, self.shares, self.statistics = parents, shares, statistics
-        self.params = {path: np.asarray(leaf) for path, leaf in pytrees.flatten(mean).items()}
-        self.mean = dict(self.params)
-        # For every batch, the values that equations further on read: first inputs alone.
-        fronts = [
-            dict(zip(self.program.inputs, jax.tree.leaves(each), strict=True))
-            for each in inputs[: len(shapes)]
-        ]
-        self.own, self.others = fronts, [list(fronts) for _ in parents]
-        self.num_samples = len(fronts) * len(jax.tree.leaves(inputs[0])[0])
-
-    def solve(
-        self, ridge: float, keeps_variance: bool, rng: np.random.Generator
-    ) -> Iterable[tuple[str, float]]:
-        """Solve for one layer after the other; yield its path and what it explains."""
-        layers = self.program.layers
-        if not layers:
-            raise ValueError(
-                "Expected a function with a product or convolution of its inputs with a parameter; "
-                "found none outside loops and branches."
-            )
-        ends = [*(layer.number for layer in layers[1:]), None]
-        for layer, end in zip(layers, ends, strict=True):
-            onward = self.program.frontier(end)
-            step = self._step(layer, onward)
-            targets = [0.0] * len(self.own)
-            for share, parent, fronts in zip(self.shares, self.parents, self.others, strict=True):
-                for number, front in enumerate(fronts):
-                    target, fronts[number] = step(parent, front)
-                    targets[number] = targets[number] + share * target
-            yield layer.path, self._solve_one(layer, targets, ridge, keeps_variance, rng)
-            self.own = [step(self.params, front)[1] for front in self.own]
-
-    def _step(self, layer: Layer, onward: Sequence[Any]) -> Callable:
-        """From the values before a layer to its target, and to the values before the next."""
-
-        @jax.jit
-        def step(params: Leaves, front: Values) -> tuple[Any, dict]:
-            target, *values = self.program.evaluate(params, front, [layer.target, *onward])
-            return target, dict(zip(onward, values, strict=True))
-
-        return step
-
-    def _solve_one(
-        self,
-        layer: Layer,
-        targets: Sequence[Any],
-        ridge: float,
-        keeps_variance: bool,
-        rng: np.random.Generator,
-    ) -> float:
-        chain = Chain(layer, self.params, self.statistics, self.own[0])
-        towards = chain.kernel(self.params)
-        neutral = chain.neutral(self.params)
-        moments_of = jax.jit(functools.partial(_moments, layer))
-        most = [max(0, length - WINDOW) for length in layer.positions]
-        moments: Moments | None = None
-        for front, target in zip(self.own, targets, strict=True):
-            corner = [int(rng.integers(n, endpoint=True)) for n in most]
-            batch = Moments(*moments_of(neutral, front, target, corner))
-            if moments is None:
-                moments = batch
-            else:
-                moments += batch
-        has_shift = "bias" in chain.roles
-        matrix = moments.map(ridge, towards, has_shift=has_shift)
-        explained = moments.explained(matrix)
-        if keeps_variance and has_shift:
-            wanted, found = moments.variance_out, moments.variance_of(matrix)
-            ratio = np.sqrt(wanted / np.where(found > 0, found, 1.0))
-            matrix = matrix * np.minimum(ratio, MOST_SCALED)[..., None]
-        self.params = chain.with_map(neutral, matrix, moments)
-        return explained
+def _fitted(
+    walk: Walk,
+    layer: Layer,
+    targets: Sequence[Sequence[jax.Array]],
+    ridge: float,
+    keeps_variance: bool,
+    rng: np.random.Generator,
+) -> tuple[Leaves, float]:
+    """Parameters with the least-squares map in this layer, and the share it explains."""
+    chain = walk.chain(layer)
+    towards = chain.kernel(walk.params)
+    neutral = chain.neutral(walk.params)
+    moments_of = jax.jit(functools.partial(_moments, layer))
+    most = [max(0, length - WINDOW) for length in layer.positions]
+    moments: Moments | None = None
+    for front, each in zip(walk.own, targets, strict=True):
+        target = sum(share * one for share, one in zip(walk.shares, each, strict=True))
+        corner = [int(rng.integers(n, endpoint=True)) for n in most]
+        batch = Moments(*moments_of(neutral, front, target, corner))
+        if moments is None:
+            moments = batch
+        else:
+            moments += batch
+    has_shift = "bias" in chain.roles
+    matrix = moments.map(ridge, towards, has_shift=has_shift)
+    explained = moments.explained(matrix)
+    if keeps_variance and has_shift:
+        wanted, found = moments.variance_out, moments.variance_of(matrix)
+        ratio = np.sqrt(wanted / np.where(found > 0, found, 1.0))
+        matrix = matrix * np.minimum(ratio, MOST_SCALED)[..., None]
+    mean, variance = moments.mean_of(matrix), moments.variance_of(matrix)
+    return chain.with_map(neutral, matrix, mean, variance, moments.mean_out), explained
 
 
 def _moments(
