@@ -8,16 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rebasin_lab as rl
-from conftest import TINY_DATA
 from rebasin_lab import merging, pytrees
 from rebasin_lab.merging.layers import Program
 from rebasin_lab.merging.regression import Moments
 
-# With noise: pixels that never vary leave maps undetermined, which would hide a wrong one.
-IMAGES = np.asarray(TINY_DATA.train_images) + np.float32(0.1) * np.random.default_rng(
-    0
-).standard_normal(TINY_DATA.train_images.shape, np.float32)
 EXACT = 1e-7  # a ridge that hardly matters
+
+
+@pytest.fixture(scope="module")
+def images(tiny_data):
+    """With noise: pixels that never vary leave maps undetermined, which would hide a wrong one."""
+    shape = tiny_data.train_images.shape
+    noise = np.random.default_rng(0).standard_normal(shape, np.float32)
+    return tiny_data.train_images + np.float32(0.1) * noise
 
 
 def assert_computes_the_same(apply_fn, params, others, inputs, tolerance):
@@ -28,12 +31,12 @@ def assert_computes_the_same(apply_fn, params, others, inputs, tolerance):
 # --- laws ---------------------------------------------------------------------------------------
 
 
-def test_a_network_merged_with_itself_computes_what_it_did(architecture):
+def test_a_network_merged_with_itself_computes_what_it_did(architecture, images):
     params = architecture.init(0)
-    merged = merging.least_squares(architecture.apply_fn, [params, params], [IMAGES], ridge=EXACT)
-    assert_computes_the_same(architecture.apply_fn, params, merged.params, IMAGES, 1e-4)
+    merged = merging.least_squares(architecture.apply_fn, [params, params], [images], ridge=EXACT)
+    assert_computes_the_same(architecture.apply_fn, params, merged.params, images, 1e-4)
     assert min(merged.explained.values()) > 0.999
-    assert merged.num_samples == len(IMAGES)
+    assert merged.num_samples == len(images)
 
 
 @pytest.fixture(
@@ -95,25 +98,25 @@ def test_running_statistics_of_the_merged_network_are_true(lab_network):
 
 
 @pytest.mark.parametrize("weights", [(1.0, 0.0), (0.0, 3.0)])
-def test_weights_choose_a_parent(mlp, weights):
+def test_weights_choose_a_parent(mlp, weights, images):
     networks = [mlp.init(seed) for seed in range(2)]
     merged = merging.least_squares(
-        mlp.apply_fn, networks, [IMAGES], weights=weights, ridge=EXACT
+        mlp.apply_fn, networks, [images], weights=weights, ridge=EXACT
     ).params
     chosen = networks[int(np.argmax(weights))]
-    assert_computes_the_same(mlp.apply_fn, chosen, merged, IMAGES, 1e-4)
+    assert_computes_the_same(mlp.apply_fn, chosen, merged, images, 1e-4)
 
 
-def test_batches_give_what_one_batch_gives(mlp):
+def test_batches_give_what_one_batch_gives(mlp, images):
     networks = [mlp.init(seed) for seed in range(2)]
     whole, parts = (
         merging.least_squares(mlp.apply_fn, networks, data).params
-        for data in ([IMAGES], [IMAGES[:90], IMAGES[90:180], IMAGES[180:]])
+        for data in ([images], [images[:90], images[90:180], images[180:]])
     )
-    left_out = merging.least_squares(mlp.apply_fn, networks, [IMAGES[:180]]).params
-    assert_computes_the_same(mlp.apply_fn, left_out, parts, IMAGES, 1e-3)
+    left_out = merging.least_squares(mlp.apply_fn, networks, [images[:180]]).params
+    assert_computes_the_same(mlp.apply_fn, left_out, parts, images, 1e-3)
     with pytest.raises(AssertionError):  # the last, smaller batch makes a difference
-        assert_computes_the_same(mlp.apply_fn, whole, parts, IMAGES, 1e-3)
+        assert_computes_the_same(mlp.apply_fn, whole, parts, images, 1e-3)
 
 
 # --- against formulas ---------------------------------------------------------------------------
@@ -159,19 +162,19 @@ def test_each_layer_is_the_least_squares_map_and_corrects_the_stream():
         np.testing.assert_allclose(merged[name], value, rtol=1e-3, atol=1e-3, err_msg=name)
 
 
-def test_variance_of_the_targets_is_kept(mlp):
+def test_variance_of_the_targets_is_kept(mlp, images):
     networks = [mlp.init(seed) for seed in range(2)]
-    program = Program(mlp.apply_fn, networks[0], (IMAGES,))
+    program = Program(mlp.apply_fn, networks[0], (images,))
 
     def targets(params):
-        front = {program.inputs[0]: IMAGES}
+        front = {program.inputs[0]: images}
         wanted = [layer.target for layer in program.layers]
         return program.evaluate(pytrees.flatten(params), front, wanted)
 
     mean = [np.mean(pair, 0) for pair in zip(*map(targets, networks), strict=True)]
     kept, lost = (
         targets(
-            merging.least_squares(mlp.apply_fn, networks, [IMAGES], keeps_variance=keeps).params
+            merging.least_squares(mlp.apply_fn, networks, [images], keeps_variance=keeps).params
         )
         for keeps in (True, False)
     )
@@ -219,7 +222,7 @@ def test_moments_are_numpys(sizes, inputs, outputs, mean):
             np.testing.assert_allclose(matrix.T, fitted(design, y[:, group])[:-1], atol=1e-5)
 
 
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(data=st.data())
 def test_patches_times_the_kernel_are_the_convolution(data):
     groups = data.draw(st.sampled_from([1, 2]), "groups")
@@ -261,24 +264,24 @@ def test_patches_times_the_kernel_are_the_convolution(data):
 # --- REPAIR -------------------------------------------------------------------------------------
 
 
-def test_repair_of_one_network_changes_nothing(architecture):
+def test_repair_of_one_network_changes_nothing(architecture, images):
     params = architecture.init(0)
-    repaired = merging.repair(architecture.apply_fn, [params, params], [IMAGES])
-    assert_computes_the_same(architecture.apply_fn, params, repaired, IMAGES, 1e-3)
+    repaired = merging.repair(architecture.apply_fn, [params, params], [images])
+    assert_computes_the_same(architecture.apply_fn, params, repaired, images, 1e-3)
 
 
 @pytest.mark.parametrize("weights", [(0.5, 0.5), (0.9, 0.1)])
-def test_repaired_units_have_the_means_and_deviations_of_their_parents(mlp, weights):
+def test_repaired_units_have_the_means_and_deviations_of_their_parents(mlp, weights, images):
     networks = [mlp.init(seed) for seed in range(2)]
-    program = Program(mlp.apply_fn, networks[0], (IMAGES,))
+    program = Program(mlp.apply_fn, networks[0], (images,))
 
     def moments(params):
-        front = {program.inputs[0]: IMAGES}
+        front = {program.inputs[0]: images}
         wanted = [layer.target for layer in program.layers[:-1]]
         values = program.evaluate(pytrees.flatten(params), front, wanted)
         return np.array([(value.mean(0), value.std(0)) for value in values])
 
-    repaired = moments(merging.repair(mlp.apply_fn, networks, [IMAGES], weights=weights))
+    repaired = moments(merging.repair(mlp.apply_fn, networks, [images], weights=weights))
     parents = np.tensordot(weights, [moments(params) for params in networks], axes=1)
     np.testing.assert_allclose(repaired, parents, atol=1e-3)
 
@@ -315,17 +318,17 @@ def test_a_merge_of_trained_networks_is_better_than_their_mean(trained_pair, tin
 # --- wrong calls --------------------------------------------------------------------------------
 
 
-def test_wrong_calls_are_refused(mlp):
+def test_wrong_calls_are_refused(mlp, images):
     params = mlp.init(0)
     with pytest.raises(ValueError, match="at least one network"):
-        merging.least_squares(mlp.apply_fn, [], [IMAGES])
+        merging.least_squares(mlp.apply_fn, [], [images])
     with pytest.raises(ValueError, match="at least one batch"):
         merging.least_squares(mlp.apply_fn, [params], iter([]))
     with pytest.raises(ValueError, match="weight"):
-        merging.least_squares(mlp.apply_fn, [params], [IMAGES], weights=[1.0, 2.0])
+        merging.least_squares(mlp.apply_fn, [params], [images], weights=[1.0, 2.0])
     with pytest.raises(ValueError, match="product or convolution"):
-        merging.least_squares(lambda p, x: x * p["w"], [{"w": np.ones((1, 1, 1, 1))}], [IMAGES])
+        merging.least_squares(lambda p, x: x * p["w"], [{"w": np.ones((1, 1, 1, 1))}], [images])
     with pytest.raises(ValueError, match="Write \\[images\\]"):
-        merging.least_squares(mlp.apply_fn, [params], IMAGES)
+        merging.least_squares(mlp.apply_fn, [params], images)
     with pytest.raises(ValueError, match="raised"):
-        merging.least_squares(mlp.apply_fn, [params], [IMAGES[:, :3]])
+        merging.least_squares(mlp.apply_fn, [params], [images[:, :3]])
