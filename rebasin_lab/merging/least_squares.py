@@ -29,7 +29,6 @@ from rebasin_lab.merging.regression import Moments
 from rebasin_lab.merging.walk import Walk
 
 WINDOW = 12  # output positions along each spatial axis of a convolution that one image gives
-MOST_SCALED = 10.0  # how much a map's output is scaled at most to keep the variance of its target
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,7 +60,6 @@ def least_squares(
     weights: Sequence[float] | None = None,
     statistics_paths: Collection[str] = (),
     ridge: checks.Positive = 1e-2,
-    keeps_variance: bool = True,
     batch_size: checks.Count = 100,
     num_images: checks.Count | None = None,
     seed: checks.Seed = 0,
@@ -84,8 +82,6 @@ def least_squares(
         statistics_paths: of running statistics, as of a `Model`.
         ridge: pulls each map to that of the mean of the weights, as a share of the mean variance
             of its inputs.
-        keeps_variance: scale each output of a map to the variance of its target; the error of
-            least squares is always a loss of variance. Not done where a layer has no bias.
         batch_size: images of a data set per step.
         num_images: use only the first images of a data set; shuffle one that is sorted by class.
         seed: of the windows of convolutions' outputs that are looked at.
@@ -105,9 +101,7 @@ def least_squares(
     walk = Walk(apply_fn, networks, weights, mean, statistics_paths, batches)
     rng, explained = np.random.default_rng(seed), {}
     for layer, targets in walk:
-        walk.params, explained[layer.path] = _fitted(
-            walk, layer, targets, ridge, keeps_variance, rng
-        )
+        walk.params, explained[layer.path] = _fitted(walk, layer, targets, ridge, rng)
         if on_layer is not None:
             on_layer(layer.path, explained[layer.path])
     return LeastSquaresResult(
@@ -124,7 +118,6 @@ def _fitted(
     layer: Layer,
     targets: Sequence[Sequence[jax.Array]],
     ridge: float,
-    keeps_variance: bool,
     rng: np.random.Generator,
 ) -> tuple[Leaves, float]:
     """Parameters with the least-squares map in this layer, and the share it explains."""
@@ -142,15 +135,10 @@ def _fitted(
             moments = batch
         else:
             moments += batch
-    has_shift = "bias" in chain.roles
-    matrix = moments.map(ridge, towards, has_shift=has_shift)
-    explained = moments.explained(matrix)
-    if keeps_variance and has_shift:
-        wanted, found = moments.variance_out, moments.variance_of(matrix)
-        ratio = np.sqrt(wanted / np.where(found > 0, found, 1.0))
-        matrix = matrix * np.minimum(ratio, MOST_SCALED)[..., None]
+    matrix = moments.map(ridge, towards, has_shift="bias" in chain.roles)
     mean, variance = moments.mean_of(matrix), moments.variance_of(matrix)
-    return chain.with_map(neutral, matrix, mean, variance, moments.mean_out), explained
+    params = chain.with_map(neutral, matrix, mean, variance, moments.mean_out)
+    return params, moments.explained(matrix)
 
 
 def _moments(

@@ -71,7 +71,7 @@ class Trained:
         if epoch == experiment.train.num_epochs:
             return self.params
         if epoch == 0:
-            return training.initial_params(self.model, seed=experiment.seed)
+            return self._initial
         if epoch not in experiment.snapshot_epochs:
             epochs = [0, *experiment.snapshot_epochs, experiment.train.num_epochs]
             raise ValueError(f"Expected an epoch whose parameters are kept, {epochs}; got {epoch}.")
@@ -82,6 +82,11 @@ class Trained:
                 f"{error} Ask for the network again, with trained(experiment): that makes it anew."
             ) from error
         return jax.device_put(params)
+
+    @functools.cached_property
+    def _initial(self) -> PyTree:
+        # Drawn once: a section asks for the same network's several times.
+        return training.initial_params(self.model, seed=self.experiment.seed)
 
 
 @checks.arguments
