@@ -62,10 +62,7 @@ def repair(
         means, deviations = map(np.asarray, zip(*parents, strict=True))
         wanted = np.tensordot(walk.shares, means, axes=1)
         deviation = np.tensordot(walk.shares, deviations, axes=1)
-        found_mean, found = _mean_and_deviation(
-            layer,
-            [walk.program.evaluate(walk.params, each, [layer.target])[0] for each in walk.own],
-        )
+        found_mean, found = _mean_and_deviation(layer, walk.own_targets(layer))
         chain = walk.chain(layer)
         _, shift = chain.affine(walk.params)
         ratio = np.where(found > 0, deviation / np.where(found > 0, found, 1.0), 1.0)
@@ -83,8 +80,8 @@ def _mean_and_deviation(layer: Layer, values: Iterable[Any]) -> tuple[np.ndarray
     """Over all batches and positions, in float64, groups x outputs."""
     count, total, squares = 0, 0.0, 0.0
     for value in values:
-        units = np.asarray(layer.units(value), np.float64)
-        count, total = count + len(units), total + units.sum(0)
-        squares = squares + np.square(units).sum(0)
+        units = np.asarray(layer.units(value))
+        count, total = count + len(units), total + units.sum(axis=0, dtype=np.float64)
+        squares = squares + np.square(units, dtype=np.float64).sum(axis=0)
     mean = total / count
     return mean, np.sqrt(np.maximum(squares / count - mean**2, 0))

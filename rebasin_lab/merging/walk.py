@@ -82,6 +82,11 @@ class Walk:
         """What is affine after a layer of the merged network."""
         return Chain(layer, self.params, self._statistics, self.own[0])
 
+    def own_targets(self, layer: Layer) -> list[jax.Array]:
+        """The target of the layer at hand in the merged network as it is, for every batch."""
+        step = self._step(layer, ())
+        return [step(self.params, front)[0] for front in self.own]
+
     def __iter__(self) -> Iterator[tuple[Layer, list[list[jax.Array]]]]:
         """Each layer, with its target in every parent for every batch."""
         layers = self.program.layers
