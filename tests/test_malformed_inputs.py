@@ -274,7 +274,7 @@ def run():
 
 def figure(name="f", **options):
     given = {"plot": "interpolation", "numbers": LINES, "title": "T"} | options
-    drawn = record.Figure(name, caption="c", alt="a", **given)
+    drawn = record.Figure(name=name, caption="c", alt="a", **given)
 
     class OneFigure(record.Record):
         def figures(self):

@@ -223,7 +223,7 @@ VALUES = {
     "a complex number": np.complex64(1 + 2j),
     "a complex number of Python": 1j,
     "a time": np.datetime64("2020-01-01"),
-    "bytes": b"1",
+    "a bytearray": bytearray(b"1"),
     "a set": {1},
     "a key": jax.random.key(0),
     "deep nesting": None,
