@@ -80,7 +80,9 @@ def test_so_does_a_model_of_the_lab(lab_network):
     assert kernels <= merged.explained.keys()
 
 
-def test_running_statistics_of_the_merged_network_are_true(lab_network):
+@pytest.fixture
+def batch_norm_pair(lab_network):
+    """A model with running statistics, two networks of it, and images."""
     model, params, images = lab_network
     if not model.statistics_paths:
         pytest.skip("a network without running statistics")
@@ -88,6 +90,11 @@ def test_running_statistics_of_the_merged_network_are_true(lab_network):
     other = jax.tree.map(
         lambda leaf: leaf * rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32), params
     )
+    return model, params, other, images
+
+
+def test_running_statistics_of_the_merged_network_are_true(batch_norm_pair):
+    model, params, other, images = batch_norm_pair
     merged = merging.least_squares(
         model.apply, [params, other], [images], statistics_paths=model.statistics_paths
     ).params
@@ -263,14 +270,8 @@ def test_repaired_units_have_the_means_and_deviations_of_their_parents(mlp, weig
     np.testing.assert_allclose(repaired, parents, atol=1e-3)
 
 
-def test_repair_of_batchnorm_is_its_statistics_measured_anew(lab_network):
-    model, params, images = lab_network
-    if not model.statistics_paths:
-        pytest.skip("a network without running statistics")
-    rng = np.random.default_rng(1)
-    other = jax.tree.map(
-        lambda leaf: leaf * rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32), params
-    )
+def test_repair_of_batchnorm_is_its_statistics_measured_anew(batch_norm_pair):
+    model, params, other, images = batch_norm_pair
     other = merging.reestimate_statistics(model, other, images)
     repaired = merging.repair(
         model.apply, [params, other], [images], statistics_paths=model.statistics_paths

@@ -66,14 +66,9 @@ class Moments:
         """The mean of every output of a map."""
         return np.einsum("goi,gi->go", matrix, self.mean_in)
 
-    @property
-    def variance_out(self) -> Units:
-        """The variance of every output."""
-        return self.yy / self.count
-
     def explained(self, matrix: Matrices) -> float:
         """The share of the outputs' variance that a map with its best shift explains."""
         error = self.yy - 2 * np.einsum("goi,gio->go", matrix, self.xy)
         error = error.sum() / self.count + self.variance_of(matrix).sum()
-        total = self.variance_out.sum()
+        total = self.yy.sum() / self.count
         return float(1 - error / total) if total > 0 else 1.0

@@ -62,7 +62,7 @@ def repair(
         means, deviations = map(np.asarray, zip(*parents, strict=True))
         wanted = np.tensordot(walk.shares, means, axes=1)
         deviation = np.tensordot(walk.shares, deviations, axes=1)
-        found_mean, found = _mean_and_deviation(layer, walk.own_targets(layer))
+        found_mean, found = _mean_and_deviation(layer, walk.own_targets())
         chain = walk.chain(layer)
         _, shift = chain.affine(walk.params)
         ratio = np.where(found > 0, deviation / np.where(found > 0, found, 1.0), 1.0)

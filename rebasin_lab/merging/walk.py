@@ -15,7 +15,7 @@ from rebasin_lab.merging.layers import Layer, Leaves, Program, Values
 
 
 class Walk:
-    """Goes from layer to layer; whoever iterates replaces `params` before the next.
+    """A loop over layers, in which the caller sets `params` before the next one.
 
     Of every network and batch it keeps what layers further on read, and nothing else.
 
@@ -82,16 +82,16 @@ class Walk:
         """What is affine after a layer of the merged network."""
         return Chain(layer, self.params, self._statistics, self.own[0])
 
-    def own_targets(self, layer: Layer) -> list[jax.Array]:
-        """The target of the layer at hand in the merged network as it is, for every batch."""
-        step = self._step(layer, ())
-        return [step(self.params, front)[0] for front in self.own]
+    def own_targets(self) -> list[jax.Array]:
+        """The target of the present layer in the merged network as it is, for every batch."""
+        return [self._present(self.params, front)[0] for front in self.own]
 
     def __iter__(self) -> Iterator[tuple[Layer, list[list[jax.Array]]]]:
         """Each layer, with its target in every parent for every batch."""
         layers = self.program.layers
         for layer, after in zip(layers, [*layers[1:], None], strict=True):
             step = self._step(layer, self.program.frontier(after and after.number))
+            self._present = step  # compiled once, for the parents and the merged network
             targets: list[list[jax.Array]] = [[] for _ in self.own]
             for parent, fronts in zip(self._parents, self._others, strict=True):
                 for number, front in enumerate(fronts):
