@@ -4,7 +4,7 @@
 
 Three wings; imports go library <- paper <- lab. The library takes networks and gives permutations
 and merged networks: `pytrees`, `datasets`, `models`, `metrics`, `training`, `symmetry`, `matching`,
-`merging`, `analysis`. `paper` is the reproduction: `settings`, `networks`, `profiles`,
+`merging`, `analysis`, `interop`. `paper` is the reproduction: `settings`, `networks`, `profiles`,
 `fingerprints`, `store`, `train_many`, `imagenet`, `cache`, `counterexample`, `claim`, `sections`,
 `claims`.
 `lab` is the tools around notebooks: `background_errors`, `plots`, `figures`, `figure_export`,
@@ -42,6 +42,7 @@ _NAMES_OF_MODULES = {
         "random_halves",
         "stratified_parts",
     ],
+    "interop": ["TorchNetwork", "from_torch"],
     "matching": ["MATCHERS", "Matcher", "MatchingResult", "match"],
     "merging": ["MergeResult", "average", "ensemble", "merge_many"],
     "metrics": ["evaluate"],

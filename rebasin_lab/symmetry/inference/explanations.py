@@ -4,15 +4,20 @@ The links of an inference form a graph over atoms; an explanation is the shortes
 parameter's axis to the pin, or to the other parameters it moves with.
 """
 
+import contextlib
+import re
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+
+import jax
 
 from rebasin_lab.symmetry.inference import dependence
 from rebasin_lab.symmetry.inference.atoms import Atom, Atoms, Axis, Link, Pin, Step
 
 Place = tuple[str, int]  # leaf path, axis
 FOREIGN = ("site-packages", "dist-packages", "<")  # in a file's name: not the user's own code
+MODULE = "module "  # begins a named scope of JAX that stands for a module of another framework
 MAX_COMPANIONS = 4  # parameters named in one explanation
 
 
@@ -106,8 +111,19 @@ def step_names(steps: Iterable[Step | None], without: Step | None = None) -> lis
     return list(dict.fromkeys(f"{step.equation.primitive.name}{_where(step)}" for step in known))
 
 
+def module_scope(name: str) -> contextlib.AbstractContextManager:
+    """A scope in which explanations name a module in place of a line of code."""
+    return jax.named_scope(f"{MODULE}{name}")
+
+
 def _where(step: Step | None) -> str:
-    """File and line of the user's code, of this step or its callers."""
+    """The module, or file and line of the user's code, of this step or its callers."""
+    callers = step
+    while callers is not None:
+        modules = re.findall(f"{MODULE}([^/]*)", str(callers.equation.source_info.name_stack))
+        if modules:
+            return f" in {modules[-1]}"
+        callers = callers.caller
     while step is not None:
         traceback = step.equation.source_info.traceback
         for frame in traceback.frames if traceback is not None else ():
