@@ -42,7 +42,7 @@ _NAMES_OF_MODULES = {
         "random_halves",
         "stratified_parts",
     ],
-    "interop": ["TorchNetwork", "from_torch"],
+    "interop": ["from_torch"],
     "matching": ["MATCHERS", "Matcher", "MatchingResult", "match"],
     "merging": ["MergeResult", "average", "ensemble", "merge_many"],
     "metrics": ["evaluate"],

@@ -69,7 +69,7 @@ def test_each_package_is_declared_where_it_is_imported():
     def names(*extras):
         return {canonicalize_name(requirement.name) for requirement in declared(*extras)}
 
-    base, lab, optional = names(), names("lab"), names("lab", "fast")
+    base, lab, optional = names(), names("lab"), names("lab", "fast", "torch")
     assert needed(lab=False, anywhere=False) <= base
     assert base <= needed(lab=False, anywhere=True) <= optional
     of_the_lab = needed(lab=True, anywhere=True)

@@ -49,10 +49,13 @@ def graph_of(module: Any, arguments: tuple, keywords: dict[str, Any], state: Sta
     import torch
 
     with _evaluating(module), _quietly():
-        with _explained("Expected a module that takes the example inputs in evaluation mode"):
-            module(*arguments, **keywords)
         with _explained("Expected a module that torch.export can trace"):
-            exported = _exported(module, arguments, keywords)
+            try:
+                exported = _exported(module, arguments, keywords)
+            except Exception:  # of any kind: it is the caller's code
+                with _explained("Expected a module that takes the example in evaluation mode"):
+                    module(*arguments, **keywords)
+                raise
             table = torch.export.default_decompositions()
             without_rule = {one: fn for one, fn in table.items() if not rule_of(str(one))}
             exported = exported.run_decompositions(without_rule)
@@ -279,6 +282,8 @@ def _explained(expected: str) -> Iterator[None]:
             f"{expected}; its forward decides by the value of a tensor"
             f"{f', at {where[1]}' if where else ''}. {_ON_VALUES}"
         ) from error
-    except Exception as error:  # of any kind: it is the caller's code
+    except Exception as error:  # of any kind: it is the caller's code; ours stay as they are
+        if isinstance(error, ValueError) and str(error).startswith("Expected "):
+            raise
         text = texts.in_a_line(" ".join(str(error).split("\n\n")[0].split()), 400)
         raise ValueError(f"{expected}; it raised {type(error).__name__}: {text}") from error

@@ -30,7 +30,7 @@ class TorchNetwork:
     _graph: Graph = dataclasses.field(repr=False)
     _state: State = dataclasses.field(repr=False)
 
-    def apply(self, params: Mapping[str, Array], *inputs: Any, **keywords: Any) -> PyTree:
+    def apply(self, params: PyTree, *inputs: Any, **keywords: Any) -> PyTree:
         """The outputs of the module with these parameters; pure, for `jax.jit` and the rest of JAX.
 
         It computes in the types of the module, as PyTorch does; if a parameter is float64, what is
@@ -50,7 +50,7 @@ class TorchNetwork:
         return self._run(params, inputs, keywords)[0]
 
     def apply_training(
-        self, params: Mapping[str, Array], *inputs: Any, **keywords: Any
+        self, params: PyTree, *inputs: Any, **keywords: Any
     ) -> tuple[PyTree, dict[str, Array]]:
         """The outputs where BatchNorm normalises by the batch, and its statistics.
 
@@ -111,7 +111,7 @@ class TorchNetwork:
         return f"TorchNetwork({self.name}, {count:,} numbers in {len(self.params)} arrays)"
 
     def _run(
-        self, params: Mapping[str, Array], inputs: tuple, keywords: dict, *, by_batch: bool = False
+        self, params: PyTree, inputs: tuple, keywords: dict, *, by_batch: bool = False
     ) -> tuple[PyTree, dict[str, Array]]:
         self._state.check(params)
         outputs, measured = self._graph.run(params, (inputs, keywords), by_batch=by_batch)

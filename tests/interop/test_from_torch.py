@@ -107,7 +107,8 @@ def test_state_dicts_go_to_jax_and_back(converted):
     other = type(converted.module)().eval()
     other.load_state_dict(back, strict=True)
     with torch.no_grad():
-        assert_close(network.apply(params, *converted.arrays), other(*converted.inputs), 2e-6)
+        found = jax.jit(network.apply)(params, *converted.arrays)
+        assert_close(found, other(*converted.inputs), 2e-6)
 
 
 def test_the_module_stays_as_it_is():
@@ -315,8 +316,8 @@ def undefined(module):
             "positions of maxima",
         ),
         (
-            lambda x: x.scatter_reduce(0, x.long() * 0, x, "mean"),
-            "scatter_reduce by sum.* got mean",
+            lambda x: x.index_put((x > 0,), x[0, :1].expand(16)),
+            "Expected one value for all places where a mask holds",
         ),
         (
             lambda x: x + torch.from_numpy(x.detach().numpy()),
@@ -338,10 +339,13 @@ def test_modules_that_depend_on_values_or_have_no_rule_are_refused(function, mes
             "got a dict. Build the module",
         ),
         (lambda: rl.from_torch(torch.relu, torch.ones(2)), "Expected a torch.nn.Module"),
-        (lambda: rl.from_torch(nn.Linear(3, 2)), "takes the example inputs .* raised TypeError"),
+        (
+            lambda: rl.from_torch(nn.Linear(3, 2)),
+            "takes the example in evaluation mode; it raised TypeError",
+        ),
         (
             lambda: rl.from_torch(nn.Linear(3, 2), torch.ones(2, 4)),
-            "example inputs .* RuntimeError",
+            "takes the example .* RuntimeError",
         ),
         (lambda: rl.from_torch(nn.LazyLinear(3), torch.ones(2, 4)), "'weight' has none yet"),
         (lambda: rl.from_torch(undefined(MLP), *images(8)), "'1.weight' has none yet"),
@@ -356,6 +360,26 @@ def test_without_pytorch_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ModuleNotFoundError, match=r"rl.from_torch needs PyTorch: .* \[torch\]"):
         rl.from_torch(None)
+
+
+class Counts(nn.Module):
+    """Keeps in a buffer how often it was called."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        return x * self.calls
+
+
+def test_what_a_call_writes_into_buffers_is_not_kept():
+    module = Counts()
+    network = rl.from_torch(module, torch.ones(2))
+    assert module.calls == 0
+    assert network.apply(network.params, np.ones(3)).tolist() == [1, 1, 1]
+    assert network.apply({"calls": np.float32(4)}, np.ones(3)).tolist() == [5, 5, 5]
 
 
 class OneSize(nn.Module):

@@ -1,7 +1,9 @@
 """Each rule against PyTorch itself: on the samples of PyTorch's own tests, and on drawn shapes."""
 
 import collections
+import functools
 import warnings
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -10,40 +12,43 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.testing._internal import common_utils
 from torch.testing._internal.common_methods_invocations import op_db
 from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import torch_or_skip  # noqa: F401  # isort: split
-from rebasin_lab.interop.aten import RULES, rule_of
+from rebasin_lab.interop.aten import RULES
 from rebasin_lab.interop.export import _PLACEMENT
 from rebasin_lab.interop.state import numpy_type
 
 aten = torch.ops.aten
-MOST_CALLS = 2  # of an operator for each type of numbers
+MOST_CALLS = 1  # of an operator for each type of numbers
 MOST_SAMPLES = 12  # of each of PyTorch's tests
 # PyTorch's tests call what these are made of, so they are called below.
 WHOLE = """
     aten.adaptive_avg_pool1d aten.adaptive_avg_pool2d aten.adaptive_avg_pool3d aten.copy aten.einsum
     aten.gru.input aten.imag aten.linear aten.lstm.input aten.matmul aten.real aten.rnn_relu.input
-    aten.rnn_tanh.input aten.scaled_dot_product_attention aten.upsample_bilinear2d.vec
+    aten.rnn_tanh.input aten.scatter.value aten.scaled_dot_product_attention aten.upsample_bilinear2d.vec
     aten.upsample_nearest2d.vec aten._native_batch_norm_legit_no_training.default
+    aten._native_batch_norm_legit.no_stats
 """.split()
 OF_SIZES = "aten.sym_numel aten.sym_size.int aten.empty.memory_format aten.lift_fresh_copy".split()
 # Any of equal values comes first in PyTorch.
 WITH_POSITIONS = "aten.argmax aten.argmin aten.max.dim aten.min.dim aten.sort aten.topk".split()
 
 
+@functools.cache
 def name_of(operator):
-    """The name that its rule has."""
-    name = str(operator)
-    return name if name in RULES else name.rpartition(".")[0]
+    """The name that its rule has; None without one."""
+    names = (str(operator), str(operator).rpartition(".")[0])
+    return next((name for name in names if name in RULES), None)
 
 
 def without_torch(tree):
     def convert(leaf):
         if isinstance(leaf, torch.Tensor):
-            return leaf.detach().numpy().copy()
+            return leaf.detach().resolve_conj().resolve_neg().numpy().copy()
         return numpy_type(leaf) if isinstance(leaf, torch.dtype) else leaf
 
     return _pytree.tree_map(convert, tree)
@@ -52,33 +57,35 @@ def without_torch(tree):
 class Recorder(TorchDispatchMode):
     """Keeps calls of operators that have a rule: the arguments, and what came back."""
 
-    def __init__(self, most):
+    def __init__(self):
         super().__init__()
-        self.most = most
         self.calls = collections.defaultdict(dict)
 
     def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
-        options = kwargs or {}
-        before = None
-        if rule_of(str(operator)):
-            kept = {k: v for k, v in options.items() if k not in _PLACEMENT}
-            arguments = without_torch((args, kept))
-            leaves = _pytree.tree_leaves(arguments)
-            shapes = [x.shape if isinstance(x, np.ndarray) else x for x in leaves]
-            kinds = {x.dtype.kind for x in leaves if isinstance(x, np.ndarray)}
-            before = (str(shapes), "".join(sorted(kinds)))
-        result = operator(*args, **options)
-        if before is not None:
-            calls = self.calls[name_of(operator)]
-            if sum(kind == before[1] for _, kind in calls) < self.most:
-                calls.setdefault(before, (arguments, without_torch(result)))
+        result = operator(*args, **(kwargs or {}))
+        name = name_of(operator)
+        if name is not None:
+            kept = {k: v for k, v in (kwargs or {}).items() if k not in _PLACEMENT}
+            leaves = _pytree.tree_leaves((args, kept))
+            arrays = [one for one in leaves if isinstance(one, torch.Tensor)]
+            # JAX takes no axis of an array without any, nor the largest of no number.
+            is_masked = "index" in name and any(one.dtype == torch.bool for one in arrays)
+            if all(one.ndim and one.numel() for one in arrays) and not is_masked:
+                shapes = [one.shape if isinstance(one, torch.Tensor) else one for one in leaves]
+                kinds = " ".join(sorted({str(one.dtype) for one in arrays}))
+                calls, key = self.calls[name], (kinds, str(shapes))
+                if key not in calls and sum(kind == kinds for kind, _ in calls) < MOST_CALLS:
+                    calls[key] = (without_torch((args, kept)), without_torch(result))
         return result
 
 
 @pytest.fixture(scope="module")
 def calls():
-    recorder = Recorder(MOST_CALLS)
-    with warnings.catch_warnings(action="ignore"), torch.no_grad():
+    recorder = Recorder()
+    common_utils.set_rng_seed(0)
+    # Setting it for each sample, as PyTorch does, takes ten times as long as all else.
+    once = mock.patch.object(common_utils, "set_rng_seed")
+    with once, warnings.catch_warnings(action="ignore"), torch.no_grad():
         for dtype in (torch.float64, torch.int64):
             for test in op_db:
                 if dtype not in test.dtypes or test.name.startswith("jiterator"):
@@ -116,16 +123,11 @@ def assert_equals_torch(name, calls):
                 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in RULES if name not in (*WHOLE, *OF_SIZES)])
 def test_rule_equals_pytorch_on_its_own_samples(name, calls):
-    tried = [
-        call
-        for call in calls[name].values()
-        # JAX takes no axis of an array without any, nor the largest of no number.
-        if all(np.size(x) and np.ndim(x) for x in _pytree.tree_leaves(call[0][0][:1]))
-    ]
-    assert tried
-    assert_equals_torch(name, tried)
+    assert calls[name]
+    assert_equals_torch(name, calls[name].values())
 
 
 def check(operator, *args, **options):
@@ -139,7 +141,7 @@ def drawn(*shape, dtype=torch.float64):
     return torch.randn(shape, dtype=dtype, generator=torch.Generator().manual_seed(0))
 
 
-few = settings(max_examples=12, deadline=None, derandomize=True)
+few = settings(max_examples=4, deadline=None, derandomize=True)
 sizes = st.integers(1, 3)
 
 
@@ -243,9 +245,13 @@ def test_operators_that_stay_whole():
     ):
         check(aten.matmul.default, a, b)
     check(aten.copy.default, x, x[:1, :1])
+    check(aten.scatter.value, x[0], 1, torch.tensor([[0], [3]]), 7.0)
     wave = torch.complex(x, 2 * x)
     check(aten.real.default, wave)
     check(aten.imag.default, wave)
     images, values = drawn(2, 3, 4, 4), drawn(3)
     norm = aten._native_batch_norm_legit_no_training.default
     check(norm, images, values, None, values, values.exp(), 0.1, 1e-5)
+    check(aten._native_batch_norm_legit.no_stats, images, None, values, True, 0.1, 1e-5)
+    check(aten.index_put.default, x, [None, x[0, :, 0] > 0], torch.tensor(3.0))
+    check(aten.index_put.default, x, [x[:, :, 0] > 0], torch.ones(1, dtype=x.dtype), True)

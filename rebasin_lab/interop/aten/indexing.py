@@ -15,7 +15,15 @@ def index(x: Array, positions: Sequence[Array | None]) -> Array:
 def index_put(
     x: Array, positions: Sequence[Array | None], values: Array, accumulate: bool = False
 ) -> Array:
-    """The array with values put, or added, at positions."""
+    """The array with values put, or added, at positions; or one value where a mask holds."""
+    masks = [(axis, one) for axis, one in enumerate(positions) if one is not None]
+    if len(masks) == 1 and masks[0][1].dtype == bool and values.size == 1:
+        [(axis, mask)] = masks
+        mask = jnp.expand_dims(mask, (*range(axis), *range(axis + mask.ndim, x.ndim)))
+        value = values.reshape(()).astype(x.dtype)
+        return jnp.where(mask, x + value if accumulate else value, x)
+    if any(one.dtype == bool for _, one in masks):
+        raise ValueError("Expected one value for all places where a mask holds; got several.")
     at = x.at[_places(positions)]
     return at.add(values) if accumulate else at.set(values)
 
@@ -36,14 +44,16 @@ def scatter(
 def scatter_reduce(
     x: Array, axis: int, positions: Array, values: Array, reduce: str, include_self: bool = True
 ) -> Array:
-    """`scatter` with a reduction by PyTorch's name."""
-    how = {"sum": "add", "prod": "mul", "amax": "max", "amin": "min"}.get(reduce)
-    if how is None or not include_self:
-        raise ValueError(
-            "Expected scatter_reduce by sum, prod, amax or amin that includes what was there; got "
-            f"{reduce}, include_self={include_self}."
-        )
-    return scatter(x, axis, positions, values, how)
+    """`scatter` with a reduction; without `include_self` what was there does not count."""
+    both = jnp.concatenate([x.ravel(), values.ravel()])  # their extremes change no reduction
+    start = {"prod": 1, "amax": jnp.min(both), "amin": jnp.max(both)}.get(reduce, 0)
+    how = {"sum": "add", "mean": "add", "prod": "mul", "amax": "max", "amin": "min"}[reduce]
+    begin = x if include_self else scatter(x, axis, positions, start)
+    total = scatter(begin, axis, positions, values, how)
+    if reduce != "mean":
+        return total
+    ones = jnp.full(x.shape, include_self, x.dtype)
+    return total / jnp.maximum(scatter(ones, axis, positions, 1, "add"), 1)
 
 
 def sort(

@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Num
 
 from rebasin_lab.interop.aten.products import per_channel
 
-Channels = Float[Array, " c"]
-Images = Float[Array, "n c *space"]
+Channels = Num[Array, " c"]
+Images = Num[Array, "n c *space"]
 
 
 def standardized(x: Array, axes: Sequence[int], epsilon: float) -> Array:

@@ -7,30 +7,30 @@ from collections.abc import Callable, Sequence
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Num
 
 
 def linear(
-    x: Float[Array, "*batch in"],
-    weight: Float[Array, "out in"],
-    bias: Float[Array, " out"] | None = None,
-) -> Float[Array, "*batch out"]:
+    x: Num[Array, "*batch in"],
+    weight: Num[Array, "*out in"],
+    bias: Num[Array, "*out"] | None = None,
+) -> Num[Array, "..."]:
     """A dense layer; PyTorch keeps its matrix as [out, in]."""
     y = lax.dot_general(x, weight, (((x.ndim - 1,), (weight.ndim - 1,)), ((), ())))
     return y if bias is None else y + bias
 
 
 def convolution(
-    x: Float[Array, "n c_in *space"],
-    weight: Float[Array, "..."],
-    bias: Float[Array, " c_out"] | None,
+    x: Num[Array, "n c_in *space"],
+    weight: Num[Array, "..."],
+    bias: Num[Array, " c_out"] | None,
     strides: Sequence[int],
     padding: Sequence[int],
     dilation: Sequence[int],
     transposed: bool,
     output_padding: Sequence[int],
     groups: int,
-) -> Float[Array, "n c_out *space_out"]:
+) -> Num[Array, "n c_out *space_out"]:
     """A convolution, grouped and dilated, or its transpose.
 
     Weights are [c_out, c_in / groups, *window], transposed [c_in, c_out / groups, *window].
@@ -75,22 +75,22 @@ def _per_group(weight: Array, groups: int) -> Array:
     return grouped.reshape(c_in // groups, groups * c_out, *window)
 
 
-def per_channel(values: Float[Array, " c"], x: Float[Array, "n c *space"]) -> Array:
+def per_channel(values: Num[Array, " c"], x: Num[Array, "n c *space"]) -> Array:
     """One value for each channel, to be broadcast over a batch and its positions."""
     return jnp.expand_dims(values, (0, *range(2, x.ndim)))
 
 
 def attention(
-    queries: Float[Array, "*batch heads t d"],
-    keys: Float[Array, "*batch kv_heads s d"],
-    values: Float[Array, "*batch kv_heads s d_v"],
-    mask: Bool[Array, "..."] | Float[Array, "..."] | None = None,
+    queries: Num[Array, "*batch heads t d"],
+    keys: Num[Array, "*batch kv_heads s d"],
+    values: Num[Array, "*batch kv_heads s d_v"],
+    mask: Bool[Array, "..."] | Num[Array, "..."] | None = None,
     dropout: int | float = 0.0,
     is_causal: bool = False,
     *,
     scale: int | float | None = None,
     enable_gqa: bool = False,
-) -> Float[Array, "*batch heads t d_v"]:
+) -> Num[Array, "*batch heads t d_v"]:
     """Scaled dot-product attention; with grouped queries, heads share keys and values.
 
     A position that may attend to nothing gets zeros, as in PyTorch.

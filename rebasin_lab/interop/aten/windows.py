@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 Sizes = Sequence[int]
 
@@ -131,9 +131,7 @@ def along(x: Array, weights: Float[np.ndarray, "to from"], axis: int) -> Array:
     return jnp.moveaxis(y, -1, axis)
 
 
-def nearest(
-    x: Float[Array, "n c h w"], sizes: Sizes | None, scales: Sequence[float] | None
-) -> Array:
+def nearest(x: Num[Array, "n c h w"], sizes: Sizes | None, scales: Sequence[float] | None) -> Array:
     """Resize to the nearest position."""
     for axis, (size, step) in enumerate(_steps(x, sizes, scales), start=2):
         positions = np.minimum(np.floor(np.arange(size) * step).astype(int), x.shape[axis] - 1)
@@ -142,7 +140,7 @@ def nearest(
 
 
 def bilinear(
-    x: Float[Array, "n c h w"],
+    x: Num[Array, "n c h w"],
     sizes: Sizes | None,
     align_corners: bool,
     scales: Sequence[float] | None,
