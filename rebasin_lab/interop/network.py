@@ -126,10 +126,12 @@ def from_torch(module: Any, *example_inputs: Any, **example_keywords: Any) -> To
     allows it (the first axis of the inputs). Its operators are then computed by JAX. The result
     works with all of this library:
 
-        network = rl.from_torch(module, torch.zeros(1, 3, 32, 32))
-        a, b = map(network.from_state_dict, checkpoints)
-        spec = rl.infer_permutation_spec(network.apply, a, jnp.zeros((1, 3, 32, 32)))
-        result = rl.match("weight", spec, a, b, ignore=network.statistics_paths)
+        network = rl.from_torch(module, images)
+        spec = rl.infer_permutation_spec(network.apply, network.params, images)
+        result = rl.match("weight", spec, params_a, params_b, ignore=network.statistics_paths)
+
+    Here `params_a` and `params_b` are what `network.from_state_dict` makes of two checkpoints, and
+    `images` an array; `network.to_state_dict` takes parameters back to PyTorch.
 
     Args:
         module: a `torch.nn.Module` with its parameters.

@@ -1,5 +1,8 @@
 """Each rule against PyTorch itself: on the samples of PyTorch's own tests, and on drawn shapes."""
 
+import torch_or_skip  # noqa: F401
+
+# isort: split
 import collections
 import functools
 import warnings
@@ -17,7 +20,6 @@ from torch.testing._internal.common_methods_invocations import op_db
 from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import torch_or_skip  # noqa: F401  # isort: split
 from rebasin_lab.interop.aten import RULES
 from rebasin_lab.interop.export import _PLACEMENT
 from rebasin_lab.interop.state import numpy_type
@@ -29,9 +31,9 @@ MOST_SAMPLES = 12  # of each of PyTorch's tests
 WHOLE = """
     aten.adaptive_avg_pool1d aten.adaptive_avg_pool2d aten.adaptive_avg_pool3d aten.copy aten.einsum
     aten.gru.input aten.imag aten.linear aten.lstm.input aten.matmul aten.real aten.rnn_relu.input
-    aten.rnn_tanh.input aten.scatter.value aten.scaled_dot_product_attention aten.upsample_bilinear2d.vec
-    aten.upsample_nearest2d.vec aten._native_batch_norm_legit_no_training.default
-    aten._native_batch_norm_legit.no_stats
+    aten.rnn_tanh.input aten.scatter.value aten.scaled_dot_product_attention
+    aten.upsample_bilinear2d.vec aten.upsample_nearest2d.vec
+    aten._native_batch_norm_legit_no_training.default aten._native_batch_norm_legit.no_stats
 """.split()
 OF_SIZES = "aten.sym_numel aten.sym_size.int aten.empty.memory_format aten.lift_fresh_copy".split()
 # Any of equal values comes first in PyTorch.
