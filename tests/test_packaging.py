@@ -182,7 +182,8 @@ def test_every_extra_of_the_house_is_there():
 def test_ci_runs_what_the_lock_pins():
     for requirement in declared("lab", "test"):
         pin = next(iter(PINS[canonicalize_name(requirement.name)].specifier))
-        assert Version(importlib.metadata.version(requirement.name)) == Version(pin.version)
+        installed = Version(importlib.metadata.version(requirement.name))
+        assert installed.public == pin.version  # of a build, as 2.13.0+cpu, the version counts
 
 
 def test_the_workflow_and_the_make_targets_agree():
