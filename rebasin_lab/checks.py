@@ -391,7 +391,9 @@ def _described(hint: Any) -> str:
         return described
     if origin in (typing.Union, types.UnionType):
         kinds = inner if float not in inner else [one for one in inner if one is not int]
-        return " or ".join(dict.fromkeys(map(_described, kinds)))
+        texts = dict.fromkeys(map(_described, kinds))
+        # None first, where it could be taken for an item of a list.
+        return " or ".join(sorted(texts, key=lambda text: "," in text))
     if origin is Literal:
         return " or ".join(map(repr, inner))
     if hint in _WORDS:

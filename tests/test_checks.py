@@ -1,6 +1,6 @@
 """What a signature's annotations refuse, and how that is said."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +35,7 @@ REFUSED = [
     (checks.Fraction, float("nan"), "x to be a number from 0 to 1; got nan"),
     (checks.Positive, "1", "x to be a positive number; got '1'"),
     (checks.Count | None, [], r"x to be a positive int or None; got \[\]"),
+    (Collection[str] | None, "a", "x to be None or a list, each item a text; got 'a'"),
     (bool, "no", "x to be true or false; got 'no'"),
     (Sequence[str], "ab", r"x to be a list, each item a text; got 'ab' in f\. Write \['ab'\]"),
     (Sequence[str], ["a", 3], r"x\[1\] to be a text; got 3"),

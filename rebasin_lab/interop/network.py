@@ -128,7 +128,7 @@ def from_torch(module: Any, *example_inputs: Any, **example_keywords: Any) -> To
 
         network = rl.from_torch(module, images)
         spec = rl.infer_permutation_spec(network.apply, network.params, images)
-        result = rl.match("weight", spec, params_a, params_b, ignore=network.statistics_paths)
+        result = rl.match("weight", spec, params_a, params_b)
 
     Here `params_a` and `params_b` are what `network.from_state_dict` makes of two checkpoints, and
     `images` an array; `network.to_state_dict` takes parameters back to PyTorch.

@@ -35,7 +35,7 @@ def combined_matching(
     data: datasets.Dataset | Iterable[Any],
     activation_share: checks.Fraction = 0.5,
     effort: Effort = "default",
-    ignore: Collection[str] = (),
+    ignore: Collection[str] | None = None,
     where: str = "read",
     batch_size: checks.Count = 500,
     num_images: checks.Count | None = None,

@@ -32,7 +32,7 @@ def weight_matching(
     seed: checks.Seed = 0,
     effort: Effort = "default",
     normalize: bool = False,
-    ignore: Collection[str] = (),
+    ignore: Collection[str] | None = None,
     start: Mapping[str, Any] | None = None,
     max_sweeps: checks.Count = 100,
 ) -> MatchingResult:
@@ -54,9 +54,9 @@ def weight_matching(
         normalize: divide every weight by the geometric mean of the norms of the units it connects,
             so that units with small weights count as much as others. The objective is then that of
             the scaled weights. Better on some thin networks, see `04_three_methods`.
-        ignore: leaves that are moved but not compared, see `ignored_leaves`. The paper leaves out
-            the running statistics of BatchNorm, which are no weights: write
-            `ignore=model.statistics_paths`, of a Linen network `ignore=["batch_stats"]`.
+        ignore: leaves that are moved but not compared, see `ignored_leaves`. As in the paper,
+            running statistics of BatchNorm, which are no weights, are among them unless this is
+            given: they are told by their names, see `pytrees.running_statistics`.
         start: a permutation to start from (of any integer type), with groups in random order.
         max_sweeps: passes over all groups before giving up on convergence.
 
@@ -91,7 +91,7 @@ def algorithm_1(
     params_b: PyTree,
     *,
     seed: checks.Seed = 0,
-    ignore: Collection[str] = (),
+    ignore: Collection[str] | None = None,
     max_sweeps: checks.Count = 100,
 ) -> MatchingResult:
     """Weight matching as in the paper (Algorithm 1): from the identity, in random order.

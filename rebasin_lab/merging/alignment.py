@@ -14,7 +14,7 @@ from jaxtyping import PyTree
 
 from rebasin_lab import checks, pytrees
 from rebasin_lab.matching import assignment, weight_matching
-from rebasin_lab.matching.rescaling import ignored_leaves
+from rebasin_lab.matching.ignored import ignored_leaves
 from rebasin_lab.matching.search import Effort
 from rebasin_lab.merging.averaging import Arrays, aligned_networks, mean_of, replaced, sum_of
 from rebasin_lab.symmetry import (
@@ -65,7 +65,7 @@ def merge_many(
     start: Start = "constructive",
     max_rounds: checks.Count = 100,
     effort: Effort = "default",
-    ignore: Collection[str] = (),
+    ignore: Collection[str] | None = None,
     on_round: Callable[[float], None] | None = None,
 ) -> MergeResult:
     """Align any number of models, each with the mean of all others, and average them (MergeMany).
@@ -154,7 +154,7 @@ class _Alignment:
         spec: PermutationSpec,
         networks: Sequence[PyTree],
         effort: Effort,
-        ignore: Collection[str],
+        ignore: Collection[str] | None,
     ):
         self.spec, self.effort, self.ignore = spec, effort, ignore
         self.networks = [

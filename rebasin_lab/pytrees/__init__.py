@@ -39,6 +39,7 @@ from rebasin_lab.pytrees.leaves import (
     flatten,
     map_with_path,
     path_string,
+    running_statistics,
     unflatten,
     without_variable,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "num_parameters",
     "paired",
     "path_string",
+    "running_statistics",
     "unflatten",
     "widened",
     "without_variable",

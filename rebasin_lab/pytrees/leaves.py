@@ -1,7 +1,7 @@
 """Leaves of a tree by path, and trees by leaves."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -10,6 +10,8 @@ from jaxtyping import PyTree
 
 from rebasin_lab import checks
 
+# The mean among the running statistics of PyTorch, Flax, Keras and Haiku, at the end of its path.
+_RUNNING_MEAN = re.compile(r"((?:.*[/.])?(?:running_|moving_)?)mean((?:_ema/(?:average|hidden))?)")
 _WHOLE_NUMBER = re.compile("0|[1-9][0-9]{0,17}")
 _MAX_STRUCTURES = 64
 _PATHS: dict[Any, tuple[str, ...]] = {}  # by structure, since writing paths takes most of `flatten`
@@ -130,3 +132,23 @@ def path_string(path: tuple) -> str:
 def without_variable(path: str) -> str:
     """The path of a leaf without the Flax variable, such as an `nnx.Param`, around it."""
     return path.removesuffix("/value")
+
+
+def running_statistics(paths: Collection[str]) -> set[str]:
+    """The paths that name running statistics of BatchNorm, by the conventions of the frameworks.
+
+    A mean with a variance beside it: `running_mean` and `running_var` of PyTorch, `mean` and `var`
+    of Flax, `moving_mean` and `moving_variance` of Keras, averages in `mean_ema` and `var_ema` of
+    Haiku.
+
+    Args:
+        paths: of all leaves.
+    """
+    found: set[str] = set()
+    for path in paths:
+        if mean := _RUNNING_MEAN.fullmatch(path):
+            before, after = mean.groups()
+            partners = {f"{before}{word}{after}" for word in ("var", "variance")} & set(paths)
+            if partners:
+                found |= {path, *partners}
+    return found

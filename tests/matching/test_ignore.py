@@ -1,11 +1,13 @@
 """Leaves that are moved but not compared: by which names, at every entry that takes `ignore`."""
 
+import jax
 import numpy as np
 import pytest
 
 import rebasin_lab as rl
 from oracles import assert_same_permutation
-from rebasin_lab.matching.rescaling import ignored_leaves
+from rebasin_lab import pytrees
+from rebasin_lab.matching.ignored import ignored_leaves
 
 TORCH = "conv1.weight bn1.weight layer1.0.conv1.weight layer1.0.bn1.weight layer1.0.bn2.bias fc.bn"
 LINEN = """params/Dense_0/kernel params/BatchNorm_0/scale params/Block_10/bn1/scale
@@ -100,12 +102,51 @@ def test_every_entry_ignores_the_same(entry, tiny_data):
 
 
 @entries
+def test_running_statistics_are_ignored_unless_something_else_is_asked_for(entry, tiny_data):
+    assert_same_permutation(entry(None, tiny_data), networks()[2])
+    if entry is not ENTRIES["combined"]:  # weights are scaled there, large ones too
+        assert (entry((), tiny_data)["P"] != networks()[2]["P"]).any()
+
+
+STATISTICS = {
+    "bn1.running_mean bn1.running_var": "bn1.weight bn1.num_batches_tracked",
+    "batch_stats/BatchNorm_0/mean batch_stats/BatchNorm_0/var": "params/BatchNorm_0/scale",
+    "bn/moving_mean bn/moving_variance": "bn/gamma",
+    "bn/~/mean_ema/average bn/~/var_ema/average": "bn/~/mean_ema/counter",
+    "mean var": "scale",
+    "": "mean other/var mean.weight var.weight prior_mean prior_var running_mean",
+}
+
+
+@pytest.mark.parametrize(("statistics", "others"), STATISTICS.items())
+def test_statistics_have_names(statistics, others):
+    paths = [*statistics.split(), *others.split()]
+    assert pytrees.running_statistics(paths) == set(statistics.split())
+    assert ignored_leaves(spec_of(" ".join(paths)), None) == set(statistics.split())
+
+
+def test_names_of_statistics_are_those_of_the_models(tiny_data):
+    for name in ("resnet8_bn", "resnet8"):
+        model = rl.build_model(name, dataset=tiny_data)
+        assert (
+            pytrees.running_statistics(pytrees.flatten(model.init(jax.random.key(0))))
+            == model.statistics_paths
+        )
+
+
+def test_statistics_count_for_a_permutation_that_moves_nothing_else():
+    alone, beside = {"mean": ("P",), "var": ("P",)}, {"a/mean": ("Q",), "a/var": ("Q",)}
+    spec = rl.PermutationSpec({**alone, **beside, "w": ("Q",)})
+    assert ignored_leaves(spec, None) == set(beside)
+
+
+@entries
 def test_every_entry_refuses_the_same(entry, tiny_data, without_type_checks):
     bad = {
-        "to be a list, each item a text; got 'bn1'": "bn1",
-        "to be a list, each item a text; got None": None,
-        "to be a list, each item a text; got 5": 5,
-        "to be a list, each item a text; got a generator": (name for name in ["bn1"]),
+        "to be None or a list, each item a text; got 'bn1'": "bn1",
+        "to be None or a list, each item a text; got 7": 7,
+        "to be None or a list, each item a text; got 5": 5,
+        "to be None or a list, each item a text; got a generator": (name for name in ["bn1"]),
         "hold paths of leaves; got ''": [""],
         "hold paths of leaves; got '/'": ["/"],
         "hold paths of leaves; got '.'": ["."],
