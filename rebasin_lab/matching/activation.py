@@ -61,8 +61,9 @@ def unit_similarities(
         data: a data set, whose training images are used in order, without augmentation; or batches
             of inputs, each an array or a tuple of arrays.
         similarity: "correlation" (Pearson) or "second_moment", E[a b^T].
-        where: "read", the input of the next layer, after the nonlinearity, as in the paper; or
-            "written", the output of a product or convolution.
+        where: "read", the input of the next layer, after the nonlinearity, as in the paper;
+            "written", the output of a product or convolution; or "summed", the sum before the
+            nonlinearity for residual streams, as "read" for all other units.
         batch_size: images of a data set per step, fewer where the activations of both models would
             fill the memory; 500 in the paper.
         num_images: use only the first images; shuffle a data set that is sorted by class.
@@ -132,7 +133,7 @@ def activation_matching(
         apply_fn: see `unit_similarities`, like all that follows.
         data: the training data.
         similarity: "correlation" or "second_moment".
-        where: "read" or "written".
+        where: "read", "written" or "summed".
         batch_size: images per step.
         num_images: use only the first images.
 
@@ -313,9 +314,10 @@ def check_activations(
     seen = {name for one in similarities for name in one.entries}
     unseen = [n for n, size in spec.sizes(params).items() if n not in seen and size > 1]
     if unseen:
-        other = "written" if where == "read" else "read"
+        other = "read" if where == "written" else "written"
         raise ValueError(
-            f"Expected activations of every group; those of {unseen} are {where} by no product or "
+            f"Expected activations of every group; those of {unseen} are "
+            f"{'written' if where == 'written' else 'read'} by no product or "
             "convolution that takes an input's part, outside branches and while loops. Try "
             f"where='{other}', or 'combined', which matches them by their weights, or write None "
             "for these groups in the spec, so that they stay."

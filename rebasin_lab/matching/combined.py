@@ -52,7 +52,7 @@ def combined_matching(
         activation_share: the weight of activations, in [0, 1]; that of weights is the rest.
         effort: see `weight_matching`.
         ignore: likewise.
-        where: "read" or "written".
+        where: "read", "written" or "summed".
         batch_size: images per step.
         num_images: use only the first images.
 

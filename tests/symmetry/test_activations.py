@@ -15,7 +15,7 @@ from rebasin_lab import symmetry
 from rebasin_lab.symmetry.activations import trace_activations
 from specs import draw_params, resnet_axes, vgg16_axes
 
-WHERE = ("read", "written")
+WHERE = ("read", "written", "summed")
 F32 = jnp.float32
 
 
@@ -125,6 +125,49 @@ def test_activations_of_an_mlp_are_its_hidden_layers(mlp, tiny_data):
         close(values.pop(f"out of layers/{layer}/kernel"), product)
         close(values.pop(f"into layers/{layer + 1}/kernel"), hidden)
     assert values == {}
+
+
+def test_only_what_several_layers_add_up_is_summed():
+    def apply_fn(params, x, mask):
+        stream = x @ params["embed"]  # made by one layer: no sum
+        inner = jax.nn.gelu(stream @ params["up"])  # adds x and x^3, of one layer
+        stream = stream + inner @ params["down"]
+        weights = jnp.einsum("td,hd->ht", stream, params["heads"]) + mask[None]  # of no layer
+        stream = jax.nn.relu(stream + jnp.einsum("ht,hd->td", weights, params["values"]))
+        return stream @ params["head"]
+
+    shapes = {"embed": (5, 8), "up": (8, 6), "down": (6, 8), "heads": (4, 8), "values": (4, 8)}
+    params = {name: draw(*shape) for name, shape in (shapes | {"head": (8, 3)}).items()}
+    inputs = draw(7, 5), draw(7)
+    spec = rl.infer_permutation_spec(apply_fn, params, *inputs)
+    stream, inner, heads = (spec.axes[name][0] for name in ("head", "down", "heads"))
+    activations, values = assert_law(apply_fn, spec, params, *inputs, where="summed")
+    assert activations.axes == {
+        "sum with down": (None, stream),
+        "sum with values": (None, stream),
+        "into down": (None, inner),
+        "into values": (heads, None),
+    }
+    np.testing.assert_allclose(
+        np.maximum(values["sum with values"], 0) @ params["head"],
+        apply_fn(params, *inputs),
+        atol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("name", ["resnet8", "vit"])
+def test_sums_of_a_residual_network_are_its_streams(name):
+    model, params = lab_network(name)
+    images = np.random.default_rng(0).random((2, 16, 16, 3), np.float32)
+    spec = rl.infer_permutation_spec(model.apply, params, images)
+    activations = trace_activations(model.apply, spec, params, images, where="summed")
+    read = trace_activations(model.apply, spec, params, images)
+    summed = {site for site in activations.axes if site.startswith("sum with ")}
+    streams = {group for site in summed for group in activations.axes[site]} - {None}
+    assert len(summed) == {"resnet8": 3, "vit": 4}[name]
+    assert len(streams) == {"resnet8": 3, "vit": 1}[name]
+    others = {s: names for s, names in read.axes.items() if streams.isdisjoint(names)}
+    assert {s: names for s, names in activations.axes.items() if s not in summed} == others
 
 
 # Of every architecture that is no MLP, what its layers read.
@@ -355,6 +398,7 @@ def test_fused_queries_keys_and_values_are_told_apart():
     for where in WHERE:
         activations, _ = assert_law(apply_fn, spec, params, draw(2, 6, 5), where=where)
         assert activations.unseen == ()
+    activations = trace_activations(apply_fn, spec, params, draw(2, 6, 5), where="written")
     assert [names[2:] for names in list(activations.axes.values())[:3]] == [
         ("P_0", "P_1[P_0]"),
         ("P_0", "P_1[P_0]"),

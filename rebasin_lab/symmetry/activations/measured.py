@@ -18,7 +18,6 @@ from rebasin_lab import pytrees
 from rebasin_lab.symmetry import axes, verification
 from rebasin_lab.symmetry.activations import replay, sites
 from rebasin_lab.symmetry.activations.naming import Unproven
-from rebasin_lab.symmetry.activations.origins import find_origins
 from rebasin_lab.symmetry.inference import infer
 from rebasin_lab.symmetry.permutations import Permutation, apply_permutation, random_permutation
 from rebasin_lab.symmetry.spec import PermutationSpec
@@ -47,7 +46,7 @@ def find_entries(
         spec: of the function, although no trace proves it.
         networks: of one architecture; the spec must hold for all of them.
         inputs: arrays, or `jax.ShapeDtypeStruct`, which are drawn.
-        where: "read" or "written".
+        where: "read", "written" or "summed".
         doubt: the error of the trace.
 
     Raises:
@@ -61,7 +60,7 @@ def find_entries(
         if is_wide:
             params, inputs = verification.widened((params, inputs))
         closed = infer.trace(apply_fn, params, inputs)
-        origins = find_origins(closed, list(pytrees.flatten(params)), list(sites.CONTRACTED))
+        origins = sites.origins_of(closed, list(pytrees.flatten(params)))
         taps = {n: value.tap for n, value in enumerate(sites.values_shown(origins, where))}
         tapped = jax.jit(lambda *leaves: replay.tapped(closed, leaves, taps))
 

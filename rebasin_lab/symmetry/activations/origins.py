@@ -6,7 +6,7 @@ so a value that three layers read is one value.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from jax.extend import core
@@ -24,26 +24,32 @@ class Origin:
         from_input: whether it depends on an input of the function.
         leaf: the path of the largest parameter it depends on, if it depends on no input.
         size: its number of entries.
+        layers: the contractions it depends on through no other contraction, inputs and carries of
+            scans among them.
     """
 
     from_input: bool
     leaf: str | None = None
     size: int = 0
+    layers: frozenset[Path] = frozenset()
 
 
-class Contraction(NamedTuple):
-    """An equation that sums over units, and the origins of its operands and results."""
+class Step(NamedTuple):
+    """An equation of one of the primitives, and the origins of its operands and results."""
 
     equation: Any
     operands: list[Origin]
     results: list[Origin]
 
 
-Origins = dict[Path, Contraction]
+Origins = dict[Path, Step]
 
 
 def find_origins(
-    closed: core.ClosedJaxpr, leaves: Sequence[str], primitives: Sequence[str]
+    closed: core.ClosedJaxpr,
+    leaves: Sequence[str],
+    contractions: Collection[str],
+    others: Collection[str] = (),
 ) -> Origins:
     """Origins of operands and results for every equation of some primitives.
 
@@ -52,22 +58,25 @@ def find_origins(
     Args:
         closed: a function of parameters and inputs.
         leaves: the paths of the parameters, which are the first arguments.
-        primitives: names of the primitives to look for.
+        contractions: names of the primitives that begin a layer.
+        others: names of other primitives to look for.
     """
     arguments = [
-        Origin(number >= len(leaves), path, variable.aval.size)
+        Origin(
+            number >= len(leaves), path, variable.aval.size, _token(number >= len(leaves), number)
+        )
         for number, (variable, path) in enumerate(
             zip(closed.jaxpr.invars, [*leaves, *[None] * len(closed.jaxpr.invars)], strict=False)
         )
     ]
-    walk = _Walk(primitives)
+    walk = _Walk(contractions, others)
     walk.run(closed.jaxpr, arguments, ())
     return walk.found
 
 
 class _Walk:
-    def __init__(self, primitives: Sequence[str]):
-        self.primitives = frozenset(primitives)
+    def __init__(self, contractions: Collection[str], others: Collection[str]):
+        self.contractions, self.others = frozenset(contractions), frozenset(others)
         self.found: Origins = {}
 
     def run(self, jaxpr: core.Jaxpr, arguments: Sequence[Origin], path: Path) -> list[Origin]:
@@ -90,8 +99,10 @@ class _Walk:
         if name == "scan":
             return self._scan(equation, operands, path)
         results = [_made_of(operands, variable) for variable in equation.outvars]
-        if name in self.primitives:
-            self.found[path] = Contraction(equation, operands, results)
+        if name in self.contractions:
+            results = [dataclasses.replace(o, layers=_token(o.from_input, *path)) for o in results]
+        if name in self.contractions | self.others:
+            self.found[path] = Step(equation, operands, results)
         return results
 
     def _scan(self, equation: Any, operands: list[Origin], path: Path) -> list[Origin]:
@@ -102,7 +113,10 @@ class _Walk:
         # A slice is another value than the stack, and the carry is a new value in each step.
         slices = [dataclasses.replace(o) for o in operands[num_fixed + num_carry :]]
         while True:
-            carried = [dataclasses.replace(origin) for origin in carried]
+            carried = [
+                dataclasses.replace(origin, layers=_token(origin.from_input, *path, number))
+                for number, origin in enumerate(carried)
+            ]
             results = self.run(body, [*operands[:num_fixed], *carried, *slices], path)
             late = [
                 after.from_input and not before.from_input
@@ -121,10 +135,15 @@ def open_jaxpr(jaxpr: core.Jaxpr | core.ClosedJaxpr) -> core.Jaxpr:
     return jaxpr.jaxpr if isinstance(jaxpr, core.ClosedJaxpr) else jaxpr
 
 
+def _token(from_input: bool, *path: int) -> frozenset[Path]:
+    return frozenset([path]) if from_input else frozenset()
+
+
 def _made_of(operands: Sequence[Origin], variable: Any) -> Origin:
     size = getattr(variable.aval, "size", 0)
     if any(origin.from_input for origin in operands):
-        return Origin(True, size=size)
+        layers = frozenset().union(*(origin.layers for origin in operands))
+        return Origin(True, size=size, layers=layers)
     named = [origin for origin in operands if origin.leaf is not None]
     largest = max(named, key=lambda origin: origin.size, default=Origin(False))
     return Origin(False, largest.leaf, size)

@@ -20,6 +20,8 @@ from rebasin_lab.symmetry.activations.naming import Unproven
 from rebasin_lab.symmetry.axes import Entries
 from rebasin_lab.symmetry.spec import AxisNames, PermutationSpec
 
+WHERE = ("read", "written", "summed")
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Activations:
@@ -28,7 +30,7 @@ class Activations:
     Attributes:
         apply_fn: the function.
         spec: the spec with the names in `axes`.
-        where: "read" or "written".
+        where: "read", "written" or "summed".
         axes: activation name -> a name or None for each axis. Axes without a name are examples,
             positions, tokens, pixels, steps of a scan. A permutation of the parameters moves named
             axes like those of a leaf.
@@ -124,18 +126,21 @@ def trace_activations(
         where: "read" is the operand of a product or convolution over the units: the input of the
             next layer, after the nonlinearity (Ainsworth et al. 2022, section 3.1) and pooling,
             and for a residual stream the input of each block. "written" is the result of a
-            product or convolution, before its bias and nonlinearity.
+            product or convolution, before its bias and nonlinearity. "summed" is the sum of what
+            several layers made, as in a residual stream before its nonlinearity; groups that are
+            in no sum are as by "read".
 
     Returns:
         The record. Activations are named by the parameter on the other side of the contraction:
-        "into layers/1/kernel", "out of layers/0/kernel"; those with none are numbered.
+        "into layers/1/kernel", "out of layers/0/kernel"; a sum by its last layer, "sum with
+        blocks/0/down"; those with none are numbered.
 
     Raises:
         ValueError: if the spec does not fit the parameters; if it does not hold, with the change of
             the outputs; or if the function cannot be traced with these arguments.
     """
-    if where not in ("read", "written"):
-        raise ValueError(f"Expected where to be 'read' or 'written'; got {where!r}.")
+    if where not in WHERE:
+        raise ValueError(f"Expected where to be one of {list(WHERE)}; got {where!r}.")
     params = pytrees.checked_arrays(params, or_shapes=True)
     try:
         plan = sites.make_plan(apply_fn, spec, params, example_inputs, where=where)
@@ -164,7 +169,7 @@ def measure_activations(
         spec: of the function.
         networks: for which it has to hold, of one architecture.
         inputs: a batch, or its shapes.
-        where: "read" or "written".
+        where: "read", "written" or "summed".
         doubt: the error of the trace.
 
     Raises:

@@ -1,8 +1,8 @@
-"""Sites where a function shows the units of a spec: operands and results of contractions.
+"""Sites where a function shows the units of a spec: operands and results of contractions, sums.
 
 The function is traced on shapes and read by the interpreter of the inference, which records the
-atoms of the operands and results of every contraction. `naming` translates atoms into names of the
-spec, `origins` distinguishes activations from kernels.
+atoms of the operands and results of every contraction and sum. `naming` translates atoms into
+names of the spec, `origins` distinguishes activations from kernels.
 """
 
 import dataclasses
@@ -49,25 +49,32 @@ class Site:
     blocks: Mapping[int, AxisNames]
     num_blocks: int
 
+    @property
+    def groups(self) -> set[str]:
+        """The groups that it shows."""
+        return {name for names in self.blocks.values() for name in names if name is not None}
+
     def block_name(self, number: int) -> str:
         """The name of one block: that of the value, with a number if there are several."""
         return f"{self.name}#{number}" if self.num_blocks > 1 else self.name
 
 
 class Shown(NamedTuple):
-    """A value that a contraction reads or writes.
+    """A value that a contraction reads or writes, or a sum of what two layers made.
 
     Attributes:
         name: of the activation.
         origin: of the value.
         tap: its place in the function.
-        contracted: the axes that are summed over; None for a written value.
+        contracted: the axes that are summed over; None for a result.
+        is_sum: whether it is a sum.
     """
 
     name: str
     origin: Origin
     tap: Tap
     contracted: tuple[int, ...] | None
+    is_sum: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -104,7 +111,7 @@ def make_plan(
         spec: of the function.
         params: arrays or shapes.
         inputs: likewise.
-        where: "read" or "written".
+        where: "read", "written" or "summed".
         measured: entries of values by their index in `values_shown`; by default they are read off
             the trace.
 
@@ -116,7 +123,7 @@ def make_plan(
     sizes = spec.all_sizes(params)
     closed = infer.trace(apply_fn, params, inputs)
     leaves = pytrees.flatten(params)
-    shown = values_shown(find_origins(closed, list(leaves), list(CONTRACTED)), where)
+    shown = values_shown(origins_of(closed, list(leaves)), where)
     found = _Sites(sizes)
     if measured is None:
         reading, parameters, records = _read(closed, leaves)
@@ -128,18 +135,31 @@ def make_plan(
         for number, value in enumerate(shown):
             if number in measured:
                 found.add(value, measured[number], measured[number])
-    return Plan(closed, tuple(found.sites), sizes)
+    return Plan(closed, tuple(found.chosen()), sizes)
+
+
+def origins_of(closed: core.ClosedJaxpr, leaves: Sequence[str]) -> Origins:
+    """The origins of what contractions and sums read and write."""
+    return find_origins(closed, leaves, CONTRACTED, SUMS)
 
 
 def values_shown(origins: Origins, where: str) -> Iterator[Shown]:
-    """The values that contractions read or write and that depend on an input, in order."""
+    """The values of this kind that depend on an input, in order."""
     num_products = itertools.count(1)
+    layers: dict[Path, str] = {}  # path of a contraction -> its name
     for path, (equation, operands, results) in origins.items():
+        if equation.primitive.name in SUMS:
+            if where == "summed" and _joins_layers(*operands):
+                joined = [name for at, name in layers.items() if at in results[0].layers]
+                name = f"sum with {joined[-1]}" if joined else "sum"
+                yield Shown(name, results[0], Tap(path, True, 0), None, is_sum=True)
+            continue
         leaves = [origin.leaf for origin in operands]
         product = None if any(leaves) else f"product {next(num_products)}"
+        layer = next((leaf for leaf in reversed(leaves) if leaf is not None), product)
+        layers[path] = layer
         if where == "written":
-            leaf = next((leaf for leaf in reversed(leaves) if leaf is not None), product)
-            values = [Shown(f"out of {leaf}", results[0], Tap(path, True, 0), None)]
+            values = [Shown(f"out of {layer}", results[0], Tap(path, True, 0), None)]
         else:
             contracted = CONTRACTED[equation.primitive.name](equation.params)
             values = [
@@ -152,6 +172,11 @@ def values_shown(origins: Origins, where: str) -> Iterator[Shown]:
                 for number, origin in enumerate(operands)
             ]
         yield from (value for value in values if value.origin.from_input)
+
+
+def _joins_layers(one: Origin, other: Origin) -> bool:
+    """True if each of two operands comes from a layer that the other does not come from."""
+    return not (one.layers <= other.layers or other.layers <= one.layers)
 
 
 def _dot_general_axes(params: Mapping[str, Any]) -> list[tuple[int, ...]]:
@@ -169,6 +194,7 @@ CONTRACTED: dict[str, Callable[[Mapping[str, Any]], list[tuple[int, ...]]]] = {
     "conv_general_dilated": _convolution_axes,
     "dot_general": _dot_general_axes,
 }
+SUMS = ("add", "add_any")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -183,9 +209,10 @@ class _Record:
 def _read(
     closed: core.ClosedJaxpr, leaves: Mapping[str, Any]
 ) -> tuple[Interpreter, dict[str, Array], dict[Path, _Record]]:
-    """Read a function as inference does, and record every contraction and scan of the last pass."""
+    """Read a function as inference does; record contractions, sums and scans of the last pass."""
     records: dict[Path, _Record] = {}
-    recorded = {name: _recorded(infer.RULES[name], records) for name in (*CONTRACTED, "scan")}
+    names = (*CONTRACTED, *SUMS, "scan")
+    recorded = {name: _recorded(infer.RULES[name], records) for name in names}
     # The spec says on what it depends, so ties need not be looked at again.
     reading, parameters = infer.read(closed, leaves, infer.RULES | recorded, assume_no_ties=True)
     return reading, parameters, records
@@ -233,12 +260,19 @@ class _Reader:
         whole = (record.results if tap.is_result else record.operands)[tap.number]
         for entry, axes_of_entry in _parts(whole):
             entries = [self.naming.entry(axis) for axis in axes_of_entry]
-            counted = (
-                entries
-                if value.contracted is None
-                else [entries[axis] for axis in value.contracted]
-            )
+            counted = entries
+            if value.contracted is not None:
+                counted = [entries[axis] for axis in value.contracted]
+            elif value.is_sum:
+                counted = [entries[axis] for axis in self._moved_together(record.operands)]
             yield entry, (*scans, *entries), tuple(counted)
+
+    def _moved_together(self, operands: Sequence[Value]) -> Iterator[int]:
+        """The axes along which both operands of a sum have the same units: a mask has none."""
+        sides = [one.axes for one in operands if isinstance(one, Array)]
+        for number, pair in enumerate(zip(*sides, strict=False)):  # one may be a number
+            if len({self.naming.entry(axis) for axis in pair}) == 1:
+                yield number
 
     def _scans_around(self, path: Path) -> list[axes.Entry]:
         """The entry of the steps of each enclosing scan, the outermost first."""
@@ -255,11 +289,15 @@ class _Reader:
 
 
 class _Sites:
-    """Collects sites; a value is listed once, even if several layers read it."""
+    """Collects sites; a value is listed once, even if several layers read it.
+
+    Groups that a sum shows are shown by sums alone.
+    """
 
     def __init__(self, sizes: Mapping[str, int]):
         self.sizes = sizes
-        self.sites: list[Site] = []
+        self._sites: list[Site] = []
+        self._sums: list[Site] = []
         self._known: set[tuple[int, int | None]] = set()
         self._names: Counter[str] = Counter()
 
@@ -283,7 +321,14 @@ class _Sites:
         self._names[value.name] += 1
         times = self._names[value.name]
         name = f"{value.name} ({times})" if times > 1 else value.name
-        self.sites.append(Site(name, value.tap, entries, kept, len(parts)))
+        site = Site(name, value.tap, entries, kept, len(parts))
+        (self._sums if value.is_sum else self._sites).append(site)
+
+    def chosen(self) -> Iterator[Site]:
+        """The sites, without what shows only groups that are summed."""
+        summed = {name for site in self._sums for name in site.groups}
+        yield from self._sums
+        yield from (site for site in self._sites if not site.groups <= summed)
 
 
 def _parts(value: Value) -> Iterator[tuple[tuple[int, int] | None, tuple[Axis, ...]]]:
