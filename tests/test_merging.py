@@ -1,6 +1,7 @@
 """Means, merges and ensembles of many models, against sums by hand, planted copies, all orders."""
 
 import dataclasses
+import functools
 import itertools
 
 import jax
@@ -532,6 +533,30 @@ def test_model_without_statistics_is_returned_as_it_is(tiny_data):
     model = rl.build_model("mlp", dataset=tiny_data, width=4, num_hidden_layers=1)
     params = model.init(jax.random.key(0))
     assert rl.merging.reestimate_statistics(model, params, images) is params
+
+
+@pytest.mark.parametrize("batch_size", [7, 21])
+def test_statistics_of_any_function_are_those_of_all_images(tiny_data, batch_size):
+    model = rl.build_model("resnet8_bn", dataset=tiny_data, width_multiplier=1 / 4)
+    params, images = model.init(jax.random.key(0)), tiny_data.train_images[:63]
+    measure = rl.merging.reestimate_statistics
+    found = measure(model.apply, params, images, batch_size=batch_size)
+    wanted = measure(model, params, images, batch_size=63)
+    assert pytrees.flatten(found).keys() == pytrees.flatten(params).keys()
+    for path, leaf in pytrees.flatten(wanted).items():
+        scale = np.abs(leaf).max()
+        np.testing.assert_allclose(
+            pytrees.flatten(found)[path], leaf, atol=1e-4 * scale, rtol=1e-3, err_msg=path
+        )
+    again = measure(model.apply, found, images, batch_size=batch_size)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2e-3, atol=1e-4), again, found)
+
+
+def test_statistics_of_a_function_without_any_stay():
+    params = {"w": np.ones((3, 2), np.float32), "mean": np.ones(2, np.float32)}
+    assert (
+        rl.merging.reestimate_statistics(lambda p, x: x @ p["w"], params, np.ones((4, 3))) is params
+    )
 
 
 def test_statistics_of_every_layer_of_a_network_are_measured(tiny_data):

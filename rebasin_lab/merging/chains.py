@@ -70,10 +70,11 @@ class Chain:
     def neutral(self, params: Leaves) -> Leaves:
         """Parameters whose chain only hands on what the layer writes."""
         return params | {
-            path: self._filled(params, path, NEUTRAL[role]) for role, path in self.roles.items()
+            path: self.filled(params, path, NEUTRAL[role]) for role, path in self.roles.items()
         }
 
-    def _filled(self, params: Leaves, path: str, value: Any) -> np.ndarray:
+    def filled(self, params: Leaves, path: str, value: Any) -> np.ndarray:
+        """A parameter with this number, or these numbers of its units, in its shape and type."""
         leaf = params[path]
         whole = np.broadcast_to(np.ravel(value), (leaf.size,)).reshape(leaf.shape)
         return whole.astype(leaf.dtype)
@@ -107,7 +108,7 @@ class Chain:
         leaf = np.asarray(neutral[path])
         written = {path: self.layer.kernel_of(matrix, leaf.shape).astype(leaf.dtype)}
         written |= {
-            self.roles[role]: self._filled(neutral, self.roles[role], value)
+            self.roles[role]: self.filled(neutral, self.roles[role], value)
             for role, value in new.items()
             if role in self.roles
         }

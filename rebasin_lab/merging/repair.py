@@ -58,11 +58,11 @@ def repair(
     for layer, targets in walk:
         if layer.target in walk.program.outputs:
             continue
-        parents = [_mean_and_deviation(layer, each) for each in zip(*targets, strict=True)]
+        parents = [mean_and_deviation(layer, each) for each in zip(*targets, strict=True)]
         means, deviations = map(np.asarray, zip(*parents, strict=True))
         wanted = np.tensordot(walk.shares, means, axes=1)
         deviation = np.tensordot(walk.shares, deviations, axes=1)
-        found_mean, found = _mean_and_deviation(layer, walk.own_targets())
+        found_mean, found = mean_and_deviation(layer, walk.own_targets())
         chain = walk.chain(layer)
         _, shift = chain.affine(walk.params)
         ratio = np.where(found > 0, deviation / np.where(found > 0, found, 1.0), 1.0)
@@ -76,7 +76,7 @@ def repair(
     return replaced(mean, walk.params)
 
 
-def _mean_and_deviation(layer: Layer, values: Iterable[Any]) -> tuple[np.ndarray, np.ndarray]:
+def mean_and_deviation(layer: Layer, values: Iterable[Any]) -> tuple[np.ndarray, np.ndarray]:
     """Over all batches and positions, in float64, groups x outputs."""
     count, total, squares = 0, 0.0, 0.0
     for value in values:
