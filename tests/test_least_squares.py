@@ -73,7 +73,6 @@ def test_so_does_a_model_of_the_lab(lab_network):
         [params, params],
         [images],
         ridge=EXACT,
-        statistics_paths=model.statistics_paths,
     )
     assert_computes_the_same(model.apply, params, merged.params, images, 1e-2)
     kernels = {path for path, leaf in pytrees.flatten(params).items() if path.endswith("kernel")}
@@ -102,6 +101,24 @@ def test_running_statistics_of_the_merged_network_are_true(batch_norm_pair):
     for path, leaf in pytrees.flatten(merged).items():
         if path in model.statistics_paths:  # windows of a few pixels less than all
             np.testing.assert_allclose(leaf, anew[path], atol=0.35, err_msg=path)
+
+
+def test_statistics_of_unknown_names_are_asked_for():
+    def apply_fn(params, x):
+        m, v, g, b = (params[name][None] for name in "mvgb")
+        hidden = (x @ params["w"] - m) * jax.lax.rsqrt(v + 1e-5)
+        return jax.nn.relu(hidden * g + b) @ params["out"]
+
+    rng = np.random.default_rng(0)
+    shapes = {"w": (5, 8), "out": (8, 3), **dict.fromkeys("mvgb", (8,))}
+    params = {n: np.float32(1 + rng.uniform(size=shape)) for n, shape in shapes.items()}
+    inputs = rng.standard_normal((200, 5), np.float32)
+    with pytest.raises(ValueError, match="after 'w'.*'m', 'v'.*Name the running statistics"):
+        merging.least_squares(apply_fn, [params], [inputs])
+    with pytest.raises(ValueError, match="Name the running statistics"):
+        merging.repair(apply_fn, [params], [inputs])
+    merged = merging.least_squares(apply_fn, [params], [inputs], statistics_paths=["m", "v"])
+    assert_computes_the_same(apply_fn, params, merged.params, inputs, 1e-3)
 
 
 @pytest.mark.parametrize("weights", [(1.0, 0.0), (0.0, 3.0)])

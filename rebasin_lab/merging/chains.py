@@ -95,8 +95,12 @@ class Chain:
             mean: of its outputs, without a shift.
             variance: of its outputs.
             wanted: the mean of the target, which the shift provides if there is one.
+
+        Raises:
+            ValueError: if what follows the layer does more than scale and shift by its parameters.
         """
-        factor, _ = self.affine(neutral)
+        factor, before = self.affine(neutral)
+        aim = matrix
         new: dict[str, Any] = {"bias": wanted - mean}
         if self.normalises:
             deviation = np.sqrt(np.maximum(variance, np.finfo(np.float32).tiny))
@@ -112,9 +116,20 @@ class Chain:
             for role, value in new.items()
             if role in self.roles
         }
-        return neutral | written
+        params = neutral | written
+        shift = self.affine(params)[1] - before
+        if _differ(aim, self.kernel(params)) or (
+            "bias" in self.roles and _differ(wanted - mean, shift, np.abs(before).max())
+        ):
+            raise ValueError(
+                f"Expected parameters after '{path}' that scale, shift or hold statistics; with "
+                f"{', '.join(map(repr, self.layer.leaves))} it does not compute what was solved "
+                "for. Name the running statistics in statistics_paths."
+            )
+        return params
 
 
-def _differ(before: np.ndarray, after: np.ndarray) -> bool:
-    """Whether values differ by more than rounding."""
-    return bool(np.abs(after - before).max() > 1e-3 * np.abs(before).max() + 1e-6)
+def _differ(before: np.ndarray, after: np.ndarray, scale: float = 0.0) -> bool:
+    """Whether values differ by more than rounding, that of a number of this scale included."""
+    scale = max(scale, float(np.abs(before).max()))
+    return bool(np.abs(after - before).max() > 1e-3 * scale + 1e-6)

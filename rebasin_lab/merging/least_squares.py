@@ -58,7 +58,7 @@ def least_squares(
     data: datasets.Dataset | Iterable[Any],
     *,
     weights: Sequence[float] | None = None,
-    statistics_paths: Collection[str] = (),
+    statistics_paths: Collection[str] | None = None,
     ridge: checks.Positive = 1e-2,
     batch_size: checks.Count = 100,
     num_images: checks.Count | None = None,
@@ -79,7 +79,8 @@ def least_squares(
         data: a data set, of which training images are used; or batches of inputs of one shape, each
             an array or a tuple of arrays. Smaller batches at the end are left out.
         weights: of each network in the targets, up to a common factor; equal by default.
-        statistics_paths: of running statistics, as of a `Model`.
+        statistics_paths: of running statistics; by default those that their names tell, see
+            `pytrees.running_statistics`.
         ridge: pulls each map to that of the mean of the weights, as a share of the mean variance
             of its inputs.
         batch_size: images of a data set per step.

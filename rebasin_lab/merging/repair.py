@@ -26,7 +26,7 @@ def repair(
     data: datasets.Dataset | Iterable[Any],
     *,
     weights: Sequence[float] | None = None,
-    statistics_paths: Collection[str] = (),
+    statistics_paths: Collection[str] | None = None,
     batch_size: checks.Count = 100,
     num_images: checks.Count | None = None,
 ) -> PyTree:
@@ -42,7 +42,7 @@ def repair(
         networks: one or more of one architecture, aligned: see `match`.
         data: as of `least_squares`, unlabelled.
         weights: of each network, up to a common factor: (1 - t, t) for a point on a line.
-        statistics_paths: of running statistics, which become true.
+        statistics_paths: of running statistics, which become true, as of `least_squares`.
         batch_size: images of a data set per step.
         num_images: use only the first images of a data set.
 

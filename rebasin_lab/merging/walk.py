@@ -33,7 +33,7 @@ class Walk:
         networks: Sequence[PyTree],
         weights: Sequence[float] | None,
         mean: PyTree,
-        statistics_paths: Collection[str],
+        statistics_paths: Collection[str] | None,
         batches: Iterable[Any],
         *,
         through_streams: bool = True,
@@ -45,7 +45,7 @@ class Walk:
             networks: the parents.
             weights: of each; equal by default.
             mean: of the parents.
-            statistics_paths: of running statistics.
+            statistics_paths: of running statistics; by default known by their names.
             batches: of inputs; smaller ones at the end are left out.
             through_streams: whether a target is the stream that a layer adds to, or what it adds.
 
@@ -67,6 +67,8 @@ class Walk:
         weights = [1.0] * len(networks) if weights is None else list(map(float, weights))
         self.shares = [weight / math.fsum(weights) for weight in weights]
         self.params: Leaves = {p: np.asarray(x) for p, x in pytrees.flatten(mean).items()}
+        if statistics_paths is None:
+            statistics_paths = pytrees.running_statistics(self.params)
         self._statistics = frozenset(statistics_paths)
         self._parents = [
             pytrees.flatten(pytrees.aligned_to_combine(mean, params)[1]) for params in networks
