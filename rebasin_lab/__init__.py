@@ -10,7 +10,7 @@ and merged networks: `pytrees`, `datasets`, `models`, `metrics`, `training`, `sy
 `lab` is the tools around notebooks: `background_errors`, `plots`, `figures`, `figure_export`,
 `session`, `exploration`, `widgets`, `jupyter`, `execution`, `report`, `runner`, `gpu_measurements`,
 `gpu_check`. Each wing is in reading order. `texts`, `strict_json`, `paths`, `checks`, `progress`
-and `processes` import nothing else; `cli` is the command.
+and `processes` import nothing else; `commands` are those of the library, and `cli` is the command.
 """
 
 import importlib

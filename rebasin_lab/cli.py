@@ -1,4 +1,4 @@
-"""The command `rebasin-lab`."""
+"""The command `rebasin-lab`: the commands of the library, and those of the lab, which are here."""
 
 import contextlib
 import importlib
@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from rebasin_lab import paths, processes, texts
+from rebasin_lab.commands import align, check, errors, line, merge
 from rebasin_lab.paper import profiles
 
 
@@ -42,21 +43,14 @@ def _plain_errors() -> Iterator[None]:
         raise
 
 
-@contextlib.contextmanager
-def _errors_as_paragraphs() -> Iterator[None]:
-    """Turn an error that the reader can correct into a paragraph, not a traceback."""
-    try:
-        yield
-    except BrokenPipeError:  # the reader has gone; click ends quietly
-        raise
-    except (ValueError, OSError, paths.LockedError) as error:
-        raise click.ClickException(str(error)) from error
-
-
 @click.group(cls=_PlainErrors, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="rebasin_lab")
 def main() -> None:
     """Git Re-Basin: match, interpolate and merge neural networks, and reproduce the paper."""
+
+
+for _command in (check.check, align.align, merge.merge, line.line):
+    main.add_command(_command)
 
 
 @main.command()
@@ -114,7 +108,7 @@ def reproduce(
     if anew:
         click.echo("--anew will be removed: every run executes every notebook now.", err=True)
     try:
-        with _errors_as_paragraphs():
+        with errors.as_paragraphs():
             plan = runner.plan_run(
                 profile=profile,
                 parameters=runner.parse_parameters(settings),
@@ -141,7 +135,7 @@ def reproduce(
 def publish(run_name: str) -> None:
     """Put the figures of a finished run into figures/, with gallery and scoreboard."""
     runner = _lab_module("runner")
-    with _errors_as_paragraphs():
+    with errors.as_paragraphs():
         folder, left = runner.publish(run_name)
     click.echo(f"figures of {run_name} are in {paths.shown(folder)}")
     for path in left:
@@ -155,7 +149,7 @@ def publish(run_name: str) -> None:
 def open_lab(arguments: tuple[str, ...]) -> None:
     """Open JupyterLab on the notebooks, in this interpreter's own kernel."""
     jupyter = _lab_module("jupyter")
-    with _errors_as_paragraphs():
+    with errors.as_paragraphs():
         status = jupyter.run_lab(arguments)
     sys.exit(status)
 
@@ -176,7 +170,7 @@ def _lab_module(name: str) -> types.ModuleType:
 def redraw() -> None:
     """Draw every figure again from the numbers stored beside it."""
     figures, figure_export = _lab_module("figures"), _lab_module("figure_export")
-    with _errors_as_paragraphs():
+    with errors.as_paragraphs():
         saved = figure_export.choose_figures(paths.figures_dir())
     num_failed = 0
     for path in saved:
@@ -238,7 +232,7 @@ def export(
 ) -> None:
     """Write figures for a report: pictures of the right size, captions, snippets, provenance."""
     figure_export = _lab_module("figure_export")
-    with _errors_as_paragraphs():
+    with errors.as_paragraphs():
         folder = paths.checked_folder(directory, "--to")
         if gallery:
             _refuse_beside_gallery("formats", "width", "only", "source")

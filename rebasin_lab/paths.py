@@ -20,7 +20,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import filelock
 
@@ -264,10 +264,25 @@ def read_json(path: Path, most_bytes: int = strict_json.MOST_BYTES, *, finite: b
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name and rename it.
+    """Write a file as `written_atomically` does.
+
+    Raises:
+        OSError: as that.
+    """
+    with written_atomically(path, len(content)) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def written_atomically(path: Path, num_bytes: int) -> Iterator[BinaryIO]:
+    """Open a file under a temporary name, to be renamed at the end of the block.
 
     A killed process leaves the old file or the new one. Threads, processes and machines may write
     the same file at once; the last one wins.
+
+    Args:
+        path: the file.
+        num_bytes: the size it will have, for errors.
 
     Raises:
         OSError: naming the file, its size and, for a full disk, what to do; also if the path is a
@@ -285,7 +300,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent, seconds=3600.0)  # no process takes so long
         with temporary.open("xb") as file:  # "x": a name that is taken is an error
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())  # the content must reach the disk before the name
         temporary.replace(path)
@@ -295,7 +310,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         advice = ". Free some space, or set REBASIN_RUNS to a folder with room" if full else ""
         raise OSError(
             error.errno,
-            f"Could not write {len(content) / 1e6:.1f} MB to '{path}': {reason}. Everything stored "
+            f"Could not write {num_bytes / 1e6:.1f} MB to '{path}': {reason}. Everything stored "
             f"before is intact{advice}",
         ) from error
     finally:

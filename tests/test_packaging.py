@@ -54,7 +54,13 @@ def imported(path, *, anywhere):
 
 
 # What pip calls by another name than Python.
-DISTRIBUTIONS = {"IPython": "ipython", "PIL": "pillow", "lap": "lapx", "yaml": "pyyaml"}
+DISTRIBUTIONS = {
+    "IPython": "ipython",
+    "PIL": "pillow",
+    "lap": "lapx",
+    "orbax": "orbax-checkpoint",
+    "yaml": "pyyaml",
+}
 
 
 def test_each_package_is_declared_where_it_is_imported():

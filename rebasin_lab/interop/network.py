@@ -1,7 +1,7 @@
 """Any `torch.nn.Module` as a pure function of JAX."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -105,6 +105,18 @@ class TorchNetwork:
             ValueError: for parameters of other names or shapes.
         """
         return self._state.write(params)
+
+    @checks.arguments
+    def parameters_of(self, names: Collection[str]) -> dict[str, str]:
+        """The parameter that each name in a state_dict stands for.
+
+        Args:
+            names: in a state_dict, with the prefix of wrappers or without.
+
+        Returns:
+            Name -> name in `params`; names of what is no parameter (integers) are not in it.
+        """
+        return self._state.parameters_of(names)
 
     def __repr__(self) -> str:
         count = sum(int(np.size(leaf)) for leaf in self.params.values())

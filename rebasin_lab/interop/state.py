@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -85,6 +85,12 @@ class State:
             listed = (f"{len(ns)} {what}: {_listed(ns)}" for what, ns in problems.items() if ns)
             raise ValueError(f"Expected the state_dict of this module; {'; '.join(listed)}.")
         return {n: self.as_parameter(n, given[found[0]]) for n, found in names.items()}
+
+    def parameters_of(self, names: Collection[str]) -> dict[str, str]:
+        """Name in a state_dict -> name of the parameter it is; without what is no parameter."""
+        wanted = self.shapes
+        plain = zip(names, _without_prefix(dict.fromkeys(names), self.entries), strict=True)
+        return {name: first for name, own in plain if (first := self.first.get(own)) in wanted}
 
     def write(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """The state_dict of these parameters, in the types of the module; ties share a tensor.

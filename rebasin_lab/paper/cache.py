@@ -30,7 +30,7 @@ from rebasin_lab.training import checkpoints
 T = TypeVar("T")
 
 # Nothing above these imports them: they change no result.
-_LATER = ("lab", "cli", "paper/claim", "paper/claims", "paper/sections")
+_LATER = ("lab", "commands", "cli", "paper/claim", "paper/claims", "paper/sections")
 _MODULES = tuple(
     f"{wing}{module.name}"
     for wing in ("", "paper/")

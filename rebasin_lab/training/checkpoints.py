@@ -39,7 +39,7 @@ _PLAIN = {
     **{f"F{bits}": np.dtype(f"float{bits}") for bits in (16, 32, 64)},
 }
 # And the types that it stores under their own names, for other frameworks.
-_STORED = _PLAIN | {
+STORED = _PLAIN | {
     "BF16": np.dtype(ml_dtypes.bfloat16),
     "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
     "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
@@ -79,7 +79,7 @@ def save(path: Path, tree: PyTree, metadata: Mapping[str, Any]) -> None:
     leaves = {name: _as_array(name, leaf) for name, leaf in leaves.items()}
     text = _as_text(metadata)
     header = f"{_digest(leaves, text)} {text}"
-    plain, stored = _PLAIN.values(), _STORED.values()
+    plain, stored = _PLAIN.values(), STORED.values()
     if types := {n: _type_name(x.dtype) for n, x in leaves.items() if x.dtype not in plain}:
         header += f"\n{json.dumps(types)}"
     leaves = {
@@ -146,7 +146,7 @@ def peek(path: Path) -> dict[str, Any]:
         if not path.is_file():
             return {}
         with path.open("rb") as file:
-            _, text, _ = _beside(_header(file))
+            _, text, _ = _beside(read_header(file))
         metadata = strict_json.parsed(text, finite=False)
     except (OSError, *_MALFORMED):  # no such file, or a damaged one
         return {}
@@ -161,7 +161,7 @@ def _read(path: Path, most_bytes: int) -> tuple[dict[str, np.ndarray], Any]:
     if path.exists() and not path.is_file():  # reading a pipe would wait
         raise CheckpointError(f"'{path}' is no file and cannot be read. Move it away.")
     with path.open("rb") as file:
-        table = _header(file)
+        table = read_header(file)
         seal, text, types = _beside(table)
         entries = {name: entry for name, entry in table.items() if name != "__metadata__"}
         num_bytes = os.fstat(file.fileno()).st_size - file.tell()
@@ -181,8 +181,12 @@ def _read(path: Path, most_bytes: int) -> tuple[dict[str, np.ndarray], Any]:
     return leaves, strict_json.parsed(text, finite=False)
 
 
-def _header(file: BinaryIO) -> dict[str, Any]:
-    """Read the header of a safetensors file."""
+def read_header(file: BinaryIO) -> dict[str, Any]:
+    """The header of a safetensors file, of whatever program; the file is then at its first byte.
+
+    Raises:
+        ValueError: if there is none, or it is longer than `MOST_HEADER_BYTES`.
+    """
     num_bytes = int.from_bytes(file.read(8), "little")
     if num_bytes > MOST_HEADER_BYTES:
         raise ValueError(f"its header is of {num_bytes:,} bytes, it says")
@@ -210,11 +214,11 @@ def _place(entry: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _leaf(content: np.ndarray, entry: Mapping[str, Any], type_name: str) -> np.ndarray:
-    stored, shape = _STORED[entry["dtype"]], tuple(entry["shape"])
+    stored, shape = STORED[entry["dtype"]], tuple(entry["shape"])
     dtype = _type(type_name) if type_name else stored
     if min(shape, default=0) < 0:
         raise ValueError(f"an array is of shape {shape}, it says")
-    if dtype not in _STORED.values():
+    if dtype not in STORED.values():
         shape = shape[:-1]  # byte by byte
     leaf = content[slice(*_place(entry))].view(dtype).reshape(shape)
     return leaf if leaf.flags.aligned else leaf.copy()
