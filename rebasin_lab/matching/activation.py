@@ -81,12 +81,7 @@ def unit_similarities(
         raise ValueError(f"Expected a similarity among {list(SIMILARITIES)}; got {similarity!r}.")
     params_a, params_b = pytrees.aligned_to_match(params_a, params_b)
     batches = batches_of(data, batch_size, num_images, apply_fn, params_a)
-    first = next(batches, None)
-    if first is None:
-        raise ValueError(
-            "Expected at least one batch of inputs; got an empty data stream. A generator can be "
-            "run through once: make a new one for each call."
-        )
+    first = next(batches)
     inputs = statistics.inputs_of(first, 1)
     try:
         activations = _traced(apply_fn, spec.to_json(), where, *_shapes((params_a, inputs)))
@@ -242,7 +237,7 @@ def batches_of(
         params: of one network.
 
     Raises:
-        ValueError: for what is neither, or more images than there are.
+        ValueError: for what is neither, no batches, or more images than there are.
     """
     if not isinstance(data, datasets.Dataset):
         if isinstance(data, str) or not isinstance(data, Iterable):
@@ -260,7 +255,14 @@ def batches_of(
                 f"Expected num_images with a data set only; got {num_images} with batches. Leave "
                 "out batches instead."
             )
-        return iter(data)
+        batches = iter(data)
+        first = next(batches, None)
+        if first is None:
+            raise ValueError(
+                "Expected at least one batch of inputs; got an empty data stream. A generator can "
+                "be run through once: make a new one for each call."
+            )
+        return itertools.chain([first], batches)
     images = metrics.as_array(data.train_images, "images of the train split of data")
     if num_images is not None:
         if num_images > len(images):

@@ -3,9 +3,9 @@
 The merge of two models is the middle of a line (`interpolation`). For more, `merge_many` aligns
 each with the mean of all others (MergeMany, Ainsworth et al. 2022, Algorithm 3) and averages all.
 Where the mean of aligned models is poor, as that of thin networks, `least_squares` finds each layer
-from unlabelled inputs, and `repair` scales its units. Baselines are the `average` of the models as
-they are, and the `ensemble`, which averages their outputs. `reestimate_statistics` corrects the
-running statistics of BatchNorm after a merge (A.4).
+from unlabelled inputs, with inner layers of any size, and `repair` scales its units. Baselines are
+the `average` of the models as they are, and the `ensemble`, which averages their outputs.
+`reestimate_statistics` corrects the running statistics of BatchNorm after a merge (A.4).
 """
 
 from rebasin_lab.merging.alignment import MergeResult, merge_many

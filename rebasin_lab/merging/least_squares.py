@@ -11,24 +11,21 @@ evidence about linear mode connectivity.
 """
 
 import dataclasses
-import functools
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
 from rebasin_lab import checks, datasets
 from rebasin_lab.matching.activation import batches_of
+from rebasin_lab.merging import sampling
 from rebasin_lab.merging.averaging import average, replaced
-from rebasin_lab.merging.layers import Layer, Leaves, Values
-from rebasin_lab.merging.regression import Moments
+from rebasin_lab.merging.layers import Layer, Leaves
+from rebasin_lab.merging.pruning import Pruning
 from rebasin_lab.merging.walk import Walk
-
-WINDOW = 12  # output positions along each spatial axis of a convolution that one image gives
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,6 +55,7 @@ def least_squares(
     data: datasets.Dataset | Iterable[Any],
     *,
     weights: Sequence[float] | None = None,
+    size: checks.Positive | None = None,
     statistics_paths: Collection[str] | None = None,
     ridge: checks.Positive = 1e-2,
     batch_size: checks.Count = 100,
@@ -79,6 +77,9 @@ def least_squares(
         data: a data set, of which training images are used; or batches of inputs of one shape, each
             an array or a tuple of arrays. Smaller batches at the end are left out.
         weights: of each network in the targets, up to a common factor; equal by default.
+        size: units of inner layers, as a share of those of one network: chosen by `pruning` among
+            the units of all networks, which need no partners. None: each unit is the mean of the
+            networks' units. With a size above 1 parameters have other shapes.
         statistics_paths: of running statistics; by default those that their names tell, see
             `pytrees.running_statistics`.
         ridge: pulls each map to that of the mean of the weights, as a share of the mean variance
@@ -94,15 +95,17 @@ def least_squares(
 
     Raises:
         ValueError: for no networks, networks of different architectures, weights that do not fit,
-            no data, or a function without a layer to solve for.
+            no data, or a function without a layer to solve for; for a size, a function without
+            inner units, or one that is bound to its width.
     """
     began, cpu = time.perf_counter(), time.process_time()
     mean = average(networks, weights)
     batches = batches_of(data, batch_size, num_images, apply_fn, mean)
     walk = Walk(apply_fn, networks, weights, mean, statistics_paths, batches)
+    pruning = Pruning(walk, apply_fn, mean, size)
     rng, explained = np.random.default_rng(seed), {}
     for layer, targets in walk:
-        walk.params, explained[layer.path] = _fitted(walk, layer, targets, ridge, rng)
+        walk.params, explained[layer.path] = _fitted(walk, pruning, layer, targets, ridge, rng)
         if on_layer is not None:
             on_layer(layer.path, explained[layer.path])
     return LeastSquaresResult(
@@ -116,6 +119,7 @@ def least_squares(
 
 def _fitted(
     walk: Walk,
+    pruning: Pruning,
     layer: Layer,
     targets: Sequence[Sequence[jax.Array]],
     ridge: float,
@@ -123,44 +127,16 @@ def _fitted(
 ) -> tuple[Leaves, float]:
     """Parameters with the least-squares map in this layer, and the share it explains."""
     chain = walk.chain(layer)
-    towards = chain.kernel(walk.params)
-    neutral = chain.neutral(walk.params)
-    moments_of = jax.jit(functools.partial(_moments, layer))
-    most = [max(0, length - WINDOW) for length in layer.positions]
-    moments: Moments | None = None
-    for front, each in zip(walk.own, targets, strict=True):
-        target = sum(share * one for share, one in zip(walk.shares, each, strict=True))
-        corner = [int(rng.integers(n, endpoint=True)) for n in most]
-        batch = Moments(*moments_of(neutral, front, target, corner))
-        if moments is None:
-            moments = batch
-        else:
-            moments += batch
+    neutral, towards = chain.neutral(walk.params), pruning.towards(layer, chain)
+    blocks = (pruning.blocks(layer, each) for each in targets)
+    moments = sampling.gather(layer, neutral, walk.own, blocks, rng)
     matrix = moments.map(ridge, towards, has_shift="bias" in chain.roles)
-    mean, variance = moments.mean_of(matrix), moments.variance_of(matrix)
-    params = chain.with_map(neutral, matrix, mean, variance, moments.mean_out)
-    return params, moments.explained(matrix)
 
+    def with_outputs(kept: np.ndarray) -> tuple[Leaves, float]:
+        some, part = moments.of_outputs(kept), matrix[:, kept]
+        mean, variance = some.mean_of(part), some.variance_of(part)
+        return chain.with_map(neutral, part, mean, variance, some.mean_out), some.explained(part)
 
-def _moments(
-    layer: Layer,
-    params: Mapping[str, Any],
-    front: Values,
-    target: jax.Array,
-    corner: Sequence[Any],
-) -> tuple[Any, ...]:
-    """The arguments of `Moments` for one batch."""
-    [read] = layer.program.evaluate(params, front, [layer.read])
-    rest = layer.target_of(params, front, 0.0)
-    samples = layer.samples(read, target - rest, corner, WINDOW)
-    inputs, outputs = (value.astype(jnp.float32) for value in samples)
-    means = inputs.mean(axis=0, keepdims=True), outputs.mean(axis=0, keepdims=True)
-    inputs, outputs = inputs - means[0], outputs - means[1]
-    return (
-        len(inputs),
-        means[0][0],
-        means[1][0],
-        jnp.einsum("ngi,ngj->gij", inputs, inputs),
-        jnp.einsum("ngi,ngo->gio", inputs, outputs),
-        jnp.square(outputs).sum(axis=0),
-    )
+    if layer.path not in pruning.writers:
+        return with_outputs(np.arange(matrix.shape[1]))
+    return with_outputs(pruning.choose(layer, lambda some: with_outputs(some)[0], ridge, rng))

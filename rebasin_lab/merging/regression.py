@@ -2,9 +2,10 @@
 
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Float64
+from jaxtyping import Float64, Int
 
 Matrices = Float64[np.ndarray, "groups outputs inputs"]
+Ints = Int[np.ndarray, " _"]
 Units = Float64[np.ndarray, "groups outputs"]
 
 
@@ -40,8 +41,26 @@ class Moments:
         self.count = total
         return self
 
+    def of_outputs(self, kept: Ints) -> "Moments":
+        """The moments of some of the outputs."""
+        return Moments(
+            self.count,
+            self.mean_in,
+            self.mean_out[:, kept],
+            self.xx,
+            self.xy[:, :, kept],
+            self.yy[:, kept],
+        )
+
     def map(self, ridge: float, towards: Matrices, *, has_shift: bool) -> Matrices:
-        """The matrix W with the least |W x + b - y|^2 + level |W - towards|^2.
+        """The matrix W with the least |W x + b - y|^2 + level |W - towards|^2; see `equations`."""
+        left, right = self.equations(ridge, towards, has_shift=has_shift)
+        return np.linalg.solve(left, right).transpose(0, 2, 1)
+
+    def equations(
+        self, ridge: float, towards: Matrices, *, has_shift: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Left and right side of the normal equations of |W x + b - y|^2 + level |W - towards|^2.
 
         Args:
             ridge: the level, as a share of the mean variance of the inputs.
@@ -56,7 +75,7 @@ class Moments:
         mean_square = np.trace(xx, axis1=1, axis2=2) / size
         level = (ridge * np.where(mean_square > 0, mean_square, 1.0))[:, None, None]
         right = xy + level * towards.transpose(0, 2, 1)
-        return np.linalg.solve(xx + level * np.eye(size), right).transpose(0, 2, 1)
+        return xx + level * np.eye(size), right
 
     def variance_of(self, matrix: Matrices) -> Units:
         """The variance of every output of a map."""

@@ -11,7 +11,8 @@ from jaxtyping import PyTree
 from rebasin_lab import pytrees
 from rebasin_lab.matching.statistics import inputs_of
 from rebasin_lab.merging.chains import Chain
-from rebasin_lab.merging.layers import Layer, Leaves, Program, Values
+from rebasin_lab.merging.layers import Layer, Leaves, Values
+from rebasin_lab.merging.program import Program
 
 
 class Walk:
@@ -21,7 +22,9 @@ class Walk:
 
     Attributes:
         program: the function.
+        own_program: the function as the merged network has it, whose layers may have other widths.
         shares: of each parent in the merge; their sum is 1.
+        parents: the networks, by path.
         params: of the merged network, by path: at first the mean.
         own: for each batch, what the merged network has computed so far.
         num_samples: inputs in all batches.
@@ -46,15 +49,13 @@ class Walk:
             weights: of each; equal by default.
             mean: of the parents.
             statistics_paths: of running statistics; by default known by their names.
-            batches: of inputs; smaller ones at the end are left out.
+            batches: of inputs, at least one; smaller ones at the end are left out.
             through_streams: whether a target is the stream that a layer adds to, or what it adds.
 
         Raises:
-            ValueError: for no inputs, or a function without layers.
+            ValueError: for a function without layers.
         """
         inputs = [inputs_of(batch, number) for number, batch in enumerate(batches)]
-        if not inputs:
-            raise ValueError("Expected at least one batch of inputs; got an empty data stream.")
         shapes = [jax.tree.map(np.shape, each) for each in inputs]
         while shapes[-1] != shapes[0]:
             shapes.pop()
@@ -70,7 +71,9 @@ class Walk:
         if statistics_paths is None:
             statistics_paths = pytrees.running_statistics(self.params)
         self._statistics = frozenset(statistics_paths)
-        self._parents = [
+        self._apply_fn, self._mean, self.inputs = apply_fn, mean, inputs[0]
+        self.own_program = self.program
+        self.parents = [
             pytrees.flatten(pytrees.aligned_to_combine(mean, params)[1]) for params in networks
         ]
         self.own: list[Values] = [
@@ -80,34 +83,75 @@ class Walk:
         self._others = [list(self.own) for _ in networks]
         self.num_samples = len(self.own) * len(jax.tree.leaves(inputs[0])[0])
 
+    def widen(self, params: Leaves) -> None:
+        """Give the merged network these parameters, whose shapes may be others.
+
+        Raises:
+            ValueError: for a function that cannot be evaluated with them.
+        """
+        self.params |= params
+        tree = pytrees.map_with_path(lambda path, _: self.params[path], self._mean)
+        if all(np.shape(params[path]) == self.parents[0][path].shape for path in params):
+            return
+        try:
+            wide = Program(self._apply_fn, tree, self.inputs)
+        except ValueError as error:
+            raise ValueError(
+                "Expected a function that takes inner layers of any width, as `size` asks for; "
+                f"with other widths it raised: {error}. Use size=1, or a function that reads the "
+                "widths from its parameters."
+            ) from error
+        paths, found = ([layer.path for layer in each.layers] for each in (self.program, wide))
+        if paths != found:
+            raise ValueError(
+                f"Expected the layers {paths} at any width; with other widths found {found}. "
+                "Use size=1."
+            )
+        self.own_program = wide
+
     def chain(self, layer: Layer) -> Chain:
         """What is affine after a layer of the merged network."""
         return Chain(layer, self.params, self._statistics, self.own[0])
+
+    def parent_chain(self, layer: Layer) -> Chain:
+        """What is affine after the present layer of a parent."""
+        return Chain(layer, self.parents[0], self._statistics, self._before)
 
     def own_targets(self) -> list[jax.Array]:
         """The target of the present layer in the merged network as it is, for every batch."""
         return [self._present(self.params, front)[0] for front in self.own]
 
+    def targets_ahead(self, number: int) -> Iterator[list[jax.Array]]:
+        """For each batch, the target of a later layer in every parent."""
+        ahead = self._step(self.program, self.program.layers[number], [])
+        for fronts in zip(*self._others, strict=True):
+            yield [ahead(*each)[0] for each in zip(self.parents, fronts, strict=True)]
+
     def __iter__(self) -> Iterator[tuple[Layer, list[list[jax.Array]]]]:
-        """Each layer, with its target in every parent for every batch."""
-        layers = self.program.layers
-        for layer, after in zip(layers, [*layers[1:], None], strict=True):
-            step = self._step(layer, self.program.frontier(after and after.number))
+        """Each layer of the merged network, with its target in every parent for every batch."""
+        pairs = list(zip(self.program.layers, self.own_program.layers, strict=True))
+        for (layer, own), after in zip(pairs, [*pairs[1:], (None, None)], strict=True):
+            numbers = [each and each.number for each in after]
+            step = self._step(self.program, layer, self.program.frontier(numbers[0]))
             self._present = step  # compiled once, for the parents and the merged network
+            if self.own_program is not self.program:
+                onward = self.own_program.frontier(numbers[1])
+                self._present = self._step(self.own_program, own, onward)
+            self._before = self._others[0][0]
             targets: list[list[jax.Array]] = [[] for _ in self.own]
-            for parent, fronts in zip(self._parents, self._others, strict=True):
+            for parent, fronts in zip(self.parents, self._others, strict=True):
                 for number, front in enumerate(fronts):
                     target, fronts[number] = step(parent, front)
                     targets[number].append(target)
-            yield layer, targets
-            self.own = [step(self.params, front)[1] for front in self.own]
+            yield own, targets
+            self.own = [self._present(self.params, front)[1] for front in self.own]
 
-    def _step(self, layer: Layer, onward: Sequence[int]) -> Callable:
+    def _step(self, program: Program, layer: Layer, onward: Sequence[int]) -> Callable:
         """From what was computed before a layer to its target, and to what the next one needs."""
 
         @jax.jit
         def step(params: Leaves, front: Values) -> tuple[jax.Array, Values]:
-            target, *values = self.program.evaluate(params, front, [layer.target, *onward])
+            target, *values = program.evaluate(params, front, [layer.target, *onward])
             return target, dict(zip(onward, values, strict=True))
 
         return step
