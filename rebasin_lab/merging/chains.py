@@ -37,7 +37,8 @@ class Chain:
             values: what the chain reads besides parameters, for one batch.
         """
         self.layer, self._values = layer, values
-        self._affine = jax.jit(self._computed)
+        key = ("ends", layer.number)
+        self._affine = layer.program.compiled.setdefault(key, jax.jit(layer.ends))
         factor, shift = self.affine(params)
         self.roles: dict[str, str] = {}
         for path in layer.leaves:
@@ -54,13 +55,6 @@ class Chain:
         shape = (self.layer.num_groups, -1)
         ends = [np.asarray(end, np.float64) for end in self._affine(params, self._values)]
         return (ends[1] - ends[0]).reshape(shape), ends[0].reshape(shape)
-
-    def _computed(self, params: Leaves, values: Values) -> list[Any]:
-        ends = []
-        for fill in (0.0, 1.0):
-            end = self.layer.target_of(params, values, fill)
-            ends.append(self.layer.units(end)[0])
-        return ends
 
     @property
     def normalises(self) -> bool:

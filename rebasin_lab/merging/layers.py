@@ -149,6 +149,10 @@ class Layer:
         [end] = self.program.evaluate(params, {**values, self.written: written}, [self.target])
         return end
 
+    def ends(self, params: Leaves, values: Values) -> list[jax.Array]:
+        """The target of one sample if every output of the layer were 0, and if it were 1."""
+        return [self.units(self.target_of(params, values, fill))[0] for fill in (0.0, 1.0)]
+
     def units(self, value: jax.Array) -> jax.Array:
         """A value shaped like the output, as samples x groups x outputs."""
         if self.is_convolution:

@@ -6,10 +6,11 @@ others that it follows from, so that networks go forward layer by layer.
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.extend import core
 from jaxtyping import PyTree
 
@@ -32,6 +33,7 @@ class Program:
         shapes: number -> shape and type.
         from_input: the values that depend on an input.
         layers: in the order in which they are computed.
+        compiled: what was compiled of it, by a name and what it computes.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Program:
         Raises:
             ValueError: if it cannot be traced with these arguments.
         """
+        self.compiled: dict[tuple, Callable] = {}
         closed = infer.trace(apply_fn, params, inputs)
         flat = jax.make_jaxpr(functools.partial(replay.evaluate, closed))(*closed.in_avals)
         jaxpr, numbers = flat.jaxpr, itertools.count()
@@ -184,6 +187,36 @@ class Program:
         if found is None or self.leaf_readers[found[0]] != {number}:
             return None
         return (*found, sides[0])
+
+
+def program_of(
+    apply_fn: Callable, params: PyTree, inputs: tuple, *, through_streams: bool = True
+) -> Program:
+    """The program of a function: one object for all networks of these shapes, compiled once.
+
+    Args:
+        apply_fn: the function; one that cannot be hashed is traced anew.
+        params: arrays or shapes.
+        inputs: likewise.
+        through_streams: whether chains go on through additions of other activations.
+
+    Raises:
+        ValueError: as `Program`.
+    """
+    if not isinstance(apply_fn, Hashable):
+        return Program(apply_fn, params, inputs, through_streams=through_streams)
+    leaves, structure = jax.tree.flatten((params, inputs))
+    shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+    return _program_of(apply_fn, structure, shapes, through_streams)
+
+
+@functools.lru_cache(maxsize=16)
+def _program_of(
+    apply_fn: Callable, structure: Any, shapes: tuple, through_streams: bool
+) -> Program:
+    leaves = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes]
+    params, inputs = jax.tree.unflatten(structure, leaves)
+    return Program(apply_fn, params, inputs, through_streams=through_streams)
 
 
 class _Constant:

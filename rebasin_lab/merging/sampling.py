@@ -38,8 +38,7 @@ def gather(
         enough: samples after which no more batches are looked at; None for all.
     """
 
-    @jax.jit
-    def sums(variants, params, front, targets, corner):
+    def summed(variants, params, front, targets, corner):
         reads = [layer.program.evaluate(each, front, [layer.read])[0] for each in variants]
         rest = layer.target_of(params, front, 0.0)
         pairs = [layer.samples(reads[0], each, corner, WINDOW) for each in (rest, *targets)]
@@ -53,6 +52,9 @@ def gather(
             rest = rest[:, :, :1]
         return _sums(inputs, outputs - rest)
 
+    sums = jax.jit(summed)
+    if order is None:
+        sums = layer.program.compiled.setdefault(("moments", layer.number), sums)
     total: Moments | None = None
     most = [max(0, length - WINDOW) for length in layer.positions]
     for front, each in zip(fronts, targets, strict=False):

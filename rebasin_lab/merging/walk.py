@@ -12,7 +12,7 @@ from rebasin_lab import pytrees
 from rebasin_lab.matching.statistics import inputs_of
 from rebasin_lab.merging.chains import Chain
 from rebasin_lab.merging.layers import Layer, Leaves, Values
-from rebasin_lab.merging.program import Program
+from rebasin_lab.merging.program import Program, program_of
 
 
 class Walk:
@@ -45,7 +45,7 @@ class Walk:
 
         Args:
             apply_fn: the function.
-            networks: the parents.
+            networks: the parents; none, where only the merged network goes.
             weights: of each; equal by default.
             mean: of the parents.
             statistics_paths: of running statistics; by default known by their names.
@@ -59,7 +59,7 @@ class Walk:
         shapes = [jax.tree.map(np.shape, each) for each in inputs]
         while shapes[-1] != shapes[0]:
             shapes.pop()
-        self.program = Program(apply_fn, mean, inputs[0], through_streams=through_streams)
+        self.program = program_of(apply_fn, mean, inputs[0], through_streams=through_streams)
         if not self.program.layers:
             raise ValueError(
                 "Expected a function with a product or convolution of its inputs with a parameter; "
@@ -94,7 +94,7 @@ class Walk:
         if all(np.shape(params[path]) == self.parents[0][path].shape for path in params):
             return
         try:
-            wide = Program(self._apply_fn, tree, self.inputs)
+            wide = program_of(self._apply_fn, tree, self.inputs)
         except ValueError as error:
             raise ValueError(
                 "Expected a function that takes inner layers of any width, as `size` asks for; "
@@ -115,7 +115,7 @@ class Walk:
 
     def parent_chain(self, layer: Layer) -> Chain:
         """What is affine after the present layer of a parent."""
-        return Chain(layer, self.parents[0], self._statistics, self._before)
+        return Chain(layer, self.parents[0], self._statistics, self._before[0])
 
     def own_targets(self) -> list[jax.Array]:
         """The target of the present layer in the merged network as it is, for every batch."""
@@ -137,7 +137,7 @@ class Walk:
             if self.own_program is not self.program:
                 onward = self.own_program.frontier(numbers[1])
                 self._present = self._step(self.own_program, own, onward)
-            self._before = self._others[0][0]
+            self._before = [fronts[0] for fronts in self._others]
             targets: list[list[jax.Array]] = [[] for _ in self.own]
             for parent, fronts in zip(self.parents, self._others, strict=True):
                 for number, front in enumerate(fronts):
@@ -149,9 +149,8 @@ class Walk:
     def _step(self, program: Program, layer: Layer, onward: Sequence[int]) -> Callable:
         """From what was computed before a layer to its target, and to what the next one needs."""
 
-        @jax.jit
         def step(params: Leaves, front: Values) -> tuple[jax.Array, Values]:
             target, *values = program.evaluate(params, front, [layer.target, *onward])
             return target, dict(zip(onward, values, strict=True))
 
-        return step
+        return program.compiled.setdefault(("step", layer.number, *onward), jax.jit(step))
