@@ -74,6 +74,13 @@ refused. Paths are read from the working directory.
     help="One for each network, with commas between, up to a common factor [default: equal].",
 )
 @click.option(
+    "--size",
+    type=click.FloatRange(0, 16, min_open=True),
+    help="Of least-squares: choose inner units among those of all networks, as many as this share "
+    "of one network's. Above 1 they are wider, for a --model that takes any width. [default: no "
+    "choice, each unit is made from aligned ones]",
+)
+@click.option(
     "--config",
     is_eager=True,
     expose_value=False,
@@ -96,6 +103,7 @@ def merge(
     method: str,
     by: str | None,
     weights: tuple[float, ...] | None,
+    size: float | None,
     keep_statistics: bool,
     dry_run: bool,
     force: bool,
@@ -109,6 +117,8 @@ def merge(
         )
     by = _alignment_of(method, by, has_data=bool(given["data"]))
     _check_weights(weights, method, len(networks))
+    if size is not None and method != "least-squares":
+        raise ValueError(f"Expected --size with --method least-squares; got it with {method}.")
     is_plain = method == "average" and by == "none"
     looks = method == "least-squares" or by == "activation"
     inputs = open_inputs(
@@ -136,16 +146,20 @@ def merge(
     if inputs.network is None:
         leaves: Mapping[str, Any] = _Mean(inputs, weights)
     else:
-        leaves = _merged(inputs, spec, method, by, weights, measurements, **how)
+        leaves = _merged(inputs, spec, method, by, weights, size, measurements, **how)
         if reestimates:
             leaves = _reestimated(inputs, leaves, given["batch_size"])
             measurements["statistics"] = f"{len(inputs.statistics)} re-estimated"
         _evaluate(inputs, leaves, measurements)
     recipe = {"method": method, "align": by, "weights": list(weights or ()) or "equal", **how}
+    if size is not None:
+        recipe["size"] = size
     record = outputs.record_of("merge", inputs, recipe, measurements)
     seconds = time.process_time() - began
-    first = inputs.checkpoints[0]
-    outputs.write_weights(place, place_of_card, inputs, first, leaves, record, cpu_seconds=seconds)
+    like = inputs.checkpoints[0]
+    if size is not None:
+        like = outputs.with_shapes(inputs, like, leaves)
+    outputs.write_weights(place, place_of_card, inputs, like, leaves, record, cpu_seconds=seconds)
 
 
 def _alignment_of(method: str, by: str | None, *, has_data: bool) -> str:
@@ -209,6 +223,7 @@ def _merged(
     method: str,
     by: str,
     weights: Sequence[float] | None,
+    size: float | None,
     measurements: dict[str, Any],
     *,
     seed: int,
@@ -254,6 +269,7 @@ def _merged(
         ],
         inputs.examples.batches(batch_size),
         weights=weights,
+        size=size,
         statistics_paths=inputs.statistics,
         seed=seed,
         on_layer=_say_layer,

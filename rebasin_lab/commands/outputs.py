@@ -1,5 +1,6 @@
 """Files that a command writes: checked before any work, written at its end; and cards."""
 
+import dataclasses
 import importlib.metadata
 import json
 import platform
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from rebasin_lab import paths, texts
 from rebasin_lab.commands.inputs import Inputs
@@ -164,6 +166,16 @@ def say_plan(inputs: Inputs, steps: Sequence[str], written: Sequence[Path | None
         if path is not None:
             click.echo(f"write {paths.shown(path)}")
     click.echo("Nothing is done: --dry-run.")
+
+
+def with_shapes(inputs: Inputs, like: Checkpoint, leaves: Mapping[str, Any]) -> Checkpoint:
+    """A checkpoint with the shapes of other arrays, by path, in its own types."""
+    leaf_of = inputs.leaf_of(like)
+    shaped = {
+        name: leaf._replace(shape=np.shape(leaves[leaf_of[name]])) if name in leaf_of else leaf
+        for name, leaf in like.leaves.items()
+    }
+    return dataclasses.replace(like, leaves=shaped)
 
 
 def write_weights(

@@ -163,6 +163,20 @@ def test_least_squares_by_a_file(folder, run):
     assert card["data"]["examples"] == 40
 
 
+@pytest.mark.parametrize(("size", "width"), [("1", 32), ("1.5", 48)])
+def test_inner_units_are_chosen_for_a_size(folder, run, size, width):
+    line = "merge a.safetensors b.safetensors --to m.safetensors --method least-squares --size"
+    status, output = run(f"{line} {size} --model tiny:mlp {PIXELS} --batch-size 40")
+    assert status == 0, output
+    arrays, metadata = loaded(folder / "m.safetensors")
+    assert {name: leaf.shape for name, leaf in arrays.items()} == {
+        "up.weight": (12, width),
+        "up.bias": (width,),
+        "down.weight": (width, 3),
+    }
+    assert json.loads(metadata[outputs.CARD])["recipe"]["size"] == float(size)
+
+
 def test_the_example_of_the_help_is_read(tmp_path):
     (tmp_path / "merge.yml").write_text(config.EXAMPLE)
     given = config.read_config(str(tmp_path / "merge.yml"), ["torch", "data", "mean", "std"])

@@ -75,6 +75,8 @@ CALLS = {
     f"{M} {NET} --weights 1,-1": "a sum above 0",
     f"{M} {NET} --weights 1,2 --method many": "no --weights with --method many",
     f"{M} {NET} --align none --method many": "aligns by weights",
+    f"{M} {NET} --size 1": "Expected --size with --method least-squares",
+    f"{M} {NET} --size 0": "--size",
     f"{M} {NET} --method mean": "'mean' is not one of",
     "merge --config nowhere.yml": "No such file",
     "merge --config unknown.yml": r"Expected keys of 'unknown.yml'.*got 'base_model'",
