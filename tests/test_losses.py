@@ -591,9 +591,11 @@ def test_parameters_that_are_none_are_refused_in_a_sentence(entry, kind):
     assert type(refusal.value) is ValueError
 
 
-def test_running_statistics_are_those_of_a_model():
-    with pytest.raises(ValueError, match="a model with statistics_paths and apply_training"):
-        merging.reestimate_statistics(hidden, PARAMS[0], IMAGES)
+def test_running_statistics_are_those_of_a_model_or_a_function():
+    wanted = "a model with statistics_paths and apply_training or a function"
+    with pytest.raises(ValueError, match=wanted):
+        merging.reestimate_statistics("hidden", PARAMS[0], IMAGES)
+    assert merging.reestimate_statistics(hidden, PARAMS[0], IMAGES) is PARAMS[0]
 
 
 @pytest.mark.parametrize(("entry", "what", "kind"), list(mistakes()))

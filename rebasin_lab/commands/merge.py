@@ -275,7 +275,7 @@ def _merged(
         on_layer=_say_layer,
     )
     measurements |= {"explained": dict(result.explained), "num_samples": result.num_samples}
-    return pytrees.flatten(result.params)
+    return {path: np.asarray(leaf) for path, leaf in pytrees.flatten(result.params).items()}
 
 
 def _say_layer(path: str, share: float) -> None:

@@ -271,7 +271,7 @@ def test_stale_statistics_mislead_unless_they_are_ignored(method):
     ("ignore", "message"),
     [
         (["stat"], r"'stat' is none. Did you mean 'stats'\? The network has: w, stats/mean"),
-        ("stats", r"ignore to be a list.*; got 'stats' in .*. Write \['stats'\]"),
+        ("stats", r"ignore to be None or a list.*; got 'stats' in .*. Write \['stats'\]"),
         (["w"], "'P_0' moves only w"),
     ],
 )
