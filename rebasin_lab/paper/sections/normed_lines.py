@@ -229,7 +229,7 @@ def walk_lines(study: Study) -> Walks:
             ends = [trained[name, seed] for seed in pair]
             model = ends[0].model
             spec = spec_of(ends[0], data)
-            moved = _orders(spec, model, ends)
+            moved = _orders(spec, ends)
             for method, statistics in lines:
                 anew = data.train_images[: profile.num_statistics_images]
                 walk = cached(
@@ -248,16 +248,15 @@ def walk_lines(study: Study) -> Walks:
     return Walks(trained, walks, data, len(line_data.test_labels))
 
 
-def _orders(spec: symmetry.PermutationSpec, model: Any, ends: Sequence[Trained]) -> dict[str, Any]:
+def _orders(spec: symmetry.PermutationSpec, ends: Sequence[Trained]) -> dict[str, Any]:
     """Return B with its units in the order of each method."""
     params = [end.params for end in ends]
-    no_weights = {"ignore": sorted(model.statistics_paths)}
-    options = {"random": {}, "algorithm_1": no_weights, "weight": no_weights}
     return {"naive": params[1]} | {
         method: symmetry.apply_permutation(
-            spec, cached(matching.match, method, spec, *params, **given).permutation, params[1]
+            spec, cached(matching.match, method, spec, *params).permutation, params[1]
         )
-        for method, given in options.items()
+        for method in METHODS
+        if method != "naive"
     }
 
 
