@@ -84,7 +84,9 @@ def unit_similarities(
     first = next(batches)
     inputs = statistics.inputs_of(first, 1)
     try:
-        activations = _traced(apply_fn, spec.to_json(), where, *_shapes((params_a, inputs)))
+        activations = _traced(
+            apply_fn, spec.to_json(), where, *pytrees.shapes_of((params_a, inputs))
+        )
     except Unproven as doubt:
         activations = measure_activations(
             apply_fn, spec, [params_a, params_b], inputs, where=where, doubt=doubt
@@ -277,17 +279,11 @@ def batches_of(
     return (images[start : start + size] for start in range(0, len(images), size))
 
 
-def _shapes(tree: PyTree) -> tuple[Any, tuple]:
-    leaves, structure = jax.tree.flatten(tree)
-    return structure, tuple((np.shape(leaf), jax.dtypes.result_type(leaf)) for leaf in leaves)
-
-
 @functools.lru_cache(maxsize=32)  # pairs of one network share its tracing and compilation
 def _traced(
     apply_fn: Callable, spec: str, where: str, structure: Any, shapes: tuple
 ) -> Activations:
-    leaves = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes]
-    params, inputs = jax.tree.unflatten(structure, leaves)
+    params, inputs = pytrees.with_shapes(structure, shapes)
     return trace_activations(
         apply_fn, PermutationSpec.from_json(spec), params, *inputs, where=where
     )

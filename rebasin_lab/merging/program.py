@@ -10,7 +10,6 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.extend import core
 from jaxtyping import PyTree
 
@@ -205,17 +204,14 @@ def program_of(
     """
     if not isinstance(apply_fn, Hashable):
         return Program(apply_fn, params, inputs, through_streams=through_streams)
-    leaves, structure = jax.tree.flatten((params, inputs))
-    shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
-    return _program_of(apply_fn, structure, shapes, through_streams)
+    return _program_of(apply_fn, *pytrees.shapes_of((params, inputs)), through_streams)
 
 
 @functools.lru_cache(maxsize=16)
 def _program_of(
     apply_fn: Callable, structure: Any, shapes: tuple, through_streams: bool
 ) -> Program:
-    leaves = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes]
-    params, inputs = jax.tree.unflatten(structure, leaves)
+    params, inputs = pytrees.with_shapes(structure, shapes)
     return Program(apply_fn, params, inputs, through_streams=through_streams)
 
 

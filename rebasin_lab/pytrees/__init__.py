@@ -40,7 +40,9 @@ from rebasin_lab.pytrees.leaves import (
     map_with_path,
     path_string,
     running_statistics,
+    shapes_of,
     unflatten,
+    with_shapes,
     without_variable,
 )
 from rebasin_lab.pytrees.pairs import (
@@ -74,7 +76,9 @@ __all__ = [
     "paired",
     "path_string",
     "running_statistics",
+    "shapes_of",
     "unflatten",
     "widened",
+    "with_shapes",
     "without_variable",
 ]

@@ -134,6 +134,21 @@ def without_variable(path: str) -> str:
     return path.removesuffix("/value")
 
 
+def shapes_of(tree: PyTree) -> tuple[Any, tuple]:
+    """The structure of a tree, and shape and type of its leaves: a key of what is compiled for it.
+
+    `with_shapes` is the way back.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, tuple((np.shape(leaf), jax.dtypes.result_type(leaf)) for leaf in leaves)
+
+
+def with_shapes(structure: Any, shapes: tuple) -> PyTree:
+    """The tree of `jax.ShapeDtypeStruct` that `shapes_of` has described."""
+    leaves = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes]
+    return jax.tree.unflatten(structure, leaves)
+
+
 def running_statistics(paths: Collection[str]) -> set[str]:
     """The paths that name running statistics of BatchNorm, by the conventions of the frameworks.
 
