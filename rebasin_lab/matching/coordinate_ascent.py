@@ -376,10 +376,9 @@ def _gain(similarity: np.ndarray, before: np.ndarray, after: np.ndarray) -> floa
 
 def _match_subproblem(
     spec: PermutationSpec, a: Arrays, b: Arrays, similarities: Sequence[UnitSimilarity]
-) -> tuple[dict[str, np.ndarray], float, float]:
+) -> tuple[dict[str, np.ndarray], float]:
     """The better local optimum of a small problem: from the identity or a constructive start."""
     ascent = CoordinateAscent(spec, a, b, similarities)
-    start = ascent.objective()
     ends = []
     for first_pass in (ascent.keep, ascent.construct):
         ascent.restart()
@@ -388,4 +387,4 @@ def _match_subproblem(
             pass
         ends.append((ascent.order, ascent.objective()))
     best, objective = max(ends, key=lambda end: end[1])  # the first, on a tie
-    return best, objective, start
+    return best, objective

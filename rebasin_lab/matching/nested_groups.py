@@ -7,18 +7,20 @@ and one of size n pairs them: exact, all other groups fixed.
 
 If one array holds two groups that vary along h, as a grouped convolution does with the inputs c[h]
 and the outputs o[h] of each of its groups, every pair of units is a small matching problem of the
-groups c and o. So n^2 small problems are solved by a function that the caller passes, and one
-assignment pairs the units. (The small ones are local searches, and so is this.) A group that only
-varies along "#" axes, such as a layer of a stack, counts as nested too: one assignment per slot.
+groups c and o. A function that the caller passes solves it, but only for pairs whose bound is high
+enough; one assignment pairs the units. (The small ones are local searches, and so is this.) A group
+that only varies along "#" axes, such as a layer of a stack, counts as nested too: one assignment
+per slot.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from rebasin_lab.matching import assignment
+from rebasin_lab.matching import assignment, products
 from rebasin_lab.matching.similarity import UnitSimilarity
 from rebasin_lab.symmetry import PermutationSpec, apply_permutation, axes
 
@@ -27,12 +29,18 @@ Scores = dict[str, np.ndarray]
 Arrays = Mapping[str, np.ndarray]
 Moves = dict[str, np.ndarray]
 
-# Matches two small networks: (spec, arrays of A, of B, given similarities) -> the permutation, its
-# objective, and the objective of the identity.
+# Matches two small networks: (spec, arrays of A, of B, given similarities) -> the permutation and
+# its objective.
 SubMatcher = Callable[
-    [PermutationSpec, Arrays, Arrays, Sequence[UnitSimilarity]],
-    tuple[dict[str, np.ndarray], float, float],
+    [PermutationSpec, Arrays, Arrays, Sequence[UnitSimilarity]], tuple[dict[str, np.ndarray], float]
 ]
+
+# Units of A and of B -> the given similarities inside them, and that of the two themselves.
+Given = Mapping[tuple[int, int], tuple[list[UnitSimilarity], float]]
+
+# Multiplications for the bound of a pair of units, which then takes less time than matching it.
+_MOST_CHOICES = 1e6
+_FLOAT32_ERROR = 1e-6  # of a product, as a fraction of the norms
 
 
 def roots_of_groups(spec: PermutationSpec) -> dict[str, list[str]]:
@@ -296,14 +304,27 @@ def _best_moves_by_pairs(
         units = [{**at, root: unit} for unit in range(sizes[root])]
         a = [pair.inside(arrays_a, unit) for unit in units]
         b = [pair.inside(arrays_b, unit) for unit in units]
-        values, inner_moves = np.empty((len(units),) * 2), {}
-        for i, j in np.ndindex(values.shape):
-            given, alone = pair.given(similarities, at, i, j, sizes)
-            inner_moves[i, j], best, still = submatch(pair.spec, a[i], b[j], given)
-            values[i, j] = best + alone
-            gain -= still + alone if i == j else 0.0
-        order = assignment.solve_assignment(values)
+        given = {
+            (i, j): pair.given(similarities, at, i, j, sizes)
+            for i, j in np.ndindex(len(units), len(units))
+        }
+        # A pair that is not matched yet stands with its bound, so an assignment of matched pairs
+        # alone is the best: no other can exceed its bound.
+        values, inner_moves = pair.bounds(a, b, given), {}
+        while True:
+            order = assignment.solve_assignment(values)
+            waiting = [one for one in enumerate(order.tolist()) if one not in inner_moves]
+            if not waiting:
+                break
+            for i, j in waiting:
+                inside, alone = given[i, j]
+                inner_moves[i, j], best = submatch(pair.spec, a[i], b[j], inside)
+                values[i, j] = best + alone
         gain += assignment.total_similarity(values, order)
+        for i, (unit_a, unit_b) in enumerate(zip(a, b, strict=True)):
+            inside, alone = given[i, i]
+            still = products.inner_product(unit_a.values(), unit_b.values())
+            gain -= still + math.fsum(one.total() for one in inside) + alone
         moves[root][slots] = order
         for i, j in enumerate(order.tolist()):
             pair.read_off(moves, {**at, root: i}, inner_moves[i, j])
@@ -380,6 +401,40 @@ class _PairProblem:
             inside.append(UnitSimilarity(entries, matrix.reshape(*slots, size, size)))
         return inside, alone
 
+    def bounds(self, a: Sequence[Arrays], b: Sequence[Arrays], given: Given) -> np.ndarray:
+        """For each unit of A and of B, a number that no match of what is inside exceeds.
+
+        Each slot of an array of A takes the slot of B that suits it best, also if another one has
+        taken it. Of an array of several groups the first chooses, for each choice the others do.
+
+        Args:
+            a: the arrays inside each unit of A.
+            b: likewise of B.
+            given: what is given for each pair of units, see `given`.
+        """
+        n = len(a)
+        bounds, scores = np.zeros((n, n)), {}
+        squares_a, squares_b = ([products.squares(unit) for unit in units] for units in (a, b))
+        for path, names in self.spec.axes.items():
+            if not (n and a[0][path].size):
+                continue
+            lengths = (np.sqrt([unit[path] for unit in units]) for units in (squares_a, squares_b))
+            largest = np.outer(*lengths)
+            bounds += _FLOAT32_ERROR * largest
+            named = [axis for axis, name in enumerate(names) if name is not None]
+            slots_a, slots_b = (_in_slots([u[path] for u in units], named) for units in (a, b))
+            num_slots, num_rows, num_rest = slots_a.shape
+            if num_slots > 1 and num_slots**2 * (num_rows // n) ** 2 * num_rest > _MOST_CHOICES:
+                bounds += largest
+                continue
+            first = names[named[0]] if named else None
+            scores[first] = scores.get(first, 0) + _score_of_free_choice(slots_a, slots_b)
+        for score in scores.values():
+            bounds += score.reshape(n, len(score) // n, n, -1).max(axis=3).sum(axis=1)
+        for pair, (inside, alone) in given.items():
+            bounds[pair] += alone + sum(float(one.matrix.max(axis=-1).sum()) for one in inside)
+        return bounds
+
     def read_off(
         self,
         moves: dict[str, np.ndarray],
@@ -393,6 +448,25 @@ class _PairProblem:
                 parents = self.nested.spec.groups[name].parents
                 index = tuple(slots.get(parent, slice(None)) for parent in parents)
                 moves[name][index] = inner[self.names[name]]
+
+
+def _in_slots(units: Sequence[np.ndarray], named: Sequence[int]) -> np.ndarray:
+    """Arrays of all units as [slots of the other named axes, units * first named axis, rest]."""
+    array = np.stack(units)
+    first, others = named[:1], named[1:]
+    rest = [axis for axis in range(array.ndim - 1) if axis not in named]
+    num_slots = math.prod(units[0].shape[axis] for axis in others)
+    num_rest = math.prod(units[0].shape[axis] for axis in rest)
+    array = array.transpose(*(axis + 1 for axis in others), 0, *(a + 1 for a in (*first, *rest)))
+    return array.reshape(num_slots, -1, num_rest)
+
+
+def _score_of_free_choice(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Sum over slots of A of the largest product with any slot of B: [rows of A, rows of B]."""
+    total = 0
+    for rows in a:
+        total += functools.reduce(np.maximum, (rows @ other.T for other in b))
+    return total
 
 
 def best_order(similarity: np.ndarray) -> np.ndarray:

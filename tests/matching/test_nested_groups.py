@@ -17,6 +17,7 @@ from oracles import (
     objective,
     plant,
 )
+from rebasin_lab.matching import coordinate_ascent, nested_groups
 from rebasin_lab.matching.coordinate_ascent import CoordinateAscent
 from rebasin_lab.matching.nested_groups import find_nested_groups
 from rebasin_lab.matching.similarity import UnitSimilarity
@@ -138,11 +139,10 @@ def arrays_of(family, pair):
 
 
 def try_all_insides(spec, a, b, similarities):
-    """As a matching of the insides of two units: the permutation, its objective, the identity's."""
+    """As a matching of the insides of two units: the permutation and its objective."""
     orders = all_orders(spec, a, list(spec.permutations))
     best = max(orders, key=lambda order: total(spec, order, (a, b), similarities))
-    still = rl.identity_permutation(spec, a)
-    return best, *(total(spec, order, (a, b), similarities) for order in (best, still))
+    return best, total(spec, best, (a, b), similarities)
 
 
 @pytest.mark.parametrize("with_similarities", [False, True])
@@ -161,6 +161,42 @@ def test_no_joint_order_is_better(case, with_similarities, data):
         # float32 products of about 100 numbers.
         assert total(spec, still | moves, pair, own) == pytest.approx(best, abs=1e-4)
         assert gain == pytest.approx(best - total(spec, still, pair, own), abs=1e-4)
+
+
+@pytest.mark.parametrize("case", PAIRS)
+@pytest.mark.parametrize("most_choices", [0, 1e6])
+def test_pairs_of_units_that_are_skipped_could_not_win(case, most_choices, monkeypatch):
+    axes, entries = PAIRS[case]
+    spec, rng = rl.PermutationSpec(axes), np.random.default_rng(0)
+    sizes = dict.fromkeys("gh", 5) | {"c": 2, "o": 3, "d": 3, "#l": 2}
+    monkeypatch.setattr(nested_groups, "_MOST_CHOICES", most_choices)
+    [family] = find_nested_groups(spec).values()
+    for similarities in (False, True):
+        pair, given = draw_pair(spec, sizes, entries if similarities else (), rng)
+        _, gain = family.best_moves(*pair, given, spec.all_sizes(pair[0]), try_all_insides)
+        with monkeypatch.context() as patched:
+            patched.setattr(nested_groups._PairProblem, "bounds", lambda *_: np.full((5, 5), 1e9))
+            moves = family.best_moves(*pair, given, spec.all_sizes(pair[0]), try_all_insides)
+        assert gain == pytest.approx(moves[1], abs=1e-4)
+
+
+def test_of_a_planted_permutation_most_pairs_of_units_are_skipped():
+    spec, rng = (
+        rl.PermutationSpec({"kernel": ("g", "c[g]", "o[g]", None)}),
+        np.random.default_rng(0),
+    )
+    kernel = rng.standard_normal((20, 4, 4, 9), np.float32)
+    params_b, planted = plant(spec, {"kernel": kernel})
+    [family], solved = find_nested_groups(spec).values(), []
+
+    def submatch(*problem):
+        solved.append(problem)
+        return coordinate_ascent._match_subproblem(*problem)
+
+    sizes = spec.all_sizes(params_b)
+    moves, _ = family.best_moves({"kernel": kernel}, params_b, [], sizes, submatch)
+    assert_same_permutation(moves, planted)
+    assert len(solved) <= 2 * 20  # of 400
 
 
 def test_three_heads_of_three_dimensions_are_matched_as_well_as_by_all_1296_orders():
