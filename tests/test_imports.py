@@ -18,8 +18,8 @@ BASE = ("texts", "strict_json", "paths", "checks", "progress", "processes")
 
 # In reading order: a module imports those above it only. A new one gets a word here.
 WINGS = {
-    "": """pytrees datasets models metrics training symmetry matching merging analysis
-        interop""".split(),
+    "": """pytrees datasets models metrics training symmetry layers matching merging
+        analysis interop""".split(),
     "paper": """settings networks profiles fingerprints store train_many imagenet cache
         counterexample claim sections claims""".split(),
     "lab": """background_errors plots figures figure_export session exploration widgets jupyter

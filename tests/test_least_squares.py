@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import rebasin_lab as rl
 from rebasin_lab import merging, pytrees
-from rebasin_lab.merging.program import Program
+from rebasin_lab.layers.program import Program
 from rebasin_lab.merging.regression import Moments
 
 EXACT = 1e-7  # a ridge that hardly matters

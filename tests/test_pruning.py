@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 import rebasin_lab as rl
 from rebasin_lab import merging, pytrees
+from rebasin_lab.layers.program import Program
 from rebasin_lab.merging.inner_groups import find_inner_groups
-from rebasin_lab.merging.program import Program
 from rebasin_lab.merging.pruning import eliminate
 from test_least_squares import EXACT, assert_computes_the_same, batch_norm_pair, images, lab_network
 

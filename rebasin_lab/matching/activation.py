@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from rebasin_lab import checks, datasets, metrics, pytrees
+from rebasin_lab.layers.inputs import inputs_of
 from rebasin_lab.matching import assignment, nested_groups, statistics
 from rebasin_lab.matching.result import MatchingResult
 from rebasin_lab.matching.search import search
@@ -82,7 +83,7 @@ def unit_similarities(
     params_a, params_b = pytrees.aligned_to_match(params_a, params_b)
     batches = batches_of(data, batch_size, num_images, apply_fn, params_a)
     first = next(batches)
-    inputs = statistics.inputs_of(first, 1)
+    inputs = inputs_of(first, 1)
     try:
         activations = _traced(
             apply_fn, spec.to_json(), where, *pytrees.shapes_of((params_a, inputs))

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float64, PyTree
 
-from rebasin_lab import pytrees
+from rebasin_lab.layers.inputs import inputs_of
 from rebasin_lab.symmetry import PermutationSpec, axes
 from rebasin_lab.symmetry.activations import Activations
 
@@ -103,25 +103,6 @@ def gather_statistics(
             "run through once: make a new one for each call."
         )
     return {name: sums[name].statistics(layouts[name].entries) for name in layouts}
-
-
-def inputs_of(batch: Any, number: int) -> tuple:
-    """The inputs in a batch as a tuple; tensors of PyTorch as arrays.
-
-    Raises:
-        ValueError: for what is no array of numbers, and for a batch without examples.
-    """
-    inputs = pytrees.as_arrays(batch if isinstance(batch, tuple) else (batch,))
-    pytrees.check_arrays(inputs, f"batch {number}")
-    leaves = jax.tree.leaves(inputs)
-    if not any(np.ndim(leaf) for leaf in leaves):
-        raise ValueError(
-            f"Expected batches of inputs, an array each or several; batch {number} holds "
-            f"{leaves or 'nothing'}. Write [images] for a single batch."
-        )
-    if not all(map(np.size, leaves)):
-        raise ValueError(f"Expected batches with at least one example; batch {number} has none.")
-    return inputs
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,18 +2,15 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from rebasin_lab import checks, metrics, pytrees
+from rebasin_lab.layers import statistics
 from rebasin_lab.merging.averaging import mean_of, replaced
-from rebasin_lab.merging.repair import mean_and_deviation
-from rebasin_lab.merging.walk import Walk
-
-_NO_WEIGHT = 1e30  # a variance that leaves nothing of what is normalised
 
 
 @runtime_checkable
@@ -63,7 +60,10 @@ def reestimate_statistics(
         ValueError: for no images, sizes below 1, or parameters without the model's statistics.
     """
     if not isinstance(model, HasStatistics):
-        return _measured(model, params, images, batch_size, num_batches)
+        found = statistics.measured_statistics(
+            model, params, images, batch_size=batch_size, num_batches=num_batches
+        )
+        return replaced(params, found) if found else params
     if not model.statistics_paths:
         return params
     params = pytrees.as_arrays(params)
@@ -89,36 +89,3 @@ def reestimate_statistics(
 def _batch_statistics(model: HasStatistics, params: PyTree, images: Array) -> dict[str, Array]:
     _, measured = model.apply_training(params, images)
     return {p: leaf for p, leaf in pytrees.flatten(measured).items() if p in model.statistics_paths}
-
-
-def _measured(
-    apply_fn: Callable, params: PyTree, images: Any, batch_size: int, num_batches: int | None
-) -> PyTree:
-    """The parameters with the statistics of all images, for any function."""
-    statistics = pytrees.running_statistics(pytrees.flatten(params))
-    if not statistics:
-        return params
-    params = pytrees.as_arrays(params)
-    pytrees.check_arrays(params, "params")
-    images = metrics.checked_array(images, "images to measure statistics on")
-    size = metrics.batch_size_for(apply_fn, params, images, most=min(batch_size, len(images)))
-    starts = range(0, len(images), size)[:num_batches]
-    batches = (images[start : start + size] for start in starts)
-    walk = Walk(apply_fn, [], None, params, statistics, batches, through_streams=False)
-    for layer, _ in walk:
-        chain = walk.chain(layer)
-        if {"mean", "variance"} <= chain.roles.keys():
-            factor, _ = chain.affine(walk.params)
-            mean, variance = (chain.roles[role] for role in ("mean", "variance"))
-            nought = chain.filled(walk.params, variance, _NO_WEIGHT)
-            _, bias = chain.affine(walk.params | {variance: nought})
-            found, deviation = mean_and_deviation(layer, walk.own_targets())
-            counts = factor != 0  # nothing is seen of a unit that is multiplied by nought
-            scale = np.where(counts, factor, 1.0)
-            old = [np.reshape(walk.params[p], factor.shape) for p in (mean, variance)]
-            new = old[0] + (found - bias) / scale, np.square(deviation / scale)
-            walk.params = walk.params | {
-                path: chain.filled(walk.params, path, np.where(counts, after, before))
-                for path, before, after in zip((mean, variance), old, new, strict=True)
-            }
-    return replaced(params, {path: walk.params[path] for path in statistics})

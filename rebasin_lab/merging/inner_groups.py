@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 import numpy as np
 
-from rebasin_lab.merging.layers import Layer, Leaves
-from rebasin_lab.merging.program import Program
+from rebasin_lab.layers.layer import Layer, Leaves
+from rebasin_lab.layers.program import Program
 from rebasin_lab.symmetry import PermutationSpec, axes
 
 

@@ -20,12 +20,12 @@ import numpy as np
 from jaxtyping import PyTree
 
 from rebasin_lab import checks, datasets
+from rebasin_lab.layers.layer import Layer, Leaves
+from rebasin_lab.layers.walk import Walk
 from rebasin_lab.matching.activation import batches_of
 from rebasin_lab.merging import sampling
 from rebasin_lab.merging.averaging import average, replaced
-from rebasin_lab.merging.layers import Layer, Leaves
 from rebasin_lab.merging.pruning import Pruning
-from rebasin_lab.merging.walk import Walk
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

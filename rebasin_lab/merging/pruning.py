@@ -15,12 +15,11 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float64, Int, PyTree
 
+from rebasin_lab.layers.chains import Chain, Matrices
+from rebasin_lab.layers.layer import Layer, Leaves
+from rebasin_lab.layers.walk import Walk
 from rebasin_lab.merging import sampling
-from rebasin_lab.merging.chains import Chain
 from rebasin_lab.merging.inner_groups import InnerGroup, find_inner_groups
-from rebasin_lab.merging.layers import Layer, Leaves
-from rebasin_lab.merging.regression import Matrices
-from rebasin_lab.merging.walk import Walk
 from rebasin_lab.symmetry.inference import infer
 
 SAMPLES = 20  # for each input of the reader, when units are chosen

@@ -2,11 +2,11 @@
 
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Float64, Int
+from jaxtyping import Int
 
-Matrices = Float64[np.ndarray, "groups outputs inputs"]
+from rebasin_lab.layers.chains import Matrices, Units
+
 Ints = Int[np.ndarray, " _"]
-Units = Float64[np.ndarray, "groups outputs"]
 
 
 class Moments:

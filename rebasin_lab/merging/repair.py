@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import PyTree
 
 from rebasin_lab import checks, datasets
+from rebasin_lab.layers.statistics import mean_and_deviation
+from rebasin_lab.layers.walk import Walk
 from rebasin_lab.matching.activation import batches_of
 from rebasin_lab.merging.averaging import average, replaced
-from rebasin_lab.merging.layers import Layer
-from rebasin_lab.merging.walk import Walk
 
 
 @checks.arguments
@@ -74,14 +74,3 @@ def repair(
             wanted,
         )
     return replaced(mean, walk.params)
-
-
-def mean_and_deviation(layer: Layer, values: Iterable[Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Over all batches and positions, in float64, groups x outputs."""
-    count, total, squares = 0, 0.0, 0.0
-    for value in values:
-        units = np.asarray(layer.units(value))
-        count, total = count + len(units), total + units.sum(axis=0, dtype=np.float64)
-        squares = squares + np.square(units, dtype=np.float64).sum(axis=0)
-    mean = total / count
-    return mean, np.sqrt(np.maximum(squares / count - mean**2, 0))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rebasin_lab.merging.layers import Layer, Leaves, Values
+from rebasin_lab.layers.layer import Layer, Leaves, Values
 from rebasin_lab.merging.regression import Moments
 
 WINDOW = 12  # output positions along each spatial axis of a convolution that one image gives

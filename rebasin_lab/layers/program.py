@@ -14,7 +14,7 @@ from jax.extend import core
 from jaxtyping import PyTree
 
 from rebasin_lab import pytrees
-from rebasin_lab.merging.layers import Equation, Layer, Leaves, Values
+from rebasin_lab.layers.layer import Equation, Layer, Leaves, Values
 from rebasin_lab.symmetry.activations import replay
 from rebasin_lab.symmetry.inference import infer
 

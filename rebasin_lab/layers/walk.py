@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import PyTree
 
 from rebasin_lab import pytrees
-from rebasin_lab.matching.statistics import inputs_of
-from rebasin_lab.merging.chains import Chain
-from rebasin_lab.merging.layers import Layer, Leaves, Values
-from rebasin_lab.merging.program import Program, program_of
+from rebasin_lab.layers.chains import Chain
+from rebasin_lab.layers.inputs import inputs_of
+from rebasin_lab.layers.layer import Layer, Leaves, Values
+from rebasin_lab.layers.program import Program, program_of
 
 
 class Walk:

@@ -11,11 +11,13 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float64
 
-from rebasin_lab.merging.layers import Layer, Values
-from rebasin_lab.merging.regression import Matrices, Units
+from rebasin_lab.layers.layer import Layer, Values
 
 Leaves = dict[str, Any]
+Matrices = Float64[np.ndarray, "groups outputs inputs"]
+Units = Float64[np.ndarray, "groups outputs"]
 NEUTRAL = {"scale": 1.0, "variance": 1.0, "mean": 0.0, "bias": 0.0}
 
 
