@@ -8,13 +8,16 @@ Unlike the authors' code, this copies the best permutation (theirs is overwritte
 chooses it on a fixed set of images (theirs on single mini-batches). Between two projections the
 gradient does not depend on the free weights, so projecting only every few steps changes little and
 is much faster.
+
+Averaged running statistics of BatchNorm are wrong half-way (A.4), so they are measured there at
+each new projection, for its loss and for the steps that follow.
 """
 
 import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -23,6 +26,7 @@ import optax
 from jaxtyping import Array, Float, Int, PyTree, Shaped
 
 from rebasin_lab import checks, datasets, metrics, pytrees
+from rebasin_lab.layers.statistics import measured_statistics
 from rebasin_lab.matching.result import MatchingResult
 from rebasin_lab.matching.weight import weight_matching
 from rebasin_lab.symmetry import (
@@ -30,6 +34,10 @@ from rebasin_lab.symmetry import (
     apply_permutation,
     identity_permutation,
 )
+
+NUM_MEASURED = 1000  # training images on which running statistics are measured
+
+Measured = tuple[float, dict[str, np.ndarray]]  # a loss, and running statistics by path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +77,9 @@ def straight_through_matching(
 ) -> MatchingResult:
     """The permutation of lowest loss half-way among all projections in training (Algorithm 2).
 
+    Half-way, running statistics of BatchNorm, known by their names, are those of 1,000 training
+    images at most, drawn once: what `merging.reestimate_statistics` measures there.
+
     Args:
         spec: which axes each permutation moves.
         params_a: the reference, and the start of the free weights.
@@ -94,7 +105,8 @@ def straight_through_matching(
 
     Raises:
         ValueError: for a count below 1, a learning rate that is not positive, or
-            images and labels that the loss cannot be measured on, as `evaluate`.
+            images and labels that the loss cannot be measured on, as `evaluate`; for running
+            statistics in a function without layers, see `layers.statistics`.
         FloatingPointError: if the free weights stop being finite, or no loss half-way is.
     """
     params_a, params_b = pytrees.aligned_to_match(params_a, params_b)
@@ -111,16 +123,18 @@ def straight_through_matching(
     images, labels = jax.device_put(examples)
     params_a, params_b = jax.device_put((params_a, params_b))
     num_images = len(labels)
-    eval_rows = np.sort(rng.permutation(num_images)[:num_eval_images])
-    evaluate = functools.partial(
-        _loss_half_way,
+    drawn = rng.permutation(num_images)
+    eval_rows = np.sort(drawn[:num_eval_images])
+    measure = functools.partial(
+        _measured_half_way,
         apply_fn,
         params_a,
         images=images[eval_rows],
         labels=labels[eval_rows],
+        seen=images[drawn[:NUM_MEASURED]],
         loss_fn=loss_fn,
     )
-    projection = _Projection(spec, params_b, evaluate)
+    projection = _Projection(spec, params_b, measure)
     history = [-projection.best_loss]
     projection.project(params_a)
     history.append(-projection.best_loss)
@@ -139,6 +153,7 @@ def straight_through_matching(
                 opt_state,
                 params_a,
                 projection.params,
+                projection.statistics,
                 images,
                 labels,
                 batch,
@@ -178,15 +193,19 @@ class _Projection:
     Attributes:
         order: the present permutation of B; the identity until the first projection.
         params: B so permuted.
+        statistics: of the network half-way to it, by path; none without BatchNorm.
         best: the permutation so far with the lowest loss half-way.
         best_loss: its loss.
         matchings: results of all projections.
     """
 
-    def __init__(self, spec: PermutationSpec, params_b: PyTree, loss_of: Callable[[PyTree], float]):
-        self._spec, self._params_b, self._loss_of = spec, params_b, loss_of
+    def __init__(
+        self, spec: PermutationSpec, params_b: PyTree, measure: Callable[[PyTree], Measured]
+    ):
+        self._spec, self._params_b, self._measure = spec, params_b, measure
         self.order = self.best = identity_permutation(spec, params_b)
-        self.params, self.best_loss = params_b, loss_of(params_b)
+        self.params = params_b
+        self.best_loss, self.statistics = measure(params_b)
         self.matchings: list[MatchingResult] = []
 
     def project(self, free: PyTree, **options: Any) -> bool:
@@ -197,7 +216,7 @@ class _Projection:
             return False
         self.order = result.permutation
         self.params = jax.device_put(apply_permutation(self._spec, self.order, self._params_b))
-        loss = self._loss_of(self.params)
+        loss, self.statistics = self._measure(self.params)
         if loss < self.best_loss:
             self.best, self.best_loss = self.order, loss
         return True
@@ -216,6 +235,7 @@ def _step(
     opt_state: PyTree,
     params_a: PyTree,
     permuted_b: PyTree,
+    statistics: dict[str, Array | np.ndarray],
     images: Shaped[Array, "n ..."],
     labels: Shaped[Array, "n ..."],
     batch: Int[Array | np.ndarray, " size"],
@@ -224,29 +244,34 @@ def _step(
     """One step of the free weights along the gradient at their projection."""
 
     def loss_at(projection: PyTree) -> Float[Array, ""]:
-        outputs = apply_fn(_middle(params_a, projection), images[batch])
+        outputs = apply_fn(_middle(params_a, projection, statistics), images[batch])
         return metrics.mean_loss(outputs, labels[batch], loss_fn)
 
     updates, opt_state = optimizer.update(jax.grad(loss_at)(permuted_b), opt_state, free)
     return optax.apply_updates(free, updates), opt_state
 
 
-def _loss_half_way(
+def _measured_half_way(
     apply_fn: Callable,
     params_a: PyTree,
     params_b: PyTree,
     *,
     images: Shaped[Array, "n ..."],
     labels: Shaped[Array, "n ..."],
+    seen: Shaped[Array, "m ..."],
     loss_fn: Callable | None,
-) -> float:
-    middle = _middle(params_a, params_b)
+) -> Measured:
+    """The loss half-way, and the running statistics there: those of the images that are seen."""
+    statistics = measured_statistics(apply_fn, _middle(params_a, params_b, {}), seen)
+    middle = _middle(params_a, params_b, statistics)
     loss = metrics.measure(apply_fn, middle, images, labels, loss_fn=loss_fn).loss
-    return loss if math.isfinite(loss) else math.inf  # of two, NaN would count as the lower
+    # Of two, NaN would count as the lower.
+    return (loss if math.isfinite(loss) else math.inf), statistics
 
 
-def _middle(params_a: PyTree, params_b: PyTree) -> PyTree:
-    return pytrees.lerp(0.5, params_a, params_b)
+def _middle(params_a: PyTree, params_b: PyTree, statistics: Mapping[str, Any]) -> PyTree:
+    middle = pytrees.lerp(0.5, params_a, params_b)
+    return pytrees.map_with_path(lambda path, leaf: statistics.get(path, leaf), middle)
 
 
 def _check_finite(params: PyTree, step: int) -> None:

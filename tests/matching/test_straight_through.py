@@ -6,7 +6,7 @@ import pytest
 
 import rebasin_lab as rl
 from oracles import assert_same_permutation
-from rebasin_lab import metrics
+from rebasin_lab import metrics, pytrees
 from rebasin_lab.matching import straight_through_matching
 
 SPEC = rl.mlp_permutation_spec(2)
@@ -145,3 +145,54 @@ def test_step_is_compiled_once_for_all_runs(trained_pair, tiny_data):
 def test_weights_that_stop_being_finite_are_told(run):
     with pytest.raises(FloatingPointError, match="after step 2. Lower the learning rate"):
         run(learning_rate=1e300)
+
+
+@pytest.fixture(scope="module")
+def normalised_pair(tiny_data):
+    """Two networks with BatchNorm that have learned `tiny_data`, and their spec."""
+    model = rl.build_model("resnet8_bn", dataset=tiny_data, width_multiplier=0.25)
+    config = rl.TrainConfig(num_epochs=10, batch_size=50, learning_rate=0.01)
+    pair = [rl.train(model, tiny_data, config, seed=seed).params for seed in range(2)]
+    return model, rl.infer_permutation_spec(model.apply, pair[0], tiny_data.train_images[:2]), pair
+
+
+def test_running_statistics_are_measured_anew_half_way(normalised_pair, tiny_data):
+    model, spec, pair = normalised_pair
+    options = {"apply_fn": model.apply, "data": tiny_data} | SHORT
+    result = straight_through_matching(spec, *pair, **options)
+    images, labels = tiny_data.train_images, tiny_data.train_labels
+
+    def loss(permutation):
+        middle = rl.lerp(0.5, pair[0], rl.apply_permutation(spec, permutation, pair[1]))
+        measured = rl.merging.reestimate_statistics(model.apply, middle, images)
+        averaged = metrics.evaluate(model.apply, middle, images, labels).loss
+        return metrics.evaluate(model.apply, measured, images, labels).loss, averaged
+
+    for permutation, objective in (
+        (rl.identity_permutation(spec, pair[1]), result.objective[0]),
+        (result.permutation, result.objective[-1]),
+    ):
+        measured, averaged = loss(permutation)
+        assert -objective == pytest.approx(measured, rel=1e-4)  # images in another order
+        assert abs(measured - averaged) > 0.05  # nats
+
+
+def test_without_running_statistics_the_plain_mean_is_measured(trained_pair, run, tiny_data):
+    model, params_a, params_b = trained_pair
+    middle = rl.lerp(0.5, params_a, params_b)
+    plain = metrics.evaluate(model.apply, middle, tiny_data.train_images, tiny_data.train_labels)
+    assert -run(num_epochs=1).objective[0] == plain.loss  # to the last bit
+
+
+def test_averaged_running_statistics_have_no_influence(normalised_pair, tiny_data):
+    model, spec, pair = normalised_pair
+    options = {"apply_fn": model.apply, "data": tiny_data} | SHORT
+    stale = [  # of no network
+        pytrees.map_with_path(
+            lambda path, leaf: leaf + 3 if path in model.statistics_paths else leaf, params
+        )
+        for params in pair
+    ]
+    one, other = (straight_through_matching(spec, *each, **options) for each in (pair, stale))
+    assert_same_permutation(one.permutation, other.permutation)
+    np.testing.assert_allclose(one.objective, other.objective, rtol=1e-4)
