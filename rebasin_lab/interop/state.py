@@ -1,7 +1,9 @@
 """The state_dict of a PyTorch module: its names, ties and types, and what is no parameter."""
 
+import copy
 import dataclasses
 import itertools
+from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -24,10 +26,12 @@ class State:
         entries: name -> a tensor without memory, with shape and type; or what is no parameter, as
             integers, flags and extra state, as it is.
         first: name -> the first name of the same tensor: tied parameters are one.
+        versions: of the modules inside, which some of them ask a state_dict for.
     """
 
     entries: dict[str, Any]
     first: dict[str, str]
+    versions: Mapping[str, Any]
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -101,10 +105,12 @@ class State:
         self.check(params)
         arrays = pytrees.as_arrays(dict(params))
         tensors = {n: as_tensor(one).to(self.entries[n].dtype) for n, one in arrays.items()}
-        return {
-            name: tensors[self.first[name]] if self.first.get(name) in tensors else _copy(entry)
+        state_dict = OrderedDict(
+            (name, tensors[self.first[name]] if self.first.get(name) in tensors else _copy(entry))
             for name, entry in self.entries.items()
-        }
+        )
+        state_dict._metadata = copy.deepcopy(self.versions)  # where PyTorch keeps and looks for it
+        return state_dict
 
     def check(self, params: Any) -> None:
         """Check names and shapes of parameters.
@@ -148,7 +154,7 @@ def state_of(module: Any) -> tuple[State, dict[str, jax.Array]]:
     firsts: dict[int, str] = {}
     first = {n: firsts.setdefault(id(t), n) for n, t in tensors.items() if hasattr(t, "shape")}
     entries = {n: t.detach().to("meta") if is_float(t) else _copy(t) for n, t in tensors.items()}
-    state = State(entries, first)
+    state = State(entries, first, copy.deepcopy(getattr(tensors, "_metadata", {})))
     floats = pytrees.as_arrays({n: tensors[n] for n in state.shapes})
     return state, {n: state.as_parameter(n, array) for n, array in floats.items()}
 

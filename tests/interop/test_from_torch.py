@@ -212,6 +212,22 @@ def test_types_of_the_module_are_kept():
     assert wide.to_state_dict(wide.params)["weight"].dtype == torch.float64
 
 
+class Versioned(nn.Linear):
+    """Like torchvision's MNASNet, it refuses a state_dict that does not say its version."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *rest):
+        assert local_metadata.get("version") == 2
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+
+
+def test_versions_of_modules_are_kept():
+    module = nn.Sequential(Versioned(3, 4))
+    network = rl.from_torch(module, torch.zeros(2, 3))
+    module.load_state_dict(network.to_state_dict(network.params), strict=True)
+
+
 def gpt_dict(**changed):
     return {
         n: changed.get(n.replace(".", "_"), t) for n, t in of("GPT").module.state_dict().items()
