@@ -7,7 +7,7 @@ figures and tests read. Add a matcher of your own at run time:
 
 The engine, in reading order: `assignment` and `products`, the two steps that take the time;
 `similarity` and `nested_groups`, the blocks that are matched; `coordinate_ascent`, the loop;
-`search`, its starts and its end.
+`search`, its starts and its end. `sorting` and `rescaling` prepare weights for it.
 """
 
 from collections.abc import Mapping, Sequence

@@ -17,6 +17,7 @@ from jaxtyping import PyTree
 
 from rebasin_lab import checks, datasets
 from rebasin_lab.matching.activation import unit_similarities
+from rebasin_lab.matching.ignored import ignored_leaves
 from rebasin_lab.matching.rescaling import weight_problem
 from rebasin_lab.matching.result import MatchingResult
 from rebasin_lab.matching.search import Effort, search
@@ -66,7 +67,7 @@ def combined_matching(
     if not 0 <= activation_share <= 1:
         raise ValueError(f"Expected activation_share in [0, 1]; got {activation_share}.")
     began = time.perf_counter()
-    problem = weight_problem(spec, params_a, params_b, normalize=True, ignore=ignore)
+    ignored_leaves(spec, ignore)  # what it refuses is refused before any work
     similarities = unit_similarities(
         spec,
         params_a,
@@ -76,6 +77,10 @@ def combined_matching(
         where=where,
         batch_size=batch_size,
         num_images=num_images,
+    )
+    seen = {name for one in similarities for name in one.entries}
+    problem = weight_problem(
+        spec, params_a, params_b, normalize=True, ignore=ignore, not_sorted=seen
     )
     length = math.prod(problem.lengths)
     scale = np.float32((1 - activation_share) / length) if length else np.float32(1)
@@ -100,4 +105,8 @@ def combined_matching(
         quantity="cosine of normalised weights and mean correlation of activations",
         restore=lambda value: value + float(scale) * problem.offset,
     )
-    return dataclasses.replace(result, seconds=time.perf_counter() - began)
+    return dataclasses.replace(
+        result,
+        permutation=problem.sorted.restored(result.permutation),
+        seconds=time.perf_counter() - began,
+    )

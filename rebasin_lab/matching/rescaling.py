@@ -17,6 +17,7 @@ from rebasin_lab import pytrees
 from rebasin_lab.matching import products
 from rebasin_lab.matching.coordinate_ascent import Arrays, Squares
 from rebasin_lab.matching.ignored import ignored_leaves
+from rebasin_lab.matching.sorting import Sorted, sort_single_numbers
 from rebasin_lab.symmetry import PermutationSpec, split_into_blocks
 
 # Networks whose largest weight is beyond 2 ** +-20 are scaled to 1: squares, and sums of a billion
@@ -37,6 +38,7 @@ class WeightProblem:
         offset: <A, pi(B)> of these arrays minus <a, pi(b)>, in the same units.
         unit: the product of the factors of A and B.
         still: the inner product of the arrays that no permutation moves.
+        sorted: what was sorted, and is not in `spec`.
     """
 
     spec: PermutationSpec
@@ -47,6 +49,7 @@ class WeightProblem:
     offset: float
     unit: float
     still: float
+    sorted: Sorted
 
     def objective(self, value: float) -> float:
         """<A, pi(B)> where <a, pi(b)> is `value`."""
@@ -60,6 +63,7 @@ def weight_problem(
     *,
     normalize: bool = False,
     ignore: Collection[str] | None = None,
+    not_sorted: Collection[str] = (),
 ) -> WeightProblem:
     """Cut two networks into blocks and rescale them for a search.
 
@@ -70,6 +74,7 @@ def weight_problem(
             large mean are not copied.
         normalize: divide by the norms of units first, see `_normalized`.
         ignore: leaves that do not count, see `ignored_leaves`.
+        not_sorted: groups that more than their numbers decides on, see `sorting`.
 
     Raises:
         ValueError: as `pytrees.paired` and `ignored_leaves`.
@@ -86,6 +91,8 @@ def weight_problem(
     if len(pair[0]) < len(blocks_spec.axes):
         entries = {path: blocks_spec.entries[path] for path in pair[0]}
         blocks_spec = PermutationSpec.of_entries(entries)
+    in_order = sort_single_numbers(blocks_spec, pair, not_sorted)
+    blocks_spec, pair = in_order.spec, in_order.pair
     if normalize:
         pair = [_normalized(blocks_spec, blocks) for blocks in pair]
     scaled = [_in_float32(blocks) for blocks in pair]
@@ -113,6 +120,7 @@ def weight_problem(
         offset=offset,
         unit=math.ldexp(1.0, sum(exponents)),
         still=pytrees.inner_product(*still) if still[0] else 0.0,
+        sorted=in_order,
     )
 
 

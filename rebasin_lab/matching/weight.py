@@ -69,6 +69,8 @@ def weight_matching(
     if start is not None:
         start = checked_permutation(spec, start, params_a, "start")
     problem = weight_problem(spec, params_a, params_b, normalize=normalize, ignore=ignore)
+    if start is not None:
+        start = {name: start[name] for name in problem.spec.permutations}
     result = search(
         problem.spec,
         problem.a,
@@ -81,7 +83,11 @@ def weight_matching(
         restore=problem.objective,
         squares=problem.squares,
     )
-    return dataclasses.replace(result, seconds=time.perf_counter() - began)
+    return dataclasses.replace(
+        result,
+        permutation=problem.sorted.restored(result.permutation),
+        seconds=time.perf_counter() - began,
+    )
 
 
 @checks.arguments

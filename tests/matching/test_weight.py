@@ -386,3 +386,40 @@ def test_peak_memory_is_at_most_three_times_the_two_models():
     finally:
         tracemalloc.stop()
     assert two_models + beside_them <= 3 * two_models
+
+
+# Groups that one array holds alone
+
+
+def copies_of_a_pixel(num_channels, num_units, num_copies):
+    """A linear layer after a flatten that reads copies of one value for each channel."""
+    axes = {"conv": ("c", None), "fc": ("h", "c*k[c,h]"), "out": (None, "h")}
+    shapes = {
+        "conv": (num_channels, 9),
+        "fc": (num_units, num_channels * num_copies),
+        "out": (5, num_units),
+    }
+    spec = rl.PermutationSpec(axes)
+    rng = np.random.default_rng(0)
+    return spec, {path: rng.normal(size=shape) for path, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_copies_of_one_value_come_back_in_little_memory(normalize):
+    spec, params = copies_of_a_pixel(512, 1024, 16)  # tables for all pairs: 1 TB
+    permuted, wanted = plant(spec, params)
+    found = rl.match("weight", spec, params, permuted, normalize=normalize)
+    assert_same_permutation(found.permutation, wanted)
+
+
+@pytest.mark.parametrize("start", [None, "identity"])
+def test_copies_of_one_value_are_in_the_best_order(start):
+    spec, a = copies_of_a_pixel(4, 6, 3)
+    b = {path: np.random.default_rng(1).normal(size=x.shape) for path, x in a.items()}
+    start = start and rl.identity_permutation(spec, a)
+    found = rl.match("weight", spec, a, b, start=start)
+    value = objective(spec, found.permutation, a, b)
+    assert found.objective[-1] == pytest.approx(value, rel=1e-5)
+    moved = rl.apply_permutation(spec, found.permutation, b)
+    by_size = [np.sort(x["fc"].reshape(6, 4, 3)) for x in (a, moved)]
+    assert np.vdot(a["fc"], moved["fc"]) == pytest.approx(np.vdot(*by_size))
