@@ -38,7 +38,7 @@ def gather(
         enough: samples after which no more batches are looked at; None for all.
     """
 
-    def summed(variants, params, front, targets, corner):
+    def summed(variants, params, front, targets, corner, order):
         reads = [layer.program.evaluate(each, front, [layer.read])[0] for each in variants]
         rest = layer.target_of(params, front, 0.0)
         pairs = [layer.samples(reads[0], each, corner, WINDOW) for each in (rest, *targets)]
@@ -52,14 +52,13 @@ def gather(
             rest = rest[:, :, :1]
         return _sums(inputs, outputs - rest)
 
-    sums = jax.jit(summed)
-    if order is None:
-        sums = layer.program.compiled.setdefault(("moments", layer.number), sums)
+    sums = layer.program.compiled.setdefault(("moments", layer.number), jax.jit(summed))
     total: Moments | None = None
     most = [max(0, length - WINDOW) for length in layer.positions]
     for front, each in zip(fronts, targets, strict=False):
         corner = [int(rng.integers(n, endpoint=True)) for n in most]
-        batch = Moments(*sums(list(variants) or [params], params, front, tuple(each), corner))
+        read_by = list(variants) or [params]
+        batch = Moments(*sums(read_by, params, front, tuple(each), corner, order))
         if total is None:
             total = batch
         else:
