@@ -321,6 +321,7 @@ def scoreboard(digest):
                 "started": "2026-11-22T21:06:21+00:00",
                 "python": "3.12.1",
                 "devices": [],
+                "parameters": {"profile": "quick", "settings": {}},
                 "figures": [["bad", digest]],
             }
         ],

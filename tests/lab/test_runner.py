@@ -1290,6 +1290,9 @@ def test_settings_reach_every_notebook_with_the_places_of_the_run(sequence, exec
         assert settings == {**changes, "num_jobs": 1, "interactive": False}
 
 
+_ENDINGS = ("json", "svg", "png")
+
+
 def _tracked():
     folder = paths.figures_dir()
     return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
@@ -1315,7 +1318,7 @@ def test_figures_change_by_publishing_a_finished_run_alone(sequence, drawing):
     assert _tracked() == set()
     folder, left = runner.publish("quick")
     assert (folder, left) == (paths.figures_dir(), [])
-    assert _tracked() == {f"00_a/one.{ending}" for ending in ("json", "svg", "png")}
+    assert _tracked() == {f"00_a/one.{ending}" for ending in _ENDINGS}
     (folder / "00_a" / "old.json").write_text("{}")
     assert runner.publish("quick")[1] == [folder / "00_a" / "old.json"]
     assert (folder / "00_a" / "old.json").exists()
@@ -1324,13 +1327,61 @@ def test_figures_change_by_publishing_a_finished_run_alone(sequence, drawing):
 def test_another_profile_is_published_with_scoreboard_and_gallery(sequence, drawing):
     sequence(n00_a=["pass"])
     reproduce(run_name="mine")
-    board = paths.runs_dir() / "mine" / "scoreboard.json"
-    board.write_text(board.read_text().replace('"name": "quick"', '"name": "laptop"'))
+    _as_laptop("mine")
     folder, _ = runner.publish("mine")
     assert folder == paths.figures_dir() / "laptop"
-    pictures = {f"laptop/00_a/one.{ending}" for ending in ("json", "svg", "png")}
+    pictures = {f"laptop/00_a/one.{ending}" for ending in _ENDINGS}
     assert _tracked() == pictures | {"README.md", "scoreboard.json"}
     assert "laptop/00_a/one.svg" in (paths.figures_dir() / "README.md").read_text()
+
+
+def _as_laptop(run_name):
+    """The scoreboard of a run, as if its profile were `laptop`."""
+    board = paths.runs_dir() / run_name / "scoreboard.json"
+    board.write_text(board.read_text().replace('"name": "quick"', '"name": "laptop"'))
+    return board
+
+
+@pytest.mark.parametrize("profile", ["quick", "laptop"])
+def test_a_run_of_some_notebooks_replaces_theirs(profile, sequence, drawing):
+    sequence(n00_a=["pass"], n01_b=["pass"])
+    for name, only in (("whole", ()), ("second", ["01"])):
+        reproduce(run_name=name, only=only)
+        if profile == "laptop":
+            _as_laptop(name)
+    with pytest.raises(ValueError, match="00_a did not end"):
+        runner.publish("second")  # and nobody has published it
+    assert _tracked() == set()
+    runner.publish("whole")
+    before = _tracked()
+    assert runner.publish("second")[1] == []
+    assert _tracked() == before
+    if profile == "laptop":
+        board = json.loads((paths.figures_dir() / "scoreboard.json").read_text())
+        whole, second = (
+            json.loads((paths.runs_dir() / name / "scoreboard.json").read_text())["notebooks"]
+            for name in ("whole", "second")
+        )
+        times = [(each["notebook"], each["ended"]) for each in board["notebooks"]]
+        assert times == [("00_a", whole[0]["ended"]), ("01_b", second[0]["ended"])]
+        assert str(paths.runs_dir()) not in json.dumps(board)  # places say nothing elsewhere
+
+
+@pytest.mark.parametrize("field", ["versions", "profile"])
+def test_notebooks_of_other_versions_or_settings_do_not_stand_in_one_scoreboard(
+    field, sequence, drawing
+):
+    sequence(n00_a=["pass"], n01_b=["pass"])
+    reproduce(run_name="whole")
+    board = _as_laptop("whole")
+    changed = json.loads(board.read_text())
+    changed[field] |= {"numpy": "1", "num_pairs": 99}
+    board.write_text(json.dumps(changed))
+    runner.publish("whole")
+    reproduce(run_name="second", only=["01"])
+    _as_laptop("second")
+    with pytest.raises(ValueError, match="published with the same versions; 00_a did not end"):
+        runner.publish("second")
 
 
 @pytest.mark.parametrize("board", ["{}", "[]", "3", "{", '{"notebooks": 3}'])
