@@ -1,5 +1,6 @@
 """`rebasin-lab merge`: one network from two or more."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -95,6 +96,12 @@ refused. Paths are read from the working directory.
     is_flag=True,
     help="Average running statistics of BatchNorm. By default they are re-estimated on --data.",
 )
+@click.option(
+    "--controls",
+    is_flag=True,
+    help="Measure, on labelled --data, what the same merge makes of each network alone and with "
+    "the numbers of all but A shuffled, and what an ensemble does. It takes as many merges more.",
+)
 @options.dry_run
 @options.force
 def merge(
@@ -105,6 +112,7 @@ def merge(
     weights: tuple[float, ...] | None,
     size: float | None,
     keep_statistics: bool,
+    controls: bool,
     dry_run: bool,
     force: bool,
     **given: Any,
@@ -121,6 +129,11 @@ def merge(
         raise ValueError(f"Expected --size with --method least-squares; got it with {method}.")
     is_plain = method == "average" and by == "none"
     looks = method == "least-squares" or by == "activation"
+    if controls and (is_plain or method == "many"):
+        raise ValueError(
+            "Expected --controls with --method average or least-squares, of aligned networks; got "
+            f"--method {method}{' --align none' if is_plain else ''}."
+        )
     inputs = open_inputs(
         networks,
         needs_network="" if is_plain else "its computation says which units can be permuted",
@@ -132,11 +145,14 @@ def merge(
     )
     place_of_card = outputs.card_place(place, force=force)
     reestimates = _reestimates(inputs, method, keep_statistics)
+    if controls and (inputs.examples is None or inputs.examples.labels is None):
+        raise ValueError("Expected --controls with labelled --data, to measure on; there are none.")
     spec = None if is_plain and inputs.network is None else inputs.spec()
     steps = [
         "" if by == "none" else f"align {len(networks) - 1} with A by {by}",
         f"merge by {method}",
         f"re-estimate {len(inputs.statistics)} statistics" if reestimates else "",
+        f"merge {len(networks) + 1} times more, as controls" if controls else "",
     ]
     if dry_run:
         outputs.say_plan(inputs, list(filter(None, steps)), [place, place_of_card])
@@ -146,11 +162,18 @@ def merge(
     if inputs.network is None:
         leaves: Mapping[str, Any] = _Mean(inputs, weights)
     else:
-        leaves = _merged(inputs, spec, method, by, weights, size, measurements, **how)
+
+        def merged(
+            inputs: Inputs, weights: Sequence[float] | None, found: dict[str, Any]
+        ) -> Mapping[str, Any]:
+            leaves = _merged(inputs, spec, method, by, weights, size, found, **how)
+            return _reestimated(inputs, leaves, given["batch_size"]) if reestimates else leaves
+
+        leaves = merged(inputs, weights, measurements)
         if reestimates:
-            leaves = _reestimated(inputs, leaves, given["batch_size"])
             measurements["statistics"] = f"{len(inputs.statistics)} re-estimated"
-        _evaluate(inputs, leaves, measurements)
+        beside = _controls(inputs, merged) if controls else {}
+        _evaluate(inputs, {"merged": leaves} | beside, measurements, ensemble=controls)
     recipe = {"method": method, "align": by, "weights": list(weights or ()) or "equal", **how}
     if size is not None:
         recipe["size"] = size
@@ -294,21 +317,44 @@ def _reestimated(
     return {path: measured[path] if path in inputs.statistics else x for path, x in leaves.items()}
 
 
+def _controls(inputs: Inputs, merged: Callable) -> dict[str, Mapping[str, Any]]:
+    """What the same merge makes of other networks under the names of these, by name."""
+
+    def merge(networks: Sequence[Mapping[str, Any]], weights: Sequence[float]) -> Mapping[str, Any]:
+        checkpoints = tuple(
+            dataclasses.replace(each, _read=arrays.__getitem__)
+            for each, arrays in zip(inputs.checkpoints, networks, strict=True)
+        )
+        return merged(dataclasses.replace(inputs, checkpoints=checkpoints), weights, {})
+
+    found = merging.controls(merge, [dict(each) for each in inputs.checkpoints])
+    return {f"control: {name}": leaves for name, leaves in found.items()}
+
+
 def _evaluate(
-    inputs: Inputs, leaves: Mapping[str, np.ndarray], measurements: dict[str, Any]
+    inputs: Inputs,
+    merged: Mapping[str, Mapping[str, np.ndarray]],
+    measurements: dict[str, Any],
+    *,
+    ensemble: bool,
 ) -> None:
     """Measure all networks where there are labels."""
     if inputs.examples is None or inputs.examples.labels is None:
         return
     images, labels = inputs.examples.all(), inputs.examples.labels
-    results = {}
-    networks: dict[str, Callable] = {
-        f"{number} {each.path.name}": lambda each=each: inputs.params(each)
-        for number, each in enumerate(inputs.checkpoints, start=1)
-    }
-    networks["merged"] = lambda: inputs.as_params(inputs.checkpoints[0], leaves)
-    for name, params in networks.items():
-        loss, accuracy = metrics.evaluate(inputs.network.apply, params(), images, labels)
+    results: dict[str, Any] = {}
+
+    def measure(name: str, apply_fn: Callable, params: Any) -> None:
+        loss, accuracy = metrics.evaluate(apply_fn, params, images, labels)
         results[name] = {"loss": loss, "accuracy": accuracy}
         click.echo(f"{name}: accuracy {accuracy:.4f}, loss {loss:.4f}")
+
+    apply_fn = inputs.network.apply
+    for number, each in enumerate(inputs.checkpoints, start=1):
+        measure(f"{number} {each.path.name}", apply_fn, inputs.params(each))
+    for name, leaves in merged.items():
+        measure(name, apply_fn, inputs.as_params(inputs.checkpoints[0], leaves))
+    if ensemble:
+        every = [*map(inputs.params, inputs.checkpoints)]
+        measure("ensemble", merging.ensemble(apply_fn), every)
     measurements["on the images of --data"] = results

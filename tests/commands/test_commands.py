@@ -1,6 +1,7 @@
 """The four commands on networks of a few units."""
 
 import json
+import re
 
 import ml_dtypes
 import numpy as np
@@ -183,6 +184,37 @@ def test_the_example_of_the_help_is_read(tmp_path):
     assert given["networks"] == ["a.safetensors", "b.safetensors"]
     assert given["weights"] == [0.5, 0.5]
     assert (given["method"], given["to"]) == ("least-squares", "merged.safetensors")
+
+
+@pytest.mark.parametrize("method", ["average", "least-squares"])
+def test_merge_says_what_it_makes_of_each_network_alone_and_of_junk(run, folder, method):
+    line = (
+        f"merge a.safetensors near_moved.safetensors --to m.safetensors --model tiny:mlp {PIXELS} "
+    )
+    line += f"--batch-size 10 --method {method}"
+    status, planned = run(f"{line} --controls --dry-run")
+    assert status == 0
+    assert "merge 3 times more, as controls" in planned
+    status, output = run(f"{line} --controls")
+    assert status == 0, output
+    ends = [f"control: all weight on {number}" for number in (1, 2)]
+    said = dict(re.findall(r"^(.*): accuracy ([\d.]+)", output, re.M))
+    assert set(said) == {
+        "1 a.safetensors",
+        "2 near_moved.safetensors",
+        "merged",
+        *ends,
+        "control: others shuffled",
+        "ensemble",
+    }
+    assert said[ends[0]] == said["1 a.safetensors"]
+    assert said[ends[1]] == said["2 near_moved.safetensors"]
+    assert "others shuffled" in (folder / "m.md").read_text()
+    before, _ = loaded(folder / "m.safetensors")
+    assert run(f"{line} --force")[0] == 0
+    after, _ = loaded(folder / "m.safetensors")
+    for name, array in before.items():  # controls change nothing of the merge
+        np.testing.assert_array_equal(array, after[name])
 
 
 @pytest.mark.parametrize("line", ["merge", "align"])
