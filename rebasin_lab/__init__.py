@@ -4,8 +4,8 @@
 
 Three wings; imports go library <- paper <- lab. The library takes networks and gives permutations
 and merged networks: `pytrees`, `datasets`, `models`, `metrics`, `training`, `symmetry`, `layers`,
-`matching`, `merging`, `analysis`, `interop`. `paper` is the reproduction: `settings`,
-`networks`, `profiles`, `fingerprints`, `store`, `train_many`, `imagenet`, `cache`,
+`matching`, `merging`, `analysis`, `interop`. `paper` is the reproduction: `settings`, `networks`,
+`foreign_pair`, `profiles`, `fingerprints`, `store`, `train_many`, `imagenet`, `cache`,
 `counterexample`, `claim`, `sections`, `claims`.
 `lab` is the tools around notebooks: `background_errors`, `plots`, `figures`, `figure_export`,
 `session`, `exploration`, `widgets`, `jupyter`, `execution`, `report`, `runner`, `gpu_measurements`,

@@ -20,8 +20,8 @@ BASE = ("texts", "strict_json", "paths", "checks", "progress", "processes")
 WINGS = {
     "": """pytrees datasets models metrics training symmetry layers matching merging
         analysis interop""".split(),
-    "paper": """settings networks profiles fingerprints store train_many imagenet cache
-        counterexample claim sections claims""".split(),
+    "paper": """settings networks foreign_pair profiles fingerprints store train_many imagenet
+        cache counterexample claim sections claims""".split(),
     "lab": """background_errors plots figures figure_export session exploration widgets jupyter
         execution report runner gpu_measurements gpu_check""".split(),
 }

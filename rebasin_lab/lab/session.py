@@ -132,17 +132,18 @@ class Run(Study):
             for claim in own
             if claim.id not in self.results and self.profile.name in claim.bounds
         ]
-        assert not missing, missing
+        section = sections.SECTIONS.get(self.notebook)
+        why = getattr(section, "not_measured", lambda profile: "")(self.profile)
+        assert why or not missing, missing
         results = [
             self.results.get(claim.id, claims.ClaimResult(claim, self.profile.name))
             for claim in own
         ]
-        section = sections.SECTIONS.get(self.notebook)
         measured_on = f"{self.data.title}, {self.profile.networks}"
         if hasattr(section, "measured_on"):
             measured_on = section.measured_on(self.profile)
         title = f"{self.profile.name} profile: {measured_on}"
-        display(HTML(_claims_table(results, title)))
+        display(HTML(_claims_table(results, f"{title}. {why}".removesuffix(". "))))
 
 
 @checks.arguments

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rebasin_lab import checks, datasets, training
-from rebasin_lab.paper import settings
+from rebasin_lab.paper import foreign_pair, settings
 from rebasin_lab.paper.networks import ConvolutionalFamily, Experiment, first_images
 
 
@@ -57,6 +57,7 @@ class Profile:
     mnist_vgg: ConvolutionalFamily | None = None  # section A.1, in its first width
     timed: tuple[tuple[str, int | float], ...] = ()  # ResNets of A.5, as drawn, and their widths
     estimator: tuple[tuple[str, int | float], ...] = ()  # other options of the estimator
+    foreign_pair: str = ""  # networks that others trained, to be merged; none: a pair of its own
     # Alike at every profile.
     seed: int = 0  # of the first network; those of all others count on from it
     num_orders: int = 20  # of layers, that weight matching visits the counterexample in
@@ -233,6 +234,8 @@ def check_field(field: str, value: Any) -> Any:
         ValueError: if the field cannot have it.
     """
     kind = FIELDS[field]
+    if field == "foreign_pair":
+        checks.choice(field, value, foreign_pair.NETWORKS, "the profile")
     if elements := typing.get_args(kind):
         may_be_empty = field in _MAY_BE_EMPTY
         return settings.check_list(field, value, elements[0], may_be_empty=may_be_empty)
@@ -396,6 +399,7 @@ PROFILES = {
             vgg=_LAPTOP_VGG,
             mnist_vgg=dataclasses.replace(_LAPTOP_VGG, dataset="mnist", widths=(1 / 16,)),
             timed=_TIMED,
+            foreign_pair="resnet20",
         ),
         Profile(
             name="paper",  # Ainsworth et al. 2022, A.3; a contour of 45 x 45 points for their 2048
@@ -446,6 +450,7 @@ PROFILES = {
                 train=dataclasses.replace(_SGD, learning_rate=1e-3, num_epochs=25, augment=False),
             ),
             timed=_TIMED,
+            foreign_pair="resnet20",
         ),
     )
 }
@@ -473,6 +478,7 @@ _TRIAL = {
     "straight_through_epochs": 1,
     "split_straight_through_epochs": 1,
     "resnet_straight_through_epochs": 1,
+    "foreign_pair": "",
 }
 
 

@@ -11,7 +11,8 @@ import pytest
 import rebasin_lab as rl
 from browser.lab_page import AS_THEY_ARE, SIZES, THEMES, TRIAL_FLAGS
 from rebasin_lab.lab import runner
-from rebasin_lab.paper import counterexample, sections, store
+from rebasin_lab.paper import counterexample, foreign_pair, sections, store
+from rebasin_lab.paper.sections import file_pair
 
 # Notebooks without a dial: their lesson is a map or a table to read.
 STILL = ("02_line_and_barrier", "04_three_methods")
@@ -206,6 +207,26 @@ def check_normalisation(lab, panels):
     assert losses == pytest.approx(of_first_pair, abs=0.006)
 
 
+def check_own_networks(lab, panels):
+    (panel,) = panels
+    panel.slider("size").press("Home")
+    panel.wait_for_alt("^Size 1:")
+    size, accuracy, _ = numbers_in(panel.alt())
+    a, b = (foreign_pair.as_torch(each.params) for each in networks("12_networks_of_your_own"))
+    data = networks("12_networks_of_your_own")[0].experiment.load_dataset()
+    images = data.subset(np.arange(min(file_pair.NUM_IMAGES, len(data.train_labels))))
+    spec = rl.infer_permutation_spec(foreign_pair.ours, a, data.test_images[:1])
+    seen = {"apply_fn": foreign_pair.ours, "data": images, "where": "summed"}
+    found = rl.match("activation", spec, a, b, **seen).permutation
+    b = rl.apply_permutation(spec, found, b)
+    merged = rl.merging.least_squares(
+        foreign_pair.ours, [a, b], images, size=size, batch_size=file_pair.BATCH_SIZE
+    )
+    test = jnp.asarray(data.test_images), jnp.asarray(data.test_labels)
+    measured = rl.evaluate(foreign_pair.ours, merged.params, *test)
+    assert accuracy == pytest.approx(100 * measured.accuracy, abs=0.3)
+
+
 CHECKS = {
     "00_quickstart": check_quickstart,
     "01_symmetries": check_symmetries,
@@ -217,6 +238,7 @@ CHECKS = {
     "11_merging_many": check_merge_many,
     "08_failures": check_failures,
     "09_normalisation": check_normalisation,
+    "12_networks_of_your_own": check_own_networks,
 }
 
 

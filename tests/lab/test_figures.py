@@ -295,6 +295,12 @@ NUMBERS |= {  # what was merged
         "levels": {"before training": 4.0},
         "visits_per_round": 2,
     },
+    "merge_efforts": {
+        "xlabel": "size",
+        "x": [1, 2, 10],
+        "curves": {"A and B": [83.0, 84.5, 86.0], "A and B shuffled": [60.0, 70.0, 71.0]},
+        "index": 1,
+    },
     "merged_by_number": {
         "counts": [1, 2],
         "panels": [

@@ -152,7 +152,7 @@ class TestSource:
 def test_what_the_profile_has_is_no_change_and_anything_else_is_one(field):
     """One definition for the scoreboard, the notebook and the name of the run's folder."""
     own = getattr(profiles.PROFILES["quick"], field)
-    other = {"dataset": "digits8x8", "num_normed_pairs": 2}.get(field)
+    other = {"dataset": "digits8x8", "num_normed_pairs": 2, "foreign_pair": "resnet56"}.get(field)
     other = other or (own[:-1] if isinstance(own, tuple) else own + 2)
     for value, is_changed in ((own, False), (other, True)):
         plan = runner.plan_run(parameters={field: value})

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
-from rebasin_lab.lab.plots.calibration import BINS, looks_of, marks_of, plot_reliability
+from rebasin_lab.lab.plots.calibration import BINS, LOG_SPAN, looks_of, marks_of, plot_reliability
 from rebasin_lab.lab.plots.legends import legend_below
 from rebasin_lab.lab.plots.matching import Look
 from rebasin_lab.lab.plots.results import COLOURS
@@ -202,6 +202,36 @@ def draw_merged_number(fig: Figure, numbers: Mapping[str, Any]) -> None:
     for name, curve in numbers["reliability"].items():
         _draw_reliability(sure_ax, curve, looks[name])
     sure_ax.set_title(numbers["title"])
+    legend_below(fig, ax)
+
+
+@takes(
+    xlabel=letters,
+    x=array("x"),
+    curves=by_name(array("x")),
+    index=or_none(place_in("x")),
+)
+def draw_merge_efforts(fig: Figure, numbers: Mapping[str, Any]) -> None:
+    """Draw the accuracy of merged networks by what was spent on them.
+
+    Numbers: `x`: what was spent, called `xlabel`; `curves`: name -> test accuracy in %, a value for
+    each; `index`: which of them is marked, if any.
+    """
+    ax, x = fig.subplots(), numbers["x"]
+    if max(x) > LOG_SPAN * min(x) > 0:
+        ax.set_xscale("log")
+    if numbers["index"] is not None:
+        ax.axvline(x[numbers["index"]], color="#cccccc", linewidth=8, zorder=0)
+    for name, look in looks_of(numbers["curves"]).items():
+        values = numbers["curves"][name]
+        ax.plot(x, values, "--", linewidth=1.4, label=name, **marks_of(look))
+        for place, value in zip(x, values, strict=True):
+            beside = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center"}
+            ax.annotate(f"{value:.1f}", (place, value), fontsize=8, **beside)
+    ax.set_xticks(x, [f"{one:,g}" for one in x], minor=False)
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.margins(y=0.15)
+    ax.set(xlabel=numbers["xlabel"], ylabel="test accuracy (%)")
     legend_below(fig, ax)
 
 

@@ -90,12 +90,12 @@ def _whole(board: dict[str, Any], target: Path, run_dir: Path) -> dict[str, Any]
             f"others are published with the same versions; {why}. Finish it with 'rebasin-lab "
             "reproduce', or name another with --run."
         )
-    entries = kept | {name: _placeless(each) for name, each in ran.items()}
+    entries = kept | ran
     rows = {row["claim"]: row for row in old["claims"] if row["notebook"] in kept}
     return board | {
         "planned": names,
         "started": old.get("started", board["started"]),
-        "notebooks": [entries[name] for name in names],
+        "notebooks": [_placeless(entries[name]) for name in names],
         "claims": [rows.get(row["claim"], row) for row in board["claims"]],
     }
 
@@ -107,7 +107,11 @@ def _published(board: dict[str, Any], target: Path, names: list[str]) -> dict[st
     if target == paths.figures_dir():  # of `quick` no scoreboard is kept
         saved = {name: sorted((target / name).glob("*.json")) for name in names}
         entries = [
-            {"notebook": name, "figures": [[path.stem, ""] for path in saved[name]]}
+            {
+                "notebook": name,
+                "parameters": {"settings": {}},
+                "figures": [[path.stem, ""] for path in saved[name]],
+            }
             for name in names
             if saved[name]
         ]

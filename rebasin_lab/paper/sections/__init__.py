@@ -21,6 +21,7 @@ from rebasin_lab.paper.sections import (
     merging_many,
     normalisation,
     onset,
+    own_networks,
     quickstart,
     split_data,
     symmetries,
@@ -46,6 +47,7 @@ SECTIONS: dict[str, ModuleType] = {
         normalisation,
         split_data,
         merging_many,
+        own_networks,
     )
 }
 
