@@ -1,5 +1,7 @@
 """Parents and a merged network on their way through the same layers, on the same inputs."""
 
+import contextlib
+import ctypes
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
@@ -145,6 +147,7 @@ class Walk:
                     targets[number].append(target)
             yield own, targets
             self.own = [self._present(self.params, front)[1] for front in self.own]
+            _give_back_memory()
 
     def _step(self, program: Program, layer: Layer, onward: Sequence[int]) -> Callable:
         """From what was computed before a layer to its target, and to what the next one needs."""
@@ -154,3 +157,13 @@ class Walk:
             return target, dict(zip(onward, values, strict=True))
 
         return program.compiled.setdefault(("step", layer.number, *onward), jax.jit(step))
+
+
+def _give_back_memory() -> None:
+    """Hand freed memory back to the system.
+
+    glibc keeps it, in pieces between blocks that are still in use: after some layers several times
+    what is alive.
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
