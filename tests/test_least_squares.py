@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import rebasin_lab as rl
 from rebasin_lab import merging, pytrees
+from rebasin_lab.layers.batches import Batches
 from rebasin_lab.layers.program import Program
 from rebasin_lab.merging.regression import Moments
 
@@ -327,3 +328,47 @@ def test_wrong_calls_are_refused(mlp, images):
         merging.least_squares(mlp.apply_fn, [params], images)
     with pytest.raises(ValueError, match="raised"):
         merging.least_squares(mlp.apply_fn, [params], [images[:, :3]])
+
+
+# --- what is kept of each batch -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("merge", [merging.least_squares, merging.repair])
+def test_a_scratch_folder_changes_no_bit_and_is_left_empty(
+    merge, mlp, images, tmp_path, trees_equal
+):
+    networks = [mlp.init(seed) for seed in (0, 1)]
+    batches = [images[start : start + 20] for start in (0, 20, 40)]
+    folder = tmp_path / "not" / "yet"
+    kept, stored = (
+        merge(mlp.apply_fn, networks, batches, scratch=scratch) for scratch in (None, folder)
+    )
+    trees_equal(getattr(kept, "params", kept), getattr(stored, "params", stored))
+    assert list(folder.iterdir()) == []
+
+
+def test_a_scratch_that_is_a_file_is_refused(mlp, images, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="Expected scratch to be a folder"):
+        merging.least_squares(mlp.apply_fn, [mlp.init(0)], [images], scratch=tmp_path / "file")
+
+
+def test_batches_on_disk_are_those_in_memory(tmp_path, trees_equal):
+    trees = [
+        {
+            "a": np.arange(6, dtype=np.float32).reshape(2, 3) + n,
+            "b": (np.full((), n, np.int8), jnp.float32(n)),
+        }
+        for n in range(3)
+    ]
+    trees[2]["half"] = jnp.arange(3, dtype=jnp.bfloat16)
+    stored = Batches(trees, tmp_path)
+    (files,) = tmp_path.iterdir()
+    assert len(list(files.iterdir())) == len(stored) == 3
+    for before, after in zip(trees, stored, strict=True):
+        trees_equal(before, after)
+    trees_equal(stored[-1], trees[2])
+    stored[0] = trees[1]
+    trees_equal(stored[0], trees[1])
+    del stored
+    assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,7 @@ from typing import Any
 import click
 import numpy as np
 
-from rebasin_lab import merging, metrics, pytrees
+from rebasin_lab import merging, metrics, paths, pytrees
 from rebasin_lab.commands import alignment, options, outputs
 from rebasin_lab.commands.config import EXAMPLE, read_config
 from rebasin_lab.commands.errors import Command, as_paragraphs
@@ -38,8 +38,8 @@ before any work, and a file is there whole or not at all.
 
 It takes a --torch module or a --model function, but for --method average --align none, which reads
 array by array. Else memory holds all networks and, for average, one batch of activations;
-least-squares also what later layers read, of every network, for all images of --data, and
-re-estimation these images.
+re-estimation also the images of --data; least-squares these and what later layers read, of every
+network, for all images. With --scratch that lies on disk, and takes a quarter more time.
 
 A merge.yml has the shape of mergekit's; parameters are options without their dashes. Other keys are
 refused. Paths are read from the working directory.
@@ -97,6 +97,12 @@ refused. Paths are read from the working directory.
     help="Average running statistics of BatchNorm. By default they are re-estimated on --data.",
 )
 @click.option(
+    "--scratch",
+    metavar="FOLDER",
+    help="Of least-squares: keep on disk, in this folder, what later layers read. At the end it is "
+    "empty again.",
+)
+@click.option(
     "--controls",
     is_flag=True,
     help="Measure, on labelled --data, what the same merge makes of each network alone and with "
@@ -113,6 +119,7 @@ def merge(
     size: float | None,
     keep_statistics: bool,
     controls: bool,
+    scratch: str | None,
     dry_run: bool,
     force: bool,
     **given: Any,
@@ -125,8 +132,13 @@ def merge(
         )
     by = _alignment_of(method, by, has_data=bool(given["data"]))
     _check_weights(weights, method, len(networks))
-    if size is not None and method != "least-squares":
-        raise ValueError(f"Expected --size with --method least-squares; got it with {method}.")
+    for option, value in (("--size", size), ("--scratch", scratch)):
+        if value is not None and method != "least-squares":
+            raise ValueError(
+                f"Expected {option} with --method least-squares; got it with {method}."
+            )
+    if scratch is not None:
+        paths.checked_folder(scratch, "--scratch")
     is_plain = method == "average" and by == "none"
     looks = method == "least-squares" or by == "activation"
     if controls and (is_plain or method == "many"):
@@ -166,7 +178,7 @@ def merge(
         def merged(
             inputs: Inputs, weights: Sequence[float] | None, found: dict[str, Any]
         ) -> Mapping[str, Any]:
-            leaves = _merged(inputs, spec, method, by, weights, size, found, **how)
+            leaves = _merged(inputs, spec, method, by, weights, size, found, scratch=scratch, **how)
             return _reestimated(inputs, leaves, given["batch_size"]) if reestimates else leaves
 
         leaves = merged(inputs, weights, measurements)
@@ -249,6 +261,7 @@ def _merged(
     size: float | None,
     measurements: dict[str, Any],
     *,
+    scratch: str | None,
     seed: int,
     batch_size: int,
 ) -> dict[str, np.ndarray]:
@@ -295,6 +308,7 @@ def _merged(
         size=size,
         statistics_paths=inputs.statistics,
         seed=seed,
+        scratch=scratch,
         on_layer=_say_layer,
     )
     measurements |= {"explained": dict(result.explained), "num_samples": result.num_samples}

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import math
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from rebasin_lab import pytrees
+from rebasin_lab.layers.batches import Batches, scratch_folder
 from rebasin_lab.layers.chains import Chain
 from rebasin_lab.layers.inputs import inputs_of
 from rebasin_lab.layers.layer import Layer, Leaves, Values
@@ -42,6 +44,7 @@ class Walk:
         batches: Iterable[Any],
         *,
         through_streams: bool = True,
+        scratch: str | os.PathLike[str] | None = None,
     ):
         """Trace a function on the first batch.
 
@@ -53,9 +56,10 @@ class Walk:
             statistics_paths: of running statistics; by default known by their names.
             batches: of inputs, at least one; smaller ones at the end are left out.
             through_streams: whether a target is the stream that a layer adds to, or what it adds.
+            scratch: a folder for what is kept of each batch; None keeps it in memory.
 
         Raises:
-            ValueError: for a function without layers.
+            ValueError: for a function without layers, or a scratch that is no folder.
         """
         inputs = [inputs_of(batch, number) for number, batch in enumerate(batches)]
         shapes = [jax.tree.map(np.shape, each) for each in inputs]
@@ -78,11 +82,13 @@ class Walk:
         self.parents = [
             pytrees.flatten(pytrees.aligned_to_combine(mean, params)[1]) for params in networks
         ]
-        self.own: list[Values] = [
+        self._scratch = scratch_folder(scratch)
+        first: list[Values] = [
             dict(zip(self.program.inputs, jax.tree.leaves(each), strict=True))
             for each in inputs[: len(shapes)]
         ]
-        self._others = [list(self.own) for _ in networks]
+        self.own = Batches(first, self._scratch)
+        self._others = [Batches(first, self._scratch) for _ in networks]
         self.num_samples = len(self.own) * len(jax.tree.leaves(inputs[0])[0])
 
     def widen(self, params: Leaves) -> None:
@@ -119,9 +125,9 @@ class Walk:
         """What is affine after the present layer of a parent."""
         return Chain(layer, self.parents[0], self._statistics, self._before[0])
 
-    def own_targets(self) -> list[jax.Array]:
+    def own_targets(self) -> Iterator[jax.Array]:
         """The target of the present layer in the merged network as it is, for every batch."""
-        return [self._present(self.params, front)[0] for front in self.own]
+        return (self._present(self.params, front)[0] for front in self.own)
 
     def targets_ahead(self, number: int) -> Iterator[list[jax.Array]]:
         """For each batch, the target of a later layer in every parent."""
@@ -129,8 +135,8 @@ class Walk:
         for fronts in zip(*self._others, strict=True):
             yield [ahead(*each)[0] for each in zip(self.parents, fronts, strict=True)]
 
-    def __iter__(self) -> Iterator[tuple[Layer, list[list[jax.Array]]]]:
-        """Each layer of the merged network, with its target in every parent for every batch."""
+    def __iter__(self) -> Iterator[tuple[Layer, Sequence[list[jax.Array]]]]:
+        """Each layer of the merged network, and for every batch its target in each parent."""
         pairs = list(zip(self.program.layers, self.own_program.layers, strict=True))
         for (layer, own), after in zip(pairs, [*pairs[1:], (None, None)], strict=True):
             numbers = [each and each.number for each in after]
@@ -140,13 +146,18 @@ class Walk:
                 onward = self.own_program.frontier(numbers[1])
                 self._present = self._step(self.own_program, own, onward)
             self._before = [fronts[0] for fronts in self._others]
-            targets: list[list[jax.Array]] = [[] for _ in self.own]
-            for parent, fronts in zip(self.parents, self._others, strict=True):
-                for number, front in enumerate(fronts):
-                    target, fronts[number] = step(parent, front)
-                    targets[number].append(target)
-            yield own, targets
-            self.own = [self._present(self.params, front)[1] for front in self.own]
+
+            def taken(number: int, step: Callable = step) -> list[jax.Array]:
+                """The targets of a batch, whose parents go on to the next layer."""
+                targets = []
+                for parent, fronts in zip(self.parents, self._others, strict=True):
+                    target, fronts[number] = step(parent, fronts[number])
+                    targets.append(target)
+                return targets
+
+            yield own, Batches(map(taken, range(len(self.own))), self._scratch)
+            for number, front in enumerate(self.own):
+                self.own[number] = self._present(self.params, front)[1]
             _give_back_memory()
 
     def _step(self, program: Program, layer: Layer, onward: Sequence[int]) -> Callable:

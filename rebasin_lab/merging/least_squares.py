@@ -11,6 +11,7 @@ evidence about linear mode connectivity.
 """
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -60,6 +61,7 @@ def least_squares(
     ridge: checks.Positive = 1e-2,
     batch_size: checks.Count = 100,
     num_images: checks.Count | None = None,
+    scratch: str | os.PathLike[str] | None = None,
     seed: checks.Seed = 0,
     on_layer: Callable[[str, float], None] | None = None,
 ) -> LeastSquaresResult:
@@ -68,8 +70,9 @@ def least_squares(
     Layers are products and convolutions with a parameter that nothing else reads, outside loops and
     branches; all other parameters are means. A target is what follows a layer up to the next
     nonlinearity: after bias, running statistics, scale and shift, and after the addition to a
-    residual stream. Memory holds, besides the networks, what later layers read of each parent and
-    of the merged network for all inputs.
+    residual stream. Memory holds, besides the networks and the moments of one layer, what later
+    layers read of each parent and of the merged network for all inputs; with `scratch` it holds
+    that of one batch.
 
     Args:
         apply_fn: `apply_fn(params, *inputs)`, any JAX function that evaluates a network.
@@ -86,6 +89,7 @@ def least_squares(
             of its inputs.
         batch_size: images of a data set per step.
         num_images: use only the first images of a data set; shuffle one that is sorted by class.
+        scratch: a folder for what is computed of each batch. None keeps it in memory.
         seed: of the windows of convolutions' outputs that are looked at.
         on_layer: called after each layer with its path and the share it explains, for progress.
 
@@ -101,7 +105,7 @@ def least_squares(
     began, cpu = time.perf_counter(), time.process_time()
     mean = average(networks, weights)
     batches = batches_of(data, batch_size, num_images, apply_fn, mean)
-    walk = Walk(apply_fn, networks, weights, mean, statistics_paths, batches)
+    walk = Walk(apply_fn, networks, weights, mean, statistics_paths, batches, scratch=scratch)
     pruning = Pruning(walk, apply_fn, mean, size)
     rng, explained = np.random.default_rng(seed), {}
     for layer, targets in walk:

@@ -6,6 +6,7 @@ until mean and standard deviation are those of the parents, interpolated. Networ
 have the same from `reestimate_statistics`; this is for any network.
 """
 
+import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ def repair(
     statistics_paths: Collection[str] | None = None,
     batch_size: checks.Count = 100,
     num_images: checks.Count | None = None,
+    scratch: str | os.PathLike[str] | None = None,
 ) -> PyTree:
     """Return the mean of aligned networks with each unit's mean and deviation repaired.
 
@@ -45,6 +47,7 @@ def repair(
         statistics_paths: of running statistics, which become true, as of `least_squares`.
         batch_size: images of a data set per step.
         num_images: use only the first images of a data set.
+        scratch: as of `least_squares`.
 
     Returns:
         The merged network.
@@ -54,11 +57,23 @@ def repair(
     """
     mean = average(networks, weights)
     batches = batches_of(data, batch_size, num_images, apply_fn, mean)
-    walk = Walk(apply_fn, networks, weights, mean, statistics_paths, batches, through_streams=False)
+    walk = Walk(
+        apply_fn,
+        networks,
+        weights,
+        mean,
+        statistics_paths,
+        batches,
+        through_streams=False,
+        scratch=scratch,
+    )
     for layer, targets in walk:
         if layer.target in walk.program.outputs:
             continue
-        parents = [mean_and_deviation(layer, each) for each in zip(*targets, strict=True)]
+        parents = [
+            mean_and_deviation(layer, (each[number] for each in targets))
+            for number in range(len(networks))
+        ]
         means, deviations = map(np.asarray, zip(*parents, strict=True))
         wanted = np.tensordot(walk.shares, means, axes=1)
         deviation = np.tensordot(walk.shares, deviations, axes=1)

@@ -78,6 +78,8 @@ CALLS = {
     f"{M} {NET} --size 1": "Expected --size with --method least-squares",
     f"{M} {NET} --size 0": "--size",
     f"{M} {NET} --method mean": "'mean' is not one of",
+    f"{M} {NET} --scratch s": "Expected --scratch with --method least-squares; got it with average",
+    f"{M} {NET} --method least-squares --scratch a.pt": "Expected --scratch to be a folder",
     f"{M} {NET} --controls": "--controls with labelled --data",
     f"{M} --align none --controls": "Expected --controls with --method average or least-squares",
     f"{M} --method many {NET} --controls": "of aligned networks; got --method many",
