@@ -6,6 +6,7 @@ on values (control flow, random numbers), is refused, and the module that does i
 """
 
 import contextlib
+import io
 import logging
 import operator
 import re
@@ -263,7 +264,8 @@ def _quietly() -> Iterator[None]:
     level = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
-        with warnings.catch_warnings(action="ignore"):
+        # It prints the graph of what it could not trace.
+        with warnings.catch_warnings(action="ignore"), contextlib.redirect_stderr(io.StringIO()):
             yield
     finally:
         logging.disable(level)
@@ -277,10 +279,12 @@ def _explained(expected: str) -> Iterator[None]:
     try:
         yield
     except GuardOnDataDependentSymNode as error:
-        where = re.search(r"Caused by: (.*)", str(error))
+        where = re.search(
+            r'raised this error:\n  File ".*?([^/"]+)", line (\d+), in (.*)', str(error)
+        )
         raise ValueError(
             f"{expected}; its forward decides by the value of a tensor"
-            f"{f', at {where[1]}' if where else ''}. {_ON_VALUES}"
+            f"{f', at {where[1]}:{where[2]} in {where[3]}' if where else ''}. {_ON_VALUES}"
         ) from error
     except Exception as error:  # of any kind: it is the caller's code; ours stay as they are
         if isinstance(error, ValueError) and str(error).startswith("Expected "):
