@@ -28,7 +28,7 @@ def loaded(path):
 
 def images(folder):
     """As the commands hand them to the function."""
-    stored = np.load(folder / "data.npz")
+    stored = tiny.stored_data(folder / "data.npz")
     return (stored["images"] / 255 - 0.5) / 0.25, stored["labels"]
 
 
@@ -262,7 +262,7 @@ def test_line_measures_both_lines(folder, run):
 
 
 def test_a_folder_of_images_is_what_an_npz_of_them_is(folder, run):
-    stored = np.load(folder / "data.npz")
+    stored = tiny.stored_data(folder / "data.npz")
     for number, (image, label) in enumerate(zip(stored["images"], stored["labels"], strict=True)):
         (folder / "images" / f"class {label}").mkdir(parents=True, exist_ok=True)
         path = folder / "images" / f"class {label}" / f"{number:02}.png"

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import rebasin_lab as rl
+import tiny
 from rebasin_lab import paths
 from rebasin_lab.interop import checkpoints
 
@@ -47,7 +48,7 @@ def test_a_merged_file_loads_strictly_and_predicts_as_the_library_says(folder, r
     module = network().eval()
     state = {name: torch.from_numpy(leaf.copy()) for name, leaf in dict(merged).items()}
     module.load_state_dict(state, strict=True)
-    stored = np.load(folder / "data.npz")
+    stored = tiny.stored_data(folder / "data.npz")
     pixels = torch.from_numpy((stored["images"] / 255 - 0.5) / 0.25).float().permute(0, 3, 1, 2)
     with torch.no_grad():
         found = (module(pixels).argmax(1).numpy() == stored["labels"]).mean()

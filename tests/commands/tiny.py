@@ -71,3 +71,9 @@ def save_all(folder):
     save(folder / "near_moved.safetensors", permuted(near))
     save(folder / "wide.safetensors", weights(0, width=33))
     save_data(folder / "data.npz")
+
+
+def stored_data(path):
+    """The arrays of such a file, which is closed again."""
+    with np.load(path) as file:
+        return dict(file)
