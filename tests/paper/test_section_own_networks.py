@@ -62,9 +62,10 @@ def test_files_of_others_are_found_where_both_are(tmp_path, monkeypatch):
     assert [path.parent for path in foreign_pair.files("resnet20")] == [folder] * 2
     assert foreign_pair.files("") == foreign_pair.files("resnet56") == ()
     assert own_networks.networks(laptop) == {}
-    assert own_networks.not_measured(laptop) == own_networks.not_measured(
-        profiles.get_profile("quick")
-    )
+    assert own_networks.not_measured(laptop) == ""
+    for pair_of_its_own in ({"trial": True}, {"foreign_pair": ""}):
+        profile = profiles.get_profile("laptop", **pair_of_its_own)
+        assert "a pair of its own" in own_networks.not_measured(profile)
 
 
 def test_without_a_folder_of_data_there_are_none(monkeypatch):

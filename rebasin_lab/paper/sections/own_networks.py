@@ -58,9 +58,11 @@ def measured_on(profile: Profile) -> str:
 
 
 def not_measured(profile: Profile) -> str:
-    """Say why claims of the profile are not measured here; nothing where they are."""
-    if not profile.foreign_pair or foreign_pair.files(profile.foreign_pair):
+    """Say why claims are not measured here; nothing where they are."""
+    if foreign_pair.files(profile.foreign_pair):
         return ""
+    if not profile.foreign_pair:
+        return "Claims are about networks of other people; this run merges a pair of its own."
     return (
         f"Claims are about networks of other people: their files, {profile.foreign_pair}-a and -b, "
         f"are not in {foreign_pair.FOLDER} of $REBASIN_DATA."
