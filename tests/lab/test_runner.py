@@ -1350,7 +1350,7 @@ def test_a_run_of_some_notebooks_replaces_theirs(profile, sequence, drawing):
         if profile == "laptop":
             _as_laptop(name)
     with pytest.raises(ValueError, match="00_a did not end"):
-        runner.publish("second")  # and nobody has published it
+        runner.publish("second")  # 00_a is not published either
     assert _tracked() == set()
     runner.publish("whole")
     before = _tracked()

@@ -15,6 +15,7 @@ from rebasin_lab.lab import figure_export, figures, report
 from rebasin_lab.lab.runner.plan import notebook_sequence
 
 _PICTURES = (".json", ".svg", ".png")
+_NOTHING: dict[str, Any] = {"notebooks": [], "claims": []}  # of a scoreboard
 
 
 @checks.arguments
@@ -103,7 +104,7 @@ def _whole(board: dict[str, Any], target: Path, run_dir: Path) -> dict[str, Any]
 def _published(board: dict[str, Any], target: Path, names: list[str]) -> dict[str, Any]:
     """Return what is published of these notebooks: entries, and rows of claims."""
     if not names:
-        return {"notebooks": [], "claims": []}
+        return _NOTHING
     if target == paths.figures_dir():  # of `quick` no scoreboard is kept
         saved = {name: sorted((target / name).glob("*.json")) for name in names}
         entries = [
@@ -115,15 +116,15 @@ def _published(board: dict[str, Any], target: Path, names: list[str]) -> dict[st
             for name in names
             if saved[name]
         ]
-        return {"notebooks": entries, "claims": []}
+        return _NOTHING | {"notebooks": entries}
     try:
         old = paths.read_json(_board_file(), finite=False)
     except FileNotFoundError:
-        return {"notebooks": [], "claims": []}
+        return _NOTHING
     # A setting that the profile did not have then is new, and not another one.
     settings = board["profile"] | old["profile"]
     if settings != board["profile"] or old["versions"] != board["versions"]:
-        return {"notebooks": [], "claims": []}
+        return _NOTHING
     return old | {"notebooks": [each for each in old["notebooks"] if each["notebook"] in names]}
 
 

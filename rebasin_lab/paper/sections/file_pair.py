@@ -58,7 +58,7 @@ class FilePair(Record):
         return self.first_images(NUM_IMAGES)
 
     def first_images(self, number: int) -> datasets.Dataset:
-        """Return the data with so many training images; an incomplete batch is left out."""
+        """Return the data with so many training images, the first."""
         return self.data.subset(np.arange(min(number, len(self.data.train_labels))))
 
     def says(self, params: PyTree) -> answers.LogProbs:

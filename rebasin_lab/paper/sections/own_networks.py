@@ -19,7 +19,7 @@ from rebasin_lab.paper.claim import Claim, from_laptop
 from rebasin_lab.paper.profiles import Profile
 from rebasin_lab.paper.sections import answers
 from rebasin_lab.paper.sections.exercise import Exercise
-from rebasin_lab.paper.sections.file_pair import NUM_IMAGES, FilePair, Params, open_pair
+from rebasin_lab.paper.sections.file_pair import BATCH_SIZE, NUM_IMAGES, FilePair, Params, open_pair
 from rebasin_lab.paper.sections.groups import Group, with_seeds
 from rebasin_lab.paper.sections.merge_efforts import by_images, by_size
 from rebasin_lab.paper.sections.quantities import listed, quantity
@@ -208,9 +208,8 @@ def by_activations(
 def _mean(pair: FilePair, b: Params) -> PyTree:
     """Return the mean of A and B with statistics measured anew."""
     mean = pytrees.lerp(0.5, pair.params[0], b)
-    return cached(
-        merging.reestimate_statistics, pair.apply_fn, mean, pair.images.train_images, batch_size=100
-    )
+    images, options = pair.images.train_images, {"batch_size": BATCH_SIZE}
+    return cached(merging.reestimate_statistics, pair.apply_fn, mean, images, **options)
 
 
 def _best_map(inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
