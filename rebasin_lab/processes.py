@@ -28,6 +28,7 @@ loaded_at = time.time()
 MARK = "REBASIN_LAB_MARK"
 
 SECONDS_TO_END = 10.0  # after SIGTERM; then a process is killed
+_SECONDS_OF_A_CALLBACK = 0.01  # a longer one drops the signal again, and it comes again
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 _ENDING = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
@@ -88,7 +89,8 @@ def signals_end() -> Iterator[None]:
 def signals_raise() -> Iterator[None]:
     """Raise `Ended` at SIGINT, SIGTERM or SIGHUP, but not again within `SECONDS_TO_END`.
 
-    So a second signal does not interrupt the clean-up after the first.
+    So a second signal does not interrupt the clean-up after the first. Where Python drops what is
+    raised, as in a callback of the garbage collector, the signal comes again after it.
     """
     last = -math.inf
 
@@ -98,10 +100,21 @@ def signals_raise() -> Iterator[None]:
             last = time.monotonic()
             raise Ended(number)
 
-    before = _handle(end)
+    def dropped(what: Any) -> None:
+        nonlocal last
+        if not isinstance(what.exc_value, Ended):
+            hook_before(what)
+            return
+        last = -math.inf
+        # From another thread: here it would come at once, and be dropped again.
+        threading.Thread(target=_send_again, args=(what.exc_value.number,), daemon=True).start()
+
+    before, hook_before = _handle(end), sys.unraisablehook
+    sys.unraisablehook = dropped
     try:
         yield
     finally:
+        sys.unraisablehook = hook_before
         _restore(before)
 
 
@@ -128,6 +141,14 @@ def signals_terminate(process: subprocess.Popen) -> Iterator[list[int]]:
         yield came
     finally:
         _restore(before)
+
+
+def _send_again(number: int) -> None:
+    time.sleep(_SECONDS_OF_A_CALLBACK)
+    if hasattr(signal, "pthread_kill"):  # it also wakes a thread that waits
+        signal.pthread_kill(threading.main_thread().ident, number)
+    else:
+        signal.raise_signal(number)
 
 
 def _handle(handler: Callable[[int, object], None]) -> _Handlers:

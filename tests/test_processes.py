@@ -1,6 +1,7 @@
 """Runs that are ended from outside: real processes, and what is left of them."""
 
 import contextlib
+import gc
 import json
 import os
 import pathlib
@@ -136,6 +137,47 @@ def test_a_signal_while_importing_or_planning_is_no_traceback(tmp_path, seconds)
     elif program.returncode != 0:  # it had not ended
         assert program.returncode == 130
         assert errors.count("\n") + text.count("\n") <= 3
+
+
+class _Deleted:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+
+def _collected():
+    def callback(phase, _):
+        if phase == "start":
+            gc.callbacks.remove(callback)
+            signal.raise_signal(signal.SIGINT)
+
+    gc.callbacks.append(callback)
+    gc.collect()
+
+
+@pytest.mark.parametrize("lose", [_collected, _Deleted])
+def test_a_signal_in_a_callback_that_drops_exceptions_ends_the_work_after_it(lose, capfd):
+    def work():
+        lose()
+        time.sleep(10)
+
+    before = sys.unraisablehook
+    with pytest.raises(processes.Ended, match="SIGINT"), processes.signals_raise():
+        work()
+    assert sys.unraisablehook is before
+    assert capfd.readouterr().err == ""
+
+
+def test_other_exceptions_that_are_dropped_are_reported_as_before(monkeypatch):
+    seen = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: seen.append(str(what.exc_value)))
+
+    class Fails:
+        def __del__(self):
+            raise ValueError("in a destructor")
+
+    with processes.signals_raise():
+        Fails()
+    assert seen == ["in a destructor"]
 
 
 def test_no_signal_of_another_program_is_touched():
