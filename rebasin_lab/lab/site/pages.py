@@ -1,0 +1,161 @@
+"""Pages that no notebook has: the start, the scoreboard, and the gallery of all figures."""
+
+import io
+import re
+import string
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from rebasin_lab import texts
+from rebasin_lab.lab import figures, report
+from rebasin_lab.lab.site.notebooks import figure_anchor
+from rebasin_lab.paper import claims
+
+_text = texts.as_html
+
+THUMBNAIL = (640, 480)  # pixels, at most; twice what a card shows
+
+# The parts of the sequence, by the number of the first notebook of each.
+PARTS = {
+    0: "I · The idea",
+    5: "II · When it works",
+    10: "III · What it is for",
+    12: "IV · Beyond the paper",
+}
+
+# Links to files, which Sphinx would copy and offer as downloads.
+_FILE_LINK = re.compile(r"(?<!!)(\[[^\]\[]*\]\([^)\s]*figures/[^)\s]+\.(?:svg|png|json)\))")
+
+
+def with_plain_links(text: str) -> str:
+    """Return a page of Markdown whose links to figures' files are links and no downloads."""
+    return _FILE_LINK.sub(r"\1{.external}", text)
+
+
+def start(board: Mapping[str, Any], sequence: Sequence[Path], template: Path) -> str:
+    """Return the start page: cards, the run in a line, and the order of all pages."""
+    numbered = [path.stem for path in sequence if path.stem[:2].isdigit()]
+    firsts = [*PARTS, 100]
+    parts = [
+        _contents(
+            part,
+            [
+                f"{name.replace('_', ' ')} <notebooks/{name}>"
+                for name in numbered
+                if firsts[index] <= int(name[:2]) < firsts[index + 1]
+            ],
+        )
+        for index, part in enumerate(PARTS.values())
+    ]
+    return string.Template(template.read_text()).substitute(
+        title=board["title"],
+        ended=board["ended"][:10],
+        tally=claims.tally(row["status"] for row in board["claims"]),
+        num_claims=len(board["claims"]),
+        num_notebooks=len(numbered),
+        parts="\n".join(parts),
+    )
+
+
+def scoreboard(board: Mapping[str, Any], figures_dir: Path, source: Path) -> str:
+    """Return the page of all claims, with controls that a script makes work."""
+    drawn: dict[str, list[str]] = {}
+    for path, record in figures.read_figures(_figures(figures_dir)).items():
+        link = f"notebooks/{path.parent.name}.html#{figure_anchor(path.stem)}"
+        for claim in record["claims"]:
+            drawn.setdefault(claim, []).append(f'<a href="{link}">{_text(path.stem)}</a>')
+
+    def where(row: Mapping[str, Any]) -> list[str]:
+        notebook = _text(row["notebook"])
+        page = f'<a href="notebooks/{notebook}.html">{notebook}</a>'
+        return [page, *drawn.get(row["claim"], ())]
+
+    rows = board["claims"]
+    sections = dict.fromkeys(map(report.section_of, rows))
+    controls = (
+        '<form class="rl-filter" role="search" aria-label="Claims" hidden>'
+        '<label>Text <input type="search" name="text"></label>'
+        + _choice("section", sections)
+        + _choice("notebook", dict.fromkeys(row["notebook"] for row in rows))
+        + _choice("verdict", ("yes", "no", "untested"), _VERDICTS)
+        + '<button type="reset">Show all</button><output aria-live="polite"></output></form>'
+    )
+    return f"""# Scoreboard
+
+Every claim of the paper, with the bound that was fixed before the run: {board["title"]}. A claim
+about pairs of networks must hold for every pair, or by a statistic over all of them. The same as
+[data](scoreboard.json){{.external}}.
+
+```{{raw}} html
+{controls}
+{report.claims_table(board, where)}
+<script src="_static/scoreboard.js"></script>
+```
+"""
+
+
+def gallery(figures_dir: Path, source: Path) -> tuple[str, dict[str, bytes]]:
+    """Return the page of all figures of a run, and its thumbnails by their place in the site."""
+    saved = _figures(figures_dir)
+    records = figures.read_figures(saved)
+    lines = ["# All figures", "", f"{len(saved)} figures. Each is drawn from the numbers beside it."]
+    thumbnails = {}
+    for notebook in dict.fromkeys(path.parent.name for path in saved):
+        own = [path for path in saved if path.parent.name == notebook]
+        cards = []
+        for path in own:
+            place = f"_images/thumbnails/{notebook}-{path.stem}.webp"
+            thumbnails[place] = _thumbnail(path.with_suffix(".png"))
+            link = path.with_suffix("").relative_to(source / "figures").as_posix()
+            cards.append(_card(records[path], notebook, path.stem, link, place))
+        lines += ["", f"## {notebook.replace('_', ' ')}", "", "```{raw} html"]
+        lines += [f'<ul class="rl-gallery">{"".join(cards)}</ul>', "```"]
+    return "\n".join(lines) + "\n", thumbnails
+
+
+def _figures(figures_dir: Path) -> list[Path]:
+    return sorted(figures_dir.glob("[0-9][0-9]_*/*.json"))
+
+
+def _contents(caption: str, entries: Iterable[str]) -> str:
+    lines = "\n".join(entries)
+    return f"```{{toctree}}\n:caption: {caption}\n:hidden:\n\n{lines}\n```\n"
+
+
+def _choice(name: str, values: Iterable[str], shown: Mapping[str, str] | None = None) -> str:
+    options = "".join(
+        f'<option value="{_text(value)}">{_text((shown or {}).get(value, value))}</option>'
+        for value in values
+    )
+    return (
+        f"<label>{name.capitalize()} "
+        f'<select name="{name}"><option value="">all</option>{options}</select></label>'
+    )
+
+
+def _card(record: Mapping[str, Any], notebook: str, name: str, link: str, place: str) -> str:
+    files = " · ".join(
+        f'<a href="{link}.{kind}" aria-label="{_text(name)} as {kind.upper()}">{kind.upper()}</a>'
+        for kind in ("svg", "png", "json")
+    )
+    return (
+        f'<li><a href="../notebooks/{notebook}.html#{figure_anchor(name)}">'
+        f'<img loading="lazy" src="../{place}" alt="{_text(record["alt"])}"></a>'
+        f"<p><strong>{_text(record.get('title') or name)}</strong></p>"
+        f"<details><summary>{_text(name)}</summary><p>{_text(record['caption'])}</p></details>"
+        f"<p>{files}</p></li>"
+    )
+
+
+def _thumbnail(path: Path) -> bytes:
+    content = io.BytesIO()
+    with Image.open(path) as image:
+        image.thumbnail(THUMBNAIL)
+        image.convert("RGB").save(content, "webp", quality=80)
+    return content.getvalue()
+
+
+_VERDICTS = {"yes": "reproduced", "no": "not reproduced", "untested": "not decided"}
