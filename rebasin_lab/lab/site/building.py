@@ -79,7 +79,9 @@ def build_site(run_name: str = "quick", to: str | Path | None = None) -> Site:
         for path, content in extra.items():
             (out / path).parent.mkdir(parents=True, exist_ok=True)
             (out / path).write_bytes(content)
-        shutil.copytree(source / "figures", out / "figures", dirs_exist_ok=True, ignore=_sources)
+        shutil.copytree(source / "figures", out / "figures", dirs_exist_ok=True, ignore=_no_files)
+        for unused in [*(out / "_static").rglob("*.map"), *(out / "_static").glob("*.html")]:
+            unused.unlink()  # of the theme's makers
         for file in (MARK, ".nojekyll"):  # GitHub leaves out folders such as _static otherwise
             (out / file).touch()
         shutil.rmtree(target, ignore_errors=True)
@@ -163,7 +165,9 @@ def _board_file(run_dir: Path) -> bytes:
 
 
 def _copy_figures(source: Path, run_dir: Path, board: Mapping[str, Any]) -> Path:
-    """Copy published figures, which documents show, and those of the run, where publishing puts them.
+    """Copy figures: published ones, which documents show, and the run's over them.
+
+    Those of the run go where publishing would put them.
 
     Returns:
         The folder of the run's figures.
@@ -181,8 +185,9 @@ def _copy_figures(source: Path, run_dir: Path, board: Mapping[str, Any]) -> Path
     return target
 
 
-def _sources(folder: str, names: list[str]) -> list[str]:
-    return [name for name in names if name.endswith(".md") or name.startswith(".")]
+def _no_files(folder: str, names: list[str]) -> list[str]:
+    """Return what the site does not offer as files: pages, and screenshots that they show."""
+    return [name for name in names if name.endswith(".md") or name == "lab"]
 
 
 def _run_sphinx(source: Path, out: Path, doctrees: Path) -> list[str]:
@@ -199,7 +204,9 @@ def _run_sphinx(source: Path, out: Path, doctrees: Path) -> list[str]:
         warning=warnings,
     )
     app.build()
-    found = [texts.plain(line).replace(f"{source}/", "") for line in warnings.getvalue().split("\n")]
+    found = [
+        texts.plain(line).replace(f"{source}/", "") for line in warnings.getvalue().split("\n")
+    ]
     return [line for line in found if line.strip()]
 
 
@@ -217,6 +224,7 @@ _SETTINGS: dict[str, Any] = {
         "home_page_in_toc": True,
         "use_download_button": False,
         "use_fullscreen_button": False,
+        "navbar_persistent": [],  # a second search field
     },
     "html_static_path": ["_static"],
     "html_css_files": ["site.css"],
@@ -227,8 +235,11 @@ _SETTINGS: dict[str, Any] = {
     "html_domain_indices": False,
     "html_use_index": False,
     "html_math_renderer": "mathml",
+    "html_context": {"default_mode": "auto"},  # light or dark as the reader's system is
     "nb_execution_mode": "off",
     "nb_render_markdown_format": "myst",
+    "nb_code_prompt_show": "Show the settings",
+    "nb_code_prompt_hide": "Hide the settings",
     "nb_merge_streams": True,
     "nb_ipywidgets_js": {},  # of a content delivery network
     "myst_enable_extensions": ["attrs_inline", "colon_fence", "dollarmath"],

@@ -83,7 +83,10 @@ def scoreboard(board: Mapping[str, Any], figures_dir: Path, source: Path) -> str
         + _choice("verdict", ("yes", "no", "untested"), _VERDICTS)
         + '<button type="reset">Show all</button><output aria-live="polite"></output></form>'
     )
-    return f"""# Scoreboard
+    return f"""---
+html_theme.sidebar_secondary.remove: true
+---
+# Scoreboard
 
 Every claim of the paper, with the bound that was fixed before the run: {board["title"]}. A claim
 about pairs of networks must hold for every pair, or by a statistic over all of them. The same as
@@ -101,7 +104,11 @@ def gallery(figures_dir: Path, source: Path) -> tuple[str, dict[str, bytes]]:
     """Return the page of all figures of a run, and its thumbnails by their place in the site."""
     saved = _figures(figures_dir)
     records = figures.read_figures(saved)
-    lines = ["# All figures", "", f"{len(saved)} figures. Each is drawn from the numbers beside it."]
+    lines = [
+        "# All figures",
+        "",
+        f"{len(saved)} figures. Each is drawn from the numbers beside it.",
+    ]
     thumbnails = {}
     for notebook in dict.fromkeys(path.parent.name for path in saved):
         own = [path for path in saved if path.parent.name == notebook]

@@ -1,7 +1,5 @@
 // Summaries of search results are fetched, which browsers refuse to pages of the file system.
-if (location.protocol === "file:" && window.DOCUMENTATION_OPTIONS) {
-  window.DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
-}
+if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
 
 // What scrolls sideways can be reached by the keyboard.
 document.addEventListener("DOMContentLoaded", () => {

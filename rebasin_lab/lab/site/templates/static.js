@@ -51,14 +51,14 @@
     const loaded = load();
     const component = typeof loaded === "function" ? await loaded() : loaded;
     const el = document.createElement("div");
-    await component.initialize?.({ model });
-    await component.render({ model, el });
     if (css && !document.getElementById(element.dataset.component)) {
       const style = document.createElement("style");
       style.id = element.dataset.component;
       style.textContent = css;
       document.head.append(style);
     }
+    await component.initialize?.({ model });
+    await component.render({ model, el });
     element.replaceChildren(el);
   }
 
