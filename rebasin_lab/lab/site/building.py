@@ -150,7 +150,13 @@ def _lay_out(source: Path, run_dir: Path, board: Mapping[str, Any]) -> dict[str,
     (source / "scoreboard.md").write_text(pages.scoreboard(board, figures_dir, source))
     gallery, thumbnails = pages.gallery(figures_dir, source)
     (source / "figures" / "README.md").write_text(gallery)
-    (source / "index.md").write_text(pages.start(board, sequence, TEMPLATES / "index.md"))
+    (source / "index.md").write_text(
+        pages.start(
+            board,
+            (paths.notebooks_dir() / "START.md").read_text(),
+            (TEMPLATES / "index.md").read_text(),
+        )
+    )
     static = source / "_static"
     shutil.copytree(TEMPLATES, static, ignore=shutil.ignore_patterns("*.md"))
     script = string.Template((static / "static.js").read_text())

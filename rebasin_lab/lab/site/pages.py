@@ -3,7 +3,7 @@
 import io
 import re
 import string
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,10 @@ _text = texts.as_html
 
 THUMBNAIL = (640, 480)  # pixels, at most; twice what a card shows
 
-# The parts of the sequence, by the number of the first notebook of each.
-PARTS = {
-    0: "I · The idea",
-    5: "II · When it works",
-    10: "III · What it is for",
-    12: "IV · Beyond the paper",
-}
+# A part of the sequence, in the table of `START.md`, and a notebook in its row.
+_PART = re.compile(r"^\| \*\*(?P<part>[^*]+)\*\* \| (?P<notebooks>.+) \|$", re.MULTILINE)
+_NOTEBOOK = re.compile(r"\[(?P<title>[^\]]+)\]\((?P<name>\w+)\.ipynb\)")
+_NUMERALS = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII")
 
 # Links to files, which Sphinx would copy and offer as downloads.
 _FILE_LINK = re.compile(r"(?<!!)(\[[^\]\[]*\]\([^)\s]*figures/[^)\s]+\.(?:svg|png|json)\))")
@@ -35,28 +32,34 @@ def with_plain_links(text: str) -> str:
     return _FILE_LINK.sub(r"\1{.external}", text)
 
 
-def start(board: Mapping[str, Any], sequence: Sequence[Path], template: Path) -> str:
+def parts(start_page: str) -> dict[str, dict[str, str]]:
+    """Return the parts of the sequence: the title of each notebook, by its name.
+
+    Args:
+        start_page: the text of `notebooks/START.md`, which has the one table of them.
+    """
+    return {
+        f"{numeral} · {found['part']}": {
+            each["name"]: each["title"] for each in _NOTEBOOK.finditer(found["notebooks"])
+        }
+        for numeral, found in zip(_NUMERALS, _PART.finditer(start_page), strict=False)
+    }
+
+
+def start(board: Mapping[str, Any], start_page: str, template: str) -> str:
     """Return the start page: cards, the run in a line, and the order of all pages."""
-    numbered = [path.stem for path in sequence if path.stem[:2].isdigit()]
-    firsts = [*PARTS, 100]
-    parts = [
-        _contents(
-            part,
-            [
-                f"{name.replace('_', ' ')} <notebooks/{name}>"
-                for name in numbered
-                if firsts[index] <= int(name[:2]) < firsts[index + 1]
-            ],
-        )
-        for index, part in enumerate(PARTS.values())
+    found = parts(start_page)
+    contents = [
+        _contents(part, [f"{title} <notebooks/{name}>" for name, title in notebooks.items()])
+        for part, notebooks in found.items()
     ]
-    return string.Template(template.read_text()).substitute(
+    return string.Template(template).substitute(
         title=board["title"],
         ended=board["ended"][:10],
         tally=claims.tally(row["status"] for row in board["claims"]),
         num_claims=len(board["claims"]),
-        num_notebooks=len(numbered),
-        parts="\n".join(parts),
+        num_notebooks=sum(map(len, found.values())),
+        parts="\n".join(contents),
     )
 
 
