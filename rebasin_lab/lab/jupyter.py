@@ -30,9 +30,7 @@ def run_lab(arguments: Sequence[str] = ()) -> int:
     Returns:
         Its exit status.
     """
-    elsewhere = any(name in each for each in arguments for name in _PLACES)
-    start = [] if elsewhere else [f"--LabApp.default_url=/lab/tree/{START_PAGE}"]
-    command = [sys.executable, "-m", "jupyterlab", *start, *arguments]
+    command = [sys.executable, "-m", "jupyterlab", *_start(arguments), *arguments]
     mark = processes.new_mark()
     with processes.Reaper() as reaper, KernelEnvironment(reaper, interactive=True):
         reaper.add(mark)
@@ -51,6 +49,12 @@ def run_lab(arguments: Sequence[str] = ()) -> int:
         if came:
             return 128 + came[0]
         return status if status >= 0 else 128 - status
+
+
+def _start(arguments: Sequence[str]) -> list[str]:
+    """Return the option that opens the start page, unless others name another place."""
+    elsewhere = any(name in each for each in arguments for name in _PLACES)
+    return [] if elsewhere else [f"--LabApp.default_url=/lab/tree/{START_PAGE}"]
 
 
 START_PAGE = "START.md"  # in the folder of notebooks

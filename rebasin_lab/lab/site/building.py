@@ -132,8 +132,8 @@ def _lay_out(source: Path, run_dir: Path, board: Mapping[str, Any]) -> dict[str,
         shutil.copy(paths.project_dir() / name, source / name)
     for page in source.rglob("*.md"):
         page.write_text(pages.with_plain_links(page.read_text()))
-    figures_dir = _copy_figures(source, run_dir, board)
-    images = notebooks.Images(notebooks.known_figures(figures_dir, source))
+    drawn = _copy_figures(source, run_dir, board)
+    images = notebooks.Images(drawn, source)
     components: dict[str, static_widgets.Component] = {}
     extra: dict[str, bytes] = {}
     sequence = [*notebook_sequence(), paths.notebooks_dir() / "lab.ipynb"]
@@ -147,8 +147,8 @@ def _lay_out(source: Path, run_dir: Path, board: Mapping[str, Any]) -> dict[str,
         )
         (source / "notebooks" / path.name).write_text(content)
         extra[f"colab/{path.name}"] = opened.colab_copy(read_notebook(path)).encode()
-    (source / "scoreboard.md").write_text(pages.scoreboard(board, figures_dir, source))
-    gallery, thumbnails = pages.gallery(figures_dir, source)
+    (source / "scoreboard.md").write_text(pages.scoreboard(board, drawn, images))
+    gallery, thumbnails = pages.gallery(drawn, images)
     (source / "figures" / "README.md").write_text(gallery)
     (source / "index.md").write_text(
         pages.start(
@@ -170,25 +170,26 @@ def _board_file(run_dir: Path) -> bytes:
     return (run_dir / report.SCOREBOARD_NAME).read_bytes()
 
 
-def _copy_figures(source: Path, run_dir: Path, board: Mapping[str, Any]) -> Path:
+def _copy_figures(source: Path, run_dir: Path, board: Mapping[str, Any]) -> list[Path]:
     """Copy figures: published ones, which documents show, and the run's over them.
 
     Those of the run go where publishing would put them.
 
     Returns:
-        The folder of the run's figures.
+        The JSON files of the run's figures.
     """
     figures = source / "figures"
     shutil.copytree(paths.figures_dir(), figures, ignore=shutil.ignore_patterns("laptop", "*.md"))
     profile = board["profile"]["name"]
     target = figures if profile == "quick" else figures / profile
+    copied = []
     for notebook in board["notebooks"]:
         name = paths.checked_name(notebook["notebook"], "the name of a notebook")
         drawn = run_dir / board["figures_dir"] / name
         if drawn.is_dir():
             shutil.copytree(drawn, target / name, dirs_exist_ok=True)
-    target.mkdir(exist_ok=True)
-    return target
+            copied += [target / name / path.name for path in sorted(drawn.glob("*.json"))]
+    return copied
 
 
 def _no_files(folder: str, names: list[str]) -> list[str]:

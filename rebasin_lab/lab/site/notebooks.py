@@ -8,7 +8,7 @@ import base64
 import hashlib
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
@@ -31,38 +31,41 @@ class Images:
     """The pictures of all notebooks, by their content.
 
     Args:
-        known: place in the site of each figure's PNG file, by the digest of its content.
+        drawn: the JSON files of figures, each beside its picture, in folders of notebooks.
+        source: the folder of sources that they lie in.
 
     Attributes:
         files: pictures that are no figures, by their place in the site.
+        places: of the figures in the site, without ending, by their JSON files.
     """
 
-    def __init__(self, known: Mapping[str, str]):
-        self._known = known
+    def __init__(self, drawn: Sequence[Path], source: Path):
         self.files: dict[str, bytes] = {}
+        self.places = {path: path.with_suffix("").relative_to(source).as_posix() for path in drawn}
+        self._known = {
+            hashlib.sha256(path.with_suffix(".png").read_bytes()).hexdigest(): path
+            for path in drawn
+        }
+        self._shown: set[Path] = set()
 
-    def place(self, content: bytes, kind: str) -> tuple[str, str]:
-        """Return where a picture lies in the site, and the name of its figure, if it is one."""
+    def place(self, content: bytes, kind: str, notebook: str) -> tuple[str, str]:
+        """Return where a picture of a notebook lies in the site, and its anchor on the page.
+
+        Only a figure has an anchor, and only the first time that its notebook shows it.
+        """
         digest = hashlib.sha256(content).hexdigest()
-        if digest in self._known:
-            place = self._known[digest]
-            return place, Path(place).stem
+        if figure := self._known.get(digest):
+            is_first = figure.parent.name == notebook and figure not in self._shown
+            self._shown |= {figure} if is_first else set()
+            return f"{self.places[figure]}.png", f"figure-{figure.stem}" if is_first else ""
         place = f"_images/{digest[:24]}.{kind.removesuffix('+xml')}"
         self.files[place] = content
         return place, ""
 
-
-def known_figures(figures_dir: Path, source: Path) -> dict[str, str]:
-    """Return the place of each PNG file under a folder of figures, by the digest of its content."""
-    return {
-        hashlib.sha256(path.read_bytes()).hexdigest(): path.relative_to(source).as_posix()
-        for path in sorted(figures_dir.glob("[0-9][0-9]_*/*.png"))
-    }
-
-
-def figure_anchor(name: str) -> str:
-    """Return the anchor of a figure on the page of its notebook."""
-    return f"figure-{name}"
+    def link(self, figure: Path) -> str:
+        """Return where the pages show a figure: the place of its notebook, and an anchor if any."""
+        anchor = f"#figure-{figure.stem}" if figure in self._shown else ""
+        return f"notebooks/{figure.parent.name}.html{anchor}"
 
 
 def as_page(
@@ -86,14 +89,13 @@ def as_page(
     """
     cells = [each for each in notebook.cells if "injected-parameters" not in _tags(each)]
     names = [path.stem for path in sequence if path.stem != name and "_" in path.stem]
-    anchors: set[str] = set()
     for cell in cells:
         if cell.cell_type == "markdown":
             cell.source = _with_links(cell.source, names)
         elif "parameters" in _tags(cell) or cell.metadata.get("jupyter", {}).get("source_hidden"):
             cell.metadata["tags"] = [*_tags(cell), "hide-input"]
         for output in cell.get("outputs", ()):
-            _prepare(output, images, anchors)
+            _prepare(output, images, name)
     top = _badges(name, doors) + ("" if was_run else _NOT_RUN)
     notebook.cells = [cells[0], nbformat.v4.new_markdown_cell(top, id="doors"), *cells[1:]]
     notebook.nbformat_minor = max(notebook.nbformat_minor, 5)  # cells have ids since then
@@ -118,7 +120,7 @@ def _badges(name: str, doors: Doors) -> str:
     )
 
 
-def _prepare(output: nbformat.NotebookNode, images: Images, anchors: set[str]) -> None:
+def _prepare(output: nbformat.NotebookNode, images: Images, name: str) -> None:
     if "text" in output:
         output.text = _placeless(output.text)
     data = output.get("data", {})
@@ -127,7 +129,7 @@ def _prepare(output: nbformat.NotebookNode, images: Images, anchors: set[str]) -
             data[kind] = _placeless(data[kind])
     if "text/html" in data:
         data["text/html"] = _PICTURE.sub(
-            lambda found: _as_file(found, images, anchors), data["text/html"]
+            lambda found: _as_file(found, images, name), data["text/html"]
         )
 
 
@@ -138,13 +140,12 @@ def _placeless(text: str) -> str:
     return text
 
 
-def _as_file(found: re.Match, images: Images, anchors: set[str]) -> str:
+def _as_file(found: re.Match, images: Images, name: str) -> str:
     content = base64.b64decode(found["data"])
-    place, figure = images.place(content, found["kind"])
-    start = f"{found['figure'] or ''}"
-    if start and figure and figure not in anchors:
-        anchors.add(figure)
-        start += f' id="{figure_anchor(figure)}"'
+    place, anchor = images.place(content, found["kind"], name)
+    start = found["figure"] or ""
+    if start and anchor:
+        start += f' id="{anchor}"'
     return (
         f'{start}{found["between"] or ""}<img{found["before"]}{_size(content)} loading="lazy" '
         f'src="../{place}"'

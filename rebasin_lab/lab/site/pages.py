@@ -1,9 +1,10 @@
 """Pages that no notebook has: the start, the scoreboard, and the gallery of all figures."""
 
 import io
+import itertools
 import re
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from PIL import Image
 
 from rebasin_lab import texts
 from rebasin_lab.lab import figures, report
-from rebasin_lab.lab.site.notebooks import figure_anchor
+from rebasin_lab.lab.site.notebooks import Images
 from rebasin_lab.paper import claims
 
 _text = texts.as_html
@@ -63,18 +64,24 @@ def start(board: Mapping[str, Any], start_page: str, template: str) -> str:
     )
 
 
-def scoreboard(board: Mapping[str, Any], figures_dir: Path, source: Path) -> str:
-    """Return the page of all claims, with controls that a script makes work."""
-    drawn: dict[str, list[str]] = {}
-    for path, record in figures.read_figures(_figures(figures_dir)).items():
-        link = f"notebooks/{path.parent.name}.html#{figure_anchor(path.stem)}"
+def scoreboard(board: Mapping[str, Any], drawn: Sequence[Path], images: Images) -> str:
+    """Return the page of all claims, with controls that a script makes work.
+
+    Args:
+        board: the content of a run's `scoreboard.json`.
+        drawn: the JSON files of the run's figures.
+        images: that the pages of notebooks show.
+    """
+    links: dict[str, list[str]] = {}
+    for path, record in figures.read_figures(drawn).items():
+        link = f'<a href="{images.link(path)}">{_text(path.stem)}</a>'
         for claim in record["claims"]:
-            drawn.setdefault(claim, []).append(f'<a href="{link}">{_text(path.stem)}</a>')
+            links.setdefault(claim, []).append(link)
 
     def where(row: Mapping[str, Any]) -> list[str]:
         notebook = _text(row["notebook"])
         page = f'<a href="notebooks/{notebook}.html">{notebook}</a>'
-        return [page, *drawn.get(row["claim"], ())]
+        return [page, *links.get(row["claim"], ())]
 
     rows = board["claims"]
     sections = dict.fromkeys(map(report.section_of, rows))
@@ -103,31 +110,26 @@ about pairs of networks must hold for every pair, or by a statistic over all of 
 """
 
 
-def gallery(figures_dir: Path, source: Path) -> tuple[str, dict[str, bytes]]:
+def gallery(drawn: Sequence[Path], images: Images) -> tuple[str, dict[str, bytes]]:
     """Return the page of all figures of a run, and its thumbnails by their place in the site."""
-    saved = _figures(figures_dir)
-    records = figures.read_figures(saved)
+    records = figures.read_figures(drawn)
     lines = [
         "# All figures",
         "",
-        f"{len(saved)} figures. Each is drawn from the numbers beside it.",
+        f"{len(drawn)} figures. Each is drawn from the numbers beside it.",
     ]
     thumbnails = {}
-    for notebook in dict.fromkeys(path.parent.name for path in saved):
-        own = [path for path in saved if path.parent.name == notebook]
+    for notebook, group in itertools.groupby(drawn, lambda path: path.parent.name):
         cards = []
-        for path in own:
+        for path in group:
             place = f"_images/thumbnails/{notebook}-{path.stem}.webp"
             thumbnails[place] = _thumbnail(path.with_suffix(".png"))
-            link = path.with_suffix("").relative_to(source / "figures").as_posix()
-            cards.append(_card(records[path], notebook, path.stem, link, place))
+            cards.append(
+                _card(records[path], path.stem, images.link(path), images.places[path], place)
+            )
         lines += ["", f"## {notebook.replace('_', ' ')}", "", "```{raw} html"]
         lines += [f'<ul class="rl-gallery">{"".join(cards)}</ul>', "```"]
     return "\n".join(lines) + "\n", thumbnails
-
-
-def _figures(figures_dir: Path) -> list[Path]:
-    return sorted(figures_dir.glob("[0-9][0-9]_*/*.json"))
 
 
 def _contents(caption: str, entries: Iterable[str]) -> str:
@@ -146,17 +148,18 @@ def _choice(name: str, values: Iterable[str], shown: Mapping[str, str] | None = 
     )
 
 
-def _card(record: Mapping[str, Any], notebook: str, name: str, link: str, place: str) -> str:
-    files = " · ".join(
-        f'<a href="{link}.{kind}" aria-label="{_text(name)} as {kind.upper()}">{kind.upper()}</a>'
+def _card(record: Mapping[str, Any], name: str, page: str, files: str, thumbnail: str) -> str:
+    links = " · ".join(
+        f'<a href="../{files}.{kind}" aria-label="{_text(name)} as {kind.upper()}">'
+        f"{kind.upper()}</a>"
         for kind in ("svg", "png", "json")
     )
     return (
-        f'<li><a href="../notebooks/{notebook}.html#{figure_anchor(name)}">'
-        f'<img loading="lazy" src="../{place}" alt="{_text(record["alt"])}"></a>'
+        f'<li><a href="../{page}">'
+        f'<img loading="lazy" src="../{thumbnail}" alt="{_text(record["alt"])}"></a>'
         f"<p><strong>{_text(record.get('title') or name)}</strong></p>"
         f"<details><summary>{_text(name)}</summary><p>{_text(record['caption'])}</p></details>"
-        f"<p>{files}</p></li>"
+        f"<p>{links}</p></li>"
     )
 
 
