@@ -235,7 +235,7 @@ _SETTINGS: dict[str, Any] = {
     },
     "html_static_path": ["_static"],
     "html_css_files": ["site.css"],
-    "html_js_files": ["site.js", "static.js"],
+    "html_js_files": ["site.js", ("static.js", {"defer": "defer"})],
     "html_favicon": "_static/favicon.svg",
     "html_copy_source": False,
     "html_show_sourcelink": False,
