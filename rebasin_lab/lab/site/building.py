@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sphinx.application import Sphinx
+from sphinx.util import docutils
 
 from rebasin_lab import checks, paths, texts
 from rebasin_lab.lab import report
@@ -200,17 +201,18 @@ def _no_files(folder: str, names: list[str]) -> list[str]:
 def _run_sphinx(source: Path, out: Path, doctrees: Path) -> list[str]:
     """Run Sphinx; returns its warnings."""
     warnings = io.StringIO()
-    app = Sphinx(
-        srcdir=source,
-        confdir=None,
-        outdir=out,
-        doctreedir=doctrees,
-        buildername="html",
-        confoverrides=_SETTINGS,
-        status=None,
-        warning=warnings,
-    )
-    app.build()
+    with docutils.patch_docutils(source), docutils.docutils_namespace():
+        app = Sphinx(
+            srcdir=source,
+            confdir=None,
+            outdir=out,
+            doctreedir=doctrees,
+            buildername="html",
+            confoverrides=_SETTINGS,
+            status=None,
+            warning=warnings,
+        )
+        app.build()
     found = [
         texts.plain(line).replace(f"{source}/", "") for line in warnings.getvalue().split("\n")
     ]
