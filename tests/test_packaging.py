@@ -201,7 +201,7 @@ def test_ci_runs_what_the_lock_pins():
 
 def test_the_workflow_and_the_make_targets_agree():
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    for workflow in ("ci.yml", "gpu.yml"):
+    for workflow in ("ci.yml", "gpu.yml", "site.yml"):
         commands = re.findall(r"make ([\w-]+)", str(workflow_named(workflow)))
         assert commands
         assert set(commands) <= set(targets)
@@ -247,4 +247,16 @@ def test_doors_of_binder_and_colab_lead_to_what_is_there():
     extra = re.search(r"rebasin_lab\[(\w+)\] @ git", page).group(1)
     assert extra in EXTRAS
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    assert workflow[True]["push"]["branches"] == ["main"]  # YAML reads `on` as true
+
+
+def test_the_site_is_published_where_colab_is_sent():
+    workflow = workflow_named("site.yml")
+    (job,) = workflow["jobs"].values()
+    commands = "\n".join(step["run"] for step in job["steps"] if "run" in step)
+    source = (ROOT / "rebasin_lab" / "lab" / "site" / "doors.py").read_text()
+    (branch,) = re.findall(r'^BRANCH = "(.*?)"', source, re.MULTILINE)
+    assert f"--initial-branch {branch}" in commands
+    assert commands.index("make reproduce") < commands.index("make site")
+    assert workflow["permissions"] == {"contents": "write"}
     assert workflow[True]["push"]["branches"] == ["main"]  # YAML reads `on` as true
