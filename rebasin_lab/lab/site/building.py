@@ -132,7 +132,7 @@ def _lay_out(source: Path, run_dir: Path, board: Mapping[str, Any]) -> dict[str,
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(paths.project_dir() / name, source / name)
     for page in source.rglob("*.md"):
-        page.write_text(pages.with_plain_links(page.read_text()))
+        page.write_text(pages.with_links_of_the_site(page.read_text()))
     drawn = _copy_figures(source, run_dir, board)
     images = notebooks.Images(drawn, source)
     components: dict[str, static_widgets.Component] = {}

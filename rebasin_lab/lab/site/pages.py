@@ -28,9 +28,13 @@ _NUMERALS = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII")
 _FILE_LINK = re.compile(r"(?<!!)(\[[^\]\[]*\]\([^)\s]*figures/[^)\s]+\.(?:svg|png|json)\))")
 
 
-def with_plain_links(text: str) -> str:
-    """Return a page of Markdown whose links to figures' files are links and no downloads."""
-    return _FILE_LINK.sub(r"\1{.external}", text)
+def with_links_of_the_site(text: str) -> str:
+    """Return a page of Markdown with the links that the site needs.
+
+    Those to figures' files are links and no downloads, and its own start page stands in for
+    JupyterLab's.
+    """
+    return _FILE_LINK.sub(r"\1{.external}", text).replace("(START.md)", "(../index.md)")
 
 
 def parts(start_page: str) -> dict[str, dict[str, str]]:
