@@ -4,6 +4,7 @@ import os
 import re
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 import small_site
@@ -19,11 +20,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*is deprecated. Check CHANGES")
 
 PAGES = (
     "index.html",
-    "README.html",
     "scoreboard.html",
     "figures/README.html",
     f"notebooks/{small_site.NOTEBOOK}.html",
     "notebooks/README.html",
+    "README.html",
     "notebooks/TEACHING.html",
     "notebooks/03_weight_matching.html",
     "rebasin_lab/DESIGN.html",
@@ -86,6 +87,17 @@ def test_pages_open_from_the_file_system_in_both_themes(visit, folder, theme):
         expect(page.locator("article h1")).to_have_count(1)
         shade = [int(part) for part in re.findall(r"\d+", page.evaluate(GROUND))[:3]]
         assert (sum(shade) > 600) == (theme == "light"), (name, shade)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_that_keeps_a_reader_out(visit, folder, theme):
+    page = visit(PAGES[0], theme=theme)
+    for name in PAGES[:5]:
+        page.goto(f"{folder.as_uri()}/{name}")
+        # It would fetch style sheets, which browsers refuse to pages of the file system.
+        found = Axe().run(page, options={"preload": False}).response["violations"]
+        seen = [(each["id"], each["nodes"][0]["target"]) for each in found]
+        assert seen == [], name
 
 
 def test_no_page_is_wider_than_a_phone(visit, folder):

@@ -235,6 +235,7 @@ _SETTINGS: dict[str, Any] = {
         "use_fullscreen_button": False,
         "navbar_persistent": [],  # a second search field
     },
+    "html_sidebars": {"**": ["search-button-field.html", "sbt-sidebar-nav.html"]},
     "html_static_path": ["_static"],
     "html_css_files": ["site.css"],
     "html_js_files": ["site.js", ("static.js", {"defer": "defer"})],
