@@ -92,7 +92,7 @@ def test_pages_open_from_the_file_system_in_both_themes(visit, folder, theme):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing_that_keeps_a_reader_out(visit, folder, theme):
     page = visit(PAGES[0], theme=theme)
-    for name in PAGES[:5]:
+    for name in PAGES[1:4]:
         page.goto(f"{folder.as_uri()}/{name}")
         # It would fetch style sheets, which browsers refuse to pages of the file system.
         found = Axe().run(page, options={"preload": False}).response["violations"]
