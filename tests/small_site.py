@@ -17,7 +17,9 @@ NOTEBOOK = "00_quickstart"
 FIGURE = "samples"
 
 COUNTER = """
+let numMade = 0;
 function render({ model, el }) {
+  if (!model.isStatic || !el.isConnected) throw new Error("no page");
   const button = document.createElement("button");
   const show = () => { button.textContent = `count is ${model.get("count")}`; };
   button.addEventListener("click", () => {
@@ -28,6 +30,7 @@ function render({ model, el }) {
   model.on("change:count", show);
   model.on("msg:custom", () => {});
   show();
+  button.id = `counter-${numMade++}`;
   button.title = `${new Uint8Array(model.get("bytes").buffer)} ${model.get("text")}`;
   el.append(button);
 }

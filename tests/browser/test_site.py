@@ -150,6 +150,7 @@ def test_a_widget_counts_without_a_kernel(visit):
     first.press("Enter")
     expect(first).to_have_text("count is 5")
     expect(second).to_have_text("count is 3")  # each has a model of its own
+    expect(second).to_have_id("counter-1")  # of one module
     expect(first).to_have_attribute("title", "1,2,3 </script><b>")
     expect(first).to_have_css("outline-color", "rgb(1, 2, 3)")
 

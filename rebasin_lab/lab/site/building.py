@@ -2,7 +2,6 @@
 
 import io
 import shutil
-import string
 import tempfile
 import time
 from collections.abc import Mapping
@@ -15,21 +14,15 @@ from sphinx.util import docutils
 from rebasin_lab import checks, paths, texts
 from rebasin_lab.lab import report
 from rebasin_lab.lab.execution import read_notebook
+from rebasin_lab.lab.jupyter import START_PAGE
 from rebasin_lab.lab.runner import notebook_sequence
 from rebasin_lab.lab.site import doors, links, notebooks, pages, static_widgets
 
 TEMPLATES = Path(__file__).with_name("templates")
 MARK = ".rebasin_site"  # a folder with this file may be built anew
 
-# Of the repository, at the same place in the sources.
-_DOCUMENTS = (
-    "README.md",
-    "LICENSE",
-    "CITATION.cff",
-    "notebooks/README.md",
-    "notebooks/TEACHING.md",
-    "rebasin_lab/DESIGN.md",
-)
+# Of the repository, at the same place in the sources; and all pages in the folder of notebooks.
+_DOCUMENTS = ("README.md", "LICENSE", "CITATION.cff", "rebasin_lab/DESIGN.md")
 
 
 class Site(NamedTuple):
@@ -118,6 +111,7 @@ def _read_board(run_dir: Path) -> dict[str, Any]:
         paths.checked_name(board["profile"]["name"], "the profile of the run")
         for row in board["claims"]:
             row["claim"], row["notebook"], row["status"], row["measured"]
+        board["title"], board["ended"], board["notebooks"], board["figures_dir"]
         return board
     except (LookupError, TypeError, AttributeError) as error:
         raise ValueError(
@@ -128,11 +122,7 @@ def _read_board(run_dir: Path) -> dict[str, Any]:
 
 def _lay_out(source: Path, run_dir: Path, board: Mapping[str, Any]) -> dict[str, bytes]:
     """Write the sources; returns more files of the site, by their place in it."""
-    for name in _DOCUMENTS:
-        (source / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(paths.project_dir() / name, source / name)
-    for page in source.rglob("*.md"):
-        page.write_text(pages.with_links_of_the_site(page.read_text()))
+    documents = _copy_documents(source)
     drawn = _copy_figures(source, run_dir, board)
     images = notebooks.Images(drawn, source)
     components: dict[str, static_widgets.Component] = {}
@@ -154,17 +144,36 @@ def _lay_out(source: Path, run_dir: Path, board: Mapping[str, Any]) -> dict[str,
     (source / "index.md").write_text(
         pages.start(
             board,
-            (paths.notebooks_dir() / "START.md").read_text(),
+            (paths.notebooks_dir() / START_PAGE).read_text(),
             (TEMPLATES / "index.md").read_text(),
+            documents,
         )
     )
     static = source / "_static"
     shutil.copytree(TEMPLATES, static, ignore=shutil.ignore_patterns("*.md"))
-    script = string.Template((static / "static.js").read_text())
-    (static / "static.js").write_text(
-        script.substitute(components=static_widgets.as_script(components.values()))
-    )
+    script, code = static / "static.js", static_widgets.as_script(components.values())
+    script.write_text(script.read_text().replace("// COMPONENTS", code))
     return extra | thumbnails | images.files | {"scoreboard.json": _board_file(run_dir)}
+
+
+def _copy_documents(source: Path) -> list[str]:
+    """Copy the repository's pages; returns their places, without ending."""
+    folder = paths.project_dir()
+    pages_there = [
+        path
+        for path in paths.notebooks_dir().rglob("[!.]*.md")
+        if path.name != START_PAGE and ".ipynb_checkpoints" not in path.parts
+    ]
+    copied = []
+    for path in [*(folder / name for name in _DOCUMENTS), *sorted(pages_there)]:
+        target = source / path.relative_to(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".md":
+            target.write_text(pages.with_links_of_the_site(path.read_text()))
+            copied.append(target.relative_to(source).with_suffix("").as_posix())
+        else:
+            shutil.copy(path, target)
+    return copied
 
 
 def _board_file(run_dir: Path) -> bytes:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from rebasin_lab import texts
 from rebasin_lab.lab import figures, report
+from rebasin_lab.lab.figure_export import snippets
 from rebasin_lab.lab.site.notebooks import Images
 from rebasin_lab.paper import claims
 
@@ -51,15 +52,25 @@ def parts(start_page: str) -> dict[str, dict[str, str]]:
     }
 
 
-def start(board: Mapping[str, Any], start_page: str, template: str) -> str:
-    """Return the start page: cards, the run in a line, and the order of all pages."""
+def start(
+    board: Mapping[str, Any], start_page: str, template: str, documents: Iterable[str]
+) -> str:
+    """Return the start page: cards, the run in a line, and the order of all pages.
+
+    Args:
+        board: the content of a run's `scoreboard.json`.
+        start_page: the text of `notebooks/START.md`.
+        template: the page, with names for the rest.
+        documents: pages of the repository; those that the template does not name come last.
+    """
     found = parts(start_page)
     contents = [
         _contents(part, [f"{title} <notebooks/{name}>" for name, title in notebooks.items()])
         for part, notebooks in found.items()
     ]
     return string.Template(template).substitute(
-        title=board["title"],
+        title=snippets.markdown_text(board["title"]),
+        more="\n".join(page for page in documents if f"<{page}>" not in template),
         ended=board["ended"][:10],
         tally=claims.tally(row["status"] for row in board["claims"]),
         num_claims=len(board["claims"]),
@@ -87,7 +98,7 @@ def scoreboard(board: Mapping[str, Any], drawn: Sequence[Path], images: Images) 
         page = f'<a href="notebooks/{notebook}.html">{notebook}</a>'
         return [page, *links.get(row["claim"], ())]
 
-    rows = board["claims"]
+    rows, title = board["claims"], snippets.markdown_text(board["title"])
     sections = dict.fromkeys(map(report.section_of, rows))
     controls = (
         '<form class="rl-filter" role="search" aria-label="Claims" hidden>'
@@ -102,7 +113,7 @@ html_theme.sidebar_secondary.remove: true
 ---
 # Scoreboard
 
-Every claim of the paper, with the bound that was fixed before the run: {board["title"]}. A claim
+Every claim of the paper, with the bound that was fixed before the run: {title}. A claim
 about pairs of networks must hold for every pair, or by a statistic over all of them. The same as
 [data](scoreboard.json){{.external}}.
 

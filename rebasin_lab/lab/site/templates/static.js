@@ -10,6 +10,7 @@
 
   // What a component asks of its model. Nothing leaves the page.
   class StaticModel {
+    isStatic = true; // for a component that says what only a kernel can do
     constructor({ state, buffers }) {
       this.state = state;
       this.callbacks = {};
@@ -26,7 +27,7 @@
       const before = this.state[name];
       this.state[name] = value;
       if (before === value && Object(value) !== value) return;
-      this.fire(`change:$${name}`, this, value);
+      this.fire(`change:${name}`, this, value);
       this.fire("change", this);
     }
     fire(event, ...values) {
@@ -46,23 +47,30 @@
   }
 
   async function start(element) {
-    const { css, load } = components[element.dataset.component];
+    const known = components[element.dataset.component];
+    known.loaded ??= known.load(); // once, as a module is
+    const component = typeof known.loaded === "function" ? await known.loaded() : known.loaded;
     const model = new StaticModel(JSON.parse(element.querySelector("script").textContent));
-    const loaded = load();
-    const component = typeof loaded === "function" ? await loaded() : loaded;
-    const el = document.createElement("div");
-    if (css && !document.getElementById(element.dataset.component)) {
+    if (known.css && !document.getElementById(element.dataset.component)) {
       const style = document.createElement("style");
       style.id = element.dataset.component;
-      style.textContent = css;
+      style.textContent = known.css;
       document.head.append(style);
     }
-    await component.initialize?.({ model });
-    await component.render({ model, el });
-    element.replaceChildren(el);
+    const before = [...element.childNodes];
+    const el = document.createElement("div");
+    element.append(el); // it has a width while it is drawn
+    try {
+      await component.initialize?.({ model });
+      await component.render({ model, el });
+    } catch (error) {
+      el.remove();
+      throw error;
+    }
+    for (const each of before) each.remove();
   }
 
-  $components
+  // COMPONENTS
 
   // One that fails leaves what stands in its place.
   for (const element of document.querySelectorAll(".rl-static-widget")) {
