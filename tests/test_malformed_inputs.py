@@ -1331,6 +1331,12 @@ COMMANDS = {
         (["--run", ""], "''|name"),
         (["quick"], "quick"),
     ],
+    "rebasin-lab site": [
+        (["--run", "nothing"], "nothing"),
+        (["--run", "../x"], r"\.\./x"),
+        (["--to", "file"], "file"),
+        (["--to", ""], "--to & ''|empty"),
+    ],
     "rebasin-lab redraw": [(["04"], "04"), (["--only", "04"], "--only")],
     "gpu_check": [
         (["--tiny", "--seconds", "nan"], "--seconds & nan"),
