@@ -58,8 +58,9 @@ reproduce: $(VENV)/.lab$(GPU)
 figures: $(VENV)/.lab$(GPU)
 	@$(BIN)/rebasin-lab publish --run "$(PROFILE)"
 
-# Static pages of a run that `make reproduce` finished.
+# Static pages of a run whose dials hold all their stops; what is trained already is not trained anew.
 site: $(VENV)/.site
+	@$(BIN)/rebasin-lab reproduce --profile "$(PROFILE)" --live-dials
 	@$(BIN)/rebasin-lab site --run "$(PROFILE)" $(ARGS)
 
 test: lint

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import os
 import signal
 import sys
 import types
@@ -89,6 +90,7 @@ for _command in (check.check, align.align, merge.merge, line.line):
     help="Limit of each notebook [default: 60; laptop 360, paper a week].",
 )
 @click.option("--keep-going", is_flag=True, help="Go on after a notebook that failed.")
+@click.option("--live-dials", is_flag=True, help="Store every stop of the dials, for a site.")
 @click.option("--anew", is_flag=True, hidden=True)
 @click.option("--dry-run", is_flag=True, help="Only list what would be trained.")
 def reproduce(
@@ -100,6 +102,7 @@ def reproduce(
     num_jobs: int | None,
     timeout: float | None,
     keep_going: bool,
+    live_dials: bool,
     anew: bool,
     dry_run: bool,
 ) -> None:
@@ -121,6 +124,8 @@ def reproduce(
             if dry_run:
                 click.echo(f"{plan.title}\n\n{runner.preview(plan)}")
                 return
+            if live_dials:
+                os.environ["REBASIN_LIVE_DIALS"] = "1"  # kernels inherit it
             status = runner.reproduce(plan, keep_going=keep_going)
     except KeyboardInterrupt as interrupt:
         click.echo("\nInterrupted. What ended is stored; the same command goes on from there.")

@@ -51,8 +51,7 @@ _CLOSE = """() => {
         each.dispose();
     } }"""
 # From a key to the paint after the first change inside an element.
-_STOPWATCH = """([selector, index]) => {
-    const watched = document.querySelectorAll(selector)[index];
+_STOPWATCH = """watched => {
     const times = window.rlTimes = [];
     let pressed;
     document.addEventListener("keydown", () => { pressed = performance.now(); }, true);
@@ -172,10 +171,10 @@ class LabPage:
                 self.page.wait_for_timeout(500)
             panel.root.screenshot(path=self._screenshots / f"{name}-{theme.lower()}.png")
 
-    def start_stopwatch(self, selector: str, index: int = 0) -> None:
+    def start_stopwatch(self, watched: Locator) -> None:
         """From now on, time from every key to the paint of a change inside an element."""
         self.page.bring_to_front()  # what nobody sees is not painted
-        self.page.evaluate(_STOPWATCH, [selector, index])
+        watched.evaluate(_STOPWATCH)
 
     def times(self) -> list[float]:
         """What the stopwatch has taken, in milliseconds."""
@@ -396,7 +395,7 @@ class Dropdown:
 
     def __init__(self, root: Locator):
         self.root = root
-        self.select = root.locator("select")
+        self.handle = self.select = root.locator("select")
 
     @property
     def text(self) -> str:

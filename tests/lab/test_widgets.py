@@ -107,6 +107,19 @@ def test_page_that_nobody_can_turn_dials_on_has_the_first_figure_and_no_dials():
     assert calls == [2]
 
 
+def test_a_run_for_a_site_stores_every_stop_that_has_a_figure_and_a_still_picture(monkeypatch):
+    def draw(x):
+        numbers = {"objectives": {"one": [0.0, 6 // x]}, "visits_per_sweep": 1}
+        return rl.picture("objective", numbers, alt=f"a < {x}")
+
+    monkeypatch.setenv("REBASIN_LIVE_DIALS", "1")
+    shown = rl.dials(draw, interactive=False, x=[2, 1, 0, 3])
+    assert list(shown.get_state()["stored"]["scenes"]) == ["0", "1", "3"]
+    data, *_ = shown._repr_mimebundle_()
+    assert 'alt="a &lt; 2"' in data["text/html"]
+    assert "application/vnd.jupyter.widget-view+json" in data
+
+
 def test_first_drawing_raises_its_error_without_dials_too():
     with pytest.raises(ZeroDivisionError):
         rl.dials(inverse, interactive=False, x=[0])

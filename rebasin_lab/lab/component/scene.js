@@ -115,45 +115,48 @@ function shown(value) {
   return String(Number(value.toPrecision(4)));
 }
 
-// Rows of legend entries that fit; each entry has its `width`.
+// Rows of legend entries that fit; each has its place, and rows their height.
 function legendRows(entries, width) {
   const rows = [];
   let left = 0;
   for (const entry of entries) {
-    const own = (entry.colour === "none" && !entry.fill ? 0 : 34) + widthOf(entry.label) + 14;
-    if (!rows.length || left + own > width) {
+    const sample = entry.colour === "none" && !entry.fill ? 0 : 34;
+    const lines = wrapped(entry.label, width - sample);
+    const own = sample + Math.max(...lines.map(line => widthOf(line))) + 14;
+    if (!rows.length || left + own > width + 14) {
       rows.push([]);
       left = 0;
     }
-    rows.at(-1).push({...entry, left, own});
+    rows.at(-1).push({...entry, left, sample, lines});
     left += own;
   }
   return rows;
 }
 
+const heightOf = row => LINE * (Math.max(...row.map(entry => entry.lines.length)) + 0.15);
+const legendHeight = (entries, width) =>
+  legendRows(entries, width).reduce((sum, row) => sum + heightOf(row), 0);
+
 function drawLegend(entries, left, top, width, paint) {
   const group = make("g");
-  legendRows(entries, width).forEach((row, index) => {
-    const y = top + LINE * 1.15 * index + 8;
+  let y = top + 8;
+  for (const row of legendRows(entries, width)) {
     for (const entry of row) {
       const x = left + entry.left;
-      let start = x;
-      if (entry.width !== undefined || entry.marker) {
-        if (entry.width)
-          group.append(make("line", {
-            x1: x, x2: x + 28, y1: y, y2: y, stroke: paint(entry.colour), "stroke-opacity": entry.alpha,
-            "stroke-width": entry.width * POINT, "stroke-dasharray": dashesOf(entry)}));
-        if (entry.marker) group.append(marker(entry, x + 14, y, paint));
-        start += 34;
-      } else if (entry.fill) {
+      if (entry.width)
+        group.append(make("line", {
+          x1: x, x2: x + 28, y1: y, y2: y, stroke: paint(entry.colour), "stroke-opacity": entry.alpha,
+          "stroke-width": entry.width * POINT, "stroke-dasharray": dashesOf(entry)}));
+      if (entry.marker) group.append(marker(entry, x + 14, y, paint));
+      else if (entry.fill && entry.width === undefined)
         group.append(make("rect", {
           x, y: y - 5, width: 28, height: 10, fill: paint(entry.fill), "fill-opacity": entry.alpha,
           stroke: paint(entry.colour)}));
-        start += 34;
-      }
-      group.append(words(entry.label, start, y + 4, {fill: paint("ink")}));
+      entry.lines.forEach((line, index) => group.append(
+        words(line, x + entry.sample, y + 4 + index * LINE, {fill: paint("ink")})));
     }
-  });
+    y += heightOf(row);
+  }
   return group;
 }
 
@@ -163,6 +166,9 @@ function marker(look, x, y, paint) {
     d: shape, transform: `translate(${x.toFixed(1)} ${y.toFixed(1)})`, fill: paint(look.fill),
     stroke: paint(look.edge), "stroke-width": look.edge_width * POINT});
 }
+
+// An image without axes, one of several.
+const isTile = ({x, y}) => !x.ticks.length && !y.ticks.length;
 
 // How far words of a panel stand out at its sides.
 function overflowOf(panel, width) {
@@ -187,23 +193,25 @@ const sizeOf = mark => Math.max(10, mark.size * POINT);
 function roomOf(panel, width) {
   const {x, y} = panel;
   const most = Math.max(0, ...y.ticks.map(([, text]) => widthOf(text)));
-  const isTile = !x.ticks.length && !y.ticks.length; // the first of a row has its name before it
-  let left = (y.ticks.length ? most + 8 : 0) + (y.label && !(isTile && panel.isFirst) ? 5 + LINE * y.label.split("\n").length : 0);
+  // The first tile of a row has its name before it.
+  let left = (y.ticks.length ? most + 8 : 0) + (y.label && !(isTile(panel) && panel.isFirst) ? 5 + LINE * y.label.split("\n").length : 0);
   const end = x.ticks.at(-1) ? widthOf(x.ticks.at(-1)[1]) / 2 : 0;
   let right = Math.max(10, Math.min(end, 60)) + (panel.bar ? barWidth(panel.bar) : 0);
-  const over = overflowOf(panel, Math.max(40, width - left - right));
-  left = Math.max(left, over.left);
-  right = Math.max(right, over.right);
+  for (let pass = 0; pass < 3; pass++) { // what stands out moves as the panel shrinks
+    const over = overflowOf(panel, Math.max(40, width - left - right));
+    left = Math.max(left, over.left);
+    right = Math.max(right, over.right);
+  }
   const inner = Math.max(40, width - left - right);
   const each = inner / Math.max(1, x.ticks.length);
   const lines = x.ticks.map(([, text]) => wrapped(text, each));
   const isName = x.ticks.some(([, text]) => /[^\d.,−+\-–⁰¹²³⁴⁵⁶⁷⁸⁹× ]/.test(text));
   const rows = isName ? Math.max(0, ...lines.map(line => line.length)) : Math.min(1, x.ticks.length);
-  const titles = panel.title ? wrapped(panel.title, Math.max(60, width - 8), TEXT, true) : [];
+  const titles = panel.title ? wrapped(panel.title, inner + right - 6, TEXT, true) : [];
   return {
     left, right, lines, isName, titles,
     bottom: rows * LINE + (x.ticks.length ? 6 : 0) + (x.label ? LINE + 3 : 2),
-    legendRows: panel.legend.length ? legendRows(panel.legend, inner).length : 0,
+    legend: legendHeight(panel.legend, inner),
     top: titles.length * LINE + 6,
   };
 }
@@ -234,14 +242,16 @@ function placed(scene, width, height) {
     const area = isNarrow
       ? {x: 0, y: top, w: width, h: span}
       : {x: block.x0 * width, y: block.y0 * height, w: (block.x1 - block.x0) * width, h: span};
-    if (block.panels.some(({x, y}) => y.label && !x.ticks.length && !y.ticks.length)) {
-      area.x += 24; // tiles of one size, with the names of their rows before them
-      area.w -= 24;
-    }
+    const named = block.panels.filter(panel => isTile(panel) && panel.y.label);
+    const lines = named.map(({y}) => y.label.split("\n").length);
+    const inset = lines.length ? 9 + LINE * Math.max(...lines) : 0;
+    area.x += inset; // tiles of one size, with the names of their rows before them
+    area.w -= inset;
     if (heading) titles.push({text: heading, x: area.x + 4, y: area.y + LINE});
     for (const panel of block.panels) {
       const [x, y, w, h] = panel.cell;
       panel.isFirst = x < block.x0 + 1e-6;
+      panel.inset = inset;
       const [bw, bh] = [block.x1 - block.x0, block.y1 - block.y0];
       rects.set(panel, {
         x: area.x + (x - block.x0) / bw * area.w,
@@ -261,7 +271,7 @@ function grown(panels, rects, titles) {
     const row = panels.filter(panel => rects.get(panel).y === start + total);
     const lacks = row.map(panel => {
       const {w, h} = rects.get(panel), room = roomOf(panel, w);
-      return room.top + room.bottom + room.legendRows * LINE * 1.15 + LEAST - h;
+      return room.top + room.bottom + room.legend + LEAST - h;
     });
     const more = Math.max(0, ...lacks);
     if (!more) continue;
@@ -283,18 +293,17 @@ function aligned(panels, rects) {
   const rooms = new Map(panels.map(panel => [panel, roomOf(panel, rects.get(panel).w)]));
   const most = (side, keyOf) => {
     const found = new Map();
-    for (const panel of panels) {
-      const key = keyOf(rects.get(panel));
-      found.set(key, Math.max(found.get(key) ?? 0, rooms.get(panel)[side]));
-    }
-    return panel => found.get(keyOf(rects.get(panel)));
+    const keyFor = panel => `${keyOf(rects.get(panel)).toFixed(0)} ${isTile(panel)}`;
+    for (const panel of panels)
+      found.set(keyFor(panel), Math.max(found.get(keyFor(panel)) ?? 0, rooms.get(panel)[side]));
+    return panel => found.get(keyFor(panel));
   };
-  const [left, right] = [most("left", r => r.x.toFixed(0)), most("right", r => (r.x + r.w).toFixed(0))];
-  const [top, bottom] = [most("top", r => r.y.toFixed(0)), most("bottom", r => (r.y + r.h).toFixed(0))];
-  const legends = most("legendRows", r => r.y.toFixed(0));
+  const [left, right] = [most("left", r => r.x), most("right", r => r.x + r.w)];
+  const [top, bottom] = [most("top", r => r.y), most("bottom", r => r.y + r.h)];
+  const legends = most("legend", r => r.y);
   return panel => ({
     ...rooms.get(panel), left: left(panel), right: right(panel), bottom: bottom(panel),
-    top: top(panel) + legends(panel) * LINE * 1.15, titleTop: top(panel)});
+    top: top(panel) + legends(panel), titleTop: top(panel)});
 }
 
 function drawPanel(panel, rect, room, paint, points) {
@@ -305,8 +314,7 @@ function drawPanel(panel, rect, room, paint, points) {
   if (panel.equal) {
     const [dx, dy] = [panel.x, panel.y].map(axis => Math.abs(axis.limits[1] - axis.limits[0]));
     const unit = Math.min(box.w / dx, box.h / dy);
-    const isTile = !panel.x.ticks.length;
-    box = {x: box.x + (isTile ? (box.w - unit * dx) / 2 : 0), y: box.y + (box.h - unit * dy) / 2,
+    box = {x: box.x + (isTile(panel) ? (box.w - unit * dx) / 2 : 0), y: box.y + (box.h - unit * dy) / 2,
            w: unit * dx, h: unit * dy};
   }
   const x = scaleOf(panel.x, box.x, box.x + box.w), y = scaleOf(panel.y, box.y + box.h, box.y);
@@ -390,8 +398,9 @@ function drawFrame(panel, box, room, rect, x, y, group, paint) {
   if (panel.y.label) {
     const middle = box.y + box.h / 2;
     const lines = wrapped(panel.y.label, rect.h);
+    const start = isTile(panel) && panel.isFirst ? panel.inset : room.left;
     lines.forEach((line, index) => group.append(words(
-      line, box.x - Math.max(room.left, 20) + 12 - (lines.length - 1 - index) * LINE, middle, {
+      line, box.x - start + 12 + index * LINE, middle, {
         fill: paint("ink"), anchor: "middle", turn: 90})));
   }
 }
@@ -490,8 +499,7 @@ function drawScene(scene, available, {colours = onPage, least = 0} = {}) {
   const width = Math.max(260, Math.min(available, INCH * scene.size[0]));
   const titles = scene.title ? wrapped(scene.title, width - 8, 14, true) : [];
   const rise = Math.max(titles.length, least) * 19 + (titles.length ? 6 : 0);
-  const rows = scene.legend.length ? legendRows(scene.legend, width - 16).length : 0;
-  const fall = rows ? rows * LINE * 1.15 + 8 : 0;
+  const fall = scene.legend.length ? legendHeight(scene.legend, width - 16) + 8 : 0;
   const area = Math.max(INCH * scene.size[1] - rise - fall, 60 * scene.size[1]);
   const {rects, titles: headings, height} = placed(scene, width, area);
   const total = rise + height + fall;
@@ -508,7 +516,7 @@ function drawScene(scene, available, {colours = onPage, least = 0} = {}) {
     body.append(words(heading.text, heading.x, heading.y, {fill: paint("ink"), bold: true}));
   for (const panel of scene.panels)
     body.append(drawPanel(panel, rects.get(panel), rooms(panel), paint, points));
-  if (rows) svg.append(drawLegend(scene.legend, 8, rise + height + 4, width - 16, paint));
+  if (fall) svg.append(drawLegend(scene.legend, 8, rise + height + 4, width - 16, paint));
   return {svg, points, rise, numTitles: titles.length};
 }
 

@@ -18,7 +18,7 @@ from rebasin_lab import paths, texts
 from rebasin_lab.lab.site.doors import Doors
 
 _PICTURE = re.compile(
-    r'(?P<figure><figure)?(?P<between>[^<>]*>)?<img(?P<before>[^>]*?)\bsrc="data:image/'
+    r'(?:(?P<figure><figure)(?P<between>[^<>]*>))?<img(?P<before>[^>]*?)\bsrc="data:image/'
     r'(?P<kind>png|jpeg|gif|webp|svg\+xml);base64,(?P<data>[A-Za-z0-9+/=\s]+)"'
 )
 _NOT_RUN = (

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import inspect
 import json
+import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -27,7 +28,9 @@ from rebasin_lab.lab.widgets.controls import Control, control_of, nearest_first
 from rebasin_lab.lab.widgets.work import Latest
 from rebasin_lab.paper.sections.record import Figure
 
-MOST_STOPS = 400  # stored ahead of time; each is some kilobytes
+MOST_STOPS = 800  # stored ahead of time; each is one to three kilobytes
+# With this variable set, dials of a headless run hold their stops, for pages without a kernel.
+LIVE = "REBASIN_LIVE_DIALS"
 _SHORT = 100  # characters of a mark that is not worth a name
 
 At = tuple[int, ...]
@@ -54,9 +57,13 @@ class Dials(anywidget.AnyWidget):
     stored = traitlets.Dict().tag(sync=True)
 
     def __init__(
-        self, draw: Callable[..., Mapping[str, Any] | Figure], controls: Sequence[Control]
+        self,
+        draw: Callable[..., Mapping[str, Any] | Figure],
+        controls: Sequence[Control],
+        as_html: str | None = None,
     ):
         self._draw = draw
+        self._as_html = as_html
         self._controls = tuple(controls)
         self._drawing = threading.RLock()
         self._ahead = prerendering.for_this_kernel()
@@ -118,6 +125,22 @@ class Dials(anywidget.AnyWidget):
             self.record = self._stop(at)
         self.message = ""
         self._draw_ahead()
+
+    def store_all(self) -> None:
+        """Store the stops of all dials, up to `MOST_STOPS`; in the state that a run saves, too."""
+        for at in nearest_first(self._controls, self.at, MOST_STOPS - len(self._records)):
+            with contextlib.suppress(Exception):  # a stop without a figure has none there
+                self._store(at, _record(self._draw, self._values(at)))
+        self.send_state("stored")
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        """Return the widget, and the figure it begins with for a page that shows no widgets."""
+        shown = super()._repr_mimebundle_(**options)
+        if self._as_html is None or shown is None:
+            return shown
+        data, *metadata = shown if isinstance(shown, tuple) else (shown,)
+        data = {**data, "text/html": self._as_html}
+        return (data, *metadata) if isinstance(shown, tuple) else data
 
     def _draw_ahead(self) -> None:
         if self._ahead:
@@ -181,8 +204,9 @@ def dials(
         draw: called with one keyword per control; returns a figure record (`picture`) or a figure
             of a section, which must depend on nothing else: a figure is drawn once, perhaps ahead
             of time.
-        interactive: False returns the figure at the controls' first values without dials, for a
-            static page.
+        interactive: False returns the figure at the controls' first values without dials; but
+            with the environment variable REBASIN_LIVE_DIALS set, as `reproduce --live-dials` does,
+            with dials that hold all their stops, for pages without a kernel.
         **controls: values to choose from, as `ipywidgets.interact` takes them: a list, a dict of
             names and values, or `(0, 10)` and `(0.0, 1.0, 0.05)` for a range; or an ipywidget with
             stops, such as a slider or a menu.
@@ -198,7 +222,12 @@ def dials(
     if interactive:
         return Dials(draw, made)
     record = _record(draw, {control.name: control.values[control.first] for control in made})
-    return HTML(figures.as_html(record, **figures.stored_pictures(record, ["png"])))
+    as_html = figures.as_html(record, **figures.stored_pictures(record, ["png"]))
+    if not os.environ.get(LIVE):
+        return HTML(as_html)
+    shown = Dials(draw, made, as_html)
+    shown.store_all()
+    return shown
 
 
 def _record(draw: Callable, values: Mapping[str, Any]) -> Mapping[str, Any]:
