@@ -34,7 +34,7 @@ def status(panel, text, patience=PATIENCE):
 def compare(panel):
     """Train what is missing, and wait for the lines."""
     panel.button("Compare").click()
-    expect(panel.root.locator(".rl-lines img")).to_be_visible(timeout=PATIENCE)
+    expect(panel.root.locator(".rl-lines svg")).to_be_visible(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def found(lab):
 def panel(found, lab, shared_page):
     """An explorer of two stored networks."""
     shown = open_explorer(shared_page, lab, "explorer")
-    expect(shown.root.locator(".rl-lines img")).to_be_visible(timeout=PATIENCE)
+    expect(shown.root.locator(".rl-lines svg")).to_be_visible(timeout=PATIENCE)
     return shown
 
 
@@ -68,9 +68,9 @@ def test_stored_networks_are_there_at_once_with_the_librarys_numbers(panel, foun
     status(panel, "(restored)")
     assert walked(panel) == (0.5, "weight matching", pytest.approx(accuracy_of(found, 0.5)))
     barrier = rl.loss_barrier(found.compared["weight"].curve, split="test")
-    assert f"weight matching {barrier:.3f}" in panel.root.locator(".rl-lines img").get_attribute(
-        "alt"
-    )
+    picture = panel.root.locator(".rl-lines svg")
+    assert f"weight matching {barrier:.3f}" in picture.get_attribute("aria-label")
+    assert f"{barrier:.3f}" in panel.root.locator(".rl-barriers").inner_text()
 
 
 def accuracy_of(found, lam, method="weight"):
@@ -79,7 +79,7 @@ def accuracy_of(found, lam, method="weight"):
 
 def test_keys_walk_the_line_and_the_network_there_answers(panel, found):
     slider = panel.slider("λ: A to B")
-    cursor = panel.root.locator(".rl-lines figure div")
+    cursor = panel.root.locator(".rl-lines .rl-cursor")
     before = cursor.bounding_box()["x"]
     for _ in range(5):
         slider.press("ArrowRight")
@@ -107,10 +107,9 @@ def test_another_matcher_joins_the_lines(panel, found):
         label=["weight matching", "activation matching"]
     )
     barrier = rl.loss_barrier(found.compared["activation"].curve, split="test")
-    image = panel.root.locator(".rl-lines img")
-    expect(image).to_have_attribute(
-        "alt", re.compile(f"activation matching {barrier:.3f}"), timeout=PATIENCE
-    )
+    picture = panel.root.locator(".rl-lines svg")
+    said = re.compile(f"activation matching {barrier:.3f}")
+    expect(picture).to_have_attribute("aria-label", said, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize(
@@ -125,8 +124,13 @@ def test_every_tab_has_its_picture(panel, tab, alt):
     panel.root.locator(".lm-TabBar-tabLabel", has_text=tab).click()
     if tab == "Landscape":
         panel.button("Draw the plane").click()
-    image = panel.root.locator(f'.widget-tab-contents img[alt*="{alt}"]')
-    expect(image).to_be_visible(timeout=PATIENCE)
+    picture = panel.root.locator(f'.widget-tab-contents svg[aria-label*="{alt}"]')
+    expect(picture).to_be_visible(timeout=PATIENCE)
+    if tab == "Landscape":
+        dot = panel.root.locator(".widget-tab-contents .rl-cursor")
+        before = dot.bounding_box()
+        panel.slider("λ: A to B").press("Home")
+        assert dot.bounding_box() != before  # it walks, too
 
 
 def test_code_of_what_is_on_view_can_be_copied_and_its_figure_saved(panel):
@@ -217,7 +221,7 @@ def test_lab_opens_on_the_networks_of_the_notebooks(lab, page):
 
 def milliseconds_of_a_walk(page, panel):
     """From a key to the paint of the cursor, and of the merged network's answers."""
-    kinds = {"cursor": ".rl-explorer .rl-cursor", "walk": ".rl-explorer .rl-walk"}
+    kinds = {"cursor": ".rl-explorer .rl-lines svg", "walk": ".rl-explorer .rl-walk"}
     slider = panel.slider("λ: A to B")
     times = {}
     for kind, selector in kinds.items():

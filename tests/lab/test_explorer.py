@@ -13,8 +13,8 @@ from PIL import Image
 
 import rebasin_lab as rl
 from rebasin_lab import models
-from rebasin_lab.lab import exploration
-from rebasin_lab.lab.widgets import fragments, work
+from rebasin_lab.lab import exploration, figures
+from rebasin_lab.lab.widgets import fragments, pictures, work
 
 SMALL = {"dataset": "digits8x8", "width": 16, "depth": 2, "num_epochs": 2}
 PATIENCE = 60.0  # seconds
@@ -69,10 +69,14 @@ def test_stored_networks_are_shown_at_once(explorer):
     assert control(explorer, "Stop").disabled
 
 
+def figures_of(explorer):
+    """Its figures that the browser draws."""
+    return [one for one in all_of(explorer) if isinstance(one, pictures.Picture)]
+
+
 def test_moving_along_the_line_asks_the_network_there(explorer):
-    pictures = [
-        one.value for one in all_of(explorer) if "<figure" in str(getattr(one, "value", ""))
-    ]
+    before = [one.scene for one in figures_of(explorer)]
+    written = [one.value for one in all_of(explorer) if "<figure" in str(getattr(one, "value", ""))]
     control(explorer, "λ: A to B").value = 0.2
     assert explorer.wait(PATIENCE)
     walk = explorer.result.walk("weight", 0.2)
@@ -80,23 +84,25 @@ def test_moving_along_the_line_asks_the_network_there(explorer):
         explorer
     )
     after = [one.value for one in all_of(explorer) if "<figure" in str(getattr(one, "value", ""))]
-    assert sum(a != b for a, b in zip(pictures, after, strict=True)) == 1  # no figure but the walk
+    assert sum(a != b for a, b in zip(written, after, strict=True)) == 1
+    assert [one.scene for one in figures_of(explorer)] == before  # no figure is drawn for it
 
 
-def test_cursor_is_where_lambda_is_on_the_axis(explorer):
-    slider = control(explorer, "λ: A to B")
+def test_cursor_follows_lambda_in_the_browser(explorer):
+    slider, view = control(explorer, "λ: A to B"), explorer._view
+    assert {link.source for link in view._links} == {(slider, "value")}
+    followed = dict(link.target for link in view._links)
+    assert followed == {view._lines: "cursor", view._landscape: "cursor"}
 
-    def place(lam):
-        slider.value = lam
-        (rule,) = re.findall(r"left: ([\d.]+)%", explorer._view._cursor.value)
-        return float(rule)
 
-    left, middle, right = (place(lam) for lam in (0.0, 0.5, 1.0))
-    assert 0 < left < right < 100
-    assert middle == pytest.approx((left + right) / 2, abs=0.01)
-    # The picture under it: within the panel, the grid's lines run where there is no axis.
-    name = re.search(r"<style>\.([\w-]+)", explorer._view._cursor.value).group(1)
-    assert f'class="{name}"' in explorer._view._lines.value
+def test_barriers_are_on_view(explorer):
+    compared = explorer.result.compared
+    shown = text_of(explorer._view._barriers)
+    for one in compared.values():
+        assert f"{one.test_barrier:.3f}" in shown
+        assert f"{one.train_barrier:.3f}" in shown
+    share = 100 * compared["weight"].test_barrier / compared["naive"].test_barrier
+    assert f"{share:.1f}" in shown
 
 
 def test_walking_naively_is_another_network(explorer):
@@ -104,7 +110,8 @@ def test_walking_naively_is_another_network(explorer):
     assert explorer.wait(PATIENCE)
     walk = explorer.result.walk("naive", 0.5)
     assert f"naive: test accuracy {100 * walk.accuracy:.2f} %" in texts(explorer)
-    assert "there is no search" in texts(explorer)
+    assert "there is no search" in explorer._view._search.note
+    assert explorer._view._search.scene == {}
     assert "compared['naive'].permutation" in explorer.as_code()
 
 
@@ -112,18 +119,18 @@ def test_walking_naively_is_another_network(explorer):
     ("label", "value"), [("metric", "accuracy"), ("images", "train"), ("images", "test")]
 )
 def test_choice_of_curves_draws_them_anew(explorer, label, value):
-    before = explorer._view._lines.value
+    before = explorer._view._lines.scene
     control(explorer, label).value = value
-    assert explorer._view._lines.value != before
-    assert value in explorer._view._lines.value
+    assert explorer._view._lines.scene != before
+    assert value in json.dumps(explorer._view._lines.scene)
 
 
 def test_every_layer_can_be_looked_at(explorer):
-    seen = {explorer._view._order.value}
+    seen = {explorer._view._order.scene["alt"]}
     groups = control(explorer, "layer")
     for group in groups.options[1:]:
         groups.value = group[1]
-        seen.add(explorer._view._order.value)
+        seen.add(explorer._view._order.scene["alt"])
     assert len(seen) == len(groups.options) == 2
 
 
@@ -131,6 +138,8 @@ def test_every_picture_has_an_alternative_text_and_every_control_a_label(explore
     for one in all_of(explorer):
         for image in re.findall(r"<img [^>]*>", str(getattr(one, "value", ""))):
             assert re.search(r'alt="[^"]{10,}"', image)
+        if isinstance(one, pictures.Picture) and one.scene:
+            assert len(one.scene["alt"]) >= 10
         if isinstance(one, ipywidgets.ValueWidget) and not isinstance(
             one, ipywidgets.HTML | ipywidgets.IntProgress | ipywidgets.Textarea
         ):
@@ -140,10 +149,14 @@ def test_every_picture_has_an_alternative_text_and_every_control_a_label(explore
 def test_landscape_is_computed_when_asked_for(explorer):
     control(explorer, "Draw the plane").click()
     assert explorer.wait(PATIENCE)
-    assert "Test loss on the plane" in explorer._view._landscape.value
+    landscape = explorer._view._landscape
+    assert "Test loss on the plane" in landscape.scene["alt"]
+    models = landscape.record["numbers"]["models"]
+    assert landscape.track == [list(models["A"]), list(models["C"])]
     control(explorer, "walk with").value = "naive"
     control(explorer, "Draw the plane").click()
-    assert "choose a matcher" in texts(explorer)
+    assert "choose a matcher" in landscape.note
+    assert landscape.scene == {}
 
 
 def test_figure_is_saved_with_its_numbers(explorer):
@@ -221,7 +234,7 @@ def test_more_matchers_stand_beside_each_other(explorer):
     assert explorer.wait(PATIENCE)
     assert explorer.result.methods == ("naive", "weight", "activation")
     assert explorer.method == "weight"  # what was walked with stays
-    assert "activation matching" in explorer._view._lines.value
+    assert "activation matching" in json.dumps(explorer._view._lines.scene)
 
 
 def test_all_matchers_and_one_of_ones_own_stand_beside_each_other(
@@ -250,7 +263,7 @@ def test_all_matchers_and_one_of_ones_own_stand_beside_each_other(
     assert "rl.MATCHERS['mine'] is your own" in shown.as_code()
     control(shown, "Draw the plane").click()
     assert shown.wait(PATIENCE)
-    assert "B permuted by my matching" in shown._view._landscape.value
+    assert "B permuted by my matching" in shown._view._landscape.scene["caption"]
     record = json.loads(shown.save_figure().read_text())
     assert [*record["numbers"]["curves"]] == ["naive", *rl.MATCHERS]
 
@@ -357,8 +370,8 @@ def test_page_without_controls_has_the_same_pictures(explorer):
     page = rl.explore(**SMALL, interactive=False)
     assert not isinstance(page, ipywidgets.Widget)
     assert explorer._view._walk.value in page.data
-    assert explorer._view._search.value in page.data
-    assert explorer._view._order.value in page.data
+    for picture in (explorer._view._search, explorer._view._order):
+        assert figures.as_html(picture.record) in page.data
     assert "Test loss on the plane" in page.data
 
 

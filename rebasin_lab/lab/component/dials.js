@@ -63,11 +63,11 @@ function renderDials({model, el}) {
   }
 
   function draw(scene, at) {
-    const {svg, points, rise, numTitles: lines} = drawScene(scene, root.clientWidth || 800, {least: numTitles});
+    const {svg, points, down, numTitles: lines} = drawScene(scene, root.clientWidth || 800, {least: numTitles});
     numTitles = Math.max(numTitles, lines);
     picture.replaceChildren(svg);
     if (caption.textContent !== scene.caption) caption.textContent = scene.caption;
-    values.set(points, rise);
+    values.set(points, down);
     drawn = {scene, at: [...at]};
   }
 
@@ -171,12 +171,12 @@ function makeControl(control, onMove) {
 function hoverValues(figure, picture) {
   const box = make("div", {class: "rl-value", hidden: true});
   figure.append(box);
-  let points = [], rise = 0;
+  let points = [], down = 0;
   picture.addEventListener("pointermove", event => {
     const svg = picture.firstElementChild;
     const frame = svg.getBoundingClientRect();
     const scale = svg.viewBox.baseVal.width / frame.width || 1;
-    const [left, top] = [(event.clientX - frame.left) * scale, (event.clientY - frame.top) * scale - rise];
+    const [left, top] = [(event.clientX - frame.left) * scale, (event.clientY - frame.top) * scale - down];
     let nearest = null, least = 24 ** 2;
     for (const point of points) {
       const far = (point.left - left) ** 2 + (point.top - top) ** 2;
@@ -189,10 +189,10 @@ function hoverValues(figure, picture) {
     const name = mark.label ? `${mark.label}: ` : "";
     box.textContent = `${name}${shown(y)} at ${panel.x.label || "λ"} ${named}`;
     box.style.left = `${Math.min(nearest.left / scale + 12, frame.width - box.offsetWidth)}px`;
-    box.style.top = `${(nearest.top + rise) / scale - 28}px`;
+    box.style.top = `${(nearest.top + down) / scale - 28}px`;
   });
   picture.addEventListener("pointerleave", () => { box.hidden = true; });
-  return {set: (found, above) => { [points, rise] = [found, above]; box.hidden = true; }};
+  return {set: (found, above) => { [points, down] = [found, above]; box.hidden = true; }};
 }
 
 // Buttons below a figure: back to the start, a link, and files.

@@ -306,7 +306,7 @@ function aligned(panels, rects) {
     top: top(panel) + legends(panel), titleTop: top(panel)});
 }
 
-function drawPanel(panel, rect, room, paint, points) {
+function drawPanel(panel, rect, room, paint, points, frames) {
   const group = make("g");
   let box = {x: rect.x + room.left, y: rect.y + room.top};
   box.w = Math.max(20, rect.w - room.left - room.right);
@@ -318,6 +318,7 @@ function drawPanel(panel, rect, room, paint, points) {
            w: unit * dx, h: unit * dy};
   }
   const x = scaleOf(panel.x, box.x, box.x + box.w), y = scaleOf(panel.y, box.y + box.h, box.y);
+  frames.push({box, x, y});
   const place = mark => {
     const across = mark.across ?? [];
     return [across.includes("x") ? value => box.x + value * box.w : x,
@@ -493,7 +494,8 @@ function drawBar(bar, box, group, paint) {
     fill: paint("ink"), anchor: "middle", turn: 90, size: 11}));
 }
 
-// Returns {svg, points, height}; `least` are lines kept free for the title.
+// Returns the `svg`, its `points` and panels (`frames`), and how far `down` these are moved; `least`
+// are lines kept free for the title.
 function drawScene(scene, available, {colours = onPage, least = 0} = {}) {
   const paint = colour => colours[colour] ?? (colour && colour !== "none" ? colours.of(colour) : "none");
   const width = Math.max(260, Math.min(available, INCH * scene.size[0]));
@@ -510,14 +512,14 @@ function drawScene(scene, available, {colours = onPage, least = 0} = {}) {
     size: 14, bold: true, fill: paint("ink")})));
   const body = make("g", {transform: `translate(0 ${rise})`});
   svg.append(body);
-  const points = [];
+  const points = [], frames = [];
   const rooms = aligned(scene.panels, rects);
   for (const heading of headings)
     body.append(words(heading.text, heading.x, heading.y, {fill: paint("ink"), bold: true}));
   for (const panel of scene.panels)
-    body.append(drawPanel(panel, rects.get(panel), rooms(panel), paint, points));
+    body.append(drawPanel(panel, rects.get(panel), rooms(panel), paint, points, frames));
   if (fall) svg.append(drawLegend(scene.legend, 8, rise + height + 4, width - 16, paint));
-  return {svg, points, rise, numTitles: titles.length};
+  return {svg, body, points, frames, down: rise, numTitles: titles.length};
 }
 
 // What a scene draws as rows of a table.

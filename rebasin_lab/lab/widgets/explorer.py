@@ -15,7 +15,7 @@ from IPython.display import HTML
 from jaxtyping import PyTree
 
 from rebasin_lab import checks, datasets, pytrees, texts
-from rebasin_lab.lab import background_errors, exploration, figures
+from rebasin_lab.lab import background_errors, exploration
 from rebasin_lab.lab.exploration import Choices, Exploration, Pair
 from rebasin_lab.lab.widgets import fragments, panels
 from rebasin_lab.lab.widgets.choosing import ChoiceControls
@@ -242,15 +242,13 @@ class Explorer(ipywidgets.VBox):
             return
         if method == "naive":
             self._view.show_landscape(
-                fragments.note(
-                    "Naively merged, there are A and B alone; choose a matcher to walk with."
-                )
+                None, "Naively merged, there are A and B alone; choose a matcher to walk with."
             )
             return
 
         def job(report: exploration.OnStep) -> None:
             numbers = result.contour(method, on_step=report)
-            self._view.show_landscape(figures.as_html(panels.landscape(result, method, numbers)))
+            self._view.show_landscape(panels.landscape(result, method, numbers))
             self._status.value = ""
 
         self._stop_button.disabled = False

@@ -90,33 +90,6 @@ def filters(weights: Float[np.ndarray, "n h w c"], limit: float) -> str:
     )
 
 
-def with_cursor(png: bytes, alt: str, *, name: str, top: float, height: float, width: int) -> str:
-    """Return a picture with a vertical line over it, which `cursor` places.
-
-    Args:
-        png: the picture.
-        alt: text in place of the picture.
-        name: of the line, one on a page.
-        top: where it begins, as a fraction of the picture's height from its top.
-        height: of the line, likewise.
-        width: of the picture, at most, in pixels.
-    """
-    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    return (
-        f'<figure style="margin:0;position:relative;max-width:{width}px">'
-        f'<img alt="{texts.as_html(alt)}" src="{source}" '
-        'style="width:100%;display:block">'
-        f'<div class="{name}" aria-hidden="true" style="position:absolute;width:0;'
-        f'top:{100 * top:.2f}%;height:{100 * height:.2f}%;border-left:2px solid #D55E00"></div>'
-        "</figure>"
-    )
-
-
-def cursor(name: str, place: float) -> str:
-    """Return CSS that puts the line of that name at a fraction of the picture's width."""
-    return f"<style>.{name} {{ left: {100 * place:.3f}%; }}</style>"
-
-
 def _png(image: Float[np.ndarray, "h w c"]) -> str:
     pixels = np.uint8(np.rint(255 * np.clip(image, 0, 1)))
     if pixels.shape[-1] == 1:  # dark ink on white paper

@@ -1,7 +1,5 @@
 """Panels of the explorer as figure records and HTML; nothing here is live."""
 
-import dataclasses
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +11,7 @@ from rebasin_lab.lab.exploration import Exploration
 from rebasin_lab.lab.plots.matching import LOOKS
 from rebasin_lab.lab.widgets import fragments
 from rebasin_lab.lab.widgets.dials import picture
+from rebasin_lab.paper.sections.record import Column, Table
 
 
 def label_of(method: str) -> str:
@@ -40,35 +39,22 @@ def lines(exploration: Exploration, *, metric: str, splits: Sequence[str]) -> di
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class Drawn:
-    """A picture, and the place of the line from A to B in it.
-
-    Attributes:
-        png: the picture.
-        left: lambda = 0, as a fraction of its width.
-        right: lambda = 1.
-        top: of the panel, as a fraction of its height from above.
-        height: of the panel.
-    """
-
-    png: bytes
-    left: float
-    right: float
-    top: float
-    height: float
+def barriers(exploration: Exploration) -> str:
+    """Return a table of the lines: how high each one's barrier is, and what its matcher took."""
+    compared = exploration.compared
+    naive = compared["naive"].test_barrier
+    columns = [
+        Column("train barrier", "nats", [one.train_barrier for one in compared.values()]),
+        Column("test barrier", "nats", [one.test_barrier for one in compared.values()]),
+        Column("of naive", "%", [_share(one.test_barrier, naive) for one in compared.values()]),
+        Column("matching", "s", [one.result and one.result.seconds for one in compared.values()]),
+    ]
+    return Table([label_of(name) for name in compared], columns)._repr_html_()
 
 
-def with_axes(record: dict[str, Any]) -> Drawn:
-    """Draw a figure of one panel over lambda."""
-    buffer = io.BytesIO()
-    with figures.drawing():
-        fig = figures.draw(record)
-        ax = fig.axes[0]
-        box, (low, high) = ax.get_position(), ax.get_xlim()
-        fig.savefig(buffer, format="png", dpi=figures.PNG_DPI)
-    left, right = (box.x0 + box.width * (lam - low) / (high - low) for lam in (0.0, 1.0))
-    return Drawn(buffer.getvalue(), left, right, 1 - box.y1, box.height)
+def _share(barrier: float, naive: float) -> float | str:
+    """Return a barrier in percent of the naive one, if there is one."""
+    return 100 * barrier / naive if naive > 0 else "-"
 
 
 def unit_order(exploration: Exploration, method: str, group: str) -> dict[str, Any]:

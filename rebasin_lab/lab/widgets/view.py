@@ -1,13 +1,12 @@
-"""The explorer's view: lines, the network on them, unit order, search, landscape.
+"""The explorer's view: lines, barriers, the network on a line, unit order, search, landscape.
 
-Everything is drawn from the exploration on view: a move along the line swaps a style rule and some
-HTML, never a whole figure.
+Everything is drawn in the browser, from the exploration on view: a move along the line moves a
+cursor there, and asks the kernel for the network's answers.
 """
 
 import dataclasses
-import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,11 @@ from rebasin_lab import paths
 from rebasin_lab.lab import figures
 from rebasin_lab.lab.exploration import Exploration
 from rebasin_lab.lab.widgets import fragments, panels
+from rebasin_lab.lab.widgets.pictures import Picture
 from rebasin_lab.lab.widgets.work import Latest
 from rebasin_lab.paper import store
 
 START = 0.5  # of a walk: half-way, where naive merging is worst
-_names = (f"rl-cursor-{number}" for number in itertools.count())
 
 
 class View(ipywidgets.HBox):
@@ -38,16 +37,14 @@ class View(ipywidgets.HBox):
     def __init__(self, *, on_landscape: Callable[[], None], on_error: Callable[[Exception], None]):
         self.exploration: Exploration | None = None
         self._on_error = on_error
-        self._name = next(_names)
         self._lock = threading.RLock()
         self._is_settling = False
-        self._axes = (0.0, 1.0)
         self._walks = Latest(self._show_walk, on_error)
         self._make_parts()
         self._landscape_button.on_click(lambda _: on_landscape())
         for part, name in (
             (self._lines, "rl-lines"),
-            (self._cursor, "rl-cursor"),
+            (self._barriers, "rl-barriers"),
             (self._walk, "rl-walk"),
         ):
             part.add_class(name)
@@ -74,13 +71,17 @@ class View(ipywidgets.HBox):
                 _offer(self._group, [(name, name) for name in exploration.groups()])
             finally:
                 self._is_settling = False
-            self._landscape.value = ""
+            self._landscape.clear()
             self._show_lines()
             self._show_method()
 
-    def show_landscape(self, shown: str) -> None:
-        """Show this HTML in the tab of the landscape."""
-        self._landscape.value = shown
+    def show_landscape(self, record: Mapping[str, Any] | None, note: str = "") -> None:
+        """Show this figure in the tab of the landscape, or say why there is none."""
+        if record is None:
+            self._landscape.clear(note)
+            return
+        models = record["numbers"]["models"]
+        self._landscape.show(record, track=[models["A"], models["C"]])
 
     def as_code(self) -> str:
         """Return the program of `Explorer.as_code`."""
@@ -129,10 +130,15 @@ class View(ipywidgets.HBox):
             value=START, max=1, step=0.01, description="λ: A to B", layout={"width": "98%"}
         )
         self._group = ipywidgets.Dropdown(description="layer")
-        self._lines, self._cursor = ipywidgets.HTML(), ipywidgets.HTML()
-        self._walk = ipywidgets.HTML()
-        self._order, self._search = ipywidgets.HTML(), ipywidgets.HTML()
-        self._landscape = ipywidgets.HTML()
+        self._lines, self._landscape = (
+            Picture(name=name, cursor=START) for name in ("lines", "landscape")
+        )
+        self._links = [  # in the browser, at once
+            ipywidgets.jslink((self._lam, "value"), (picture, "cursor"))
+            for picture in (self._lines, self._landscape)
+        ]
+        self._order, self._search = Picture(name="order-of-units"), Picture(name="search")
+        self._barriers, self._walk = ipywidgets.HTML(), ipywidgets.HTML()
         self._landscape_button = ipywidgets.Button(
             description="Draw the plane", tooltip="Loss of a grid of networks: some seconds"
         )
@@ -169,7 +175,7 @@ class View(ipywidgets.HBox):
         left = [
             ipywidgets.HBox([self._metric, self._split], layout=row),
             self._lines,
-            self._cursor,
+            self._barriers,
             self._method,
             self._lam,
             self._walk,
@@ -195,22 +201,9 @@ class View(ipywidgets.HBox):
         return panels.lines(exploration, metric=self._metric.value, splits=splits)
 
     def _show_lines(self) -> None:
-        record = self._lines_record(self._need_exploration())
-        drawn = panels.with_axes(record)
-        self._axes = drawn.left, drawn.right
-        self._lines.value = fragments.with_cursor(
-            drawn.png,
-            record["alt"],
-            name=self._name,
-            top=drawn.top,
-            height=drawn.height,
-            width=round(100 * record["size_inches"][0]),
-        )
-        self._place_cursor()
-
-    def _place_cursor(self) -> None:
-        left, right = self._axes
-        self._cursor.value = fragments.cursor(self._name, left + self.lam * (right - left))
+        exploration = self._need_exploration()
+        self._lines.show(self._lines_record(exploration))
+        self._barriers.value = panels.barriers(exploration)
 
     def _show_method(self) -> None:
         self._walks.ask((self._need_exploration(), self.method, self.lam))
@@ -220,7 +213,6 @@ class View(ipywidgets.HBox):
 
     def _on_lam(self, _: Any) -> None:
         if self.exploration is not None:
-            self._place_cursor()
             self._walks.ask((self.exploration, self.method, self.lam))
 
     def _show_walk(self, request: tuple[Exploration, str, float]) -> None:
@@ -229,16 +221,14 @@ class View(ipywidgets.HBox):
     def _show_order(self) -> None:
         exploration = self._need_exploration()
         if self._group.value:
-            record = panels.unit_order(exploration, self.method, self._group.value)
-            self._order.value = figures.as_html(record)
+            self._order.show(panels.unit_order(exploration, self.method, self._group.value))
 
     def _show_search(self) -> None:
         exploration = self._need_exploration()
-        self._search.value = (
-            figures.as_html(panels.search(exploration, self.method))
-            if self.method != "naive"
-            else fragments.note("Naive merging leaves B in its own order: there is no search.")
-        )
+        if self.method == "naive":
+            self._search.clear("Naive merging leaves B in its own order: there is no search.")
+        else:
+            self._search.show(panels.search(exploration, self.method))
 
     def _show_code(self) -> None:
         self._code.value = self.as_code()
