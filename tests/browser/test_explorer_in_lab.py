@@ -89,7 +89,7 @@ def test_keys_walk_the_line_and_the_network_there_answers(panel, found):
     slider.press("Home")
     status(panel, "λ = 0.00, weight matching")
     assert walked(panel)[2] == pytest.approx(accuracy_of(found, 0.0))
-    assert panel.root.locator(".rl-walk img").count() == 10 + 1  # answers, and the first layer
+    assert panel.root.locator(".rl-walk img").count() == 10  # answers
 
 
 def test_another_way_to_walk_is_another_network(panel, found):
@@ -117,6 +117,7 @@ def test_another_matcher_joins_the_lines(panel, found):
     [
         ("Order of units", "paired by weight matching"),
         ("Search", "weight matching: inner product"),
+        ("First layer", "weights from the pixels to 16 units"),
         ("Landscape", "Test loss on the plane"),
     ],
 )
@@ -124,13 +125,17 @@ def test_every_tab_has_its_picture(panel, tab, alt):
     panel.root.locator(".lm-TabBar-tabLabel", has_text=tab).click()
     if tab == "Landscape":
         panel.button("Draw the plane").click()
-    picture = panel.root.locator(f'.widget-tab-contents svg[aria-label*="{alt}"]')
+    picture = panel.root.locator(
+        f'.widget-tab-contents :is(svg[aria-label*="{alt}"], [alt*="{alt}"])'
+    )
     expect(picture).to_be_visible(timeout=PATIENCE)
     if tab == "Landscape":
         dot = panel.root.locator(".widget-tab-contents .rl-cursor")
-        before = dot.bounding_box()
         panel.slider("λ: A to B").press("Home")
+        before = dot.bounding_box()
+        panel.slider("λ: A to B").press("End")
         assert dot.bounding_box() != before  # it walks, too
+        panel.slider("λ: A to B").press("Home")
 
 
 def test_code_of_what_is_on_view_can_be_copied_and_its_figure_saved(panel):
@@ -164,6 +169,11 @@ def test_it_fits_a_window_of_1280_pixels(panel):
     assert needed <= width + 1
     box = panel.root.bounding_box()
     assert box["x"] + box["width"] <= 1280
+    chart, answers = (panel.root.locator(part).bounding_box() for part in (".rl-lines", ".rl-walk"))
+    slider = panel.slider("λ: A to B").root.bounding_box()
+    assert answers["x"] > chart["x"] + chart["width"] - 1  # beside it
+    assert slider["y"] + slider["height"] - box["y"] <= 700  # of 800: one screen
+    assert answers["y"] + answers["height"] - box["y"] <= 700
 
 
 @pytest.mark.parametrize(
@@ -210,7 +220,7 @@ def test_lab_opens_on_the_networks_of_the_notebooks(lab, page):
     page.run_all()
     shown = page.panels("rl-explorer")[0]
     status(shown, "(restored)")
-    expect(shown.root.locator(".rl-walk img")).to_have_count(10 + 1, timeout=PATIENCE)
+    expect(shown.root.locator(".rl-walk img")).to_have_count(10, timeout=PATIENCE)
     page.photograph(shown, "explorer")
     record("explorer_milliseconds_mnist5k", milliseconds_of_a_walk(page, shown))
     page.assert_calm()

@@ -301,15 +301,18 @@ function aligned(panels, rects) {
   const [left, right] = [most("left", r => r.x), most("right", r => r.x + r.w)];
   const [top, bottom] = [most("top", r => r.y), most("bottom", r => r.y + r.h)];
   const legends = most("legend", r => r.y);
+  const widest = panel => Math.min(...panels // those of a row with equal units have one size
+    .filter(one => one.equal && !isTile(one) && rects.get(one).y === rects.get(panel).y)
+    .map(one => rects.get(one).w - left(one) - right(one)));
   return panel => ({
-    ...rooms.get(panel), left: left(panel), right: right(panel), bottom: bottom(panel),
+    ...rooms.get(panel), widest: panel.equal ? widest(panel) : Infinity, left: left(panel), right: right(panel), bottom: bottom(panel),
     top: top(panel) + legends(panel), titleTop: top(panel)});
 }
 
 function drawPanel(panel, rect, room, paint, points, frames) {
   const group = make("g");
   let box = {x: rect.x + room.left, y: rect.y + room.top};
-  box.w = Math.max(20, rect.w - room.left - room.right);
+  box.w = Math.max(20, Math.min(rect.w - room.left - room.right, room.widest));
   box.h = Math.max(20, rect.h - room.top - room.bottom);
   if (panel.equal) {
     const [dx, dy] = [panel.x, panel.y].map(axis => Math.abs(axis.limits[1] - axis.limits[0]));
@@ -330,13 +333,19 @@ function drawPanel(panel, rect, room, paint, points, frames) {
   drawGrid(panel, box, x, y, group, paint);
   const inside = make("g", {"clip-path": `url(#${clip})`});
   group.append(inside);
+  // A picture, and what lies on it, keep their colours: it does not turn dark with the page.
+  const isPicture = panel.marks.some(mark => mark.kind === "image" || mark.kind === "areas");
+  const onPicture = isPicture ? colour => inFile[colour] ?? colour : paint;
   for (const mark of panel.marks) {
     const [px, py] = place(mark);
-    if (mark.kind === "line") drawLine(mark, px, py, inside, paint, panel, points);
+    if (mark.kind === "line") drawLine(mark, px, py, inside, onPicture, panel, points);
     else if (mark.kind === "image") drawImage(mark, px, py, inside);
-    else if (mark.kind === "area") drawArea(mark, px, py, inside, paint, panel, points);
+    else if (mark.kind === "area") drawArea(mark, px, py, inside, onPicture, panel, points);
     else if (mark.kind === "areas")
-      mark.areas.forEach(each => drawArea({...each, alpha: mark.alpha, crisp: each.colour === "none"}, px, py, inside, paint));
+      for (const each of mark.areas) {
+        const crisp = each.colour === "none";
+        drawArea({...each, alpha: mark.alpha, crisp}, px, py, inside, onPicture);
+      }
     else if (mark.kind === "text") drawText(mark, px, py, x, y, group, paint);
   }
   drawFrame(panel, box, room, rect, x, y, group, paint);
@@ -502,7 +511,9 @@ function drawScene(scene, available, {colours = onPage, least = 0} = {}) {
   const titles = scene.title ? wrapped(scene.title, width - 8, 14, true) : [];
   const rise = Math.max(titles.length, least) * 19 + (titles.length ? 6 : 0);
   const fall = scene.legend.length ? legendHeight(scene.legend, width - 16) + 8 : 0;
-  const area = Math.max(INCH * scene.size[1] - rise - fall, 60 * scene.size[1]);
+  const full = scene.size.map(each => each * INCH);
+  const narrower = Math.max(0.72, Math.min(1, width / full[0])); // a little lower, too
+  const area = Math.max(full[1] * narrower - rise - fall, 0.6 * full[1]);
   const {rects, titles: headings, height} = placed(scene, width, area);
   const total = rise + height + fall;
   const svg = make("svg", {

@@ -124,11 +124,11 @@ def walk(exploration: Exploration, method: str, lam: float) -> str:
         [(names[answer], chance) for answer, chance in step.answers],
         method=label_of(method),
     )
-    return fragments.note(facts) + shown + first_layer(exploration, method, lam)
+    return fragments.note(facts) + shown
 
 
 def first_layer(exploration: Exploration, method: str, lam: float) -> str:
-    """Return the weights of the first layer at lambda; nothing if it has none to look at."""
+    """Return the weights of the first layer at lambda, if there are any to look at."""
     if not exploration.first_layer:
         return ""
     limit = float(np.percentile(np.abs(exploration.filters("naive", 0.0)), 99))
@@ -146,4 +146,5 @@ def page(exploration: Exploration, lam: float) -> str:
             landscape(exploration, method, exploration.contour(method)),
         ]
     first, *others = [figures.as_html(record) for record in records]
-    return "\n".join([first, walk(exploration, method, lam), *others])
+    walked = walk(exploration, method, lam) + first_layer(exploration, method, lam)
+    return "\n".join([first, barriers(exploration), walked, *others])

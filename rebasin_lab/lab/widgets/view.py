@@ -24,7 +24,7 @@ START = 0.5  # of a walk: half-way, where naive merging is worst
 
 
 class View(ipywidgets.HBox):
-    """Lines from A to B and a walk along them on the left, tabs on the right.
+    """Lines from A to B on the left; barriers, the network on a line and tabs on the right.
 
     Args:
         on_landscape: called to draw the plane around the networks on view.
@@ -139,6 +139,7 @@ class View(ipywidgets.HBox):
         ]
         self._order, self._search = Picture(name="order-of-units"), Picture(name="search")
         self._barriers, self._walk = ipywidgets.HTML(), ipywidgets.HTML()
+        self._first_layer = ipywidgets.HTML()
         self._landscape_button = ipywidgets.Button(
             description="Draw the plane", tooltip="Loss of a grid of networks: some seconds"
         )
@@ -153,10 +154,11 @@ class View(ipywidgets.HBox):
             children=[
                 ipywidgets.VBox([self._group, self._order]),
                 self._search,
+                self._first_layer,
                 ipywidgets.VBox([self._landscape_button, self._landscape]),
                 ipywidgets.VBox([self._code, ipywidgets.HBox([self._save_button, self._saved])]),
             ],
-            titles=("Order of units", "Search", "Landscape", "Code"),
+            titles=("Order of units", "Search", "First layer", "Landscape", "Code"),
         )
         self._save_button.on_click(lambda _: self._save())
         self._lam.observe(self._on_lam, names="value")
@@ -171,16 +173,16 @@ class View(ipywidgets.HBox):
 
     def _laid_out(self) -> list[ipywidgets.Widget]:
         row = ipywidgets.Layout(flex_flow="row wrap", align_items="flex-end")
-        half = ipywidgets.Layout(flex="1 1 440px", min_width="420px", max_width="680px")
+        # Two columns in a window of 1280 pixels: chart, lambda and answers are on view at once.
+        half = ipywidgets.Layout(flex="1 1 400px", min_width="380px", max_width="680px")
         left = [
             ipywidgets.HBox([self._metric, self._split], layout=row),
             self._lines,
-            self._barriers,
             self._method,
             self._lam,
-            self._walk,
         ]
-        return [ipywidgets.VBox(left, layout=half), ipywidgets.VBox([self._tabs], layout=half)]
+        right = [self._barriers, self._walk, self._tabs]
+        return [ipywidgets.VBox(part, layout=half) for part in (left, right)]
 
     def _guarded(self, show: Callable[[], None]) -> Callable[[Any], None]:
         """Return a callback of a control: one at a time, its error in the panel."""
@@ -217,6 +219,7 @@ class View(ipywidgets.HBox):
 
     def _show_walk(self, request: tuple[Exploration, str, float]) -> None:
         self._walk.value = panels.walk(*request)
+        self._first_layer.value = panels.first_layer(*request)
 
     def _show_order(self) -> None:
         exploration = self._need_exploration()
