@@ -274,5 +274,16 @@ def _print_figure(entry: Mapping[str, Any]) -> None:
         click.echo(f"  {texts.in_a_line(entry['note'])}")
 
 
+@main.command()
+@click.option("--to", "directory", required=True, metavar="DIRECTORY", help="Folder to write to.")
+def editions(directory: str) -> None:
+    """Write the notebooks as a student edition, without answers, and an instructor edition."""
+    made = _lab_module("editions")
+    with errors.as_paragraphs():
+        written = made.write_editions(Path(directory))
+    for folder in sorted({path.parent for path in written}):
+        click.echo(f"{paths.shown(folder)}: {sum(p.parent == folder for p in written)} notebooks")
+
+
 if __name__ == "__main__":
     main()
