@@ -9,7 +9,7 @@ and merged networks: `pytrees`, `datasets`, `models`, `metrics`, `training`, `sy
 `counterexample`, `claim`, `sections`, `claims`.
 `lab` is the tools around notebooks: `background_errors`, `plots`, `figures`, `figure_export`,
 `session`, `exploration`, `widgets`, `jupyter`, `execution`, `editions`, `report`, `runner`,
-`gpu_measurements`, `gpu_check`. Each wing is in reading order. `texts`, `strict_json`,
+`class_kit`, `gpu_measurements`, `gpu_check`. Each wing is in reading order. `texts`, `strict_json`,
 `paths`, `checks`, `progress` and `processes` import nothing else; `commands` are those of the
 library, and `cli` is the command.
 """

@@ -23,7 +23,7 @@ WINGS = {
     "paper": """settings networks foreign_pair profiles fingerprints store train_many imagenet
         cache counterexample claim sections claims""".split(),
     "lab": """background_errors plots figures figure_export session exploration widgets jupyter
-        execution editions report runner gpu_measurements gpu_check""".split(),
+        execution editions report runner class_kit gpu_measurements gpu_check""".split(),
 }
 ORDER = (
     *BASE,
