@@ -275,7 +275,9 @@ def _print_figure(entry: Mapping[str, Any]) -> None:
 
 
 @main.command(name="class-kit")
-@click.option("--to", "target", metavar="FILE", help="Where to write it [default: class-kit.zip].")
+@click.option(
+    "--to", "target", metavar="FILE", help="Where to write it [default: runs/class-kit.zip]."
+)
 @click.option("--unpack", metavar="FILE", help="Put a kit into this lab's store instead.")
 def class_kit(target: str | None, unpack: str | None) -> None:
     """Pack networks and results of 00 to 06 for a class, which then trains nothing.
@@ -285,7 +287,7 @@ def class_kit(target: str | None, unpack: str | None) -> None:
     kits = _lab_module("class_kit")
     with errors.as_paragraphs():
         if unpack is None:
-            path = Path(target or "class-kit.zip")
+            path = Path(target) if target else paths.runs_dir() / "class-kit.zip"
             num_bytes = kits.make(path, on_line=click.echo)
             click.echo(f"\nclass kit: {paths.shown(path)}, {num_bytes / 1e6:.1f} MB")
             if num_bytes > kits.MOST_BYTES:
