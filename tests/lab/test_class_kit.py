@@ -187,7 +187,7 @@ WRONG = {
     wrong_digest: "the SHA-256 of 'checkpoints/a.*' is not the one noted",
     table_of_more: "its table names other files than it has",
     other_notebooks: "asks for what there is not .*99_nothing",
-    other_code: r"it was made by .*jax 0.0.1 \(here",
+    other_code: r"it was made with .*jax 0.0.1 \(here",
 }
 
 

@@ -94,8 +94,8 @@ def _made_for(
         snapshots = (making.snapshot_name(name, each) for each in experiment.snapshot_epochs)
         if not {name, *snapshots} <= {*kit.names}:
             raise ValueError(
-                f"Expected '{path}' to hold the networks that this lab asks for; it was made by "
-                f"{_differences(made_with) or 'another version of the code that trains'}. Install "
+                f"Expected '{path}' to hold the networks that this lab asks for; it was made with "
+                f"{_differences(made_with) or 'other code or settings of JAX'}. Install "
                 "the same versions, or get a kit that was made with yours."
             )
     return experiments, notebooks, made_with
@@ -135,7 +135,7 @@ def _told_of(path: Path, name: str) -> Iterator[None]:
 def _note(made_with: dict[str, str]) -> str:
     """Return a note for versions that leave networks as they are and results not."""
     if differences := _differences(made_with):
-        return f"The kit was made by {differences}: notebooks compute its results anew."
+        return f"The kit was made with {differences}: notebooks compute its results anew."
     return ""
 
 
