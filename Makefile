@@ -13,7 +13,7 @@ PYTEST   = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadscope --no-
 # `make LOCK= ...` installs the newest versions pyproject.toml allows instead of the pinned ones.
 LOCK    ?= --constraint constraints.txt
 
-.PHONY: help reproduce class-kit editions test test-slow test-all gpu-check lab lint strip benchmark screenshots lock clean
+.PHONY: help reproduce class-kit editions test test-slow test-all gpu-check lab site lint strip benchmark screenshots lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo "make test-slow | test-all                   what make test leaves out | both"
 	@echo "make gpu-check [ARGS='--out FOLDER']        equality, bits, speed, memory on a GPU, by PYTHON"
 	@echo "make lab                                    JupyterLab on the notebooks"
+	@echo "make site [PROFILE=quick|laptop]            that run as static pages, in runs/PROFILE/site"
 	@echo "make figures [PROFILE=quick|laptop]         that run's figures into figures/"
 	@echo "make class-kit | editions                   one file with all that 00 to 06 read | student and"
 	@echo "                                            instructor notebooks; into runs/"
@@ -43,8 +44,13 @@ $(VENV)/.lab$(GPU): $(VENV)/.python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.lab$(GPU)
-	@echo "installing rebasin_lab[test] ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(LOCK) --editable '.[lab,test]'
+	@echo "installing rebasin_lab[site,test] ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(LOCK) --editable '.[lab,site,test]'
+	@touch $@
+
+$(VENV)/.site: $(VENV)/.lab$(GPU)
+	@echo "installing rebasin_lab[site] ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(LOCK) --editable '.[lab,site]'
 	@touch $@
 
 reproduce: $(VENV)/.lab$(GPU)
@@ -60,6 +66,11 @@ class-kit: $(VENV)/.lab$(GPU)
 
 editions: $(VENV)/.lab$(GPU)
 	@$(BIN)/rebasin-lab editions --to runs/editions $(ARGS)
+
+# Static pages of a run whose dials hold all their stops; what is trained already is not trained anew.
+site: $(VENV)/.site
+	@$(BIN)/rebasin-lab reproduce --profile "$(PROFILE)" --live-dials
+	@$(BIN)/rebasin-lab site --run "$(PROFILE)" $(ARGS)
 
 test: lint
 	@$(PYTEST) -m "not slow" $(ARGS)
@@ -100,7 +111,7 @@ screenshots: $(VENV)/.test
 # From a fresh environment with the newest versions our bounds allow.
 lock: $(VENV)/.python
 	@$(PYTHON) -m venv --clear $(VENV)/lock
-	@$(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check '.[lab,test]'
+	@$(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check '.[lab,site,test]'
 	@$(VENV)/lock/bin/python -m pip freeze | grep -v '^rebasin_lab' > $(VENV)/lock.txt
 	@mv $(VENV)/lock.txt constraints.txt && rm -rf $(VENV)/lock
 

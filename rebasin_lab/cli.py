@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import os
 import signal
 import sys
 import types
@@ -89,6 +90,7 @@ for _command in (check.check, align.align, merge.merge, line.line):
     help="Limit of each notebook [default: 60; laptop 360, paper a week].",
 )
 @click.option("--keep-going", is_flag=True, help="Go on after a notebook that failed.")
+@click.option("--live-dials", is_flag=True, help="Store every stop of the dials, for a site.")
 @click.option("--anew", is_flag=True, hidden=True)
 @click.option("--dry-run", is_flag=True, help="Only list what would be trained.")
 def reproduce(
@@ -100,6 +102,7 @@ def reproduce(
     num_jobs: int | None,
     timeout: float | None,
     keep_going: bool,
+    live_dials: bool,
     anew: bool,
     dry_run: bool,
 ) -> None:
@@ -121,6 +124,8 @@ def reproduce(
             if dry_run:
                 click.echo(f"{plan.title}\n\n{runner.preview(plan)}")
                 return
+            if live_dials:
+                os.environ["REBASIN_LIVE_DIALS"] = "1"  # kernels inherit it
             status = runner.reproduce(plan, keep_going=keep_going)
     except KeyboardInterrupt as interrupt:
         click.echo("\nInterrupted. What ended is stored; the same command goes on from there.")
@@ -142,6 +147,31 @@ def publish(run_name: str) -> None:
         click.echo(f"not drawn by this run, so left as it was: {paths.shown(path)}")
 
 
+@main.command(name="site")
+@click.option(
+    "--run", "run_name", default="quick", show_default=True, metavar="NAME", help="A run."
+)
+@click.option(
+    "--to",
+    "directory",
+    metavar="DIRECTORY",
+    help="Folder to write to [default: site/ in the run's folder].",
+)
+def build_site(run_name: str, directory: str | None) -> None:
+    """Build static pages of a run: its notebooks, scoreboard and figures."""
+    site = _lab_module("site", extra="site")
+    with errors.as_paragraphs():
+        built = site.build_site(run_name, directory)
+    click.echo(
+        f"{built.num_pages} pages, {built.num_bytes / 1e6:.1f} MB, in {built.seconds:.0f} s: "
+        f"{paths.shown(built.folder / 'index.html')}"
+    )
+    for problem in (*built.warnings, *(f"dead link: {link}" for link in built.dead_links)):
+        click.echo(texts.in_a_line(problem), err=True)
+    if built.warnings or built.dead_links:
+        raise click.ClickException("The pages are built, with the faults above.")
+
+
 @main.command(
     name="lab", context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]}
 )
@@ -154,16 +184,19 @@ def open_lab(arguments: tuple[str, ...]) -> None:
     sys.exit(status)
 
 
-def _lab_module(name: str) -> types.ModuleType:
-    """Return a module that needs the extra [lab], and takes seconds to import."""
+def _lab_module(name: str, *, extra: str = "lab") -> types.ModuleType:
+    """Return a module that needs an extra, and takes seconds to import."""
     try:
         with processes.signals_end():
             return importlib.import_module(f"rebasin_lab.lab.{name}")
     except ModuleNotFoundError as error:
         raise click.ClickException(
-            f"{error}. Notebooks and figures need the extra [lab]: in the checkout, "
-            "pip install --editable '.[lab]'."
+            f"{error}. {_NEEDS[extra]} the extra [{extra}]: in the checkout, "
+            f"pip install --editable '.[{extra if extra == 'lab' else f'lab,{extra}'}]'."
         ) from error
+
+
+_NEEDS = {"lab": "Notebooks and figures need", "site": "The site needs [lab] and"}
 
 
 @main.command()

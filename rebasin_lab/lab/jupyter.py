@@ -5,6 +5,7 @@ It imports nothing of `execution`, whose libraries take seconds: JupyterLab open
 
 import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
@@ -21,13 +22,15 @@ from rebasin_lab import paths, processes
 def run_lab(arguments: Sequence[str] = ()) -> int:
     """Open JupyterLab on the folder of notebooks, and wait until it is closed.
 
+    It starts on `START.md`, a page of cards, unless an option names another folder or page.
+
     Args:
         arguments: more options of `jupyter lab`, such as "--no-browser".
 
     Returns:
         Its exit status.
     """
-    command = [sys.executable, "-m", "jupyterlab", *arguments]
+    command = [sys.executable, "-m", "jupyterlab", *_start(arguments), *arguments]
     mark = processes.new_mark()
     with processes.Reaper() as reaper, KernelEnvironment(reaper, interactive=True):
         reaper.add(mark)
@@ -47,6 +50,22 @@ def run_lab(arguments: Sequence[str] = ()) -> int:
             return 128 + came[0]
         return status if status >= 0 else 128 - status
 
+
+def _start(arguments: Sequence[str]) -> list[str]:
+    """Return the option that opens the start page, unless others name another place."""
+    elsewhere = any(name in each for each in arguments for name in _PLACES)
+    return [] if elsewhere else [f"--LabApp.default_url=/lab/tree/{START_PAGE}"]
+
+
+START_PAGE = "START.md"  # in the folder of notebooks
+
+# Options that name another folder or page.
+_PLACES = ("root_dir", "root-dir", "notebook_dir", "notebook-dir", "default_url")
+
+# Defaults of JupyterLab's settings, below a user's own: Markdown is shown as a page.
+_SETTINGS = {
+    "@jupyterlab/docmanager-extension:plugin": {"defaultViewers": {"markdown": "Markdown Preview"}}
+}
 
 # A user's settings of a GPU's memory; then nothing is added to them.
 _MEMORY = (
@@ -111,10 +130,14 @@ class KernelEnvironment:
         if self._reaper is not None:
             self._reaper.add_folder(self.folder)
         write_kernel_spec(self.folder / "kernels" / "python3")
+        overrides = self.folder / "labconfig" / "default_setting_overrides.json"
+        overrides.parent.mkdir()
+        overrides.write_text(json.dumps(_SETTINGS))
         added = {
-            "JUPYTER_PATH": os.pathsep.join(
-                filter(None, [str(self.folder), os.environ.get("JUPYTER_PATH")])
-            ),
+            **{
+                name: os.pathsep.join(filter(None, [str(self.folder), os.environ.get(name)]))
+                for name in ("JUPYTER_PATH", "JUPYTER_CONFIG_PATH")
+            },
             **self._backend,
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
             # Kernels work in another folder, where a relative path means another place.

@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -181,44 +181,62 @@ def _contents(board: Board) -> str:
     return f'<nav aria-label="Contents"><ul>{items}</ul></nav>'
 
 
-def _scoreboard(board: Board, figures: Sequence[ReportedFigure]) -> str:
-    """Return all claims as one table, in the order of the paper's sections."""
+def claims_table(board: Board, where: Callable[[Row], Sequence[str]]) -> str:
+    """Return all claims as one HTML table, in the order of the paper's sections.
+
+    A row carries its section, notebook and verdict as data attributes, for scripts that filter.
+
+    Args:
+        board: the content of a run's `scoreboard.json`.
+        where: the links of a claim's last cell, as HTML.
+    """
     shown = ("statement", "paper", "measured_text", "tolerance", "status")
     names = [*(claims.COLUMNS[name].capitalize() for name in shown), "Where"]
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
-    rows = sorted(board["claims"], key=lambda row: _section_order(_section(row)))
+    rows = sorted(board["claims"], key=lambda row: _section_order(section_of(row)))
     groups = "".join(
         f'<tbody><tr><th class="section" scope="rowgroup" colspan="6">{_text(section)}</th></tr>'
-        + "".join(_claim_row(row, board, figures) for row in section_rows)
+        + "".join(_claim_row(row, board, where(row)) for row in section_rows)
         + "</tbody>"
-        for section, section_rows in itertools.groupby(rows, key=_section)
+        for section, section_rows in itertools.groupby(rows, key=section_of)
     )
+    return (
+        '<div class="wide" role="region" tabindex="0" aria-label="Claims"><table>'
+        f"<caption>{_text(claims.tally(row['status'] for row in board['claims']))}</caption>"
+        f"<thead><tr>{head}</tr></thead>{groups}</table></div>"
+    )
+
+
+def _scoreboard(board: Board, figures: Sequence[ReportedFigure]) -> str:
+    def where(row: Row) -> list[str]:
+        shown = [figure for figure in figures if row["claim"] in figure.record["claims"]]
+        notebook = _link_to_notebook(row["notebook"], known=_was_run(row["notebook"], board))
+        return [notebook, *(f'<a href="#{_figure_id(f)}">{_text(f.name)}</a>' for f in shown)]
+
     return (
         '<section id="scoreboard"><h2>Scoreboard</h2>'
         "<p>Every bound was fixed before the run. A claim about pairs of networks must hold for "
         "every pair, or by a statistic over all of them. Grey rows were not tested in this run; "
         f"see their status. The same as data: {_link(SCOREBOARD_NAME, SCOREBOARD_NAME)}.</p>"
-        '<div class="wide" role="region" tabindex="0" aria-label="Claims"><table>'
-        f"<caption>{_text(claims.tally(row['status'] for row in board['claims']))}</caption>"
-        f"<thead><tr>{head}</tr></thead>{groups}</table></div></section>"
+        f"{claims_table(board, where)}</section>"
     )
 
 
-def _claim_row(row: Row, board: Board, figures: Sequence[ReportedFigure]) -> str:
+def _claim_row(row: Row, board: Board, links: Sequence[str]) -> str:
     kind = claims.kind_of(row["status"])
-    shown = [figure for figure in figures if row["claim"] in figure.record["claims"]]
-    links = [_link_to_notebook(row["notebook"], known=_was_run(row["notebook"], board))]
-    links += [f'<a href="#{_figure_id(f)}">{_text(f.name)}</a>' for f in shown]
+    reason = claims.reason(row, board["profile"]["name"])
     status = row["status"]
     if status == "not run":
         status += f": {_why_not_run(row['notebook'], board)}"
     return (
-        f'<tr id="{_claim_id(row["claim"])}" class="{kind}">'
+        f'<tr id="{_claim_id(row["claim"])}" class="{kind}" data-verdict="{kind}" '
+        f'data-section="{_text(section_of(row))}" data-notebook="{_text(row["notebook"])}">'
         f'<th scope="row">{_text(row["statement"])}<br><small>{_text(row["quantity"])} '
         f"({_text(', '.join([*row['section'].split(', ')[1:], row['claim']]))})</small></th>"
         f"<td>{_text(row['paper'])}</td><td>{_text(row['measured_text'])}</td>"
         f"<td>{_text(row['tolerance'])}</td>"
-        f'<td><strong><span aria-hidden="true">{_MARKS[kind]}</span> {_text(status)}</strong></td>'
+        f'<td><strong><span aria-hidden="true">{_MARKS[kind]}</span> {_text(status)}</strong>'
+        f"{f'<br><small>{_text(reason)}</small>' if reason else ''}</td>"
         f"<td>{'<br>'.join(links)}</td></tr>"
     )
 
@@ -302,7 +320,7 @@ def _figure(figure: ReportedFigure, board: Board) -> str:
     )
 
 
-def _section(row: Row) -> str:
+def section_of(row: Row) -> str:
     """Return the part of the paper a claim belongs to: `3.2, Lemma 2` is in section 3.2."""
     part = row["section"].split(",")[0].strip()
     if re.match(r"\d", part):

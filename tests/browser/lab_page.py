@@ -51,8 +51,7 @@ _CLOSE = """() => {
         each.dispose();
     } }"""
 # From a key to the paint after the first change inside an element.
-_STOPWATCH = """([selector, index]) => {
-    const watched = document.querySelectorAll(selector)[index];
+_STOPWATCH = """watched => {
     const times = window.rlTimes = [];
     let pressed;
     document.addEventListener("keydown", () => { pressed = performance.now(); }, true);
@@ -64,6 +63,13 @@ _STOPWATCH = """([selector, index]) => {
             () => times.push(performance.now() - since)));
     }).observe(watched, {childList: true, subtree: true, attributes: true, characterData: true});
 }"""
+
+
+# A figure is that of its dials, or something has gone wrong.
+_IS_CURRENT = """root => root.querySelector('[role="alert"]:not(:empty)') ||
+    (root.querySelector(".rl-picture svg") && !root.querySelector(".rl-old"))"""
+# Without names that each drawing has anew.
+_DRAWN = r"""root => root.querySelector("figure").innerHTML.replace(/rl-clip-\d+/g, "")"""
 
 
 class LabPage:
@@ -143,7 +149,8 @@ class LabPage:
     def panels(self, kind: str = "rl-dials") -> list["Panel"]:
         """What the notebook shows of a kind, from top to bottom."""
         found = self.page.locator(f".{kind}")
-        return [Panel(found.nth(index)) for index in range(found.count())]
+        made = DialPanel if kind == "rl-dials" else Panel
+        return [made(found.nth(index)) for index in range(found.count())]
 
     def wear(self, theme: str) -> None:
         """Change to the theme "Light" or "Dark"."""
@@ -164,10 +171,10 @@ class LabPage:
                 self.page.wait_for_timeout(500)
             panel.root.screenshot(path=self._screenshots / f"{name}-{theme.lower()}.png")
 
-    def start_stopwatch(self, selector: str, index: int = 0) -> None:
+    def start_stopwatch(self, watched: Locator) -> None:
         """From now on, time from every key to the paint of a change inside an element."""
         self.page.bring_to_front()  # what nobody sees is not painted
-        self.page.evaluate(_STOPWATCH, [selector, index])
+        watched.evaluate(_STOPWATCH)
 
     def times(self) -> list[float]:
         """What the stopwatch has taken, in milliseconds."""
@@ -261,6 +268,97 @@ class Panel:
         assert self.alerts().count() == 0, self.alerts().first.inner_text()
 
 
+class DialPanel(Panel):
+    """A figure of the lab's own component, and its dials."""
+
+    def sliders(self) -> list["Range"]:
+        """Its sliders."""
+        found = self.root.locator(".rl-control:has(input[type=range])")
+        return [Range(found.nth(index)) for index in range(found.count())]
+
+    def dropdowns(self) -> list["Dropdown"]:
+        """Its dropdowns."""
+        found = self.root.locator(".rl-control:has(select)")
+        return [Dropdown(found.nth(index)) for index in range(found.count())]
+
+    def slider(self, label: str) -> "Range":
+        """The slider with this label."""
+        return Range(
+            self.root.locator(".rl-control", has=self.root.page.get_by_label(label, exact=True))
+        )
+
+    def dropdown(self, label: str) -> "Dropdown":
+        """The dropdown with this label."""
+        return Dropdown(
+            self.root.locator(".rl-control", has=self.root.page.get_by_label(label, exact=True))
+        )
+
+    def picture(self) -> Locator:
+        """Its figure."""
+        return self.root.locator(".rl-picture svg")
+
+    def alt(self) -> str:
+        """What the figure says to those who do not see it."""
+        return self.picture().get_attribute("aria-label")
+
+    def shown(self) -> str:
+        """The figure as the browser holds it, as soon as it is that of its dials."""
+        self.root.page.wait_for_function(
+            _IS_CURRENT, arg=self.root.element_handle(), timeout=PATIENCE
+        )
+        return self.root.evaluate(_DRAWN)
+
+    def wait_for_alt(self, pattern: str) -> None:
+        """Wait until the figure is one that says so."""
+        expect(self.picture()).to_have_attribute(
+            "aria-label", re.compile(pattern), timeout=PATIENCE
+        )
+
+    def alerts(self) -> Locator:
+        """What it says has gone wrong."""
+        return self.root.locator('[role="alert"]:not(:empty)')
+
+    def changes_when(self, act) -> None:
+        """Do something, and see another figure, and no complaint."""
+        before = self.shown()
+        act()
+        after = self.shown()
+        assert self.alerts().count() == 0, self.alerts().first.inner_text()
+        assert before != after
+
+
+class Range:
+    """A slider of the lab's own component."""
+
+    def __init__(self, root: Locator):
+        self.root = root
+        self.handle = root.locator("input[type=range]")
+
+    @property
+    def text(self) -> str:
+        """What it shows beside its handle, which is what a screen reader says."""
+        text = self.root.locator("output").inner_text()
+        assert self.handle.get_attribute("aria-valuetext") == text
+        return text
+
+    @property
+    def num_stops(self) -> int:
+        """How many."""
+        return int(self.handle.get_attribute("max")) + 1
+
+    def turn(self) -> None:
+        """One stop on; back, where there is none."""
+        before = self.text
+        for key in ("ArrowRight", "ArrowLeft"):
+            self.handle.press(key)
+            if self.text != before:
+                return
+
+    def press(self, key: str) -> None:
+        """A key, such as Home, on its handle."""
+        self.handle.press(key)
+
+
 class Slider:
     """A slider, turned by keys as everybody can."""
 
@@ -297,7 +395,7 @@ class Dropdown:
 
     def __init__(self, root: Locator):
         self.root = root
-        self.select = root.locator("select")
+        self.handle = self.select = root.locator("select")
 
     @property
     def text(self) -> str:
@@ -307,7 +405,7 @@ class Dropdown:
     @property
     def options(self) -> list[str]:
         """What there is."""
-        return [_plain(text) for text in self.select.locator("option").all_inner_texts()]
+        return [_plain(text) for text in self.select.locator("option").all_text_contents()]
 
     @property
     def num_stops(self) -> int:

@@ -14,8 +14,8 @@ def test_quickstart_with_nothing_stored(lab, page):
     record("seconds_to_first_figures", page.seconds_to_figures(2))
     page.wait_for_end()
     (panel,) = page.panels()
-    slider = panel.slider("λ: A to B")
-    page.start_stopwatch(".rl-dials")
+    slider = panel.slider("λ")
+    page.start_stopwatch(panel.root)
     for _ in range(6):
         panel.changes_when(lambda: slider.press("ArrowRight"))
         page.page.wait_for_timeout(500)  # as somebody who looks at it

@@ -221,7 +221,7 @@ def milliseconds_of_a_walk(page, panel):
     slider = panel.slider("λ: A to B")
     times = {}
     for kind, selector in kinds.items():
-        page.start_stopwatch(selector)
+        page.start_stopwatch(page.page.locator(selector).first)
         for _ in range(5):
             slider.press("ArrowRight")
             page.page.wait_for_timeout(300)  # as somebody who looks at it

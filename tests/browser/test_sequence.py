@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import rebasin_lab as rl
-from browser.lab_page import AS_THEY_ARE, SIZES, THEMES, TRIAL_FLAGS
+from browser.lab_page import AS_THEY_ARE, SIZES, THEMES, TRIAL_FLAGS, record
 from rebasin_lab.lab import runner
 from rebasin_lab.paper import counterexample, foreign_pair, sections, store
 from rebasin_lab.paper.sections import file_pair
@@ -242,6 +242,24 @@ CHECKS = {
 }
 
 
+def milliseconds_of(page, panel):
+    """From each of 20 keys on each dial to the paint: its median and its 95th percentile."""
+    found = {}
+    page.start_stopwatch(panel.root.locator("figure"))
+    for control in [*panel.sliders(), *panel.dropdowns()]:
+        before = len(page.times())
+        for move in range(20):
+            down = move % 4 < 2  # two stops on, two back: away from either end of two
+            control.handle.press("ArrowRight" if down else "ArrowLeft")
+            panel.shown()
+        times = page.times()[before:]
+        name = control.root.get_attribute("data-name")
+        found[name] = (
+            [len(times), *np.percentile(times, [50, 95]).round().tolist()] if times else []
+        )
+    return found
+
+
 def turn_and_check(notebook, lab, page):
     """Every dial of a notebook that has run: the picture follows, and is what the library says."""
     assert page.page.locator(".jp-OutputArea-output figure img[alt]").count() >= 1
@@ -254,6 +272,8 @@ def turn_and_check(notebook, lab, page):
                 panel.changes_when(control.turn)
         name = f"{notebook}-{number}" if len(panels) > 1 else notebook
         page.photograph(panel, name, THEMES[-1:] if SIZES == "trial" else THEMES)
+    if SIZES == "quick":
+        record(f"milliseconds-{notebook}", [milliseconds_of(page, each) for each in panels])
     if panels:
         CHECKS[notebook](lab, panels)
     page.assert_calm()

@@ -1,5 +1,6 @@
 """Dials as plain Python: no browser, no kernel."""
 
+import json
 import sys
 import threading
 import time
@@ -8,25 +9,24 @@ import ipywidgets
 import pytest
 
 import rebasin_lab as rl
-from rebasin_lab.lab import figures
+from rebasin_lab.lab import figures, scenes
 from rebasin_lab.lab.widgets import prerendering
+from rebasin_lab.lab.widgets.controls import control_of, nearest_first
 
 
 @pytest.fixture
 def quick_pictures(monkeypatch):
-    """The text of a record instead of its picture, which takes a tenth of a second."""
+    """The text of a record instead of what it draws."""
     monkeypatch.setattr(figures, "as_html", lambda record: repr(record))
     monkeypatch.setattr(figures, "stored_pictures", lambda record, kinds: {})
+    monkeypatch.setattr(scenes, "scene_of", lambda record: {"alt": repr(record), "panels": []})
 
 
-def view(explorer):
-    """What the reader sees: the message and the picture."""
-    _, message, picture = explorer.children
-    return message.value, picture.value
-
-
-def slider(value=0, **options):
-    return ipywidgets.IntSlider(value=value, **options)
+def view(shown):
+    """What the reader sees: the message and the figure, if it is that of the dials."""
+    assert shown.wait(10.0)
+    scene = shown.stored["scenes"].get(",".join(map(str, shown.at)), {})
+    return shown.message, scene.get("alt")
 
 
 def inverse(x):
@@ -37,111 +37,132 @@ def inverse(x):
 @pytest.mark.usefixtures("quick_pictures")
 def test_first_drawing_is_one_plain_call_with_the_dials_values():
     calls = []
-    explorer = rl.dials(lambda **v: calls.append(v) or {"n": len(calls)}, x=slider(3), y=slider())
-    assert calls == [{"x": 3, "y": 0}] == [explorer.values]
-    assert explorer.record == {"n": 1}
-    assert view(explorer) == ("", "{'n': 1}")
+    shown = rl.dials(lambda **v: calls.append(v) or {"n": len(calls)}, x=[3, 4], y=range(3))
+    assert calls == [{"x": 3, "y": 1}] == [shown.values]
+    assert shown.record == {"n": 1}
+    assert view(shown) == ("", "{'n': 1}")
 
 
 def test_first_drawing_raises_its_error():
     with pytest.raises(ZeroDivisionError):
-        rl.dials(inverse, x=slider(0))
+        rl.dials(inverse, x=[0, 1])
 
 
 @pytest.mark.usefixtures("quick_pictures")
-def test_moving_a_dial_redraws():
-    dial = slider(2)
-    explorer = rl.dials(inverse, x=dial)
-    dial.value = 5
-    assert explorer.record == {"value": 12}
-    assert explorer.values == {"x": 5}
-    assert view(explorer) == ("", "{'value': 12}")
+def test_turning_a_dial_draws():
+    shown = rl.dials(inverse, x=[2, 5])
+    shown.turn(x=5)
+    assert view(shown) == ("", "{'value': 12}")
+    assert shown.record == {"value": 12}
+    assert shown.values == {"x": 5}
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_what_the_browser_sends_turns_the_dial_too():
+    shown = rl.dials(inverse, x=[2, 5, 6])
+    shown.set_state({"at": [2]})
+    assert view(shown) == ("", "{'value': 10}")
+    assert shown.values == {"x": 6}
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"z": 1}, r"dials of this figure, \['x'\]; got 'z'"),
+        ({"x": 3}, r"a stop of 'x' among \[2, 5\]; got 3"),
+    ],
+)
+@pytest.mark.usefixtures("quick_pictures")
+def test_what_is_no_stop_is_refused(values, said):
+    shown = rl.dials(inverse, x=[2, 5])
+    with pytest.raises(ValueError, match=said):
+        shown.turn(**values)
+    assert shown.values == {"x": 2}
 
 
 @pytest.mark.usefixtures("quick_pictures")
 def test_later_error_is_shown_and_the_next_good_value_clears_it():
-    dial = slider(2)
-    explorer = rl.dials(inverse, x=dial)
-    dial.value = 0
-    message, picture = view(explorer)
-    assert "ZeroDivisionError: integer division or modulo by zero" in message
-    assert 'role="alert"' in message
-    assert picture == "{'value': 30}"
-    dial.value = 6
-    assert view(explorer) == ("", "{'value': 10}")
-
-
-@pytest.mark.usefixtures("quick_pictures")
-def test_message_is_escaped():
-    def draw(x):
-        if x:
-            raise ValueError("<script>alert(1)</script>")
-        return {}
-
-    dial = slider(0)
-    explorer = rl.dials(draw, x=dial)
-    dial.value = 1
-    assert "&lt;script&gt;" in view(explorer)[0]
-    assert "<script>" not in view(explorer)[0]
+    shown = rl.dials(inverse, x=[2, 0, 6])
+    shown.turn(x=0)
+    message, figure = view(shown)
+    assert message == "ZeroDivisionError: integer division or modulo by zero"
+    assert figure is None
+    shown.turn(x=6)
+    assert view(shown) == ("", "{'value': 10}")
 
 
 @pytest.mark.usefixtures("quick_pictures")
 def test_labels_of_dials_are_words_and_lambda_its_symbol():
-    explorer = rl.dials(lambda lam, and_unit: {}, lam=(0.0, 1.0, 0.5), and_unit=[1, 2])
-    row = explorer.children[0]
-    assert [control.description for control in row.children] == ["λ", "and unit"]
+    shown = rl.dials(lambda lam, and_unit: {}, lam=(0.0, 1.0, 0.5), and_unit=[1, 2])
+    assert [control["label"] for control in shown.controls] == ["λ", "and unit"]
+    assert shown.controls[0]["options"] == ["0.0", "0.5", "1.0"]
 
 
 @pytest.mark.usefixtures("quick_pictures")
 def test_page_that_nobody_can_turn_dials_on_has_the_first_figure_and_no_dials():
     calls = []
-    dial = slider(2)
-    shown = rl.dials(lambda x: calls.append(x) or {"x": x}, interactive=False, x=dial)
+    shown = rl.dials(lambda x: calls.append(x) or {"x": x}, interactive=False, x=[2, 5])
     assert not isinstance(shown, ipywidgets.Widget)
     assert shown.data == "{'x': 2}"
-    dial.value = 5
     assert calls == [2]
+
+
+def test_a_run_for_a_site_stores_every_stop_that_has_a_figure_and_a_still_picture(monkeypatch):
+    def draw(x):
+        numbers = {"objectives": {"one": [0.0, 6 // x]}, "visits_per_sweep": 1}
+        return rl.picture("objective", numbers, alt=f"a < {x}")
+
+    monkeypatch.setenv("REBASIN_LIVE_DIALS", "1")
+    shown = rl.dials(draw, interactive=False, x=[2, 1, 0, 3])
+    assert list(shown.get_state()["stored"]["scenes"]) == ["0", "1", "3"]
+    data, *_ = shown._repr_mimebundle_()
+    assert 'alt="a &lt; 2"' in data["text/html"]
+    assert "application/vnd.jupyter.widget-view+json" in data
 
 
 def test_first_drawing_raises_its_error_without_dials_too():
     with pytest.raises(ZeroDivisionError):
-        rl.dials(inverse, interactive=False, x=slider(0))
+        rl.dials(inverse, interactive=False, x=[0])
 
 
 @pytest.mark.usefixtures("quick_pictures")
-def test_changes_from_two_threads_leave_the_picture_of_the_last_values():
-    drawing = threading.Event()
+def test_of_many_moves_the_last_is_answered_and_those_that_nobody_waits_for_are_not():
+    drawing, go_on, calls = threading.Event(), threading.Event(), []
 
-    def draw(x, y):
-        if (x, y) == (1, 0):
+    def draw(x):
+        calls.append(x)
+        if x == 1:
             drawing.set()
-            time.sleep(0.1)  # still drawing the first change when the second one comes
-        return {"x": x, "y": y}
+            go_on.wait(5.0)  # still at work when others come
+        return {"x": x}
 
-    x, y = slider(0), slider(0)
-    explorer = rl.dials(draw, x=x, y=y)
-    slow = threading.Thread(target=setattr, args=(x, "value", 1))
-    fast = threading.Thread(target=setattr, args=(y, "value", 1))
-    slow.start()
-    assert drawing.wait(timeout=5)
-    fast.start()
-    for thread in (slow, fast):
-        thread.join(timeout=5)
-        assert not thread.is_alive()
-    assert explorer.record == explorer.values == {"x": 1, "y": 1}
-    assert view(explorer) == ("", "{'x': 1, 'y': 1}")
+    shown = rl.dials(draw, x=[0, 1, 2, 3])
+    shown.turn(x=1)
+    assert drawing.wait(5.0)
+    shown.turn(x=2)
+    shown.turn(x=3)
+    go_on.set()
+    assert view(shown) == ("", "{'x': 3}")
+    assert shown.record == shown.values == {"x": 3}
+    assert calls == [0, 1, 3]
 
 
-def test_picture_is_a_record_that_draws():
-    numbers = {"objectives": {"one": [0.0, 1.0, 2.0]}, "visits_per_sweep": 1}
-    explorer = rl.dials(
-        lambda size: rl.picture("objective", numbers, alt="a < b", size=(size, 2.0)),
-        size=ipywidgets.FloatSlider(value=3.0),
-    )
-    assert explorer.record["size_inches"] == [3.0, 2.0]
-    _, html = view(explorer)
-    assert 'alt="a &lt; b"' in html
-    assert "data:image/png;base64,iVBOR" in html
+def test_the_browser_gets_each_part_of_the_figures_once():
+    def draw(size):
+        numbers = {"objectives": {"one": list(range(50))}, "visits_per_sweep": size}
+        return rl.picture("objective", numbers, alt=f"a < b, {size}")
+
+    shown = rl.dials(draw, size=[1, 2, 3])
+    sent = []
+    shown.send = sent.append
+    for size in (2, 3, 2, 1):
+        shown.turn(size=size)
+        assert shown.wait(10.0)
+    assert [list(one["scenes"]) for one in sent] == [["1"], ["2"]]
+    (line,) = [part for part in shown.stored["pool"].values() if len(part.get("x", ())) == 50]
+    assert line["y"] == list(range(50))
+    assert all(len(json.dumps(one)) < 6_000 for one in sent)
+    assert shown.stored["scenes"]["0"]["alt"] == "a < b, 1"
 
 
 # Drawing ahead
@@ -170,23 +191,22 @@ def idle_kernel(monkeypatch):
 
 
 @pytest.mark.usefixtures("quick_pictures")
-def test_pictures_beside_the_present_one_are_drawn_before_they_are_asked_for(idle_kernel):
+def test_stops_beside_the_present_one_are_drawn_before_they_are_asked_for(idle_kernel):
     calls = []
-    dial = slider(2, min=0, max=4)
-    shown = rl.dials(lambda x: calls.append(x) or {"x": x}, x=dial)
+    shown = rl.dials(lambda x: calls.append(x) or {"x": x}, x=range(5))
     assert shown._ahead.wait(5.0)
     assert calls == [2, 1, 3, 0, 4]
-    dial.value = 3
+    shown.turn(x=3)
+    assert view(shown) == ("", "{'x': 3}")
     assert shown._ahead.wait(5.0)
     assert calls == [2, 1, 3, 0, 4]  # nothing is drawn twice
-    assert view(shown) == ("", "{'x': 3}")
 
 
 @pytest.mark.usefixtures("quick_pictures")
 def test_nothing_is_drawn_ahead_while_a_cell_runs(idle_kernel):
     idle_kernel.callbacks["pre_run_cell"](None)
     calls = []
-    shown = rl.dials(lambda x: calls.append(x) or {}, x=slider(1, max=2))
+    shown = rl.dials(lambda x: calls.append(x) or {}, x=range(3))
     assert not shown._ahead.wait(0.2)
     assert calls == [1]
     idle_kernel.callbacks["post_run_cell"](None)
@@ -205,25 +225,25 @@ def test_dial_that_moves_is_next(idle_kernel):
         time.sleep(0.02)
         return {}
 
-    dial = slider(0, max=30)
-    rl.dials(draw, x=dial)
+    shown = rl.dials(draw, x=[*range(31)])
     begun.clear()
     assert begun.wait(5.0)
     being_drawn = len(calls)
-    dial.value = 30
-    assert calls[being_drawn] == 30
+    shown.turn(x=30)
+    assert shown.wait(10.0)
+    assert 30 in calls[being_drawn : being_drawn + 2]  # another may have begun meanwhile
 
 
 @pytest.mark.usefixtures("quick_pictures")
 def test_panels_are_drawn_ahead_one_at_a_time_the_last_that_moved_first(idle_kernel):
     idle_kernel.callbacks["pre_run_cell"](None)
     calls = []
-    dials = {name: slider(0, max=2) for name in "ab"}
     shown = {
-        name: rl.dials(lambda x, name=name: calls.append((name, x)) or {}, x=dial)
-        for name, dial in dials.items()
+        name: rl.dials(lambda x, name=name: calls.append((name, x)) or {}, x=[0, 1, 2])
+        for name in "ab"
     }
-    dials["a"].value = 1
+    shown["a"].turn(x=1)
+    assert shown["a"].wait(5.0)
     del calls[:]
     idle_kernel.callbacks["post_run_cell"](None)
     assert shown["a"]._ahead.wait(5.0)
@@ -234,7 +254,7 @@ def test_panels_are_drawn_ahead_one_at_a_time_the_last_that_moved_first(idle_ker
 def test_nothing_is_drawn_ahead_while_the_reader_waits_for_a_picture(idle_kernel):
     calls = []
     with prerendering.for_this_kernel().give_way():
-        shown = rl.dials(lambda x: calls.append(x) or {}, x=slider(1, max=2))
+        shown = rl.dials(lambda x: calls.append(x) or {}, x=range(3))
         assert not shown._ahead.wait(0.2)
         assert calls == [1]
     assert shown._ahead.wait(5.0)
@@ -245,11 +265,11 @@ def test_nothing_is_drawn_ahead_while_the_reader_waits_for_a_picture(idle_kernel
 def test_panel_of_long_pictures_draws_one_of_them_ahead(idle_kernel, monkeypatch):
     monkeypatch.setattr(prerendering, "LONG_PICTURE", 0.01)
     calls = []
-    dial = slider(0)
-    shown = rl.dials(lambda x: calls.append(x) or time.sleep(0.02) or {}, x=dial)
+    shown = rl.dials(lambda x: calls.append(x) or time.sleep(0.02) or {}, x=[*range(100)])
     assert shown._ahead.wait(5.0)
     assert calls == [0, 1]
-    dial.value = 50
+    shown.turn(x=50)
+    assert shown.wait(5.0)
     assert shown._ahead.wait(5.0)
     assert calls == [0, 1, 50, 49]
 
@@ -278,64 +298,79 @@ def test_dial_that_moves_during_a_long_picture_has_its_neighbours_drawn(idle_ker
 
 @pytest.mark.usefixtures("quick_pictures")
 def test_error_ahead_is_told_to_whoever_turns_the_dial_there(idle_kernel):
-    dial = slider(1, min=0, max=2)
-    shown = rl.dials(inverse, x=dial)
+    shown = rl.dials(inverse, x=[1, 0, 2])
     assert shown._ahead.wait(5.0)
     assert view(shown) == ("", "{'value': 60}")
-    dial.value = 0
+    shown.turn(x=0)
     assert "ZeroDivisionError" in view(shown)[0]
 
 
 @pytest.mark.usefixtures("quick_pictures")
-def test_of_many_pictures_the_oldest_go(monkeypatch):
-    monkeypatch.setattr(sys.modules["rebasin_lab.lab.widgets.dials"], "MOST_PICTURES", 3)
+def test_of_a_dial_of_many_stops_not_all_are_drawn_ahead(idle_kernel, monkeypatch):
+    monkeypatch.setattr(sys.modules["rebasin_lab.lab.widgets.dials"], "MOST_STOPS", 5)
     calls = []
-    dial = slider(0)
-    rl.dials(lambda x: calls.append(x) or {}, x=dial)
-    for value in (1, 2, 3, 2, 1, 0):
-        dial.value = value
-    assert calls == [0, 1, 2, 3, 0]
-
-
-@pytest.mark.usefixtures("quick_pictures")
-def test_dial_whose_stops_cannot_be_told_keeps_no_other_from_being_drawn_ahead(idle_kernel):
-    calls = []
-    endless = ipywidgets.FloatSlider(value=0.5, max=1, step=0)
-    shown = rl.dials(lambda x: calls.append(x) or {}, x=endless)
+    shown = rl.dials(lambda x: calls.append(x) or {}, x=[*range(1000)])
     assert shown._ahead.wait(5.0)
-    shown = rl.dials(lambda x: calls.append(x) or {}, x=slider(0, max=1))
-    assert shown._ahead.wait(5.0)
-    assert calls == [0.5, 0, 1]
+    assert calls == [0, 1, 2, 3, 4]
+    shown.turn(x=500)
+    assert view(shown)[1] == "{}"
+    assert calls == [0, 1, 2, 3, 4, 500]
 
 
 @pytest.mark.usefixtures("quick_pictures")
 def test_plain_process_draws_nothing_ahead():
     calls = []
-    rl.dials(lambda x: calls.append(x) or {}, x=slider(1))
+    rl.dials(lambda x: calls.append(x) or {}, x=[1, 2])
     assert calls == [1]
 
 
+# What dials are made of
+
+
 @pytest.mark.parametrize(
-    ("control", "expected"),
+    ("given", "kind", "values", "first"),
     [
-        (ipywidgets.IntSlider(min=1, max=7, step=3), [1, 4, 7]),
-        (ipywidgets.FloatSlider(min=0, max=0.3, step=0.1), [0.0, 0.1, 0.2, 0.3]),
-        (ipywidgets.Checkbox(), [False, True]),
-        (ipywidgets.Dropdown(options=["a", "b"]), ["a", "b"]),
-        (ipywidgets.Dropdown(options={"a": 1, "b": 2}), [1, 2]),
-        (ipywidgets.SelectionSlider(options=[("a", 1), ("b", 2)]), [1, 2]),
-        (ipywidgets.Text(value="x"), ["x"]),
+        ([1, 3, 2], "slider", (1, 3, 2), 0),
+        (["a", "b"], "choice", ("a", "b"), 0),
+        ({"a": 1, "b": (2, 3)}, "choice", (1, (2, 3)), 0),
+        ((0, 4), "slider", (0, 1, 2, 3, 4), 2),
+        ((1, 7, 3), "slider", (1, 4, 7), 1),
+        ((0.0, 0.3, 0.1), "slider", (0.0, 0.1, 0.2, 0.3), 1),
+        (ipywidgets.IntSlider(min=1, max=7, step=3, value=4), "slider", (1, 4, 7), 1),
+        (ipywidgets.FloatSlider(max=0.3, step=0.1, value=0.3), "slider", (0.0, 0.1, 0.2, 0.3), 3),
+        (ipywidgets.Checkbox(value=True), "choice", (False, True), 1),
+        (ipywidgets.Dropdown(options=["a", "b"]), "choice", ("a", "b"), 0),
+        (ipywidgets.Dropdown(options={"a": 1, "b": 2}, value=2), "choice", (1, 2), 1),
+        (ipywidgets.SelectionSlider(options=[("a", 1), ("b", 2)]), "slider", (1, 2), 0),
     ],
+    ids=lambda one: type(one).__name__,
 )
-def test_stops_of_a_control(control, expected):
-    assert prerendering.stops(control) == expected
+def test_stops_of_what_is_given(given, kind, values, first):
+    control = control_of("x", given)
+    assert (control.kind, control.values, control.first) == (kind, values, first)
 
 
-def test_neighbours_come_dial_by_dial_the_nearest_first():
-    controls = {"x": slider(1, max=3), "name": ipywidgets.Dropdown(options=["a", "b"])}
-    near = prerendering.nearest_first(controls, {"x": 1, "name": "a"})
-    assert [tuple(values.values()) for values in near] == [(0, "a"), (1, "b"), (2, "a"), (3, "a")]
+def test_names_of_stops_have_the_digits_that_tell_them_apart():
+    assert control_of("lam", (0.0, 1.0, 0.25)).options == ("0.00", "0.25", "0.50", "0.75", "1.00")
+    assert control_of("rate", [1e-8, 1e-7]).options == ("1e-08", "1e-07")
+    assert control_of("size", [1, 2.5]).options == ("1", "2.5")
+    given = ipywidgets.SelectionSlider(options=[("one", 1), ("two", 2)], description="n")
+    assert (control_of("x", given).label, control_of("x", given).options) == ("n", ("one", "two"))
 
 
-def test_value_that_a_browser_rounds_is_the_same_stop():
-    assert prerendering.key_of({"lam": 0.1 + 0.05}) == prerendering.key_of({"lam": 0.15})
+@pytest.mark.parametrize(
+    "given",
+    [[], {}, "text", 3, (2, 1), (0.0, 1.0, 0.0), [[1]], ipywidgets.Text(value="x")],
+    ids=repr,
+)
+def test_what_has_no_stops_is_refused(given):
+    with pytest.raises(ValueError, match="'x'"):
+        control_of("x", given)
+
+
+def test_neighbours_that_one_move_of_one_dial_reaches_come_first_and_all_are_near():
+    controls = [control_of("x", range(4)), control_of("name", ["a", "b"])]
+    near = [*nearest_first(controls, (1, 0), 100)]
+    assert near[:4] == [(0, 0), (1, 1), (2, 0), (3, 0)]
+    assert len({*near, (1, 0)}) == len(near) + 1 == 8
+    assert [*nearest_first(controls, (1, 0), 2)] == near[:2]

@@ -173,3 +173,14 @@ def test_the_scoreboard_as_text_names_every_claim_with_paper_measured_and_tolera
     for claim in claims.CLAIMS.values():
         assert claim.quantity in text
     assert "paper 55109 | measured 25638 | must be equal to 55109 | not reproduced" in text
+
+
+def test_a_claim_that_failed_says_by_how_much():
+    row = claims.measure("fig3-init", "quick", [0.5, 0.001, 0.002]).as_row()
+    assert (
+        claims.reason(row, "quick") == "2 of 3 miss the bound: at worst 0.001 is not at least 0.02"
+    )
+    row = claims.measure("table1-resnet50", "quick", 3.0).as_row()
+    assert claims.reason(row, "quick") == "3 is not equal to 55109"
+    for status in ("reproduced", "not run"):
+        assert claims.reason(row | {"status": status}, "quick") == ""

@@ -37,9 +37,10 @@ _ARGUMENTS = [
 
 
 def code_digest() -> str:
-    """Return a digest of all modules of this package, which kernels import."""
+    """Return a digest of all modules of this package, and what they load beside them."""
     package = fingerprints.PACKAGE
-    return fingerprints.bytes_digest(package, sorted(package.rglob("*.py")))
+    files = [path for kind in ("py", "js", "css") for path in package.rglob(f"*.{kind}")]
+    return fingerprints.bytes_digest(package, sorted(files))
 
 
 class Kernels:

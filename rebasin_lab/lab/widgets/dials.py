@@ -1,34 +1,42 @@
-"""A figure and the dials it follows: drawn once plainly, then again as they move.
+"""A figure and the dials it follows.
 
-A figure is one `ipywidgets.HTML` holding an image, not an `Output` widget: it swaps without a
-flicker, keeps its alternative text, is saved by a headless run, and can be set from another thread
-(in recent JupyterLab a control's callback may run while a cell is still busy). The first drawing is
-a plain call; later errors appear in the panel, and fail a headless run (`background_errors`).
-Pictures are cached, and those next to the present one are drawn while the kernel is idle
-(`prerendering`).
+The kernel hands over scenes (`lab.scenes`), numbers and no pictures, and the browser draws. Each
+stop of the dials is handed over once: from then on its figure is drawn without the kernel, in a
+notebook that is opened again, too. The first is drawn by a plain call, so that its error is the
+cell's; those around it while the kernel is idle (`prerendering`); any other when a dial gets there.
+Errors appear in the panel, and fail a headless run (`background_errors`).
 """
 
 import contextlib
 import functools
+import hashlib
 import inspect
-import itertools
+import json
+import os
 import threading
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import ipywidgets
+import anywidget
+import traitlets
 from IPython.display import HTML
 
 from rebasin_lab import checks, texts
-from rebasin_lab.lab import background_errors, figures, plots
+from rebasin_lab.lab import background_errors, component, figures, plots, scenes
 from rebasin_lab.lab.widgets import prerendering
+from rebasin_lab.lab.widgets.controls import Control, control_of, nearest_first
+from rebasin_lab.lab.widgets.work import Latest
 from rebasin_lab.paper.sections.record import Figure
 
-SYMBOLS = {"lam": "λ"}  # on dials of these names
-MOST_PICTURES = 64  # cached; each is a quarter of a megabyte
+MOST_STOPS = 800  # stored ahead of time; each is one to three kilobytes
+# With this variable set, dials of a headless run hold their stops, for pages without a kernel.
+LIVE = "REBASIN_LIVE_DIALS"
+_SHORT = 100  # characters of a mark that is not worth a name
+
+At = tuple[int, ...]
 
 
-class Dials(ipywidgets.VBox):
+class Dials(anywidget.AnyWidget):
     """A figure and its dials; made by `dials`.
 
     Attributes:
@@ -36,62 +44,151 @@ class Dials(ipywidgets.VBox):
         record: the figure record drawn last.
     """
 
+    _esm = component.code("renderDials")
+    _css = component.style()
+
+    name = traitlets.Unicode().tag(sync=True)
+    controls = traitlets.List().tag(sync=True)
+    first = traitlets.List().tag(sync=True)
+    at = traitlets.List().tag(sync=True)
+    message = traitlets.Unicode().tag(sync=True)
+    # "scenes" by the indices of their stops, and the "pool" of parts that they share. It grows in
+    # place, and what is new is sent as a message: assigning it would send all of it again.
+    stored = traitlets.Dict().tag(sync=True)
+
     def __init__(
         self,
         draw: Callable[..., Mapping[str, Any] | Figure],
-        controls: Mapping[str, ipywidgets.ValueWidget],
+        controls: Sequence[Control],
+        as_html: str | None = None,
     ):
         self._draw = draw
-        self._controls = dict(controls)
-        self._view = ipywidgets.HTML()
-        self._message = ipywidgets.HTML()
-        self._lock = threading.RLock()  # a dial may set another one
-        self._pictures: dict[tuple[Any, ...], tuple[Mapping[str, Any], str]] = {}
+        self._as_html = as_html
+        self._controls = tuple(controls)
         self._drawing = threading.RLock()
         self._ahead = prerendering.for_this_kernel()
-        self._redraw()
-        for control in self._controls.values():
-            control.style.description_width = "initial"  # a label is never cut short
-            control.observe(self._on_change, names="value")
-        row = ipywidgets.Layout(flex_flow="row wrap")
+        self._asked = Latest(self._answer, self._show_error)
+        first = [control.first for control in self._controls]
+        self._stored: dict[str, dict[str, Any]] = {"scenes": {}, "pool": {}}
+        self.record = _record(draw, self._values(first))
+        self._store(tuple(first), self.record)
         super().__init__(
-            [ipywidgets.HBox(list(controls.values()), layout=row), self._message, self._view]
+            name=str(self.record.get("plot", "figure")).replace("_", "-"),
+            controls=[control.as_json() for control in self._controls],
+            first=first,
+            at=first,
+            stored=self._stored,
         )
-        self.add_class("rl-dials")
+        self.observe(self._on_at, names="at")
+        self._draw_ahead()
 
     @property
     def values(self) -> dict[str, Any]:
         """The dials' present values."""
-        return {name: control.value for name, control in self._controls.items()}
+        return self._values(self.at)
 
-    def _redraw(self) -> None:
-        values = self.values
+    def turn(self, **values: Any) -> None:
+        """Turn dials, as a reader would; the figure follows (`wait`).
+
+        Raises:
+            ValueError: for a dial that there is not, or a value that is no stop of it.
+        """
+        known = {control.name: control for control in self._controls}
+        checks.options(values, known, "dials of this figure")
+        for name, value in values.items():
+            if value not in known[name].values:
+                raise ValueError(
+                    f"Expected a stop of '{name}' among {list(known[name].values)}; got "
+                    f"{checks.shortened(value)} in dials."
+                )
+        self.at = [
+            control.values.index(values[control.name]) if control.name in values else index
+            for control, index in zip(self._controls, self.at, strict=True)
+        ]
+
+    def wait(self, seconds: float = 60.0) -> bool:
+        """Wait until the figure of the present values is drawn; return True if so."""
+        return self._asked.wait(seconds)
+
+    def _values(self, at: Iterable[int]) -> dict[str, Any]:
+        return {
+            control.name: control.values[index]
+            for control, index in zip(self._controls, at, strict=True)
+        }
+
+    def _on_at(self, change: Any) -> None:
+        self._asked.ask(tuple(change["new"]))
+
+    def _answer(self, at: At) -> None:
+        """Draw what the reader waits for, unless that is stored; then what is near it."""
         with self._ahead.give_way() if self._ahead else contextlib.nullcontext():
-            self.record, self._view.value = self._picture(values)
+            self.record = self._stop(at)
+        self.message = ""
+        self._draw_ahead()
+
+    def store_all(self) -> None:
+        """Store the stops of all dials, up to `MOST_STOPS`; in the state that a run saves, too."""
+        for at in nearest_first(self._controls, self.at, MOST_STOPS - len(self._records)):
+            with contextlib.suppress(Exception):  # a stop without a figure has none there
+                self._store(at, _record(self._draw, self._values(at)))
+        self.send_state("stored")
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        """Return the widget, and the figure it begins with for a page that shows no widgets."""
+        shown = super()._repr_mimebundle_(**options)
+        if self._as_html is None or shown is None:
+            return shown
+        data, *metadata = shown if isinstance(shown, tuple) else (shown,)
+        data = {**data, "text/html": self._as_html}
+        return (data, *metadata) if isinstance(shown, tuple) else data
+
+    def _draw_ahead(self) -> None:
         if self._ahead:
-            nearest = prerendering.nearest_first(self._controls, values)
-            near = itertools.islice(nearest, MOST_PICTURES // 2)
-            self._ahead.ask(self, (functools.partial(self._picture, each) for each in near))
+            near = nearest_first(self._controls, self.at, MOST_STOPS - len(self._records))
+            self._ahead.ask(self, (functools.partial(self._stop, at) for at in near))
 
-    def _picture(self, values: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
-        """Return a record and its picture, cached; the oldest of too many is dropped."""
-        key = prerendering.key_of(values)
+    def _stop(self, at: At) -> Mapping[str, Any]:
+        """Return the record of a stop, and have the browser hold its scene."""
         with self._drawing:
-            if key not in self._pictures:
-                self._pictures[key] = _drawn(self._draw, values)
-                if len(self._pictures) > MOST_PICTURES:
-                    del self._pictures[next(iter(self._pictures))]
-            return self._pictures[key]
+            if at not in self._records:
+                new = self._store(at, _record(self._draw, self._values(at)))
+                self.send(new)
+            return self._records[at]
 
-    def _on_change(self, _: Any) -> None:
-        with self._lock:
-            try:
-                self._redraw()
-                self._message.value = ""
-            except Exception as error:  # noqa: BLE001 (shown to the reader; nothing else would be)
-                background_errors.report(error)
-                text = texts.as_html(f"{type(error).__name__}: {error}", texts.MOST_CHARACTERS)
-                self._message.value = f'<p role="alert"><b>{text}</b></p>'
+    @functools.cached_property
+    def _records(self) -> dict[At, Mapping[str, Any]]:
+        return {}
+
+    def _store(self, at: At, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Store a scene, its parts once each; return what the browser lacks."""
+        self._records[at] = record
+        scene = scenes.scene_of(record)
+        pool: dict[str, Any] = {}
+
+        def named(part: Any) -> Any:
+            text = json.dumps(part, sort_keys=True)
+            name = hashlib.sha256(text.encode()).hexdigest()[:12]
+            if name not in self._stored["pool"]:
+                pool[name] = part
+            return name, len(text)
+
+        panels = []
+        for panel in scene["panels"]:
+            marks = []
+            for mark in panel.pop("marks"):
+                name, length = named(mark)
+                if length < _SHORT:
+                    pool.pop(name, None)
+                marks.append(mark if length < _SHORT else name)
+            panels.append([named(panel)[0], marks])
+        new = {"scenes": {",".join(map(str, at)): {**scene, "panels": panels}}, "pool": pool}
+        for kind, parts in new.items():
+            self._stored[kind].update(parts)
+        return new
+
+    def _show_error(self, error: Exception) -> None:
+        background_errors.report(error)
+        self.message = texts.plain(f"{type(error).__name__}: {error}", texts.MOST_CHARACTERS)
 
 
 @checks.arguments
@@ -105,12 +202,14 @@ def dials(
 
     Args:
         draw: called with one keyword per control; returns a figure record (`picture`) or a figure
-            of a section, which must depend on nothing else: a picture is drawn once, perhaps ahead
+            of a section, which must depend on nothing else: a figure is drawn once, perhaps ahead
             of time.
-        interactive: False returns the figure at the controls' first values without dials, for a
-            static page.
-        **controls: values to choose from, as `ipywidgets.interact` takes them: a list, or
-            `(0, 10)` and `(0.0, 1.0, 0.05)` for a range; or an ipywidget, of hashable values.
+        interactive: False returns the figure at the controls' first values without dials; but
+            with the environment variable REBASIN_LIVE_DIALS set, as `reproduce --live-dials` does,
+            with dials that hold all their stops, for pages without a kernel.
+        **controls: values to choose from, as `ipywidgets.interact` takes them: a list, a dict of
+            names and values, or `(0, 10)` and `(0.0, 1.0, 0.05)` for a range; or an ipywidget with
+            stops, such as a slider or a menu.
 
     Raises:
         ValueError: for controls that draw does not take, or values of which no control is made.
@@ -119,44 +218,16 @@ def dials(
     known = inspect.signature(draw).parameters
     if not any(one.kind is inspect.Parameter.VAR_KEYWORD for one in known.values()):
         checks.options(controls, known, "controls that draw takes")
-    controls = {name: _control(name, given) for name, given in controls.items()}
-    for name, control in controls.items():
-        if not isinstance(control.value, Hashable):
-            raise ValueError(
-                f"Expected values of '{name}' that can be hashed; got "
-                f"{checks.shortened(control.value)} in dials."
-            )
+    made = [control_of(name, given) for name, given in controls.items()]
     if interactive:
-        return Dials(draw, controls)
-    record = _record(draw, {name: control.value for name, control in controls.items()})
-    return HTML(figures.as_html(record, **figures.stored_pictures(record, ["png"])))
-
-
-def _control(name: str, given: Any) -> ipywidgets.ValueWidget:
-    """Return a control for values to choose from; numbers in a list have a slider."""
-    if isinstance(given, ipywidgets.ValueWidget):
-        return given
-    description = SYMBOLS.get(name, name.replace("_", " "))
-    if isinstance(given, list) and given and all(isinstance(one, int | float) for one in given):
-        return ipywidgets.SelectionSlider(
-            options=given, description=description, continuous_update=False
-        )
-    is_choice = isinstance(given, list | tuple | dict | range) and given
-    control = ipywidgets.interactive.widget_from_abbrev(given) if is_choice else None
-    if control is None:
-        raise ValueError(
-            f"Expected values of '{name}' as a list, a range such as (0, 10), or an ipywidget; got "
-            f"{checks.shortened(given)} in dials."
-        )
-    control.description = description
-    if control.has_trait("continuous_update"):
-        control.continuous_update = False
-    return control
-
-
-def _drawn(draw: Callable, values: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
-    record = _record(draw, values)
-    return record, figures.as_html(record)
+        return Dials(draw, made)
+    record = _record(draw, {control.name: control.values[control.first] for control in made})
+    as_html = figures.as_html(record, **figures.stored_pictures(record, ["png"]))
+    if not os.environ.get(LIVE):
+        return HTML(as_html)
+    shown = Dials(draw, made, as_html)
+    shown.store_all()
+    return shown
 
 
 def _record(draw: Callable, values: Mapping[str, Any]) -> Mapping[str, Any]:

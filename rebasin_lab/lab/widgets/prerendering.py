@@ -1,19 +1,17 @@
 """Pre-render the stops of dials next to their present ones while the kernel is idle.
 
-A picture takes matplotlib a few tenths of a second, too long for a dial. So pictures are drawn
-ahead, but only while the kernel is idle: a run of the notebook from top to bottom takes no longer
-for it.
+What a section computes for a stop may take a tenth of a second, too long for a dial. So stops are
+drawn ahead, but only while the kernel is idle: a run of the notebook from top to bottom takes no
+longer for it.
 """
 
 import contextlib
 import functools
 import threading
 import time
-from collections.abc import Callable, Generator, Hashable, Iterator, Mapping
+from collections.abc import Callable, Generator, Hashable, Iterator
 from typing import Any
 
-import ipywidgets
-import numpy as np
 from IPython import get_ipython
 
 from rebasin_lab.lab import background_errors
@@ -21,7 +19,6 @@ from rebasin_lab.lab import background_errors
 SECONDS_OF_QUIET = 0.5  # after a cell; the next of several queued cells starts sooner
 LONG_PICTURE = 1.0  # seconds; a longer one would delay a dial that moves meanwhile
 _Pictures = Generator[Callable[[], Any], None, None]
-_DIGITS = 7  # of a slider's value in a browser
 
 
 class Ahead:
@@ -111,51 +108,3 @@ def for_this_kernel() -> Ahead | None:
 
 
 _of = functools.cache(Ahead)  # one a process: its callbacks stay registered
-
-
-def key_of(values: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return a key of the stops of dials: a slider's 0.15 is 0.15000000000000002, too."""
-    return tuple(
-        round(value, _DIGITS) if isinstance(value, float) else value for value in values.values()
-    )
-
-
-def stops(control: ipywidgets.ValueWidget) -> list[Any]:
-    """Return all values of a control, in order; only the present one if they are endless."""
-    if isinstance(control, ipywidgets.IntSlider):
-        return list(range(control.min, control.max + 1, control.step))
-    if isinstance(control, ipywidgets.FloatSlider):
-        steps = round((control.max - control.min) / control.step)
-        return np.round(control.min + control.step * np.arange(steps + 1), _DIGITS).tolist()
-    if isinstance(control, ipywidgets.Checkbox):
-        return [False, True]
-    if isinstance(control, ipywidgets.Dropdown | ipywidgets.SelectionSlider):
-        options = control.options
-        if isinstance(options, Mapping):
-            return list(options.values())
-        return [one[1] if isinstance(one, tuple) and len(one) == 2 else one for one in options]
-    return [control.value]
-
-
-def nearest_first(
-    controls: Mapping[str, ipywidgets.ValueWidget], values: Mapping[str, Any]
-) -> Iterator[dict[str, Any]]:
-    """Yield values of all dials after one of them moved: by one stop first, then by two, and so on.
-
-    Args:
-        controls: the dials.
-        values: their present ones.
-    """
-    others = {name: _others(stops(control), values[name]) for name, control in controls.items()}
-    for rank in range(max(map(len, others.values()), default=0)):
-        for name, values_of_dial in others.items():
-            if rank < len(values_of_dial):
-                yield {**values, name: values_of_dial[rank]}
-
-
-def _others(every: list[Any], value: Any) -> list[Any]:
-    """Return the other stops, the nearest first."""
-    keys = [key_of({"": one}) for one in every]
-    here = keys.index(key_of({"": value})) if key_of({"": value}) in keys else 0
-    order = sorted(range(len(every)), key=lambda index: abs(index - here))
-    return [every[index] for index in order if keys[index] != key_of({"": value})]

@@ -38,9 +38,23 @@ __all__ = [
     "as_text",
     "kind_of",
     "measure",
+    "reason",
     "scoreboard",
     "tally",
 ]
+
+
+def reason(row: Mapping[str, Any], profile: str) -> str:
+    """Say by how much a claim that is not reproduced missed its bound; "" for any other claim.
+
+    Args:
+        row: of a scoreboard, see `ClaimResult.as_row`.
+        profile: of its run.
+    """
+    claim = CLAIMS.get(row["claim"])
+    if row["status"] != "not reproduced" or claim is None:
+        return ""
+    return ClaimResult(claim, profile, tuple(row["measured"])).reason
 
 
 @checks.arguments

@@ -97,6 +97,19 @@ class ClaimResult:
         limit = self.claim.resolution.get(self.profile)
         return f"{bound}, by {limit.value:g} or more ({limit.reason})" if limit else str(bound)
 
+    @property
+    def reason(self) -> str:
+        """How many numbers miss the bound, and the worst of them; "" if the claim did not fail."""
+        if self.status != "not reproduced":
+            return ""
+        bound = self.claim.bounds[self.profile]
+        missed = [value for value in self.measured if not bound.holds(value)]
+        worst = max(missed, key=lambda value: (math.isnan(value), bound.distance(value)))
+        text = f"{_format(worst)} is not {bound}"
+        if len(self.measured) == 1:
+            return text
+        return f"{len(missed)} of {len(self.measured)} miss the bound: at worst {text}"
+
     def _repr_html_(self) -> str:
         """Return one line for a notebook cell."""
         text = f"{self.claim.quantity}: {self.measured_text}, must be {self.tolerance}"
