@@ -307,5 +307,47 @@ def _print_figure(entry: Mapping[str, Any]) -> None:
         click.echo(f"  {texts.in_a_line(entry['note'])}")
 
 
+@main.command(name="class-kit")
+@click.option(
+    "--to", "target", metavar="FILE", help="Where to write it [default: runs/class-kit.zip]."
+)
+@click.option("--unpack", metavar="FILE", help="Put a kit into this lab's store instead.")
+def class_kit(target: str | None, unpack: str | None) -> None:
+    """Pack networks and results of 00 to 06 for a class, which then trains nothing.
+
+    It runs these notebooks once, in an empty store. Where a kit is unpacked, no file is replaced.
+    """
+    kits = _lab_module("class_kit")
+    with errors.as_paragraphs():
+        if unpack is None:
+            path = Path(target) if target else paths.runs_dir() / "class-kit.zip"
+            num_bytes = kits.make(path, on_line=click.echo)
+            click.echo(f"\nclass kit: {paths.shown(path)}, {num_bytes / 1e6:.1f} MB")
+            if num_bytes > kits.MOST_BYTES:
+                click.echo(f"That is more than {kits.MOST_BYTES / 1e6:.0f} MB.")
+            return
+        if target is not None:
+            raise ValueError("Expected --to or --unpack; got both. A kit goes into runs/.")
+        done = kits.unpack(Path(unpack))
+    store = paths.shown(paths.runs_dir())
+    click.echo(f"{done.num_written} files are new in {store}.")
+    if done.num_there:
+        click.echo(f"{done.num_there} were there before, and are as they were.")
+    click.echo(f"{', '.join(done.notebooks)}: all {done.num_networks} networks are stored.")
+    if done.note:
+        click.echo(done.note)
+
+
+@main.command()
+@click.option("--to", "directory", required=True, metavar="DIRECTORY", help="Folder to write to.")
+def editions(directory: str) -> None:
+    """Write the notebooks as a student edition, without answers, and an instructor edition."""
+    made = _lab_module("editions")
+    with errors.as_paragraphs():
+        written = made.write_editions(Path(directory))
+    for folder in sorted({path.parent for path in written}):
+        click.echo(f"{paths.shown(folder)}: {sum(p.parent == folder for p in written)} notebooks")
+
+
 if __name__ == "__main__":
     main()

@@ -23,7 +23,8 @@ WINGS = {
     "paper": """settings networks foreign_pair profiles fingerprints store train_many imagenet
         cache counterexample claim sections claims""".split(),
     "lab": """background_errors plots figures scenes figure_export session exploration component
-        widgets jupyter execution report runner site gpu_measurements gpu_check""".split(),
+        widgets jupyter execution editions report runner class_kit site gpu_measurements
+        gpu_check""".split(),
 }
 ORDER = (
     *BASE,

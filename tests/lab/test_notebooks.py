@@ -10,9 +10,9 @@ import pytest
 
 import rebasin_lab as rl
 from rebasin_lab import paths
-from rebasin_lab.lab import figures, runner
+from rebasin_lab.lab import class_kit, figures, runner
 from rebasin_lab.paper import claims, profiles, sections
-from rebasin_lab.paper.store import PACKAGES, path_of
+from rebasin_lab.paper.store import PACKAGES, is_stored, path_of
 
 NOTEBOOKS = runner.notebook_sequence()
 LAB = paths.notebooks_dir() / "lab.ipynb"  # the explorer; not part of the sequence
@@ -123,6 +123,18 @@ class TestQuickRun:
         after = {p.name: p.read_bytes() for p in (folder / "figures" / "00_quickstart").iterdir()}
         assert before == after
         assert [path.stat().st_mtime_ns for path in stored] == times
+
+    def test_a_class_kit_of_it_is_small_and_has_all_networks(
+        self, quick_run, monkeypatch, tmp_path
+    ):
+        plan, _, folder, _ = quick_run
+        monkeypatch.setenv("REBASIN_RUNS", str(folder / "runs"))
+        # Nearly all of it are the networks, which 06 asks for; the other notebooks add some MB.
+        assert class_kit.make(tmp_path / "kit.zip", only=("06",)) < 0.95 * class_kit.MOST_BYTES
+        monkeypatch.setenv("REBASIN_RUNS", str(tmp_path / "students"))
+        class_kit.unpack(tmp_path / "kit.zip")
+        for notebook in runner.notebook_sequence(class_kit.NOTEBOOKS):
+            assert all(map(is_stored, sections.experiments(notebook.stem, plan.profile)))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

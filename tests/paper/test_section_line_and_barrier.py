@@ -8,6 +8,7 @@ from rebasin_lab import matching, pytrees, symmetry
 from rebasin_lab.lab.plots import results
 from rebasin_lab.paper.sections import line_and_barrier as section
 from rebasin_lab.paper.sections import pair_lines, plane_and_arc
+from rebasin_lab.paper.sections.study import params_of
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def test_learned_parts_are_matched_by_weights_and_cosines_are_those_of_the_netwo
         lines.networks, [pair], data=study.data, epoch=1, methods=methods, num_lambdas=3
     )
     now, start = (
-        [pytrees.flatten(lines.networks[seed].params_after(epoch)) for seed in pair]
+        [pytrees.flatten(params_of(lines.networks[seed], epoch)) for seed in pair]
         for epoch in (1, 0)
     )
     learned = [

@@ -14,6 +14,7 @@ from rebasin_lab.paper.sections.ages import Ages
 from rebasin_lab.paper.sections.pair_lines import NAMES, PairLines
 from rebasin_lab.paper.sections.quantities import listed, num_pairs, quantity, summary
 from rebasin_lab.paper.sections.record import Column, Figure, Prose, Record, Table
+from rebasin_lab.paper.sections.study import params_of
 
 COMPARED = ("random", "algorithm_1", "late", "activation", "changes")
 UNTRAINED = ("naive", "random", "algorithm_1", "late", "changes")
@@ -35,7 +36,7 @@ class Orders(Record):
         starts = [one.params_after(0) for one in self.ages.networks]
         return [
             100
-            * pytrees.distance(start, one.params_after(epoch))
+            * pytrees.distance(start, params_of(one, epoch))
             / pytrees.inner_product(start, start) ** 0.5
             for start, one in zip(starts, self.ages.networks, strict=True)
         ]

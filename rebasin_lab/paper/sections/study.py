@@ -13,6 +13,7 @@ from jaxtyping import PyTree
 from rebasin_lab import checks, datasets, models, progress, symmetry
 from rebasin_lab.paper import store, train_many
 from rebasin_lab.paper.profiles import Profile
+from rebasin_lab.paper.sections import rounding
 from rebasin_lab.paper.sections.groups import Group
 from rebasin_lab.paper.sections.record import Column, Table
 
@@ -20,8 +21,14 @@ History = Mapping[str, Sequence[float]]  # metric -> its value after each epoch
 
 
 def params_of(network: store.Trained, epoch: int | None = None) -> PyTree:
-    """Return the parameters of a network after an epoch, the last by default."""
-    return network.params if epoch is None else network.params_after(epoch)
+    """Return the parameters of a network after an epoch, the last by default.
+
+    Those in between the first and the last are rounded, see `rounding`.
+    """
+    if epoch is None or epoch == network.experiment.train.num_epochs:
+        return network.params
+    params = network.params_after(epoch)
+    return rounding.rounded(params) if epoch else params
 
 
 def learned_part(network: store.Trained, epoch: int | None = None) -> PyTree:

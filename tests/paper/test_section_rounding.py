@@ -1,0 +1,25 @@
+"""Snapshots at 16 bits: near the networks they stand for, and rounded once for all."""
+
+import numpy as np
+import pytest
+
+from rebasin_lab.paper.sections.rounding import STEPS, rounded
+
+
+def test_rounding_twice_changes_nothing_more(trees_equal):
+    params = {"kernel": np.random.default_rng(0).normal(0, 0.05, (20, 30)).astype(np.float32)}
+    once = rounded(params)
+    assert np.abs(once["kernel"] - params["kernel"]).max() <= 0.5 / STEPS
+    trees_equal(rounded(once), once)
+    assert not np.signbit(once["kernel"][once["kernel"] == 0]).any()  # zero has one key
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -70_000.0])
+def test_a_weight_that_is_no_multiple_of_a_step_is_named(value):
+    with pytest.raises(ValueError, match="'in/bias' to hold numbers below 65,536"):
+        rounded({"in": {"bias": np.float32([0.0, value])}})
+
+
+def test_another_type_is_named():
+    with pytest.raises(ValueError, match="'bias' to be float32, to be rounded; got float16"):
+        rounded({"bias": np.zeros(2, np.float16)})
