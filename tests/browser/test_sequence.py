@@ -13,6 +13,7 @@ from browser.lab_page import AS_THEY_ARE, SIZES, THEMES, TRIAL_FLAGS, record
 from rebasin_lab.lab import runner
 from rebasin_lab.paper import counterexample, foreign_pair, sections, store
 from rebasin_lab.paper.sections import file_pair
+from rebasin_lab.paper.sections.study import params_of
 
 # Notebooks without a dial: their lesson is a map or a table to read.
 STILL = ("02_line_and_barrier", "04_three_methods")
@@ -126,7 +127,7 @@ def check_onset(lab, panels):
     a, b = found[int(first)], found[int(second)]
     sizes = profile("06_onset")
     data = sizes.coarse(a.experiment.load_dataset())
-    ends = (network.params_after(int(epoch)) for network in (a, b))
+    ends = (params_of(network, int(epoch)) for network in (a, b))
     curve = rl.interpolation_curve(a.model.apply, *ends, data, num_lambdas=sizes.num_coarse_lambdas)
     assert naive == pytest.approx(rl.loss_barrier(curve, split="train"), abs=1e-4)
 

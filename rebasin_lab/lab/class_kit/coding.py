@@ -2,8 +2,8 @@
 
 A network's file is packed without loss: the first bytes of all its numbers, then the second, and so
 on; the last of them, sign and exponent, repeat and compress. Snapshots of a network take six times
-its room. Every run measures them rounded (`paper.sections.rounding`), so a kit has them rounded, as
-differences to the next snapshot.
+its room. Every run at `quick` measures them rounded (`paper.sections.rounding`), so a kit has them
+rounded, as differences to the next snapshot.
 """
 
 import jax

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from rebasin_lab import checks, datasets, models, progress, symmetry
+from rebasin_lab.datasets import registry
 from rebasin_lab.paper import store, train_many
 from rebasin_lab.paper.profiles import Profile
 from rebasin_lab.paper.sections import rounding
@@ -23,12 +24,14 @@ History = Mapping[str, Sequence[float]]  # metric -> its value after each epoch
 def params_of(network: store.Trained, epoch: int | None = None) -> PyTree:
     """Return the parameters of a network after an epoch, the last by default.
 
-    Those in between the first and the last are rounded, see `rounding`.
+    Of a data set that a package ships, as at `quick`, those in between the first and the last are
+    rounded, see `rounding`.
     """
     if epoch is None or epoch == network.experiment.train.num_epochs:
         return network.params
     params = network.params_after(epoch)
-    return rounding.rounded(params) if epoch else params
+    is_in_kits = network.experiment.dataset in registry.EMBEDDED
+    return rounding.rounded(params) if epoch and is_in_kits else params
 
 
 def learned_part(network: store.Trained, epoch: int | None = None) -> PyTree:
