@@ -62,8 +62,8 @@ START_PAGE = "START.md"  # in the folder of notebooks
 # Options that name another folder or page.
 _PLACES = ("root_dir", "root-dir", "notebook_dir", "notebook-dir", "default_url")
 
-# Defaults of JupyterLab's settings, below a user's own: Markdown is shown as a page; a saved notebook
-# keeps its dials, which then move without a kernel.
+# Defaults of JupyterLab's settings, below a user's own: Markdown is shown as a page; a notebook is
+# saved with its dials, which then move without a kernel.
 _SETTINGS = {
     "@jupyterlab/docmanager-extension:plugin": {"defaultViewers": {"markdown": "Markdown Preview"}},
     "@jupyter-widgets/jupyterlab-manager:plugin": {"saveState": True},

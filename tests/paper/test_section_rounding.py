@@ -32,9 +32,9 @@ def test_another_type_is_named():
 @pytest.mark.parametrize(("dataset", "is_rounded"), [("mnist5k", True), ("mnist", False)])
 def test_only_networks_of_data_that_a_package_ships_are_rounded(dataset, is_rounded, trees_equal):
     params = {"kernel": np.random.default_rng(0).normal(0, 0.05, (20, 30)).astype(np.float32)}
-    network = mock.Mock(spec=store.Trained)
-    network.experiment.dataset, network.experiment.train.num_epochs = dataset, 5
-    network.params = params
+    experiment = mock.Mock(dataset=dataset)
+    experiment.train.num_epochs = 5
+    network = mock.Mock(spec=store.Trained, experiment=experiment, params=params)
     network.params_after.return_value = params
     for epoch in (None, 0, 5):
         trees_equal(params_of(network, epoch), params)

@@ -1,9 +1,10 @@
 """Networks in the middle of their training, at 16 bits a weight.
 
-They take most of the room of the store, six of them to one network, and a class of thirty gets those
-of `quick` in a file (`lab.class_kit`). So every run at `quick`, with a file or without, measures
-them rounded: then both print the same numbers. Other profiles keep every bit. Rounding moves a loss by less than is printed; but a matcher that stands
-between two orders may take the other one, which moves a barrier.
+They take most of the room of the store, six of them to one network, and a class of thirty gets
+those of `quick` in a file (`lab.class_kit`). So every run at `quick`, with a file or without,
+measures them rounded: then both print the same numbers. Other profiles keep every bit. Rounding
+moves a loss by less than is printed; but a matcher that stands between two orders may take the
+other one, which moves a barrier.
 """
 
 import jax
