@@ -1003,6 +1003,11 @@ ROWS = {
             "draw & 3|int",
         ),
         ("no stops", lambda: dial(lam=ipywidgets.TagsInput(value=["a"])), "lam & TagsInput"),
+        (
+            "a line that is not there",
+            lambda: rl.dials(lambda: picture(), predict="nave, train"),
+            "predict & 'nave, train' & naive, train",
+        ),
         ("lists", lambda: dial(lam=[[1], [2]]), r"lam & hash & \[1\]"),
     ],
     "rl.picture": [

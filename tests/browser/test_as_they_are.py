@@ -13,7 +13,7 @@ def test_quickstart_with_nothing_stored(lab, page):
     # Of the images at once; of what the networks have learned when both have.
     record("seconds_to_first_figures", page.seconds_to_figures(2))
     page.wait_for_end()
-    (panel,) = page.panels()
+    _, panel = page.panels()
     slider = panel.slider("λ")
     page.start_stopwatch(panel.root)
     for _ in range(6):

@@ -229,6 +229,39 @@ def test_pictures_and_numbers_are_saved(dials, show, tmp_path):
     assert train == pytest.approx(numbers["train_loss"])
 
 
+def test_a_reader_predicts_a_line_and_sees_how_far_it_was(show):
+    panel = show(rl.dials(drawn, lam=(0.0, 1.0, 0.25), method=["naive"], predict="naive, train"))
+    assert "naive" not in panel.root.locator("figcaption").inner_text()
+    assert "0.5" not in panel.alt()  # nothing is told
+    assert panel.slider("λ").handle.is_disabled()
+    assert panel.picture().locator('path[transform^="translate"]').count() == 0
+    assert Axe().run(panel.root.page).violations_count == 0
+    compare = panel.root.get_by_role("button", name="Compare")
+    expect(compare).to_be_disabled()
+    box = panel.picture().bounding_box()
+    mouse = panel.root.page.mouse
+    mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.5 * box["height"])
+    mouse.down()
+    mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.4 * box["height"])
+    mouse.up()
+    panel.root.get_by_label("Model B", exact=True).press("Home")  # and by keys
+    compare.click()
+    said = panel.root.locator('.rl-guess [role="status"]')
+    expect(said).to_contain_text(re.compile(r"Your sketch, dotted, is [\d.]+ away in the mean"))
+    assert panel.alt() == "naive at 0.5"
+    expect(panel.root.locator(".rl-sketch")).to_have_attribute("d", re.compile("^M.*L.*L.*L.*L"))
+    panel.slider("λ").press("Home")
+    assert panel.root.locator(".rl-sketch").count() == 1  # it stays
+
+
+def test_who_does_not_want_to_predict_sees_the_figure(show):
+    panel = show(rl.dials(lambda: drawn(0.5, "weight"), predict="weight matching, test"))
+    panel.skip_prediction()
+    assert panel.alt() == "weight at 0.5"
+    expect(panel.root.locator(".rl-sketch")).to_have_attribute("d", "")
+    assert panel.root.locator("input").count() == 0
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing_and_ink_stands_out(dials, show, theme):
     panel = show(dials, theme=theme)

@@ -15,12 +15,15 @@ function renderDials({model, el}) {
   const status = make("p", {class: "rl-status", role: "status"});
   const alarm = make("p", {class: "rl-alert", role: "alert"});
   const figure = make("figure", {class: "rl-figure"}, picture, caption);
-  const root = make("div", {class: "rl rl-dials"},
-    make("div", {class: "rl-controls", role: "group", "aria-label": "dials"}, ...inputs.map(one => one.root)),
+  const dials = make("fieldset", {class: "rl-controls", "aria-label": "dials"}, ...inputs.map(one => one.root));
+  const predicts = model.get("predict");
+  const guess = predicts ? makeGuess(predicts, () => { dials.disabled = false; show(); }) : null;
+  dials.disabled = Boolean(guess);
+  const root = make("div", {class: "rl rl-dials"}, ...(controls.length ? [dials] : []), ...(guess ? [guess.root] : []),
     alarm, figure, status, makeTools({
-      reset: () => model.get("first").forEach((value, index) => move(index, value)),
-      link: () => linkTo(model.get("name"), textOf(model.get("at"))),
-      scene: () => drawn?.scene, name: () => model.get("name"),
+      reset: controls.length && (() => model.get("first").forEach((value, index) => move(index, value))),
+      link: controls.length && (() => linkTo(model.get("name"), textOf(model.get("at")))),
+      scene: () => (guess?.isLocked ? null : drawn?.scene), name: () => model.get("name"),
     }, said => { status.textContent = said; }));
   el.append(root);
   const values = hoverValues(figure, picture);
@@ -63,11 +66,13 @@ function renderDials({model, el}) {
   }
 
   function draw(scene, at) {
-    const {svg, points, down, numTitles: lines} = drawScene(scene, root.clientWidth || 800, {least: numTitles});
-    numTitles = Math.max(numTitles, lines);
-    picture.replaceChildren(svg);
-    if (caption.textContent !== scene.caption) caption.textContent = scene.caption;
-    values.set(points, down);
+    const seen = guess ? guess.masked(scene) : scene;
+    const made = drawScene(seen, root.clientWidth || 800, {least: numTitles});
+    numTitles = Math.max(numTitles, made.numTitles);
+    guess?.draw(scene, made);
+    picture.replaceChildren(made.svg);
+    if (caption.textContent !== seen.caption) caption.textContent = seen.caption;
+    values.set(made.points, made.down);
     drawn = {scene, at: [...at]};
   }
 

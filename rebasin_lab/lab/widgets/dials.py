@@ -52,6 +52,7 @@ class Dials(anywidget.AnyWidget):
     first = traitlets.List().tag(sync=True)
     at = traitlets.List().tag(sync=True)
     message = traitlets.Unicode().tag(sync=True)
+    predict = traitlets.Unicode().tag(sync=True)
     # "scenes" by the indices of their stops, and the "pool" of parts that they share. It grows in
     # place, and what is new is sent as a message: assigning it would send all of it again.
     stored = traitlets.Dict().tag(sync=True)
@@ -61,6 +62,7 @@ class Dials(anywidget.AnyWidget):
         draw: Callable[..., Mapping[str, Any] | Figure],
         controls: Sequence[Control],
         as_html: str | None = None,
+        predict: str = "",
     ):
         self._draw = draw
         self._as_html = as_html
@@ -72,7 +74,10 @@ class Dials(anywidget.AnyWidget):
         self._stored: dict[str, dict[str, Any]] = {"scenes": {}, "pool": {}}
         self.record = _record(draw, self._values(first))
         self._store(tuple(first), self.record)
+        if predict:
+            checks.choice("predict", predict, self._lines(), "the lines of this figure")
         super().__init__(
+            predict=predict,
             name=str(self.record.get("plot", "figure")).replace("_", "-"),
             controls=[control.as_json() for control in self._controls],
             first=first,
@@ -81,6 +86,11 @@ class Dials(anywidget.AnyWidget):
         )
         self.observe(self._on_at, names="at")
         self._draw_ahead()
+
+    def _lines(self) -> list[str]:
+        """Return the labels of the lines of the figure drawn first."""
+        marks = self._stored["pool"].values()
+        return sorted({mark["label"] for mark in marks if "label" in mark and "dots" in mark})
 
     @property
     def values(self) -> dict[str, Any]:
@@ -196,6 +206,7 @@ def dials(
     draw: Callable[..., Mapping[str, Any] | Figure],
     *,
     interactive: bool = True,
+    predict: str = "",
     **controls: Any,
 ) -> Dials | HTML:
     """Return a figure that follows its dials.
@@ -207,12 +218,14 @@ def dials(
         interactive: False returns the figure at the controls' first values without dials; but
             with the environment variable REBASIN_LIVE_DIALS set, as `reproduce --live-dials` does,
             with dials that hold all their stops, for pages without a kernel.
+        predict: the label of a line of the figure, which readers sketch before they see it.
         **controls: values to choose from, as `ipywidgets.interact` takes them: a list, a dict of
             names and values, or `(0, 10)` and `(0.0, 1.0, 0.05)` for a range; or an ipywidget with
             stops, such as a slider or a menu.
 
     Raises:
-        ValueError: for controls that draw does not take, or values of which no control is made.
+        ValueError: for controls that draw does not take, values of which no control is made, or a
+            line that the figure does not have.
         Exception: as the first drawing raises it.
     """
     known = inspect.signature(draw).parameters
@@ -220,12 +233,12 @@ def dials(
         checks.options(controls, known, "controls that draw takes")
     made = [control_of(name, given) for name, given in controls.items()]
     if interactive:
-        return Dials(draw, made)
+        return Dials(draw, made, predict=predict)
     record = _record(draw, {control.name: control.values[control.first] for control in made})
     as_html = figures.as_html(record, **figures.stored_pictures(record, ["png"]))
     if not os.environ.get(LIVE):
         return HTML(as_html)
-    shown = Dials(draw, made, as_html)
+    shown = Dials(draw, made, as_html, predict)
     shown.store_all()
     return shown
 

@@ -223,6 +223,21 @@ def learning(network_a: Trained, network_b: Trained) -> Learning:
     return Learning((network_a, network_b))
 
 
+def naive_line(curve: InterpolationCurve) -> Figure:
+    """Return the line to B as it came, which readers sketch before they see it."""
+    barrier = loss_barrier(curve, split="train")
+    return Figure(
+        name="naive_line",
+        plot="interpolation",
+        numbers={"curves": {"naive": [curve.as_numbers()]}},
+        title=f"The naive barrier is {quantity(barrier, 'nats')} of train loss",
+        caption="The straight line from A to B as it came. Dashed: test images.",
+        alt=f"Loss and accuracy from A to B as it came; the barrier is {barrier:.3f} nats of train "
+        "loss.",
+        size=(10.0, 3.6),
+    )
+
+
 def merges(measured: Orders, *, naive: InterpolationCurve, matched: InterpolationCurve) -> Merges:
     """Return lines and averages; the line to B in random order is walked here, for control."""
     a = measured.pair[0]
