@@ -107,6 +107,16 @@ def test_page_that_nobody_can_turn_dials_on_has_the_first_figure_and_no_dials():
     assert calls == [2]
 
 
+@pytest.mark.usefixtures("quick_pictures")
+def test_the_state_may_be_sent_while_stops_are_stored():
+    shown = rl.dials(lambda x: {"x": x}, x=[0, 1])
+    state = shown.get_state()["stored"]
+    shown.turn(x=1)
+    assert view(shown) == ("", "{'x': 1}")
+    assert list(state["scenes"]) == ["0"]  # as it was: sending goes through it
+    assert list(shown.get_state("stored")["stored"]["scenes"]) == ["0", "1"]
+
+
 def test_a_run_for_a_site_stores_every_stop_that_has_a_figure_and_a_still_picture(monkeypatch):
     def draw(x):
         numbers = {"objectives": {"one": [0.0, 6 // x]}, "visits_per_sweep": 1}
@@ -374,3 +384,4 @@ def test_neighbours_that_one_move_of_one_dial_reaches_come_first_and_all_are_nea
     assert near[:4] == [(0, 0), (1, 1), (2, 0), (3, 0)]
     assert len({*near, (1, 0)}) == len(near) + 1 == 8
     assert [*nearest_first(controls, (1, 0), 2)] == near[:2]
+    assert [*nearest_first(controls, (1, 0), -3)] == []

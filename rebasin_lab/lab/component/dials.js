@@ -7,7 +7,7 @@ const FRAME = 350; // milliseconds between two steps of a process that plays
 function renderDials({model, el}) {
   const controls = model.get("controls");
   const keyOf = at => at.join(",");
-  let numTitles = 0, drawn = null, waiting = null, playing = null;
+  let numTitles = 0, drawn = null, waiting = null, width = 0;
 
   const inputs = controls.map((control, index) => makeControl(control, value => move(index, value)));
   const picture = make("div", {class: "rl-picture"});
@@ -19,12 +19,14 @@ function renderDials({model, el}) {
   const predicts = model.get("predict");
   const guess = predicts ? makeGuess(predicts, () => { dials.disabled = false; show(); }) : null;
   dials.disabled = Boolean(guess);
-  const root = make("div", {class: "rl rl-dials"}, ...(controls.length ? [dials] : []), ...(guess ? [guess.root] : []),
-    alarm, figure, status, makeTools({
-      reset: controls.length && (() => model.get("first").forEach((value, index) => move(index, value))),
-      link: controls.length && (() => linkTo(model.get("name"), textOf(model.get("at")))),
-      scene: () => (guess?.isLocked ? null : drawn?.scene), name: () => model.get("name"),
-    }, said => { status.textContent = said; }));
+  const say = text => { status.textContent = text; };
+  const tools = makeTools({
+    reset: controls.length && (() => model.get("first").forEach((value, index) => move(index, value))),
+    link: controls.length && (() => linkTo(model.get("name"), textOf(model.get("at")))),
+    scene: () => (guess?.isLocked ? null : drawn?.scene), name: () => model.get("name"),
+  }, say);
+  const above = [...(controls.length ? [dials] : []), ...(guess ? [guess.root] : [])];
+  const root = make("div", {class: "rl rl-dials"}, ...above, alarm, figure, status, tools);
   el.append(root);
   const values = hoverValues(figure, picture);
 
@@ -61,7 +63,7 @@ function renderDials({model, el}) {
       clearTimeout(waiting);
       draw(scene, at);
       picture.classList.remove("rl-old");
-      status.textContent = "";
+      say("");
     } else wait(at);
   }
 
@@ -79,11 +81,9 @@ function renderDials({model, el}) {
   function wait(at) {
     picture.classList.add("rl-old");
     const before = drawn ? ` The picture shows ${inWords(drawn.at)}.` : "";
-    status.textContent = `Computing ${inWords(at)} ...${before}`;
+    say(`Computing ${inWords(at)} ...${before}`);
     clearTimeout(waiting);
-    const give = () => {
-      status.textContent = `${inWords(at)} is not stored: run the notebook for it.${before}`;
-    };
+    const give = () => say(`${inWords(at)} is not stored: run the notebook for it.${before}`);
     if (model.isStatic) give();
     else waiting = setTimeout(give, PATIENCE);
   }
@@ -99,14 +99,13 @@ function renderDials({model, el}) {
     alarm.textContent = model.get("message");
     if (alarm.textContent) {
       clearTimeout(waiting);
-      status.textContent = drawn ? `The picture shows ${inWords(drawn.at)}.` : "";
+      say(drawn ? `The picture shows ${inWords(drawn.at)}.` : "");
     }
   }
 
   model.on("msg:custom", onMessage);
   model.on("change:at", show);
   model.on("change:message", onAlarm);
-  let width = 0;
   const resized = new ResizeObserver(() => {
     if (!drawn || root.clientWidth === width) return;
     width = root.clientWidth;

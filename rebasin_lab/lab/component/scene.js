@@ -193,8 +193,9 @@ const sizeOf = mark => Math.max(10, mark.size * POINT);
 function roomOf(panel, width) {
   const {x, y} = panel;
   const most = Math.max(0, ...y.ticks.map(([, text]) => widthOf(text)));
-  // The first tile of a row has its name before it.
-  let left = (y.ticks.length ? most + 8 : 0) + (y.label && !(isTile(panel) && panel.isFirst) ? 5 + LINE * y.label.split("\n").length : 0);
+  const hasRoomBefore = isTile(panel) && panel.isFirst; // for its name: that of the row
+  const name = y.label && !hasRoomBefore ? 5 + LINE * y.label.split("\n").length : 0;
+  let left = (y.ticks.length ? most + 8 : 0) + name;
   const end = x.ticks.at(-1) ? widthOf(x.ticks.at(-1)[1]) / 2 : 0;
   let right = Math.max(10, Math.min(end, 60)) + (panel.bar ? barWidth(panel.bar) : 0);
   for (let pass = 0; pass < 3; pass++) { // what stands out moves as the panel shrinks
@@ -305,7 +306,8 @@ function aligned(panels, rects) {
     .filter(one => one.equal && !isTile(one) && rects.get(one).y === rects.get(panel).y)
     .map(one => rects.get(one).w - left(one) - right(one)));
   return panel => ({
-    ...rooms.get(panel), widest: panel.equal ? widest(panel) : Infinity, left: left(panel), right: right(panel), bottom: bottom(panel),
+    ...rooms.get(panel), widest: panel.equal ? widest(panel) : Infinity,
+    left: left(panel), right: right(panel), bottom: bottom(panel),
     top: top(panel) + legends(panel), titleTop: top(panel)});
 }
 

@@ -100,7 +100,7 @@ def nearest_first(
     places = np.array(np.unravel_index(np.arange(total), sizes)).T
     away = np.abs(places - np.asarray(at))
     order = np.lexsort((away.sum(1), (away > 0).sum(1)))
-    for index in order[1 : most + 1]:  # the first is the present one
+    for index in order[1 : max(most, 0) + 1]:  # the first is the present one
         yield tuple(int(one) for one in places[index])
 
 

@@ -67,7 +67,8 @@ class Dials(anywidget.AnyWidget):
         self._draw = draw
         self._as_html = as_html
         self._controls = tuple(controls)
-        self._drawing = threading.RLock()
+        self._drawing = threading.RLock()  # for as long as a figure takes
+        self._storing = threading.RLock()  # for a moment
         self._ahead = prerendering.for_this_kernel()
         self._asked = Latest(self._answer, self._show_error)
         first = [control.first for control in self._controls]
@@ -136,6 +137,14 @@ class Dials(anywidget.AnyWidget):
         self.message = ""
         self._draw_ahead()
 
+    def get_state(self, *args: Any, **options: Any) -> dict[str, Any]:
+        """Return the state to send; of what grows meanwhile on another thread, a copy."""
+        with self._storing:
+            state = super().get_state(*args, **options)
+            if "stored" in state:
+                state["stored"] = {kind: dict(parts) for kind, parts in self._stored.items()}
+            return state
+
     def store_all(self) -> None:
         """Store the stops of all dials, up to `MOST_STOPS`; in the state that a run saves, too."""
         for at in nearest_first(self._controls, self.at, MOST_STOPS - len(self._records)):
@@ -192,8 +201,9 @@ class Dials(anywidget.AnyWidget):
                 marks.append(mark if length < _SHORT else name)
             panels.append([named(panel)[0], marks])
         new = {"scenes": {",".join(map(str, at)): {**scene, "panels": panels}}, "pool": pool}
-        for kind, parts in new.items():
-            self._stored[kind].update(parts)
+        with self._storing:
+            for kind, parts in new.items():
+                self._stored[kind].update(parts)
         return new
 
     def _show_error(self, error: Exception) -> None:
