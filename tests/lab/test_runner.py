@@ -182,16 +182,13 @@ def test_an_error_swallowed_by_a_widget_fails_the_run(sequence):
 
 
 DIALS = """
-import ipywidgets
-from rebasin_lab.lab import figures, widgets
+from rebasin_lab.lab import widgets
 def draw(level):
     if level > 1:
         raise ValueError(f"no figure of level {level}")
     bars = {"title": "loss", "values": {"A": [level]}, "lower_is_better": True}
     return widgets.picture("merged_bars", {"groups": [bars]}, alt="A.", size=(3, 3))
-figures.as_html = lambda record: "<p>drawn</p>"
-slider = ipywidgets.IntSlider(value=0, max=3)
-panel = widgets.dials(draw, level=slider)
+panel = widgets.dials(draw, level=[0, 1, 2, 3])
 """
 
 LATEST = """
@@ -213,7 +210,7 @@ def apply_fn(params, images):
 """
 
 LATE_ERRORS = {
-    "dial": ([DIALS, "slider.value = 1\nslider.value = 2", "x = 1"], "no figure of level 2"),
+    "dial": ([DIALS, "panel.turn(level=1)\npanel.turn(level=2)", "x = 1"], "no figure of level 2"),
     "latest": ([LATEST, "latest.ask(1)"], "no answer"),
     "callback": (
         [LATEST.replace("background_errors.report", "lambda e: 1 / 0"), "latest.ask(1)"],
@@ -227,7 +224,7 @@ LATE_ERRORS = {
 @pytest.mark.slow
 def test_an_error_that_a_panel_shows_later_or_another_thread_raises_fails_the_run(sequence):
     cells = {f"n0{i}_{name}": cells for i, (name, (cells, _)) in enumerate(LATE_ERRORS.items())}
-    sequence(**cells, n09_moved=[DIALS, "slider.value = 1\nassert panel.values['level'] == 1"])
+    sequence(**cells, n09_moved=[DIALS, "panel.turn(level=1)\nassert panel.values['level'] == 1"])
     status, text = reproduce(keep_going=True)
     assert status == 1
     errors = [outcome["error"] for outcome in scoreboard()["notebooks"]]
