@@ -137,7 +137,7 @@ const heightOf = row => LINE * (Math.max(...row.map(entry => entry.lines.length)
 const legendHeight = (entries, width) =>
   legendRows(entries, width).reduce((sum, row) => sum + heightOf(row), 0);
 
-function drawLegend(entries, left, top, width, paint) {
+function drawLegend(entries, left, top, width, paint, paintArea = paint) {
   const group = make("g");
   let y = top + 8;
   for (const row of legendRows(entries, width)) {
@@ -150,7 +150,7 @@ function drawLegend(entries, left, top, width, paint) {
       if (entry.marker) group.append(marker(entry, x + 14, y, paint));
       else if (entry.fill && entry.width === undefined)
         group.append(make("rect", {
-          x, y: y - 5, width: 28, height: 10, fill: paint(entry.fill), "fill-opacity": entry.alpha,
+          x, y: y - 5, width: 28, height: 10, fill: paintArea(entry.fill), "fill-opacity": entry.alpha,
           stroke: paint(entry.colour)}));
       entry.lines.forEach((line, index) => group.append(
         words(line, x + entry.sample, y + 4 + index * LINE, {fill: paint("ink")})));
@@ -166,6 +166,10 @@ function marker(look, x, y, paint) {
     d: shape, transform: `translate(${x.toFixed(1)} ${y.toFixed(1)})`, fill: paint(look.fill),
     stroke: paint(look.edge), "stroke-width": look.edge_width * POINT});
 }
+
+// A picture, what lies on it, and its legend keep their colours: it does not turn dark with the page.
+const isPicture = panel => panel.marks.some(({kind}) => kind === "image" || kind === "areas");
+const asOnPaper = colour => inFile[colour] ?? colour;
 
 // An image without axes, one of several.
 const isTile = ({x, y}) => !x.ticks.length && !y.ticks.length;
@@ -303,7 +307,7 @@ function aligned(panels, rects) {
   const [top, bottom] = [most("top", r => r.y), most("bottom", r => r.y + r.h)];
   const legends = most("legend", r => r.y);
   const widest = panel => Math.min(...panels // those of a row with equal units have one size
-    .filter(one => one.equal && !isTile(one) && rects.get(one).y === rects.get(panel).y)
+    .filter(one => one.equal && rects.get(one).y === rects.get(panel).y)
     .map(one => rects.get(one).w - left(one) - right(one)));
   return panel => ({
     ...rooms.get(panel), widest: panel.equal ? widest(panel) : Infinity,
@@ -335,9 +339,7 @@ function drawPanel(panel, rect, room, paint, points, frames) {
   drawGrid(panel, box, x, y, group, paint);
   const inside = make("g", {"clip-path": `url(#${clip})`});
   group.append(inside);
-  // A picture, and what lies on it, keep their colours: it does not turn dark with the page.
-  const isPicture = panel.marks.some(mark => mark.kind === "image" || mark.kind === "areas");
-  const onPicture = isPicture ? colour => inFile[colour] ?? colour : paint;
+  const onPicture = isPicture(panel) ? asOnPaper : paint;
   for (const mark of panel.marks) {
     const [px, py] = place(mark);
     if (mark.kind === "line") drawLine(mark, px, py, inside, onPicture, panel, points);
@@ -531,7 +533,8 @@ function drawScene(scene, available, {colours = onPage, least = 0} = {}) {
     body.append(words(heading.text, heading.x, heading.y, {fill: paint("ink"), bold: true}));
   for (const panel of scene.panels)
     body.append(drawPanel(panel, rects.get(panel), rooms(panel), paint, points, frames));
-  if (fall) svg.append(drawLegend(scene.legend, 8, rise + height + 4, width - 16, paint));
+  const paintArea = scene.panels.some(isPicture) ? asOnPaper : paint;
+  if (fall) svg.append(drawLegend(scene.legend, 8, rise + height + 4, width - 16, paint, paintArea));
   return {svg, body, points, frames, down: rise, numTitles: titles.length};
 }
 
