@@ -87,9 +87,8 @@ def _read(fig: Figure) -> dict[str, Any]:
         panels[parents[-1]]["bar"] = _colour_bar(bar)
     blocks = {}
     for ax, panel in panels.items():
-        owner = ax.figure if ax.figure is not fig else (fig if not panel["ticks"] else ax)
-        panel["block"] = blocks.setdefault(owner, len(blocks))
-        del panel["ticks"]
+        stands_alone = ax.figure is fig and (panel["x"]["ticks"] or panel["y"]["ticks"])
+        panel["block"] = blocks.setdefault(ax if stands_alone else ax.figure, len(blocks))
     for part in parts[1:]:  # a legend of some panels stands above the first of them
         first = next((panel for ax, panel in panels.items() if ax.figure is part), None)
         if first:
@@ -127,7 +126,6 @@ def _panel(ax: Axes, fig: Figure) -> dict[str, Any]:
     look = (ax.title if at_centre else ax._left_title).get_color()  # noqa: SLF001
     return {
         "cell": _cell(ax, fig),
-        "ticks": has_axis and bool(x["ticks"] or y["ticks"]),
         "title": _plain(title),
         "title_colour": _colour(look),
         "centred": at_centre,

@@ -49,8 +49,8 @@ function renderDials({model, el}) {
     const stored = model.get("stored");
     const found = stored.scenes[key];
     if (!found) return null;
-    const panels = found.panels.map(([base, marks]) => ({
-      ...stored.pool[base], marks: marks.map(one => typeof one === "string" ? stored.pool[one] : one)}));
+    const whole = part => (typeof part === "string" ? stored.pool[part] : part);
+    const panels = found.panels.map(([base, marks]) => ({...whole(base), marks: marks.map(whole)}));
     return {...found, panels};
   }
 

@@ -31,7 +31,7 @@ from rebasin_lab.paper.sections.record import Figure
 MOST_STOPS = 800  # stored ahead of time; each is one to three kilobytes
 # With this variable set, dials of a headless run hold their stops, for pages without a kernel.
 LIVE = "REBASIN_LIVE_DIALS"
-_SHORT = 100  # characters of a mark that is not worth a name
+_SHORT = 100  # characters of a part that is not worth a name
 
 At = tuple[int, ...]
 
@@ -72,6 +72,7 @@ class Dials(anywidget.AnyWidget):
         self._ahead = prerendering.for_this_kernel()
         self._asked = Latest(self._answer, self._show_error)
         first = [control.first for control in self._controls]
+        self._records: dict[At, Mapping[str, Any]] = {}
         self._stored: dict[str, dict[str, Any]] = {"scenes": {}, "pool": {}}
         self.record = _record(draw, self._values(first))
         self._store(tuple(first), self.record)
@@ -164,7 +165,8 @@ class Dials(anywidget.AnyWidget):
     def _draw_ahead(self) -> None:
         if self._ahead:
             near = nearest_first(self._controls, self.at, MOST_STOPS - len(self._records))
-            self._ahead.ask(self, (functools.partial(self._stop, at) for at in near))
+            new = (at for at in near if at not in self._records)
+            self._ahead.ask(self, (functools.partial(self._stop, at) for at in new))
 
     def _stop(self, at: At) -> Mapping[str, Any]:
         """Return the record of a stop, and have the browser hold its scene."""
@@ -174,32 +176,26 @@ class Dials(anywidget.AnyWidget):
                 self.send(new)
             return self._records[at]
 
-    @functools.cached_property
-    def _records(self) -> dict[At, Mapping[str, Any]]:
-        return {}
-
     def _store(self, at: At, record: Mapping[str, Any]) -> dict[str, Any]:
         """Store a scene, its parts once each; return what the browser lacks."""
         self._records[at] = record
         scene = scenes.scene_of(record)
         pool: dict[str, Any] = {}
 
-        def named(part: Any) -> Any:
+        def shared(part: Any) -> Any:
+            """Return a name in the pool, or a short part itself."""
             text = json.dumps(part, sort_keys=True)
+            if len(text) < _SHORT:
+                return part
             name = hashlib.sha256(text.encode()).hexdigest()[:12]
             if name not in self._stored["pool"]:
                 pool[name] = part
-            return name, len(text)
+            return name
 
         panels = []
         for panel in scene["panels"]:
-            marks = []
-            for mark in panel.pop("marks"):
-                name, length = named(mark)
-                if length < _SHORT:
-                    pool.pop(name, None)
-                marks.append(mark if length < _SHORT else name)
-            panels.append([named(panel)[0], marks])
+            marks = [shared(mark) for mark in panel.pop("marks")]
+            panels.append([shared(panel), marks])
         new = {"scenes": {",".join(map(str, at)): {**scene, "panels": panels}}, "pool": pool}
         with self._storing:
             for kind, parts in new.items():
