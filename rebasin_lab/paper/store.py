@@ -213,7 +213,7 @@ def is_stored(
 
 
 def _looks_stored(experiment: Experiment, final: Path) -> bool:
-    snapshots = {_snapshot_path(final, epoch): epoch for epoch in experiment.snapshot_epochs}
+    snapshots = {snapshot_path(final, epoch): epoch for epoch in experiment.snapshot_epochs}
     return _is_of(checkpoints.peek(final), final) and all(
         _is_of(checkpoints.peek(path), final, epoch) for path, epoch in snapshots.items()
     )
@@ -311,7 +311,7 @@ def _train(
         def keep(state: training.TrainState) -> None:
             if state.epoch in experiment.snapshot_epochs:
                 metadata = {"config": config, "epoch": state.epoch}
-                checkpoints.save(_snapshot_path(final, state.epoch), state.params, metadata)
+                checkpoints.save(snapshot_path(final, state.epoch), state.params, metadata)
             if state.epoch < total:
                 tree = {"params": state.params, "opt_state": state.opt_state}
                 metadata = {"config": config, "history": state.history, "epoch": state.epoch}
@@ -327,7 +327,8 @@ def _train(
         )
 
 
-def _snapshot_path(final: Path, epoch: int) -> Path:
+def snapshot_path(final: Path, epoch: int) -> Path:
+    """Return the file of a snapshot, beside that of the network at the end of training."""
     return final.with_suffix(f".epoch{epoch}.safetensors")
 
 
@@ -346,7 +347,7 @@ def _load_snapshot(final: Path, epoch: int, like: PyTree) -> PyTree:
         FileNotFoundError: if they are not there.
         CheckpointError: if they are damaged, or another network's, or of another epoch.
     """
-    path = _snapshot_path(final, epoch)
+    path = snapshot_path(final, epoch)
     params, metadata = checkpoints.load(path, like=like)
     _check_is_of(metadata, path, final, epoch)
     return params

@@ -70,7 +70,7 @@ def make(
                 contents[f"records/{path.name}"] = path.read_bytes()
         made_for = {
             "profile": PROFILE,
-            "settings": {name: value for name, value in plan.parameters.items()},
+            "settings": dict(plan.parameters),
             "notebooks": names,
             "versions": store.package_versions(),
             "rounded": f"snapshots, to multiples of 1 / {STEPS:.0f}",
@@ -106,7 +106,7 @@ def _packed_networks(
 
 def snapshot_name(network: str, epoch: int) -> str:
     """Return the name of a snapshot, in a kit or a store, of the network with this name."""
-    return network.removesuffix(".safetensors") + f".epoch{epoch}.safetensors"
+    return store.snapshot_path(Path(network), epoch).as_posix()
 
 
 def save_snapshot(path: Path, params: Any, config: Mapping[str, Any], epoch: int) -> None:
