@@ -5,8 +5,6 @@ as outputs; the status bar says Idle before a run as well as after; with Playwri
 calls a `time.sleep` would keep JupyterLab's own requests waiting.
 """
 
-import base64
-import io
 import json
 import os
 import re
@@ -14,8 +12,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
 # "trial": on tiny data. "quick": notebooks as they are, with the networks of the checkout's runs.
@@ -149,7 +145,7 @@ class LabPage:
     def panels(self, kind: str = "rl-dials") -> list["Panel"]:
         """What the notebook shows of a kind, from top to bottom."""
         found = self.page.locator(f".{kind}")
-        made = DialPanel if kind == "rl-dials" else Panel
+        made = DialPanel if kind == "rl-dials" else ExplorerPanel
         return [made(found.nth(index)) for index in range(found.count())]
 
     def wear(self, theme: str) -> None:
@@ -192,20 +188,22 @@ class LabPage:
 
 
 class Panel:
-    """Widgets that belong together, and their pictures."""
+    """What belongs together on a page."""
 
     def __init__(self, root: Locator):
         self.root = root
 
-    def sliders(self) -> list["Slider"]:
-        """Its sliders."""
-        found = self.root.locator(".widget-hslider:visible")
-        return [Slider(found.nth(index)) for index in range(found.count())]
+    def button(self, text: str) -> Locator:
+        """The button that says so."""
+        return self.root.locator("button", has_text=re.compile(f"^{text}$"))
 
-    def dropdowns(self) -> list["Dropdown"]:
-        """Its dropdowns."""
-        found = self.root.locator(".widget-dropdown:visible")
-        return [Dropdown(found.nth(index)) for index in range(found.count())]
+    def alerts(self) -> Locator:
+        """What it says has gone wrong."""
+        return self.root.locator('[role="alert"]:not(:empty)')
+
+
+class ExplorerPanel(Panel):
+    """The explorer, with controls of ipywidgets."""
 
     def slider(self, label: str) -> "Slider":
         """The slider with this label."""
@@ -219,53 +217,6 @@ class Panel:
         """The field for a text or a number with this label."""
         row = self.root.locator(".widget-text").filter(has=_label(self.root, label))
         return row.locator("input")
-
-    def button(self, text: str) -> Locator:
-        """The button that says so."""
-        return self.root.locator("button", has_text=re.compile(f"^{text}$"))
-
-    def picture(self) -> Locator:
-        """Its figure; the first, if there are several."""
-        return self.root.locator("figure img").first
-
-    def alt(self) -> str:
-        """What the figure says to those who do not see it."""
-        return self.picture().get_attribute("alt")
-
-    def shown(self) -> str:
-        """The figure as the browser holds it: its picture, and what is written under it."""
-        self.root.page.wait_for_function(
-            "image => image.complete && image.naturalWidth > 50",
-            arg=self.picture().element_handle(),
-            polling=BETWEEN_LOOKS,
-        )
-        return self.root.locator("figure").first.inner_html()
-
-    def wait_for_alt(self, pattern: str) -> None:
-        """Wait until the figure is one that says so."""
-        expect(self.picture()).to_have_attribute("alt", re.compile(pattern), timeout=PATIENCE)
-
-    def alerts(self) -> Locator:
-        """What it says has gone wrong."""
-        return self.root.locator('[role="alert"]')
-
-    def changes_when(self, act) -> None:
-        """Do something, and see another figure: other pixels or words, and no complaint."""
-        before = self.shown()
-        act()
-        self.root.page.wait_for_function(
-            """([root, before]) => root.querySelector('[role="alert"]') ||
-                root.querySelector("figure").innerHTML !== before""",
-            arg=[self.root.element_handle(), before],
-            timeout=PATIENCE,
-            polling=BETWEEN_LOOKS,
-        )
-        assert self.alerts().count() == 0, self.alerts().first.inner_text()
-        after = self.shown()
-        if _source(before) != _source(after):  # the same pixels have one coding
-            old, new = pixels(_source(before)), pixels(_source(after))
-            assert old.shape != new.shape or (old != new).any()
-        assert self.alerts().count() == 0, self.alerts().first.inner_text()
 
 
 class DialPanel(Panel):
@@ -288,15 +239,15 @@ class DialPanel(Panel):
 
     def slider(self, label: str) -> "Range":
         """The slider with this label."""
-        return Range(
-            self.root.locator(".rl-control", has=self.root.page.get_by_label(label, exact=True))
-        )
+        return Range(self._control(label))
 
     def dropdown(self, label: str) -> "Dropdown":
         """The dropdown with this label."""
-        return Dropdown(
-            self.root.locator(".rl-control", has=self.root.page.get_by_label(label, exact=True))
-        )
+        return Dropdown(self._control(label))
+
+    def _control(self, label: str) -> Locator:
+        named = self.root.page.get_by_label(label, exact=True)
+        return self.root.locator(".rl-control", has=named)
 
     def picture(self) -> Locator:
         """Its figure."""
@@ -318,10 +269,6 @@ class DialPanel(Panel):
         expect(self.picture()).to_have_attribute(
             "aria-label", re.compile(pattern), timeout=PATIENCE
         )
-
-    def alerts(self) -> Locator:
-        """What it says has gone wrong."""
-        return self.root.locator('[role="alert"]:not(:empty)')
 
     def changes_when(self, act) -> None:
         """Do something, and see another figure, and no complaint."""
@@ -365,34 +312,14 @@ class Range:
 
 
 class Slider:
-    """A slider, turned by keys as everybody can."""
+    """A slider of ipywidgets, turned by keys as everybody can."""
 
     def __init__(self, root: Locator):
         self.root = root
-        self.handle = root.locator("[role=slider]")
-
-    @property
-    def text(self) -> str:
-        """What it shows beside its handle."""
-        return self.root.locator(".widget-readout").inner_text().strip()
-
-    @property
-    def num_stops(self) -> int:
-        """At least two, if it can be turned."""
-        low, high = (float(self.handle.get_attribute(f"aria-value{end}")) for end in ("min", "max"))
-        return 2 if high > low else 1
-
-    def turn(self) -> None:
-        """One stop on; back, where there is none."""
-        before = self.text  # `aria-valuenow` has one decimal: a stop of 0.05 may not change it
-        for key in ("ArrowRight", "ArrowLeft"):
-            self.handle.press(key)
-            if self.text != before:
-                return
 
     def press(self, key: str) -> None:
         """A key, such as Home, on its handle."""
-        self.handle.press(key)
+        self.root.locator("[role=slider]").press(key)
 
 
 class Dropdown:
@@ -433,18 +360,9 @@ def record(name: str, measured: object) -> None:
     (SCREENSHOTS / f"{name}.json").write_text(json.dumps(measured) + "\n")
 
 
-def pixels(source: str) -> np.ndarray:
-    """The picture of a data URI."""
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))))
-
-
 def _plain(text: str) -> str:
     """Without the spaces that a browser puts into options of a list."""
     return text.replace("\xa0", " ").strip()
-
-
-def _source(figure: str) -> str:
-    return re.search(r'src="([^"]*)"', figure).group(1)
 
 
 def _label(root: Locator, text: str) -> Locator:
