@@ -66,6 +66,7 @@ def compare_matchers(
     eval_data: datasets.Dataset | None = None,
     num_lambdas: checks.Points = 25,
     loss_fn: Callable | None = None,
+    prepare: Callable[[PyTree], PyTree] | None = None,
     on_method: Callable[[str], None] | None = None,
 ) -> dict[str, Comparison]:
     """Match a pair by several methods, and evaluate the line from A to each permuted B.
@@ -86,6 +87,8 @@ def compare_matchers(
         num_lambdas: points on each line, ends included.
         loss_fn: for the lines and for matchers that use a loss: another one than cross-entropy in
             nats, see `metrics`.
+        prepare: called with the parameters at every point of a line, ends included; what it returns
+            is evaluated. It may re-estimate statistics, see `reestimate_statistics`.
         on_method: called with each method's name after it, for progress.
 
     Raises:
@@ -112,7 +115,14 @@ def compare_matchers(
         moved = apply_permutation(spec, permutation, params_b)
         moved = pytrees.aligned_to_combine(params_a, moved)[1]
         measured = interpolation.measure_line(
-            apply_fn, params_a, moved, splits, lambdas, loss_fn=loss_fn, known=ends
+            apply_fn,
+            params_a,
+            moved,
+            splits,
+            lambdas,
+            loss_fn=loss_fn,
+            known=ends,
+            prepare=prepare,
         )
         ends = {0.0: measured[0], 1.0: measured[-1]}
         comparisons[name] = Comparison(

@@ -118,15 +118,18 @@ def measure_line(
     *,
     loss_fn: Callable | None,
     known: Mapping[float, dict[str, float]] | None = None,
+    prepare: Callable[[PyTree], PyTree] | None = None,
     on_point: Callable[[], None] | None = None,
 ) -> list[dict[str, float]]:
-    """Evaluate both splits at each lambda that is not `known`, without checks."""
+    """Evaluate both splits at each lambda that is not `known`, `prepare`d, without checks."""
     measured = []
     for lam in lambdas:
         if known is not None and lam in known:
             measured.append(known[lam])
         else:
             params = _lerp(lam, params_a, params_b)
+            if prepare is not None:
+                params = prepare(params)
             measured.append(measure_splits(apply_fn, params, splits, loss_fn=loss_fn))
         if on_point is not None:
             on_point()

@@ -63,6 +63,22 @@ def test_both_ends_are_evaluated_once_for_all_lines(monkeypatch, compare):
     assert len({line.train_loss[end] for line in lines for end in (0, -1)}) == 2
 
 
+def test_what_prepare_returns_is_evaluated_at_every_point(trained_pair, compare):
+    _, params_a, params_b = trained_pair
+    seen = []
+
+    def prepare(params):
+        seen.append(params)
+        return params_a
+
+    compared = compare(methods=["naive", "weight"], prepare=prepare)
+    for one in compared.values():
+        assert np.ptp(one.curve.test_loss) == 0  # A is everywhere
+    assert len(seen) == 2 + 2  # both ends once
+    for params, lam in zip(seen, (0.0, 0.5, 1.0), strict=False):
+        assert rl.distance(params, rl.lerp(lam, params_a, params_b)) < 1e-5
+
+
 def test_what_is_found_is_not_matched_again(trained_pair, compare):
     _, params_a, params_b = trained_pair
     found = rl.match("random", SPEC, params_a, params_b, seed=7)
