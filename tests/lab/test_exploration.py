@@ -13,6 +13,7 @@ import pytest
 
 import rebasin_lab as rl
 from rebasin_lab import datasets, models, pytrees
+from rebasin_lab.analysis import variance_collapse
 from rebasin_lab.lab import exploration
 from rebasin_lab.lab.exploration import Choices, Pair
 from rebasin_lab.paper.store import path_of
@@ -48,6 +49,58 @@ def output_of(code):
 
 
 # The numbers
+
+
+@pytest.fixture(scope="module")
+def normed(tmp_path_factory):
+    """Networks with BatchNorm, whose statistics are re-estimated."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REBASIN_RUNS", str(tmp_path_factory.mktemp("store")))
+        sizes = {"dataset": "digits8x8", "architecture": "resnet8_bn", "num_epochs": 1}
+        yield exploration.explore_pair(
+            Choices(**sizes, width=0.5, statistics="re-estimated", num_lambdas=3)
+        )
+
+
+@pytest.mark.slow
+def test_statistics_of_batch_norm_are_re_estimated_at_every_point(normed):
+    pair = normed.pair
+    images = pair.data.train_images[: exploration.STATISTICS_IMAGES]
+    walked = variance_collapse.walk_line(
+        pair.model,
+        pair.spec,
+        pair.params_a,
+        normed.moved["weight"],
+        pair.data,
+        images=images[:10],
+        num_lambdas=3,
+        statistics_from=images,
+    )
+    for field in ("train_loss", "test_loss", "test_accuracy"):
+        np.testing.assert_allclose(
+            getattr(normed.compared["weight"].curve, field),
+            getattr(walked.curve, field),
+            rtol=1e-5,
+        )
+    step = normed.walk("weight", 0.5)
+    assert step.loss == pytest.approx(walked.curve.test_loss[1], rel=1e-5)
+    assert f"loss={step.loss}" in output_of(normed.as_code("weight", 0.5))
+
+
+@pytest.mark.parametrize("method", ["naive", "weight"])
+def test_images_that_divide_the_networks_are_found(small, method):
+    pair, images = small.pair, jnp.asarray(small.pair.data.test_images)
+    answers = [
+        np.asarray(pair.apply_fn(params, images)).argmax(-1)
+        for params in (pair.params_a, pair.params_b, small.merged(method, 0.5))
+    ]
+    differ = [len({*each}) for each in zip(*answers, strict=True)]
+    found = small.disagreements(method)
+    assert sorted(found) == [index for index, number in enumerate(differ) if number > 1]
+    assert [differ[index] for index in found] == sorted((differ[i] for i in found), reverse=True)
+    step = small.walk(method, 0.5, disagreeing=True)
+    assert len(step.images) == len(step.answers)
+    assert [answer for answer, _ in step.answers] == [answers[2][index] for index in step.images]
 
 
 def test_lines_are_those_of_compare_matchers(small):
@@ -174,7 +227,7 @@ def test_contour_of_few_images_is_of_all_classes(small, monkeypatch):
 
 def test_contour_is_the_plane_through_both(small):
     steps = []
-    numbers = small.contour("weight", on_step=lambda *step: steps.append(step))
+    numbers = small.contour("weight", on_step=lambda *step, **_: steps.append(step))
     assert numbers["models"]["A"] == [0, 0]
     assert numbers["models"]["B"] == [1, 0]
     assert steps[-1][1:] == (len(steps), len(steps))
@@ -219,7 +272,7 @@ class Enough(Exception):  # noqa: N818
 def test_stopped_training_goes_on_where_it_was():
     steps = []
 
-    def stop(what, done, total):
+    def stop(what, done, total, histories):
         steps.append((what, done, total))
         raise Enough
 
@@ -228,7 +281,7 @@ def test_stopped_training_goes_on_where_it_was():
         exploration.load_pair(choices, on_step=stop)
     assert steps == [("training network A, seed 0", 1, 2)]
     steps.clear()
-    pair = exploration.load_pair(choices, on_step=lambda *step: steps.append(step))
+    pair = exploration.load_pair(choices, on_step=lambda *step, **_: steps.append(step))
     assert pair.origins == ("resumed", "trained")
     assert [(what[-1], done) for what, done, _ in steps] == [("0", 2), ("1", 1), ("1", 2)]
     again = exploration.load_pair(choices)

@@ -1,13 +1,14 @@
 """The choices of an exploration: two networks, the matchers, and their effort."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 from rebasin_lab import checks, datasets, matching, models, training
 from rebasin_lab.paper.networks import Experiment
 from rebasin_lab.paper.profiles import PROFILES
 
 EFFORTS = ("low", "usual", "high")
+STATISTICS = ("averaged", "re-estimated")
 
 _SMALL_SETS = ("mnist5k", "digits8x8")  # on larger ones, batches are five times as large
 
@@ -19,6 +20,7 @@ def _of_notebooks() -> dict[tuple[str, str], Experiment]:
     experiments.append(laptop.cifar_mlp)
     for family in (laptop.resnet, laptop.vgg):
         experiments.append(family.experiment(width=family.widths[-2], seed=0))
+    experiments.append(PROFILES["quick"].batch_norm)
     return {(one.architecture, one.dataset): one.without_snapshots() for one in experiments}
 
 
@@ -39,6 +41,8 @@ class Choices:
         files: two checkpoints of the lab, in place of all of the above but `dataset`.
         matchers: names in `MATCHERS`, in the order in which they are shown.
         effort: of the matchers, one of `EFFORTS`.
+        statistics: what becomes of the running statistics of BatchNorm in a merged network:
+            "averaged" like weights, or "re-estimated" on training images, at both ends, too.
         num_lambdas: points on each line, ends included.
 
     Raises:
@@ -54,6 +58,7 @@ class Choices:
     files: tuple[str, ...] = ()
     matchers: tuple[str, ...] = ("weight",)
     effort: str = "usual"
+    statistics: Literal[STATISTICS] = "averaged"
     num_lambdas: checks.Points = 13
 
     def __post_init__(self):
@@ -83,6 +88,25 @@ class Choices:
     def record(self) -> models.Architecture:
         """The record of its architecture."""
         return models.ARCHITECTURES[self.architecture]
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """All it stands for, by the names of a form's fields; depth is 0 where it is fixed."""
+        experiment, record = self.experiment(seed=0), self.record
+        sizes = dict(experiment.options)
+        seeds, files = self.seeds, self.files or ("", "")
+        return {
+            "dataset": self.dataset,
+            "architecture": self.architecture,
+            "width": sizes[record.width],
+            "depth": sizes.get(record.depth, 0),
+            "num_epochs": experiment.train.num_epochs,
+            **{f"seed_{name}": seed for name, seed in zip("ab", seeds, strict=True)},
+            "matchers": list(self.matchers),
+            "effort": self.effort,
+            "statistics": self.statistics,
+            **{f"file_{name}": file for name, file in zip("ab", files, strict=True)},
+        }
 
     def experiment(self, seed: checks.Seed) -> Experiment:
         """Return one of its networks."""
@@ -122,3 +146,46 @@ class Choices:
         if "num_images" in options:
             options["num_images"] = min(options["num_images"], len(data.train_labels))
         return options
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """Choices that tell a story.
+
+    Attributes:
+        name: in a word or two.
+        story: what to look at, in a sentence.
+        choices: to explore.
+        beside: other choices, to be pinned beside them.
+    """
+
+    name: str
+    story: str
+    choices: Choices
+    beside: Choices | None = None
+
+
+_BATCH_NORM = Choices(architecture="resnet8_bn", num_lambdas=7)  # half a second per point
+PRESETS = (
+    Preset(
+        "works",
+        "Wide networks, trained to the end: naively averaged they fail, matched they do not.",
+        Choices(),
+    ),
+    Preset(
+        "too thin",
+        "So few units have no good partners: a barrier is left after matching.",
+        Choices(width=16),
+    ),
+    Preset(
+        "too early",
+        "After one epoch units have hardly become what they will be.",
+        Choices(num_epochs=1),
+    ),
+    Preset(
+        "BatchNorm, before and after",
+        "One pair twice: with averaged running statistics, and with re-estimated ones.",
+        dataclasses.replace(_BATCH_NORM, statistics="re-estimated"),
+        beside=_BATCH_NORM,
+    ),
+)

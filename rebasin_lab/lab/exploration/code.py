@@ -29,7 +29,8 @@ experiments = [
     for seed in {seeds!r}
 ]
 data = experiments[0].load_dataset()
-apply_fn = experiments[0].build_model(data).apply
+model = experiments[0].build_model(data)
+apply_fn = model.apply
 params_a, params_b = (network.params for network in rl.train_all(experiments))"""
 
 _FILES = """\
@@ -45,8 +46,19 @@ apply_fn = model.apply
 files = {files!r}
 params_a, params_b = (checkpoints.load(Path(file), like=model.shapes)[0] for file in files)"""
 
+_RE_ESTIMATE = """\
+from rebasin_lab import merging
+
+
+def prepare(params):
+    images = data.train_images[:{num_images}]
+    return merging.reestimate_statistics({model}, params, images)
+
+
+"""
+
 _THE_REST = """\
-spec = rl.infer_permutation_spec(apply_fn, params_a, data.test_images[:1])
+{statistics}spec = rl.infer_permutation_spec(apply_fn, params_a, data.test_images[:1])
 compared = rl.compare_matchers(
     spec,
     params_a,
@@ -54,19 +66,25 @@ compared = rl.compare_matchers(
     apply_fn=apply_fn,
     data=data,
     methods={methods!r},
-    num_lambdas={num_lambdas},
+    num_lambdas={num_lambdas},{prepare}
 )
 print(rl.comparison_table([compared]))
 
 lam = {lam!r}
 aligned = rl.apply_permutation(spec, compared[{method!r}].permutation, params_b)
-merged = rl.lerp(lam, params_a, aligned)
+merged = {merged}
 print(rl.evaluate(apply_fn, merged, data.test_images, data.test_labels))
 """
 
 
 def code_of(
-    choices: Choices, data: datasets.Dataset, networks: str, *, method: str, lam: float
+    choices: Choices,
+    data: datasets.Dataset,
+    networks: str,
+    *,
+    method: str,
+    lam: float,
+    num_images: int,
 ) -> str:
     """Return a program that compares the matchers, and evaluates one merged network.
 
@@ -76,6 +94,7 @@ def code_of(
         networks: lines that define `params_a`, `params_b`, `apply_fn` and `data`.
         method: the matcher to merge by, or "naive".
         lam: where on the line.
+        num_images: that statistics are re-estimated on, where that was chosen.
     """
     methods = {name: choices.options_of(name, data) for name in ("naive", *choices.matchers)}
     own = "".join(
@@ -83,8 +102,19 @@ def code_of(
         for name in choices.matchers
         if matching.MATCHERS.is_own(name)
     )
+    statistics, prepare, merged = "", "", "rl.lerp(lam, params_a, aligned)"
+    if choices.statistics == "re-estimated":
+        model = "apply_fn" if networks == GIVEN else "model"
+        statistics = _RE_ESTIMATE.format(num_images=num_images, model=model)
+        prepare, merged = "\n    prepare=prepare,", f"prepare({merged})"
     rest = _THE_REST.format(
-        methods=methods, num_lambdas=choices.num_lambdas, lam=lam, method=method
+        statistics=statistics,
+        methods=methods,
+        num_lambdas=choices.num_lambdas,
+        prepare=prepare,
+        lam=lam,
+        method=method,
+        merged=merged,
     )
     return f"{networks}\n{own}{rest}"
 

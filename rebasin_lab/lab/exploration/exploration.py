@@ -10,16 +10,17 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from rebasin_lab import checks, datasets, matching, metrics, pytrees, symmetry
+from rebasin_lab import checks, datasets, matching, merging, metrics, pytrees, symmetry
 from rebasin_lab.analysis import comparison, interpolation
 from rebasin_lab.lab.exploration import code
 from rebasin_lab.lab.exploration.choices import Choices
-from rebasin_lab.lab.exploration.pair import OnStep, Pair, load_pair
+from rebasin_lab.lab.exploration.pair import OnStep, Pair, load_pair, say_nothing
 from rebasin_lab.paper import cache, fingerprints
 
 STRIP = 10  # test images shown with their answers
 NUM_FILTERS = 16
 NUM_UNITS = 48  # of a layer, that a matrix shows
+STATISTICS_IMAGES = 500  # one batch, a tenth of a second: a walk re-estimates at every step
 # A plane has many models; few images show its shape.
 CONTOUR_IMAGES = 400
 CLASSES_ONLY = (
@@ -36,11 +37,13 @@ class Walk:
     Attributes:
         loss: on all test images, in nats.
         accuracy: a fraction.
-        answers: per image of the strip, its class and the probability given to it.
+        images: indices of the test images shown.
+        answers: for each of these, its class and the probability given to it.
     """
 
     loss: float
     accuracy: float
+    images: np.ndarray
     answers: tuple[tuple[int, float], ...]
 
 
@@ -77,7 +80,9 @@ class Exploration:
     def merged(self, method: str, lam: float) -> PyTree:
         """Return the network at lambda on the line from A to B as a method permutes it."""
         checks.choice("method", method, self.compared, "this exploration")
-        return _lerp(np.float32(lam), self.pair.params_a, self.moved[method])
+        params = _lerp(np.float32(lam), self.pair.params_a, self.moved[method])
+        prepare = prepare_of(self.choices, self.pair)
+        return prepare(params) if prepare else params
 
     @functools.cached_property
     def strip(self) -> np.ndarray:
@@ -86,24 +91,60 @@ class Exploration:
         firsts = [np.flatnonzero(labels == label)[:1] for label in range(labels.max() + 1)]
         return np.concatenate(firsts)[:STRIP]
 
+    @functools.cached_property
+    def answers_of_ends(self) -> dict[str, np.ndarray]:
+        """The classes that A and B name for all test images."""
+        return {"A": self._answers("naive", 0.0), "B": self._answers("naive", 1.0)}
+
     @checks.arguments
-    def walk(self, method: str, lam: float) -> Walk:
-        """Evaluate the merged network at lambda, live."""
+    def disagreements(self, method: str) -> np.ndarray:
+        """Return the test images for which A, B and the network half-way name not one class.
+
+        Those with most different answers come first.
+        """
+        if method not in self._disagreements:
+            half_way = self._answers(method, 0.5)
+            answers = np.sort([*self.answers_of_ends.values(), half_way], axis=0)
+            others = (np.diff(answers, axis=0) != 0).sum(0)
+            by_number = np.argsort(-others, kind="stable")
+            self._disagreements[method] = by_number[: np.count_nonzero(others)]
+        return self._disagreements[method]
+
+    @functools.cached_property
+    def _disagreements(self) -> dict[str, np.ndarray]:
+        return {}
+
+    def _answers(self, method: str, lam: float) -> np.ndarray:
+        params, apply_fn = self.merged(method, lam), self.pair.apply_fn
+        images, _ = self._test
+        size = metrics.batch_size_for(apply_fn, params, images)
+        batches = [images[start : start + size] for start in range(0, len(images), size)]
+        chances = [_probabilities(apply_fn, params, batch) for batch in batches]
+        return np.concatenate([np.asarray(each).argmax(-1) for each in chances])
+
+    @checks.arguments
+    def walk(self, method: str, lam: float, *, disagreeing: bool = False) -> Walk:
+        """Evaluate the merged network at lambda, live.
+
+        Args:
+            method: the matcher whose permutation B has.
+            lam: where on the line.
+            disagreeing: show images of `disagreements`, in place of one of each class.
+        """
         images, labels = self._test
         params = self.merged(method, lam)
         measured = metrics.measure(self.pair.apply_fn, params, images, labels)
-        chances = _probabilities(self.pair.apply_fn, params, self._strip_images)
-        answers = tuple((int(row.argmax()), float(row.max())) for row in np.asarray(chances))
-        return Walk(float(measured.loss), float(measured.accuracy), answers)
+        shown = self.disagreements(method)[:STRIP] if disagreeing else self.strip
+        # Always as many, so that nothing is compiled anew.
+        chances = _probabilities(self.pair.apply_fn, params, images[np.resize(shown, STRIP)])
+        chances = np.asarray(chances)[: len(shown)]
+        answers = tuple((int(row.argmax()), float(row.max())) for row in chances)
+        return Walk(float(measured.loss), float(measured.accuracy), shown, answers)
 
     @functools.cached_property
     def _test(self) -> tuple[Array, Array]:
         data = self.pair.data
         return jax.device_put((data.test_images, data.test_labels))
-
-    @functools.cached_property
-    def _strip_images(self) -> Array:
-        return jax.device_put(self.pair.data.test_images[self.strip])
 
     @functools.cached_property
     def first_layer(self) -> str:
@@ -232,7 +273,14 @@ class Exploration:
     def as_code(self, method: str, lam: float) -> str:
         """Return a program that computes the lines, and the network at lambda."""
         checks.choice("method", method, self.compared, "this exploration")
-        return code.code_of(self.choices, self.pair.data, self.pair.code, method=method, lam=lam)
+        return code.code_of(
+            self.choices,
+            self.pair.data,
+            self.pair.code,
+            method=method,
+            lam=lam,
+            num_images=STATISTICS_IMAGES,
+        )
 
 
 @checks.arguments
@@ -255,13 +303,15 @@ def explore_pair(
         ValueError: as `compare_matchers`; for networks that do not name classes.
         OSError: for data or checkpoints that are not there.
     """
-    report = on_step or (lambda what, done, total: None)
+    report = on_step or say_nothing
     pair = pair or load_pair(choices, on_step=report, store=store)
     metrics.checked_data(pair.apply_fn, pair.params_a, pair.data, advice=CLASSES_ONLY)
     methods = ("naive", *choices.matchers)
     compared = {}
     for index, method in enumerate(methods):
-        report(f"matching: {method.replace('_', ' ')}", index, len(methods))
+        label = method.replace("_", " ")
+        what = f"matching: {label}, and its line" if method != "naive" else "the naive line"
+        report(what, index, len(methods))
         results = _match(choices, pair, method, report) if method != "naive" else {}
         compared |= _computed(
             comparison.compare_matchers,
@@ -273,9 +323,19 @@ def explore_pair(
             methods={method: choices.options_of(method, pair.data)},
             results=results,
             num_lambdas=choices.num_lambdas,
+            prepare=prepare_of(choices, pair),
         )
     report("matched", len(methods), len(methods))
     return Exploration(choices, pair, compared)
+
+
+def prepare_of(choices: Choices, pair: Pair) -> Callable[[PyTree], PyTree] | None:
+    """Return what re-estimates the statistics of a merged network, if that was chosen."""
+    if choices.statistics == "averaged":
+        return None
+    images = pair.data.train_images[:STATISTICS_IMAGES]
+    model = pair.model or pair.apply_fn
+    return functools.partial(merging.reestimate_statistics, model, images=images)
 
 
 def _match(

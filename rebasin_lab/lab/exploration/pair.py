@@ -17,9 +17,10 @@ from rebasin_lab.paper.profiles import PROFILES
 from rebasin_lab.paper.store import trained
 from rebasin_lab.training import checkpoints
 
-# Called as work goes on, with a task, how much of it is done, and of how much. An exception ends
-# the work; finished parts are stored.
-OnStep = Callable[[str, int, int], None]
+# Called as work goes on, with a task, how much of it is done, and of how much; after an epoch of a
+# training also with `histories`, of A and of B as far as they have come. An exception ends the
+# work; finished parts are stored.
+OnStep = Callable[..., None]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,6 +33,7 @@ class Pair:
         apply_fn: `apply_fn(params, images) -> logits`, pure.
         params_a: the reference.
         params_b: the network that is moved.
+        model: what `reestimate_statistics` takes, `apply_fn` by default.
         code: lines that define the four above.
         origins: of A and of B: "trained", "resumed", "restored", "file" or "given".
         versions: of the packages they were trained with, as far as known.
@@ -42,6 +44,7 @@ class Pair:
     apply_fn: Callable
     params_a: PyTree
     params_b: PyTree
+    model: Any = None
     code: str = code.GIVEN
     origins: tuple[str, str] = ("given", "given")
     versions: tuple[dict[str, str], ...] = ()
@@ -72,17 +75,21 @@ def load_pair(
     """
     if choices.files:
         return _from_files(choices)
-    report = on_step or (lambda what, done, total: None)
+    report = on_step or say_nothing
     data = choices.experiment(seed=0).load_dataset()
-    networks = []
+    networks, histories = [], {}
     for name, seed in zip("AB", choices.seeds, strict=True):
         experiment = choices.experiment(seed)
         total = experiment.train.num_epochs
 
         def on_epoch(
-            state: training.TrainState, what: str = f"training network {name}, seed {seed}"
+            state: training.TrainState,
+            name: str = name,
+            what: str = f"training network {name}, seed {seed}",
+            total: int = total,
         ) -> None:
-            report(what, state.epoch, total)  # noqa: B023 (called before the loop goes on)
+            histories[name] = state.history
+            report(what, state.epoch, total, histories=histories)
 
         networks.append(
             trained(experiment, data=data, store=store, style="silent", on_epoch=on_epoch)
@@ -95,10 +102,15 @@ def load_pair(
         apply_fn=one.model.apply,
         params_a=one.params,
         params_b=other.params,
+        model=one.model,
         code=code.networks_of_seeds(one.experiment, choices.seeds),
         origins=(one.origin, other.origin),
         versions=(one.versions, other.versions),
     )
+
+
+def say_nothing(what: str, done: int, total: int, **more: Any) -> None:
+    """Report to nobody."""
 
 
 def _from_files(choices: Choices) -> Pair:
@@ -120,6 +132,7 @@ def _from_files(choices: Choices) -> Pair:
         apply_fn=model.apply,
         params_a=params[0],
         params_b=params[1],
+        model=model,
         code=code.networks_of_files([str(path) for path in paths], configs[0], view),
         origins=("file", "file"),
         versions=tuple(metadata.get("versions", {}) for _, metadata in loaded),
