@@ -772,3 +772,31 @@ def test_legend_of_both_statistics_stays_on_the_page(plot):
     legend = fig.legends[0].get_window_extent()
     assert 0 <= legend.x0 < legend.x1 <= fig.bbox.width
     assert len(fig.legends[0].get_texts()) == 4
+
+
+def test_lines_that_are_pinned_stand_first_on_the_same_axis():
+    def curve(top):
+        return {"lambdas": [0.0, 1.0], "test_loss": [0.5, top]}
+
+    numbers = {
+        "metric": "loss",
+        "splits": ["test"],
+        "curves": {"naive": curve(0.6)},
+        "title": "width 512",
+        "pinned": {"title": "width 16", "curves": {"naive": curve(3.0)}},
+    }
+    pinned, now = axes = drawn("explored_lines", numbers).axes
+    assert [ax.get_title(loc="left") for ax in axes] == ["width 16", "width 512"]
+    assert pinned.get_ylim() == now.get_ylim()
+    assert pinned.lines[0].get_ydata().tolist() == [0.5, 3.0]
+    assert now.lines[0].get_ydata().tolist() == [0.5, 0.6]
+
+
+def test_epochs_of_a_training_have_an_axis_that_stands_still():
+    fields = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
+    limits = set()
+    for epochs in (1, 3):
+        history = dict.fromkeys(fields, [0.5] * epochs)
+        fig = drawn("history", {"histories": {"A": history}, "num_epochs": 10})
+        limits |= {ax.get_xlim() for ax in fig.axes}
+    assert limits == {(0.0, 11.0)}

@@ -1,9 +1,10 @@
 """Plots of the explorer, of one pair of networks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rebasin_lab.lab.plots import losses
@@ -32,21 +33,42 @@ METRICS = ("loss", "accuracy")
 VALUES = {f"{split}_{metric}": optional(holed("lambdas")) for split in STYLES for metric in METRICS}
 
 
+_CURVES = by_name(alone(fields(lambdas=array("lambdas"), **VALUES, **LOSS)))
+
+
 @takes(
     metric=one_of(*METRICS),
     splits=list_of(one_of(*STYLES), most=len(STYLES)),
-    curves=by_name(alone(fields(lambdas=array("lambdas"), **VALUES, **LOSS))),
+    curves=_CURVES,
+    title=optional(letters),
+    pinned=optional(fields(title=letters, curves=_CURVES)),
 )
 def draw_explored_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Draw loss or accuracy on the line from A to B, for B as each method permutes it.
 
     Numbers: `curves`: method -> one `InterpolationCurve.as_numbers()`; `metric`: "loss" or
-    "accuracy"; `splits`: of "train" and "test". Methods without any value are left out.
+    "accuracy"; `splits`: of "train" and "test"; `pinned`: `curves` of another pair, on a panel of
+    its own, the first, with the same axis, and its `title`. Methods without any value are left out.
     """
-    ax = fig.subplots()
-    metric, scale = numbers["metric"], 100 if numbers["metric"] == "accuracy" else 1
-    for split in numbers["splits"]:
-        for method, curve in numbers["curves"].items():
+    shown = [*([numbers["pinned"]] if "pinned" in numbers else []), numbers]
+    axes = fig.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    for ax, one in zip(axes, shown, strict=True):
+        _draw_lines(ax, one["curves"], numbers["metric"], numbers["splits"])
+        if "title" in one:
+            ax.set_title(one["title"])
+        label_line_ends(ax)
+    curves = [curve for one in shown for curve in one["curves"].values()]
+    is_loss = numbers["metric"] == "loss"
+    axes[0].set_ylabel(losses.loss_label(*curves) if is_loss else "accuracy (%)")
+    legend_below(fig, axes, most_columns=2, handlelength=4)  # or a dash hides behind its marker
+
+
+def _draw_lines(
+    ax: Axes, curves: Mapping[str, Mapping[str, Any]], metric: str, splits: Sequence[str]
+) -> None:
+    scale = 100 if metric == "accuracy" else 1
+    for split in splits:
+        for method, curve in curves.items():
             if (field := f"{split}_{metric}") not in curve:
                 raise ValueError(f"Expected 'numbers/curves/{method}' to have '{field}'")
             look, values = LOOKS[method], scale * losses.values_of(curve, field)
@@ -62,10 +84,6 @@ def draw_explored_lines(fig: Figure, numbers: Mapping[str, Any]) -> None:
                 color=look.colour,
                 label=f"{look.label}, {split}",
             )
-    label_line_ends(ax)
-    is_loss = metric == "loss"
-    ax.set(ylabel=losses.loss_label(*numbers["curves"].values()) if is_loss else "accuracy (%)")
-    legend_below(fig, ax, most_columns=2, handlelength=4)  # or a dash hides behind its marker
 
 
 @takes(

@@ -246,11 +246,15 @@ def draw_samples(fig: Figure, numbers: Mapping[str, Any]) -> None:
         ax.set_title(label, loc="center", fontsize=9)
 
 
-@takes(histories=by_name(alone(fields(**dict.fromkeys(METRICS, array("epochs")))), MARKERS))
+@takes(
+    histories=by_name(alone(fields(**dict.fromkeys(METRICS, array("epochs")))), MARKERS),
+    num_epochs=optional(whole()),
+)
 def draw_history(fig: Figure, numbers: Mapping[str, Any]) -> None:
     """Draw test loss and accuracy of networks A and B while they train.
 
-    Numbers: `histories`: name -> a training history.
+    Numbers: `histories`: name -> a training history; `num_epochs`: at the end of an axis that
+    stands still while they train.
     """
     loss_ax, accuracy_ax = fig.subplots(1, 2)
     for metric, ax, scale in (("loss", loss_ax, 1.0), ("accuracy", accuracy_ax, 100.0)):
@@ -266,6 +270,8 @@ def draw_history(fig: Figure, numbers: Mapping[str, Any]) -> None:
                 look = {"color": COLOURS[name], **marks}
                 ax.plot(epochs, values, style, label=f"{name}, {split}", **look)
         ax.set_xlabel("epoch")
+        if "num_epochs" in numbers:
+            ax.set_xlim(0, numbers["num_epochs"] + 1)
     loss_ax.set(title="Loss while training", ylabel="cross-entropy (nats)", yscale="log")
     loss_ax.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
     loss_ax.yaxis.set_major_formatter("{x:g}")
