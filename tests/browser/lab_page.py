@@ -203,7 +203,20 @@ class Panel:
 
 
 class ExplorerPanel(Panel):
-    """The explorer, with controls of ipywidgets."""
+    """The explorer: a form of the lab's own component, and controls of ipywidgets."""
+
+    def choice(self, label: str) -> Locator:
+        """The field, menu or box of the form with this label."""
+        return self.root.locator(".rl-form").get_by_label(label, exact=True)
+
+    def status(self) -> str:
+        """What it says of its work."""
+        return self.root.locator(".rl-form [role=status]").inner_text()
+
+    def set(self, label: str, value: str) -> None:
+        """Type into a field of the form, and press Enter."""
+        self.choice(label).fill(value)
+        self.choice(label).press("Enter")
 
     def slider(self, label: str) -> "Slider":
         """The slider with this label."""
@@ -212,11 +225,6 @@ class ExplorerPanel(Panel):
     def dropdown(self, label: str) -> "Dropdown":
         """The dropdown with this label."""
         return Dropdown(self.root.locator(".widget-dropdown").filter(has=_label(self.root, label)))
-
-    def field(self, label: str) -> Locator:
-        """The field for a text or a number with this label."""
-        row = self.root.locator(".widget-text").filter(has=_label(self.root, label))
-        return row.locator("input")
 
 
 class DialPanel(Panel):

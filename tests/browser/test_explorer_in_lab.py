@@ -3,10 +3,11 @@
 import re
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 import rebasin_lab as rl
-from browser.lab_page import PATIENCE, SIZES, record
+from browser.lab_page import PATIENCE, SIZES, THEMES, record
 from rebasin_lab.lab import exploration
 
 SMALL = {"dataset": "digits8x8", "width": 16, "depth": 2, "num_epochs": 2}
@@ -103,9 +104,7 @@ def test_another_way_to_walk_is_another_network(panel, found):
 
 
 def test_another_matcher_joins_the_lines(panel, found):
-    panel.root.locator(".widget-select-multiple select").select_option(
-        label=["weight matching", "activation matching"]
-    )
+    panel.choice("activation matching").check()
     barrier = rl.loss_barrier(found.compared["activation"].curve, split="test")
     picture = panel.root.locator(".rl-lines svg")
     said = re.compile(f"activation matching {barrier:.3f}")
@@ -134,7 +133,14 @@ def test_every_tab_has_its_picture(panel, tab, alt):
         panel.slider("λ: A to B").press("Home")
         before = dot.bounding_box()
         panel.slider("λ: A to B").press("End")
-        assert dot.bounding_box() != before  # it walks, too
+        at_end = dot.bounding_box()
+        assert at_end != before  # it walks, too
+        panel.button("Move B to π\\(B\\)").click()
+        wanderer = panel.root.locator(".widget-tab-contents circle.rl-way")
+        expect(panel.button("Move B back")).to_have_attribute("aria-pressed", "true")
+        middle = [box["x"] + box["width"] / 2 for box in (wanderer.bounding_box(), at_end)]
+        assert middle[0] == pytest.approx(middle[1], abs=1)
+        panel.button("Move B back").click()
         panel.slider("λ: A to B").press("Home")
 
 
@@ -149,7 +155,7 @@ def test_code_of_what_is_on_view_can_be_copied_and_its_figure_saved(panel):
 
 
 def test_every_control_is_reached_by_tab_and_has_a_label(panel):
-    panel.root.locator("select").first.focus()
+    panel.root.locator("button").first.focus()
     reached = set()
     for _ in range(60):
         panel.root.page.keyboard.press("Tab")
@@ -157,11 +163,13 @@ def test_every_control_is_reached_by_tab_and_has_a_label(panel):
             panel.root.page.evaluate(
                 """() => { const here = document.activeElement;
                 const row = here.closest(".widget-inline-hbox, .jupyter-button, .lm-TabBar-tab");
-                return row ? row.innerText.split("\\n")[0].trim() || here.type : "" }"""
+                const text = here.labels?.length ? here.labels[0].innerText
+                    : (row ?? here).innerText;
+                return text.split("\\n")[0].trim() || here.type }"""
             )
         )
-    assert {"architecture", "width", "epochs", "seed A", "matchers", "Compare"} <= reached
-    assert {"walk with", "λ: A to B"} <= reached
+    assert {"architecture", "width", "epochs", "seed A", "greedy", "Compare", "Help"} <= reached
+    assert {"walk with", "λ: A to B", "Pin"} <= reached
 
 
 def test_it_fits_a_window_of_1280_pixels(panel):
@@ -180,29 +188,89 @@ def test_it_fits_a_window_of_1280_pixels(panel):
     ("label", "value", "message"),
     [
         ("seed B", "0", "with 0 twice, A and B are one"),
+        ("seed B", "-1", "Expected a whole number from 0 to"),
+        ("depth", "2.5", "Expected a whole number from 1 to 100; got “2.5”."),
+        ("width", "wide", "Expected a number from 0.01 to 100000; got “wide”."),
         ("file A", "nowhere.safetensors", "name the other file, too"),
     ],
 )
-def test_what_cannot_be_had_is_said_beside_the_controls(panel, label, value, message):
-    field = panel.field(label)
-    before = field.input_value()
-    field.fill(value)
-    field.press("Enter")
-    expect(panel.alerts().first).to_contain_text(message, timeout=PATIENCE)
-    field.fill(before)
-    field.press("Enter")
+def test_what_cannot_be_had_is_refused_where_it_is_typed(panel, label, value, message):
+    panel.root.locator("summary", has_text="Advanced").click()
+    before = panel.choice(label).input_value()
+    panel.set(label, value)
+    expect(panel.alerts()).to_contain_text(message, timeout=PATIENCE)
+    field, why = panel.choice(label), panel.alerts().first
+    assert field.get_attribute("aria-invalid") == "true"
+    assert field.get_attribute("aria-describedby") == why.get_attribute("id")
+    panel.button("Compare").click()
+    assert panel.status().startswith(f"First choose another {label}")
+    panel.set(label, before)
     expect(panel.alerts()).to_have_count(0, timeout=PATIENCE)
+    panel.root.locator("summary", has_text="Advanced").click()
+
+
+def test_what_is_not_stored_leaves_the_old_figures_pale_and_named(panel):
+    panel.set("seed B", "77")
+    status(panel, "Not trained yet: network B (seed 77)")
+    expect(panel.root.locator(".rl-lines .rl-old")).to_be_visible()
+    said = panel.root.locator(".rl-lines .rl-status")
+    expect(said).to_contain_text("Not what is chosen now, but: Digits")
+    panel.set("seed B", "1")
+    expect(panel.root.locator(".rl-lines .rl-old")).to_have_count(0, timeout=PATIENCE)
+
+
+def test_two_settings_stand_beside_each_other_on_one_axis(panel):
+    panel.button("Pin").click()
+    panel.choice("one sweep of it").check()
+    titles = panel.root.locator(".rl-lines svg text", has_text=re.compile("^matchers|matching"))
+    expect(panel.root.locator(".rl-lines .rl-cursor")).to_have_count(2, timeout=PATIENCE)
+    expect(panel.root.locator(".rl-walk [role=status]")).to_have_count(2, timeout=PATIENCE)
+    assert titles.count() >= 2
+    panel.slider("λ: A to B").press("PageUp")
+    status(panel, "λ = 0.05")
+    panel.slider("λ: A to B").press("Home")
+    panel.button("Unpin").click()
+    expect(panel.root.locator(".rl-lines .rl-cursor")).to_have_count(1, timeout=PATIENCE)
+    panel.choice("one sweep of it").uncheck()
+
+
+def test_images_that_divide_the_networks(panel, found):
+    panel.root.get_by_text("A, B, merged disagree").click()
+    walk = panel.root.locator(".rl-walk")
+    number = len(found.disagreements("weight"))
+    expect(walk).to_contain_text(f"name not one class for {number} of", timeout=PATIENCE)
+    assert walk.locator("img").count() == min(number, exploration.STRIP)
+    panel.root.get_by_text("one of each class").click()
+    expect(walk.locator("img")).to_have_count(10, timeout=PATIENCE)
+
+
+def test_help_leads_to_notebooks_that_are_there(panel, lab):
+    panel.root.locator("summary", has_text="Help").click()
+    links = panel.root.locator(".rl-form dl a")
+    addresses = {link.get_attribute("href") for link in links.all()}
+    assert "07_width.ipynb" in addresses
+    assert all((lab.folder / address).is_file() for address in addresses)
+    for matcher in rl.MATCHERS.values():
+        expect(panel.root.locator(".rl-form li", has_text=f"{matcher.label}:")).to_have_count(1)
+    panel.root.locator("summary", has_text="Help").click()
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_nobody_is_shut_out(panel, shared_page, theme):
+    shared_page.wear(theme)
+    for part in (".rl-form", ".rl-lines .rl"):  # what is not JupyterLab's or ipywidgets'
+        found = Axe().run(shared_page.page, context=f".rl-explorer {part}")
+        assert found.violations_count == 0, found.generate_report()
 
 
 def test_missing_data_are_said_and_the_panel_goes_on(panel):
-    panel.dropdown("data").choose("cifar100")
+    panel.choice("data").select_option("cifar100")
     expect(panel.alerts().first).to_contain_text(
         "Expected the files of CIFAR-100", timeout=PATIENCE
     )
-    panel.dropdown("data").choose("digits8x8")
+    panel.choice("data").select_option("digits8x8")
     for label, value in (("width", "16"), ("depth", "2"), ("epochs", "2")):
-        panel.field(label).fill(value)
-        panel.field(label).press("Enter")
+        panel.set(label, value)
     status(panel, "(restored)")
     expect(panel.alerts()).to_have_count(0, timeout=PATIENCE)
 
@@ -275,7 +343,8 @@ def test_kernel_restarted_in_the_middle_of_a_training_loses_nothing(lab, page):
     shown = open_explorer(page, lab, "restart", cell(seeds=(14, 15), num_epochs=epochs))
     status(shown, "Not trained yet: network A (seed 14) and B (seed 15)")
     shown.button("Compare").click()
-    status(shown, f"of {epochs})")
+    status(shown, re.compile(rf"of {epochs}, \d\d:\d\d left\)"))
+    expect(shown.root.locator("svg[aria-label*='Network A after epoch']")).to_be_visible()
     page.page.wait_for_timeout(500)  # some epochs
     page.restart_kernel()
     page.run_all()

@@ -44,6 +44,27 @@ def control(explorer, description):
     return found
 
 
+def choose(explorer, **values):
+    """Set fields of its form, as a browser does."""
+    explorer._form.values = {**explorer._form.values, **values}
+
+
+def ask(explorer, what="start", **more):
+    """Press a button of its form."""
+    explorer._form.ask({what: True} | more)
+
+
+def field(explorer, name):
+    """A field of its form."""
+    (found,) = [one for one in explorer._form.fields if one["name"] == name]
+    return found
+
+
+def options(explorer, name):
+    """The values that a field of its form may have."""
+    return [value for value, *_ in field(explorer, name)["options"]]
+
+
 def all_of(widget):
     """A widget and all inside it."""
     yield widget
@@ -53,7 +74,8 @@ def all_of(widget):
 
 def texts(explorer):
     """All that is written in it."""
-    return " ".join(text_of(one) for one in all_of(explorer) if isinstance(one, ipywidgets.HTML))
+    written = [text_of(one) for one in all_of(explorer) if isinstance(one, ipywidgets.HTML)]
+    return " ".join([explorer._form.status, explorer._form.message, *written])
 
 
 # What is on view
@@ -66,7 +88,7 @@ def test_stored_networks_are_shown_at_once(explorer):
     assert f"test accuracy {100 * walk.accuracy:.2f} %" in texts(explorer)
     assert f"test loss {walk.loss:.4f} nats" in texts(explorer)
     assert "(restored)" in texts(explorer)
-    assert control(explorer, "Stop").disabled
+    assert not explorer._form.is_busy
 
 
 def figures_of(explorer):
@@ -152,7 +174,7 @@ def test_landscape_is_computed_when_asked_for(explorer):
     landscape = explorer._view._landscape
     assert "Test loss on the plane" in landscape.scene["alt"]
     models = landscape.record["numbers"]["models"]
-    assert landscape.track == [list(models["A"]), list(models["C"])]
+    assert landscape.track == [list(models[name]) for name in ("A", "C", "B")]
     control(explorer, "walk with").value = "naive"
     control(explorer, "Draw the plane").click()
     assert "choose a matcher" in landscape.note
@@ -173,15 +195,15 @@ def test_figure_is_saved_with_its_numbers(explorer):
 
 
 def test_what_is_not_stored_is_trained_only_when_asked_for(explorer):
-    control(explorer, "seed B").value = 5
+    choose(explorer, seed_b=5)
     assert explorer.wait(PATIENCE)
     assert "Not trained yet: network B (seed 5). Compare trains for 2 epochs" in texts(explorer)
     assert explorer.result.choices.seeds == (0, 1)
-    control(explorer, "Compare").click()
+    ask(explorer)
     assert explorer.wait(PATIENCE)
     assert explorer.result.choices.seeds == (0, 5)
     assert explorer.result.pair.origins == ("restored", "trained")
-    control(explorer, "seed B").value = 1
+    choose(explorer, seed_b=1)
     assert explorer.wait(PATIENCE)
     assert explorer.result.choices.seeds == (0, 1)  # at once
 
@@ -190,28 +212,28 @@ def test_stopped_training_is_kept_and_goes_on():
     shown = rl.explore(**SMALL | {"num_epochs": 200})
     assert shown.wait(PATIENCE)
     under_way = threading.Event()
-    shown._progress.observe(lambda change: under_way.set(), names="value")
-    control(shown, "Compare").click()
+    shown._form.observe(lambda change: under_way.set(), names="progress")
+    ask(shown)
     assert under_way.wait(PATIENCE)
-    assert not control(shown, "Stop").disabled
-    control(shown, "Stop").click()
+    assert shown._form.is_busy
+    ask(shown, "stop")
     assert shown.wait(PATIENCE)
     assert "Stopped. Trained epochs are stored" in texts(shown)
     assert shown.result is None
-    control(shown, "Compare").click()
+    ask(shown)
     assert shown.wait(PATIENCE)
     assert shown.result.pair.origins[0] == "resumed"
 
 
 def test_another_choice_in_the_middle_of_a_training_ends_it(explorer):
     under_way = threading.Event()
-    explorer._progress.observe(lambda change: under_way.set(), names="value")
-    control(explorer, "epochs").value = 200
+    explorer._form.observe(lambda change: under_way.set(), names="progress")
+    choose(explorer, num_epochs=200)
     assert explorer.wait(PATIENCE)
     under_way.clear()
-    control(explorer, "Compare").click()
+    ask(explorer)
     assert under_way.wait(PATIENCE)
-    control(explorer, "epochs").value = 2
+    choose(explorer, num_epochs=2)
     assert explorer.wait(PATIENCE)
     assert explorer.result.choices.num_epochs == 2
     assert "(restored)" in texts(explorer)
@@ -221,7 +243,7 @@ def test_two_explorers_train_in_turns():
     shown = [rl.explore(**SMALL | {"seeds": (seed, seed + 1)}) for seed in (3, 4)]
     for one in shown:
         assert one.wait(PATIENCE)
-        control(one, "Compare").click()
+        ask(one)
     for one in shown:
         assert one.wait(PATIENCE)
     assert [one.result.choices.seeds for one in shown] == [(3, 4), (4, 5)]
@@ -230,7 +252,7 @@ def test_two_explorers_train_in_turns():
 
 
 def test_more_matchers_stand_beside_each_other(explorer):
-    control(explorer, "matchers").value = ("weight", "activation")
+    choose(explorer, matchers=("weight", "activation"))
     assert explorer.wait(PATIENCE)
     assert explorer.result.methods == ("naive", "weight", "activation")
     assert explorer.method == "weight"  # what was walked with stays
@@ -249,12 +271,10 @@ def test_all_matchers_and_one_of_ones_own_stand_beside_each_other(
     shown = rl.explore(
         params=tuple(params), apply_fn=model.apply, data=tiny_data, effort="low", num_lambdas=2
     )
-    matchers = control(shown, "matchers")
-    assert matchers.options[-1] == ("my matching", "mine")
-    assert "my matching: Draw lots." in matchers.tooltip
-    matchers.value = tuple(rl.MATCHERS)
+    assert field(shown, "matchers")["options"][-1] == ("mine", "my matching", "Draw lots.")
+    choose(shown, matchers=[*rl.MATCHERS])
     assert shown.wait(PATIENCE)
-    assert text_of(shown._message) == ""
+    assert shown._form.message == ""
     assert shown.result.methods == ("naive", *rl.MATCHERS)
     for method in rl.MATCHERS:
         control(shown, "walk with").value = method
@@ -269,13 +289,13 @@ def test_all_matchers_and_one_of_ones_own_stand_beside_each_other(
 
 
 def test_every_architecture_can_be_chosen(explorer):
-    for name in reversed(control(explorer, "architecture").options):
-        control(explorer, "architecture").value = name
+    for name in reversed(options(explorer, "architecture")):
+        choose(explorer, architecture=name)
         assert explorer.wait(PATIENCE)
         record = models.ARCHITECTURES[name]
-        assert control(explorer, "width").value == record.small_sizes[record.width]
-        assert control(explorer, "depth").disabled == (not record.depth)
-        assert text_of(explorer._message) == ""
+        assert explorer._form.values["width"] == record.small_sizes[record.width]
+        assert explorer._form.off == ([] if record.depth else ["depth"])
+        assert explorer._form.message == ""
         assert "Not trained yet" in texts(explorer)
 
 
@@ -285,45 +305,48 @@ def test_architecture_of_ones_own_is_offered_and_one_of_unknown_code_is_refused(
     own = models.Architecture(models.MLP, width="width", depth="num_hidden_layers", num_epochs=3)
     monkeypatch.setitem(models.ARCHITECTURES, "mine", own)
     shown = rl.explore(**SMALL)
-    control(shown, "architecture").value = "mine"
-    assert control(shown, "epochs").value == 3
+    choose(shown, architecture="mine")
+    assert shown._form.values["num_epochs"] == 3
     assert shown.wait(PATIENCE)
     assert "Not trained yet" in texts(shown)
     unknown = models.Architecture(lambda *a, width=3, **o: models.MLP(*a, **o), width="width")
     monkeypatch.setitem(models.ARCHITECTURES, "mine", unknown)
     shown = rl.explore(**SMALL | {"architecture": "mine", "depth": 0})
     assert shown.wait(PATIENCE)
-    assert "Train it with rl.train" in text_of(shown._message)
+    assert "Train it with rl.train" in shown._form.message
 
 
 def test_another_architecture_brings_its_own_sizes(explorer):
-    control(explorer, "architecture").value = "resnet8"
+    choose(explorer, architecture="resnet8")
     assert explorer.wait(PATIENCE)
-    assert control(explorer, "width").value == 1
-    assert control(explorer, "depth").disabled
+    assert explorer._form.values["width"] == 1
+    assert explorer._form.off == ["depth"]
     assert explorer.choices.architecture == "resnet8"
     assert "Not trained yet" in texts(explorer)
-    control(explorer, "architecture").value = "mlp"
-    assert control(explorer, "width").value == 512
-    assert control(explorer, "depth").value == 3
-    assert not control(explorer, "depth").disabled
+    choose(explorer, architecture="mlp")
+    assert explorer._form.values["width"] == 512
+    assert explorer._form.values["depth"] == 3
+    assert explorer._form.off == []
 
 
 @pytest.mark.parametrize(
-    ("label", "value", "message"),
+    ("name", "value", "message"),
     [
-        ("seed B", 0, "with 0 twice, A and B are one"),
-        ("file A", "somewhere.safetensors", "name the other file, too"),
+        ("seed_b", 0, "with 0 twice, A and B are one"),
+        ("file_a", "somewhere.safetensors", "name the other file, too"),
+        ("width", 0.5, "Expected width of mlp"),
     ],
 )
-def test_what_cannot_be_had_is_said_in_a_sentence(explorer, label, value, message):
-    before = control(explorer, label).value
-    control(explorer, label).value = value
-    assert message in text_of(explorer._message)
-    assert 'role="alert"' in explorer._message.value
+def test_what_cannot_be_had_is_said_where_it_was_chosen(explorer, name, value, message):
+    before = explorer._form.values[name]
+    choose(explorer, **{name: value})
+    assert [*explorer._form.refused] == [name]
+    assert message in explorer._form.refused[name]
     assert explorer.result.choices.seeds == (0, 1)
-    control(explorer, label).value = before  # taken back
-    assert explorer._message.value == ""
+    choose(explorer, effort="high")  # mends nothing
+    assert [*explorer._form.refused] == [name]
+    choose(explorer, **{name: before})  # taken back
+    assert explorer._form.refused == {}
 
 
 def test_missing_data_are_said_and_the_panel_goes_on(explorer, monkeypatch):
@@ -332,15 +355,14 @@ def test_missing_data_are_said_and_the_panel_goes_on(explorer, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr("rebasin_lab.datasets.views.load_dataset", missing)
-        control(explorer, "data").value = "cifar100"
+        choose(explorer, dataset="cifar100")
         assert explorer.wait(PATIENCE)
-    assert "Expected the files of cifar100" in text_of(explorer._message)
-    assert "<details>" in explorer._message.value  # the long rest is folded
-    control(explorer, "data").value = "digits8x8"
-    for label, value in (("width", 16), ("depth", 2), ("epochs", 2)):
-        control(explorer, label).value = value
+    assert "Expected the files of cifar100" in explorer._form.message
+    choose(explorer, dataset="digits8x8")
+    for name in ("width", "depth", "num_epochs"):
+        choose(explorer, **{name: SMALL[name]})
         assert explorer.wait(PATIENCE)
-    assert explorer._message.value == ""
+    assert explorer._form.message == ""
     assert "(restored)" in texts(explorer)
 
 
@@ -352,15 +374,116 @@ def test_networks_of_ones_own(trained_pair, tiny_data):
         data=tiny_data,
     )
     assert shown.wait(PATIENCE)
-    assert text_of(shown._message) == ""
+    assert shown._form.message == ""
     assert "networks of your own (given)" in texts(shown)
-    with pytest.raises(ValueError, match="not enough values"):
-        control(shown, "seed A")
-    control(shown, "effort").value = "high"
+    assert {*shown._form.values} == {"matchers", "effort", "statistics"}
+    assert shown._form.presets == []
+    choose(shown, effort="high")
     assert shown.wait(PATIENCE)
     assert shown.result.choices.effort == "high"
     with pytest.raises(ValueError, match="together; got params"):
         rl.explore(params=tuple(params))
+
+
+# Stories, and two settings beside each other
+
+
+@pytest.fixture
+def stories(monkeypatch):
+    """Examples of small networks, one of which is two explorations."""
+    thin = exploration.Choices(**SMALL | {"width": 4})
+    two = exploration.Preset("two", "Look at both.", thin, beside=exploration.Choices(**SMALL))
+    found = (exploration.Preset("thin", "Look.", thin), two)
+    for module in ("choosing", "explorer"):
+        monkeypatch.setattr(f"rebasin_lab.lab.widgets.{module}.PRESETS", found)
+
+
+def test_example_sets_the_choices_and_waits_to_be_trained(stories, explorer):
+    shown = rl.explore(**SMALL)
+    assert shown.wait(PATIENCE)
+    ask(shown, preset=0)
+    assert shown.wait(PATIENCE)
+    assert shown._form.preset == 0
+    assert shown._form.values["width"] == 4
+    assert "Not trained yet" in texts(shown)
+    ask(shown)
+    assert shown.wait(PATIENCE)
+    assert dict(shown.result.choices.experiment(0).options)["width"] == 4
+    choose(shown, seed_b=7)
+    assert shown._form.preset == -1
+
+
+def test_example_of_two_pairs_shows_both_beside_each_other(stories, explorer):
+    exploration.load_pair(exploration.Choices(**SMALL | {"width": 4}))
+    shown = rl.explore(**SMALL)
+    assert shown.wait(PATIENCE)
+    ask(shown, preset=1)
+    assert shown.wait(PATIENCE)
+    numbers = shown._view._lines.record["numbers"]
+    assert (numbers["pinned"]["title"], numbers["title"]) == ("width 16", "width 4")
+    assert len(shown._view._lines.scene["panels"]) == 2
+    ask(shown, preset=0)
+    assert shown.wait(PATIENCE)
+    assert "pinned" not in shown._view._lines.record["numbers"]
+
+
+def test_a_pinned_pair_stays_beside_others_until_it_is_not(explorer):
+    exploration.load_pair(exploration.Choices(**SMALL | {"width": 4}))
+    first = explorer.result
+    control(explorer, "Pin").click()
+    choose(explorer, width=4)
+    assert explorer.wait(PATIENCE)
+    numbers = explorer._view._lines.record["numbers"]
+    barrier = first.compared["weight"].test_barrier
+    assert numbers["pinned"]["curves"]["weight"] == first.compared["weight"].curve.as_numbers()
+    assert numbers["pinned"]["title"] == "width 16"
+    assert f"{barrier:.3f}" in text_of(explorer._view._barriers)
+    accuracy = 100 * first.walk("weight", 0.5).accuracy
+    assert f"weight matching (width 16): test accuracy {accuracy:.2f} %" in texts(explorer)
+    control(explorer, "Unpin").click()
+    assert "pinned" not in explorer._view._lines.record["numbers"]
+    assert explorer.wait(PATIENCE)
+    assert "(width 16)" not in texts(explorer)
+
+
+def test_what_was_not_chosen_is_pale_and_says_what_it_is(explorer):
+    title = explorer.result.pair.title
+    choose(explorer, seed_b=5)
+    assert explorer.wait(PATIENCE)
+    view = explorer._view
+    for picture in (view._lines, view._order, view._search):
+        assert title in picture.note
+    assert "rl-old" in view._walk._dom_classes
+    choose(explorer, seed_b=1)
+    assert explorer.wait(PATIENCE)
+    assert not any(one.note for one in (view._lines, view._order, view._search))
+    assert "rl-old" not in view._walk._dom_classes
+
+
+def test_images_that_divide_the_networks_are_shown_with_all_three_answers(explorer):
+    control(explorer, "answers to").value = True
+    assert explorer.wait(PATIENCE)
+    found = explorer.result.disagreements("weight")
+    shown = text_of(explorer._view._walk)
+    assert f"for {len(found)} of" in shown
+    assert shown.count("A: ") == shown.count("B: ") == min(len(found), exploration.STRIP)
+
+
+def test_training_is_drawn_as_it_goes_on_with_the_time_that_is_left(monkeypatch):
+    monkeypatch.setattr("rebasin_lab.lab.widgets.explorer.SECONDS_BETWEEN_CURVES", 0)
+    shown = rl.explore(**SMALL | {"num_epochs": 6})
+    assert shown.wait(PATIENCE)
+    drawn, said = [], []
+    shown._training.observe(lambda change: drawn.append(change["new"]["alt"]), names="scene")
+    shown._form.observe(lambda change: said.append(change["new"]), names="status")
+    ask(shown)
+    assert said[0] == "Starting ..."
+    assert shown.wait(PATIENCE)
+    assert [alt.split(":")[0] for alt in drawn] == [
+        f"Network {name} after epoch {epoch} of 6" for name in "AB" for epoch in range(1, 7)
+    ]
+    assert any(re.search(r"network B, seed 1 \(3 of 6, \d\d:\d\d left\)", text) for text in said)
+    assert shown._training.layout.display == "none"
 
 
 # Nobody watches

@@ -31,7 +31,7 @@ function make(name, attributes = {}, ...children) {
   made.append(...children);
   return made;
 }
-const FOCUSED = new Set(["input", "select", "button", "textarea"]);
+const FOCUSED = new Set(["input", "select", "button", "textarea", "summary", "a"]);
 const SVG_NAMES = new Set(
   "svg g path line rect circle text image defs clipPath linearGradient stop title tspan".split(" "));
 

@@ -1,26 +1,27 @@
-"""The explorer's controls of data, networks and matchers."""
+"""The explorer's form: fields of data, networks and matchers, and the `Choices` they stand for."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import ipywidgets
-
 from rebasin_lab import datasets, matching, models
 from rebasin_lab.lab import exploration
-from rebasin_lab.lab.exploration import Choices
+from rebasin_lab.lab.exploration import PRESETS, Choices
+from rebasin_lab.lab.widgets.form import Field, Form
 
-_MATCHING = ("matchers", "effort")  # the rest are of networks
+_MATCHING = ("matchers", "effort", "statistics")  # the rest are of networks
+_SEEDS = ("02: the line and its barrier (section 5.1)", "02_line_and_barrier.ipynb")
+_OWN = ("12: networks of your own", "12_networks_of_your_own.ipynb")
 
 
-class ChoiceControls:
-    """The controls of a `Choices`; with networks passed in, those of matchers alone.
+class ChoiceForm(Form):
+    """The form of a `Choices`; with networks passed in, of matchers alone.
 
     Args:
-        choices: their first values.
+        choices: its first values.
         is_given: whether the networks were passed in.
-        on_choice: called with the present choices, whenever a control was turned.
-        on_error: called instead with a ValueError, if these are not valid.
+        on_choice: called with the present choices, whenever they have become others.
+        on_ask: as `Form` calls it.
     """
 
     def __init__(
@@ -29,60 +30,74 @@ class ChoiceControls:
         *,
         is_given: bool,
         on_choice: Callable[[Choices], None],
-        on_error: Callable[[ValueError], None],
+        on_ask: Callable[[Mapping[str, Any]], None],
     ):
         self._first = choices
         self._on_choice = on_choice
-        self._on_error = on_error
         self._is_settling = False
-        self._controls = _controls(choices, is_given=is_given)
-        for control in self._controls.values():
-            control.observe(self._on_change, names="value")
+        fields = [field for field in _fields() if field.name in _MATCHING or not is_given]
+        names = [field.name for field in fields]
+        super().__init__(
+            fields,
+            {name: value for name, value in choices.values.items() if name in names},
+            presets=[] if is_given else [(one.name, one.story) for one in PRESETS],
+            start="Compare",
+            on_ask=on_ask,
+        )
+        self.off = _without_meaning(choices)
+        self.observe(self._on_values, names="values")
 
-    @property
-    def network_controls(self) -> list[ipywidgets.ValueWidget]:
-        """The controls of data and networks; none for networks passed in."""
-        return [control for name, control in self._controls.items() if name not in _MATCHING]
-
-    @property
-    def matcher_controls(self) -> list[ipywidgets.ValueWidget]:
-        """The controls of matchers."""
-        return [self._controls[name] for name in _MATCHING]
-
-    def _on_change(self, change: Any) -> None:
-        if self._is_settling:
-            return
-        kinds = [self._controls.get(name) for name in ("architecture", "dataset")]
+    def show(self, choices: Choices, preset: int = -1) -> None:
+        """Show these choices, as an example if it is one, and call nobody."""
+        self._is_settling = True
         try:
-            if change["owner"] in kinds:
-                self._settle_sizes()
-            choices = _chosen(self._controls, self._first)
-        except ValueError as error:
-            self._on_error(error)
-            return
-        self._on_choice(choices)
-
-    def _settle_sizes(self) -> None:
-        """Set the usual sizes and epochs of another architecture, or of other data."""
-        kind = {name: self._controls[name].value for name in ("dataset", "architecture")}
-        usual = Choices(**kind)
-        self._is_settling = True  # the values set below are no choice of the reader's
-        try:
-            for name, value in _sizes(usual).items():
-                self._controls[name].value = value
+            with self.hold_sync():
+                self.values = {
+                    name: value for name, value in choices.values.items() if name in self.values
+                }
+                self.refused, self.preset = {}, preset
+                self.off = _without_meaning(choices)
         finally:
             self._is_settling = False
-        self._controls["depth"].disabled = not usual.record.depth
+
+    def _on_values(self, change: Any) -> None:
+        if self._is_settling:
+            return
+        old, new = change["old"], dict(change["new"])
+        changed = [name for name, value in new.items() if old.get(name) != value]
+        try:
+            if {"architecture", "dataset"} & {*changed}:  # which have usual sizes and epochs
+                kind = {name: new[name] for name in ("dataset", "architecture")}
+                new |= {name: Choices(**kind).values[name] for name in _SIZES}
+            choices = _chosen(new, self._first)
+            choices.values  # noqa: B018 (sizes that its architecture cannot have)
+        except ValueError as error:
+            # Where the same is said already, it stays: this change has not mended it.
+            stays = [name for name, said in self.refused.items() if said == str(error)]
+            self.refused = {name: str(error) for name in (stays or changed)[:1]}
+            return
+        self.show(choices)
+        self._on_choice(choices)
 
 
-def _chosen(controls: Mapping[str, ipywidgets.ValueWidget], first: Choices) -> Choices:
-    """Return what the controls choose.
+_SIZES = ("width", "depth", "num_epochs")
+
+
+def _without_meaning(choices: Choices) -> list[str]:
+    return [] if choices.record.depth else ["depth"]
+
+
+def _chosen(values: Mapping[str, Any], first: Choices) -> Choices:
+    """Return what the fields choose.
 
     Raises:
         ValueError: if they are not valid.
     """
-    values = {name: control.value for name, control in controls.items()}
-    matching_choices = {"matchers": tuple(values["matchers"]), "effort": values["effort"]}
+    matching_choices = {
+        "matchers": tuple(values["matchers"]),
+        "effort": values["effort"],
+        "statistics": values["statistics"],
+    }
     if "dataset" not in values:  # networks were passed in
         return dataclasses.replace(first, **matching_choices)
     files = [values[name].strip() for name in ("file_a", "file_b")]
@@ -101,74 +116,96 @@ def _chosen(controls: Mapping[str, ipywidgets.ValueWidget], first: Choices) -> C
     )
 
 
-def _sizes(choices: Choices) -> dict[str, int | float]:
-    """Return width, depth (0 if that is fixed) and epochs of its networks."""
-    experiment, record = choices.experiment(seed=0), choices.record
-    sizes = dict(experiment.options)
-    return {
-        "width": sizes[record.width],
-        "depth": sizes.get(record.depth, 0),
-        "num_epochs": experiment.train.num_epochs,
-    }
+def _fields() -> list[Field]:
+    """Return the fields, with all data sets, architectures and matchers that there are now."""
 
+    def plain(names: Any) -> list[tuple[str, str, str]]:
+        return [(name, name, "") for name in names]
 
-def _controls(choices: Choices, *, is_given: bool) -> dict[str, ipywidgets.ValueWidget]:
-    """Return the controls of a `Choices`; with networks passed in, those of matchers alone."""
-    short = {"layout": {"width": "128px"}, "style": {"description_width": "56px"}}
-    wide = {"layout": {"width": "210px"}, "style": {"description_width": "80px"}}
-    sizes = _sizes(choices)
-    networks = {
-        "dataset": ipywidgets.Dropdown(
-            options=datasets.dataset_names(), value=choices.dataset, description="data", **wide
+    whole = {"kind": "number", "is_whole": True}
+    return [
+        Field(
+            "dataset",
+            "data",
+            "choice",
+            "What both networks were trained on.",
+            options=plain(datasets.dataset_names()),
         ),
-        "architecture": ipywidgets.Dropdown(
-            options=list(models.ARCHITECTURES),
-            value=choices.architecture,
-            description="architecture",
-            **wide,
+        Field(
+            "architecture",
+            "architecture",
+            "choice",
+            "The shape of both networks. Another one brings its usual sizes and epochs.",
+            ("01: what may be permuted (section 2)", "01_symmetries.ipynb"),
+            options=plain(models.ARCHITECTURES),
         ),
-        "width": ipywidgets.BoundedFloatText(
-            value=sizes["width"], min=0, max=1e5, description="width", **short
+        Field(
+            "width",
+            "width",
+            "number",
+            "Units per layer, or the multiple of the published width.",
+            ("07: barriers fall with width (section 5.3)", "07_width.ipynb"),
+            least=0.01,
+            most=100_000,
         ),
-        "depth": ipywidgets.BoundedIntText(
-            value=sizes["depth"], min=0, max=100, description="depth", **short
+        Field("depth", "depth", help="Hidden layers, or blocks.", least=1, most=100, **whole),
+        Field(
+            "num_epochs",
+            "epochs",
+            help="Passes over the training images.",
+            link=("06: when matching begins to work (section 5.2)", "06_onset.ipynb"),
+            least=1,
+            most=10_000,
+            **whole,
         ),
-        "num_epochs": ipywidgets.BoundedIntText(
-            value=sizes["num_epochs"], min=1, max=10_000, description="epochs", **short
+        *(
+            Field(
+                f"seed_{name.lower()}",
+                f"seed {name}",
+                help=f"Of network {name}: its first weights, and the order of its images.",
+                link=_SEEDS,
+                least=0,
+                most=2**31 - 1,
+                **whole,
+            )
+            for name in "AB"
         ),
-        "seed_a": ipywidgets.BoundedIntText(
-            value=choices.seeds[0], min=0, max=2**31 - 1, description="seed A", **short
+        Field(
+            "matchers",
+            "matchers",
+            "many",
+            "Each puts the units of B in an order of its own.",
+            ("04: three methods (section 3)", "04_three_methods.ipynb"),
+            place="wide",
+            options=[(name, one.label, one.help) for name, one in matching.MATCHERS.items()],
         ),
-        "seed_b": ipywidgets.BoundedIntText(
-            value=choices.seeds[1], min=0, max=2**31 - 1, description="seed B", **short
+        Field(
+            "effort",
+            "effort",
+            "choice",
+            "How long matchers search, and how many images they look at.",
+            place="advanced",
+            options=plain(exploration.EFFORTS),
         ),
-        "file_a": ipywidgets.Text(
-            value=choices.files[0] if choices.files else "",
-            placeholder="or a checkpoint",
-            description="file A",
-            continuous_update=False,
-            **wide,
+        Field(
+            "statistics",
+            "BatchNorm statistics",
+            "choice",
+            "Of a merged network: averaged like weights, or re-estimated on training images.",
+            ("09: BatchNorm (appendix A.4)", "09_normalisation.ipynb"),
+            place="advanced",
+            options=plain(exploration.STATISTICS),
         ),
-        "file_b": ipywidgets.Text(
-            value=choices.files[1] if choices.files else "",
-            placeholder="or a checkpoint",
-            description="file B",
-            continuous_update=False,
-            **wide,
+        *(
+            Field(
+                f"file_{name.lower()}",
+                f"file {name}",
+                "text",
+                f"A checkpoint of the lab, as network {name}.",
+                _OWN,
+                place="advanced",
+                placeholder="or a checkpoint",
+            )
+            for name in "AB"
         ),
-    }
-    matchers = {
-        "matchers": ipywidgets.SelectMultiple(
-            options=[(one.label, name) for name, one in matching.MATCHERS.items()],
-            tooltip="\n".join(f"{one.label}: {one.help}" for one in matching.MATCHERS.values()),
-            value=choices.matchers,
-            rows=4,
-            description="matchers",
-            layout={"width": "270px"},
-            style={"description_width": "80px"},
-        ),
-        "effort": ipywidgets.Dropdown(
-            options=exploration.EFFORTS, value=choices.effort, description="effort", **short
-        ),
-    }
-    return matchers if is_given else networks | matchers
+    ]

@@ -1,27 +1,33 @@
 """The explorer: choose two networks and matchers, and walk the line between them.
 
-Stored networks are shown at once; others are trained on another thread, with progress and a way to
-stop. `result` holds everything computed, from which `view` draws.
+Stored networks are shown at once; others are trained on another thread, with the curve of the
+training and a way to stop. `result` holds everything computed, from which `view` draws. As long as
+that is not what was chosen, the view is pale.
 """
 
 import dataclasses
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import ipywidgets
+import tqdm
 from IPython.display import HTML
 from jaxtyping import PyTree
 
 from rebasin_lab import checks, datasets, pytrees, texts
 from rebasin_lab.lab import background_errors, exploration
-from rebasin_lab.lab.exploration import Choices, Exploration, Pair
-from rebasin_lab.lab.widgets import fragments, panels
-from rebasin_lab.lab.widgets.choosing import ChoiceControls
+from rebasin_lab.lab.exploration import PRESETS, Choices, Exploration, Pair
+from rebasin_lab.lab.widgets import panels
+from rebasin_lab.lab.widgets.choosing import ChoiceForm
+from rebasin_lab.lab.widgets.pictures import Picture
 from rebasin_lab.lab.widgets.view import START, View
 from rebasin_lab.lab.widgets.work import Stopped, Work
 from rebasin_lab.paper import store
+
+SECONDS_BETWEEN_CURVES = 0.3  # a curve takes a twentieth of a second
 
 
 @checks.arguments
@@ -80,6 +86,15 @@ class NotTrainedError(Exception):
     """Networks are not stored, and train only when asked to."""
 
 
+@dataclasses.dataclass(frozen=True)
+class _Next:
+    """What to explore after the present job, and what to pin that beside."""
+
+    choices: Choices
+    may_train: bool
+    beside: Choices | None = None
+
+
 class Explorer(ipywidgets.VBox):
     """The panel; made by `explore`.
 
@@ -91,41 +106,19 @@ class Explorer(ipywidgets.VBox):
         self.choices = choices
         self._pair = pair
         self._lock = threading.RLock()
-        self._queued: tuple[Choices, bool] | None = None
+        self._beside: Choices | None = None  # of an example: to be pinned beside the choices
+        self._queued: _Next | None = None
+        self._pace = ("", 0.0, 0)  # of a task: when it was first heard of, and how far it was
+        self._drawn = 0.0  # when the curve of a training was
         self._work = Work(self._show_step, self._end)
-        self._controls = ChoiceControls(
-            choices,
-            is_given=pair is not None,
-            on_choice=self._on_choice,
-            on_error=self._show_error,
+        self._form = ChoiceForm(
+            choices, is_given=pair is not None, on_choice=self._on_choice, on_ask=self._on_ask
         )
+        self._training = Picture(name="training", layout={"display": "none"})
         self._view = View(on_landscape=self._begin_landscape, on_error=self._show_error)
-        self._message, self._status = ipywidgets.HTML(), ipywidgets.HTML()
-        self._progress = ipywidgets.IntProgress(layout={"width": "180px", "visibility": "hidden"})
-        compare = ipywidgets.Button(
-            description="Compare",
-            button_style="primary",
-            tooltip="Train missing networks, match, and walk the lines",
-        )
-        compare.on_click(lambda _: self._begin(self.choices, may_train=True))
-        self._stop_button = ipywidgets.Button(
-            description="Stop",
-            disabled=True,
-            tooltip="Stop after the present epoch, which is stored",
-        )
-        self._stop_button.on_click(lambda _: self.stop())
-        work = [compare, self._stop_button, self._progress, self._status]
-        row = ipywidgets.Layout(flex_flow="row wrap", align_items="flex-end")
-        super().__init__(
-            [
-                ipywidgets.HBox(self._controls.network_controls, layout=row),
-                ipywidgets.HBox([*self._controls.matcher_controls, *work], layout=row),
-                self._message,
-                self._view,
-            ]
-        )
+        super().__init__([self._form, self._training, self._view])
         self.add_class("rl-explorer")
-        self._begin(choices, may_train=False)
+        self._begin(_Next(choices, may_train=False))
 
     # For programs.
 
@@ -175,63 +168,95 @@ class Explorer(ipywidgets.VBox):
     # Long work.
 
     def _on_choice(self, choices: Choices) -> None:
-        self._message.value = ""  # also after a choice that was undone
+        self._form.message = ""  # also after a choice that was undone
         if choices != self.choices:
-            self._begin(choices, may_train=False)
+            self._begin(_Next(choices, may_train=False))
 
-    def _begin(self, choices: Choices, *, may_train: bool) -> None:
+    def _on_ask(self, what: Mapping[str, Any]) -> None:
+        if "stop" in what:
+            self.stop()
+        elif "preset" in what:
+            chosen = PRESETS[what["preset"]]
+            self._form.show(chosen.choices, what["preset"])
+            self._view.pin(None)
+            self._begin(_Next(chosen.choices, may_train=False, beside=chosen.beside))
+        else:
+            self._begin(_Next(self.choices, may_train=True, beside=self._beside))
+
+    def _begin(self, new: _Next) -> None:
         """Explore these networks, after the running job has stopped."""
         with self._lock:
-            self.choices = choices
-            self._message.value = ""
-            self._stop_button.disabled = False
+            self.choices, self._beside = new.choices, new.beside
+            self._form.message = ""
+            self._form.is_busy = True
             if self._work.is_busy:
-                self._queued = (choices, may_train)
+                self._queued = new
                 self._work.stop()
                 return
-            self._start(choices, may_train=may_train)
+            self._start(new)
 
-    def _start(self, choices: Choices, *, may_train: bool) -> None:
-        def job(report: exploration.OnStep) -> Exploration:
-            if not (may_train or self._pair or choices.files):
-                _refuse_to_train(choices)
-            return exploration.explore_pair(choices, pair=self._pair, on_step=report)
+    def _start(self, new: _Next) -> None:
+        def job(report: exploration.OnStep) -> list[Exploration]:
+            found = []
+            for choices in filter(None, (new.beside, new.choices)):
+                if not (new.may_train or self._pair or choices.files):
+                    _refuse_to_train(choices)
+                found.append(exploration.explore_pair(choices, pair=self._pair, on_step=report))
+            return found
 
+        if self.result is not None and self.result.choices != new.choices:
+            self._view.fade()
         self._work.start(job)
 
     def _end(self, result: Any, error: Exception | None) -> None:
         with self._lock:
             if not self._work.is_busy:
-                self._progress.layout.visibility = "hidden"
-                self._stop_button.disabled = True
-            if isinstance(result, Exploration):
-                self._show_result(result)
+                self._form.progress, self._form.is_busy = [0, 0], False
+                self._training.layout.display = "none"
+            if isinstance(result, list):
+                self._show_result(*result)
             elif isinstance(error, Stopped):
-                self._status.value = fragments.note(
+                self._form.status = (
                     "Stopped. Trained epochs are stored; Compare goes on from there."
                 )
             elif isinstance(error, NotTrainedError):
-                self._status.value = fragments.note(str(error))
+                self._form.status = str(error)
             elif error is not None:
-                self._status.value = ""
+                self._form.status = ""
                 self._show_error(error)
             queued, self._queued = self._queued, None
             if queued and not self._work.is_busy:
-                self._start(queued[0], may_train=queued[1])
+                self._start(queued)
 
-    def _show_step(self, what: str, done: int, total: int) -> None:
-        self._progress.max, self._progress.value = total, done
-        self._progress.layout.visibility = "visible"
-        self._status.value = fragments.note(f"{what} ({done} of {total})")
+    def _show_step(
+        self, what: str, done: int, total: int, histories: Mapping[str, Any] | None = None
+    ) -> None:
+        now = time.monotonic()
+        before, since, first = self._pace
+        if before != what:
+            self._pace = before, since, first = what, now, done
+        left = ""
+        if done > first and total > done:
+            seconds = (now - since) / (done - first) * (total - done)
+            left = f", {tqdm.tqdm.format_interval(seconds)} left"
+        self._form.progress = [done, total]
+        self._form.status = f"{what} ({done} of {total}{left})"
+        if histories and now - self._drawn > SECONDS_BETWEEN_CURVES:
+            self._drawn = now
+            self._training.show(panels.training(histories, num_epochs=total))
+            self._training.layout.display = ""
 
     def _show_error(self, error: BaseException) -> None:
         background_errors.report(error)
-        self._message.value = fragments.error(texts.plain(str(error) or type(error).__name__))
+        self._form.message = texts.plain(str(error) or type(error).__name__)
 
-    def _show_result(self, result: Exploration) -> None:
+    def _show_result(self, *found: Exploration) -> None:
+        *beside, result = found
         origins = " and ".join(dict.fromkeys(result.pair.origins))
-        self._status.value = fragments.note(f"{result.pair.title} ({origins})")
+        self._form.status = f"{result.pair.title} ({origins})"
         try:
+            for one in beside:
+                self._view.pin(one)
             self._view.show(result)
         except Exception as error:  # noqa: BLE001 (shown to the reader)
             self._show_error(error)
@@ -249,9 +274,9 @@ class Explorer(ipywidgets.VBox):
         def job(report: exploration.OnStep) -> None:
             numbers = result.contour(method, on_step=report)
             self._view.show_landscape(panels.landscape(result, method, numbers))
-            self._status.value = ""
+            self._form.status = ""
 
-        self._stop_button.disabled = False
+        self._form.is_busy = True
         self._work.start(job)
 
 

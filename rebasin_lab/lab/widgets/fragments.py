@@ -5,8 +5,7 @@ Colours are the notebook's own, so that text is legible on a light and on a dark
 
 import base64
 import io
-import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -16,18 +15,6 @@ from PIL import Image
 from rebasin_lab import texts
 
 RIGHT, WRONG = "#009E73", "#D55E00"  # and a sign besides
-LONGEST_ERROR = 240  # letters
-
-
-def error(text: str) -> str:
-    """Return an error as HTML that a screen reader reads at once; a long text is folded."""
-    short = textwrap.shorten(text, LONGEST_ERROR, placeholder=" ...")
-    paragraph = (
-        f'<p role="alert" style="margin:0;line-height:1.4"><b>{texts.as_html(short)}</b></p>'
-    )
-    if len(text) <= LONGEST_ERROR:
-        return paragraph
-    return f"{paragraph}<details><summary>all of it</summary>{texts.as_html(text)}</details>"
 
 
 def note(text: str) -> str:
@@ -41,19 +28,36 @@ def strip(
     answers: Sequence[tuple[str, float]],
     *,
     method: str,
+    ends: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
-    """Return images in a row, each with a network's answer and its probability below."""
+    """Return images in a row, each with a network's answer and its probability below.
+
+    Args:
+        images: to show.
+        truths: the class of each.
+        answers: the merged network's, with their probabilities.
+        method: that it is merged by.
+        ends: answers of A and of B, to be shown above those.
+    """
     cells = []
-    for image, truth, (answer, chance) in zip(images, truths, answers, strict=True):
+    for index, (image, truth, (answer, chance)) in enumerate(
+        zip(images, truths, answers, strict=True)
+    ):
         is_right = answer == truth
         sign, colour = ("✓", RIGHT) if is_right else ("✗", WRONG)
+        above = "".join(
+            f"<div><small>{name}: {texts.as_html(said[index])} "
+            f"{'✓' if said[index] == truth else '✗'}</small></div>"
+            for name, said in (ends or {}).items()
+        )
         alt = f"a test image of {truth}, taken for {answer}"
         cells.append(
             '<div style="text-align:center;width:64px;line-height:1.25">'
             f'<img alt="{texts.as_html(alt)}" src="{_png(image)}" '
             'style="width:56px;height:56px;image-rendering:pixelated">'
-            f'<div style="border-bottom:3px solid {colour};overflow:hidden;white-space:nowrap;'
-            f'text-overflow:ellipsis"><b>{texts.as_html(answer)}</b> {sign}</div>'
+            f'{above}<div style="border-bottom:3px solid {colour};overflow:hidden;'
+            'white-space:nowrap;text-overflow:ellipsis">'
+            f"<b>{texts.as_html(answer)}</b> {sign}</div>"
             f"<small>{100 * chance:.0f} %</small></div>"
         )
     label = texts.as_html(f"answers of the network merged by {method}")

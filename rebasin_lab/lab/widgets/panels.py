@@ -1,6 +1,7 @@
 """Panels of the explorer as figure records and HTML; nothing here is live."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,37 +20,87 @@ def label_of(method: str) -> str:
     return LOOKS[method].label
 
 
-def lines(exploration: Exploration, *, metric: str, splits: Sequence[str]) -> dict[str, Any]:
-    """Return the figure of all lines from A to B."""
-    barriers = ", ".join(
-        f"{label_of(name)} {one.test_barrier:.3f}" for name, one in exploration.compared.items()
-    )
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pinned:
+    """An exploration that stays beside others, and the method it is walked with.
+
+    Attributes:
+        exploration: that stays.
+        method: one of its methods.
+    """
+
+    exploration: Exploration
+    method: str
+
+    def titles(self, other: Exploration) -> tuple[str, str]:
+        """Return what tells this one and another apart, in a few words each."""
+        mine, others = self.exploration.choices, other.choices
+        both = mine.values, others.values
+        names = [name for name in both[0] if both[0][name] != both[1][name]]
+        return tuple(", ".join(_in_words(name, one[name]) for name in names) for one in both)
+
+
+def _in_words(name: str, value: Any) -> str:
+    if isinstance(value, list):
+        return " and ".join(map(label_of, value))
+    return f"{name.replace('num_', '').replace('_', ' ')} {value or 'none'}"
+
+
+def lines(
+    exploration: Exploration,
+    *,
+    metric: str,
+    splits: Sequence[str],
+    pinned: Pinned | None = None,
+) -> dict[str, Any]:
+    """Return the figure of all lines from A to B, beside those of what is pinned."""
+    numbers: dict[str, Any] = {"metric": metric, "splits": list(splits)}
+    numbers |= {"curves": _curves(exploration)}
+    said, size = _barriers_in_words(exploration), (6.4, 3.6)
+    if pinned:
+        there, here = pinned.titles(exploration)
+        numbers |= {
+            "title": here or "now",
+            "pinned": {"title": there or "pinned", "curves": _curves(pinned.exploration)},
+        }
+        said += f"; pinned ({there}): {_barriers_in_words(pinned.exploration)}"
+        size = (9.0, 3.4)
     return picture(
         "explored_lines",
-        {
-            "curves": {name: one.curve.as_numbers() for name, one in exploration.compared.items()},
-            "metric": metric,
-            "splits": list(splits),
-        },
+        numbers,
         alt=f"{metric} on the line from A to B ({' and '.join(splits)}); test barriers in nats: "
-        f"{barriers}",
-        caption=f"{exploration.pair.title}; test barriers: {barriers} nats",
+        f"{said}",
+        caption=f"{exploration.pair.title}; test barriers: {said} nats",
         # Two columns of names below the panel, which keeps its height.
-        size=(6.4, 4.0 + 0.2 * max(0, len(exploration.compared) * len(splits) / 2 - 4)),
+        size=(size[0], size[1] + 0.2 * max(0, len(exploration.compared) * len(splits) / 2 - 4)),
     )
 
 
-def barriers(exploration: Exploration) -> str:
-    """Return a table of the lines: how high each one's barrier is, and what its matcher took."""
+def _curves(exploration: Exploration) -> dict[str, Any]:
+    return {name: one.curve.as_numbers() for name, one in exploration.compared.items()}
+
+
+def _barriers_in_words(exploration: Exploration) -> str:
     compared = exploration.compared
-    naive = compared["naive"].test_barrier
+    return ", ".join(f"{label_of(name)} {one.test_barrier:.3f}" for name, one in compared.items())
+
+
+def barriers(exploration: Exploration, pinned: Pinned | None = None) -> str:
+    """Return a table of the lines: how high each one's barrier is, and what its matcher took."""
+    rows = [("", one, exploration.compared["naive"]) for one in exploration.compared.items()]
+    if pinned:
+        there, here = pinned.titles(exploration)
+        compared = pinned.exploration.compared
+        rows = [(f" ({here or 'now'})", *rest) for _, *rest in rows]
+        rows += [(f" ({there or 'pinned'})", one, compared["naive"]) for one in compared.items()]
+    found = [(one, naive) for _, (_, one), naive in rows]
     columns = [
-        Column("train barrier", "nats", [one.train_barrier for one in compared.values()]),
-        Column("test barrier", "nats", [one.test_barrier for one in compared.values()]),
-        Column("of naive", "%", [_share(one.test_barrier, naive) for one in compared.values()]),
-        Column("matching", "s", [one.result and one.result.seconds for one in compared.values()]),
+        Column("train barrier", "nats", [one.train_barrier for one, _ in found]),
+        Column("test barrier", "nats", [one.test_barrier for one, _ in found]),
+        Column("of naive", "%", [_share(one.test_barrier, n.test_barrier) for one, n in found]),
+        Column("matching", "s", [one.result and one.result.seconds for one, _ in found]),
     ]
-    return Table([label_of(name) for name in compared], columns)._repr_html_()
+    return Table([label_of(name) + which for which, (name, _), _ in rows], columns)._repr_html_()
 
 
 def _share(barrier: float, naive: float) -> float | str:
@@ -109,20 +160,52 @@ def landscape(exploration: Exploration, method: str, numbers: dict[str, Any]) ->
     )
 
 
-def walk(exploration: Exploration, method: str, lam: float) -> str:
-    """Return the panel of the network at lambda: its metrics and its answers."""
-    step, data = exploration.walk(method, lam), exploration.pair.data
-    names = data.class_names
-    chosen = exploration.strip
-    facts = (
-        f"λ = {lam:.2f}, {label_of(method)}: test accuracy {100 * step.accuracy:.2f} %, "
-        f"test loss {step.loss:.4f} nats"
+def training(histories: Mapping[str, Any], *, num_epochs: int) -> dict[str, Any]:
+    """Return the figure of networks that are being trained."""
+    name, history = list(histories.items())[-1]
+    return picture(
+        "history",
+        {"histories": histories, "num_epochs": num_epochs},
+        alt=f"Network {name} after epoch {len(history['test_loss'])} of {num_epochs}: test loss "
+        f"{history['test_loss'][-1]:.3f} nats",
+        size=(7.6, 2.4),
     )
+
+
+def walk(
+    exploration: Exploration, method: str, lam: float, *, which: str = "", disagreeing: bool = False
+) -> str:
+    """Return the panel of the network at lambda: its metrics and its answers.
+
+    Args:
+        exploration: of the two networks.
+        method: the matcher whose permutation B has.
+        lam: where on the line.
+        which: of two explorations, in a few words.
+        disagreeing: show images for which A, B and the network half-way name not one class.
+    """
+    step, data = exploration.walk(method, lam, disagreeing=disagreeing), exploration.pair.data
+    names, chosen = data.class_names, step.images
+    facts = (
+        f"λ = {lam:.2f}, {label_of(method)}{which and f' ({which})'}: test accuracy "
+        f"{100 * step.accuracy:.2f} %, test loss {step.loss:.4f} nats"
+    )
+    ends = {}
+    if disagreeing:
+        facts += (
+            f"; A, B and the network half-way name not one class for "
+            f"{len(exploration.disagreements(method))} of {len(data.test_labels)} test images"
+        )
+        ends = {
+            name: [names[answer] for answer in answers[chosen]]
+            for name, answers in exploration.answers_of_ends.items()
+        }
     shown = fragments.strip(
         data.test_images[chosen],
         [names[label] for label in data.test_labels[chosen]],
         [(names[answer], chance) for answer, chance in step.answers],
         method=label_of(method),
+        ends=ends,
     )
     return fragments.note(facts) + shown
 

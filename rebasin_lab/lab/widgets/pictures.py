@@ -15,9 +15,9 @@ class Picture(anywidget.AnyWidget):
     Attributes:
         name: of the files that a reader saves.
         note: a sentence in place of the figure, or about it, which is pale as long as it stands.
-        cursor: where on lambda's axis a rule stands, or none.
-        track: two points of the first panel; then the cursor is a dot on the way from one to the
-            other.
+        cursor: where on lambda's axis of each panel a rule stands, or none.
+        track: of the plane: A, B permuted, and B. Then the cursor is a dot on the way from A to
+            permuted B, and a button lets B wander there.
         record: the figure record on view.
     """
 

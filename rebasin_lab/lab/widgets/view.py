@@ -23,6 +23,11 @@ from rebasin_lab.paper import store
 START = 0.5  # of a walk: half-way, where naive merging is worst
 
 
+# Two columns in a window of 1280 pixels: chart, lambda and answers are on view at once.
+_HALF = {"flex": "1 1 400px", "min_width": "380px", "max_width": "680px"}
+_WIDE = {"flex": "1 1 800px", "min_width": "380px", "max_width": "1000px"}
+
+
 class View(ipywidgets.HBox):
     """Lines from A to B on the left; barriers, the network on a line and tabs on the right.
 
@@ -39,6 +44,7 @@ class View(ipywidgets.HBox):
         self._on_error = on_error
         self._lock = threading.RLock()
         self._is_settling = False
+        self._pinned: panels.Pinned | None = None
         self._walks = Latest(self._show_walk, on_error)
         self._make_parts()
         self._landscape_button.on_click(lambda _: on_landscape())
@@ -64,6 +70,8 @@ class View(ipywidgets.HBox):
         """Show another exploration; the chosen matcher and layer stay if they are there."""
         with self._lock:
             self.exploration = exploration
+            for part in (self._barriers, self._walk, self._first_layer):
+                part.remove_class("rl-old")
             methods = [(panels.label_of(name), name) for name in exploration.methods]
             self._is_settling = True
             try:
@@ -75,13 +83,35 @@ class View(ipywidgets.HBox):
             self._show_lines()
             self._show_method()
 
+    def fade(self) -> None:
+        """Make all paler, and say what it shows: another pair was chosen."""
+        shown = f"Not what is chosen now, but: {self._need_exploration().pair.title}"
+        for picture in (self._lines, self._order, self._search, self._landscape):
+            if picture.scene:
+                picture.note = shown
+        for part in (self._barriers, self._walk, self._first_layer):
+            part.add_class("rl-old")
+
+    def pin(self, exploration: Exploration | None) -> None:
+        """Keep an exploration beside all that come after it; None keeps none."""
+        with self._lock:
+            if exploration is not None:
+                offered = [self.method, exploration.methods[-1]]
+                method = next(name for name in offered if name in exploration.compared)
+                self._pinned = panels.Pinned(exploration, method)
+            else:
+                self._pinned = None
+            self._unpin_button.layout.display = "none" if self._pinned is None else ""
+            # Two panels need the whole width; what stands on the right goes below.
+            self._left.layout = _WIDE if self._pinned else _HALF
+
     def show_landscape(self, record: Mapping[str, Any] | None, note: str = "") -> None:
         """Show this figure in the tab of the landscape, or say why there is none."""
         if record is None:
             self._landscape.clear(note)
             return
         models = record["numbers"]["models"]
-        self._landscape.show(record, track=[models["A"], models["C"]])
+        self._landscape.show(record, track=[models[name] for name in ("A", "C", "B")])
 
     def as_code(self) -> str:
         """Return the program of `Explorer.as_code`."""
@@ -125,10 +155,29 @@ class View(ipywidgets.HBox):
             description="images",
             style={"button_width": "60px"},
         )
-        self._method = ipywidgets.Dropdown(options=[("naive", "naive")], description="walk with")
+        self._method = ipywidgets.Dropdown(
+            options=[("naive", "naive")], description="walk with", layout={"width": "270px"}
+        )
         self._lam = ipywidgets.FloatSlider(
             value=START, max=1, step=0.01, description="λ: A to B", layout={"width": "98%"}
         )
+        self._images = ipywidgets.ToggleButtons(
+            options=[("one of each class", False), ("A, B, merged disagree", True)],
+            description="answers to",
+            style={"button_width": "180px"},
+        )
+        self._pin_button = ipywidgets.Button(
+            description="Pin",
+            tooltip="Keep these lines beside those of other choices",
+            layout={"width": "60px"},
+        )
+        self._unpin_button = ipywidgets.Button(
+            description="Unpin",
+            tooltip="Show one pair again",
+            layout={"width": "60px", "display": "none"},
+        )
+        self._pin_button.on_click(lambda _: self._on_pin(pins=True))
+        self._unpin_button.on_click(lambda _: self._on_pin(pins=False))
         self._group = ipywidgets.Dropdown(description="layer")
         self._lines, self._landscape = (
             Picture(name=name, cursor=START) for name in ("lines", "landscape")
@@ -161,28 +210,34 @@ class View(ipywidgets.HBox):
             titles=("Order of units", "Search", "First layer", "Landscape", "Code"),
         )
         self._save_button.on_click(lambda _: self._save())
-        self._lam.observe(self._on_lam, names="value")
+        self._lam.observe(self._ask_walk, names="value")
         for control, show in (
             (self._metric, self._show_lines),
             (self._split, self._show_lines),
             (self._method, self._show_method),
+            (self._images, self._ask_walk),
             (self._group, self._show_order),
         ):
             control.observe(self._guarded(show), names="value")
         self._tabs.observe(self._guarded(self._show_code), names="selected_index")
 
     def _laid_out(self) -> list[ipywidgets.Widget]:
-        row = ipywidgets.Layout(flex_flow="row wrap", align_items="flex-end")
-        # Two columns in a window of 1280 pixels: chart, lambda and answers are on view at once.
-        half = ipywidgets.Layout(flex="1 1 400px", min_width="380px", max_width="680px")
+        row = {"flex_flow": "row wrap", "align_items": "flex-end"}
         left = [
             ipywidgets.HBox([self._metric, self._split], layout=row),
             self._lines,
-            self._method,
+            ipywidgets.HBox([self._method, self._pin_button, self._unpin_button], layout=row),
             self._lam,
         ]
-        right = [self._barriers, self._walk, self._tabs]
-        return [ipywidgets.VBox(part, layout=half) for part in (left, right)]
+        right = [self._barriers, self._images, self._walk, self._tabs]
+        self._left = ipywidgets.VBox(left, layout=_HALF)
+        return [self._left, ipywidgets.VBox(right, layout=_HALF)]
+
+    def _on_pin(self, *, pins: bool) -> None:
+        if self.exploration is not None:
+            self.pin(self.exploration if pins else None)
+            self._show_lines()
+            self._ask_walk()
 
     def _guarded(self, show: Callable[[], None]) -> Callable[[Any], None]:
         """Return a callback of a control: one at a time, its error in the panel."""
@@ -200,26 +255,36 @@ class View(ipywidgets.HBox):
 
     def _lines_record(self, exploration: Exploration) -> dict[str, Any]:
         splits = ("train", "test") if self._split.value == "both" else (self._split.value,)
-        return panels.lines(exploration, metric=self._metric.value, splits=splits)
+        return panels.lines(
+            exploration, metric=self._metric.value, splits=splits, pinned=self._pinned
+        )
 
     def _show_lines(self) -> None:
         exploration = self._need_exploration()
-        self._lines.show(self._lines_record(exploration))
-        self._barriers.value = panels.barriers(exploration)
+        # Its caption says what stands above and beside it.
+        self._lines.show(self._lines_record(exploration) | {"caption": ""})
+        self._barriers.value = panels.barriers(exploration, self._pinned)
 
     def _show_method(self) -> None:
-        self._walks.ask((self._need_exploration(), self.method, self.lam))
+        self._ask_walk()
         self._show_order()
         self._show_search()
         self._show_code()
 
-    def _on_lam(self, _: Any) -> None:
+    def _ask_walk(self, _: Any = None) -> None:
         if self.exploration is not None:
-            self._walks.ask((self.exploration, self.method, self.lam))
+            at = self.exploration, self.method, self.lam
+            self._walks.ask((at, self._pinned, self._images.value))
 
-    def _show_walk(self, request: tuple[Exploration, str, float]) -> None:
-        self._walk.value = panels.walk(*request)
-        self._first_layer.value = panels.first_layer(*request)
+    def _show_walk(self, request: tuple[Any, panels.Pinned | None, bool]) -> None:
+        (exploration, method, lam), pinned, disagreeing = request
+        there, here = pinned.titles(exploration) if pinned else ("", "")
+        shown = panels.walk(exploration, method, lam, which=here, disagreeing=disagreeing)
+        if pinned:
+            stays = pinned.exploration, pinned.method, lam
+            shown += panels.walk(*stays, which=there or "pinned", disagreeing=disagreeing)
+        self._walk.value = shown
+        self._first_layer.value = panels.first_layer(exploration, method, lam)
 
     def _show_order(self) -> None:
         exploration = self._need_exploration()

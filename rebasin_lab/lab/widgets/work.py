@@ -11,7 +11,7 @@ from typing import Any
 
 from rebasin_lab.lab import background_errors
 
-OnStep = Callable[[str, int, int], None]
+OnStep = Callable[..., None]
 
 # Trainings of two explorers on one page take turns, since each uses all cores.
 _turn = threading.Lock()
@@ -25,7 +25,8 @@ class Work:
     """One long job at a time.
 
     Args:
-        on_step: called from the job's thread with a task, how much of it is done, and of how much.
+        on_step: called from the job's thread with a task, how much of it is done, of how much, and
+            with what else the job says by keyword.
         on_end: called from there when a job has ended, with its result and the error that ended it,
             one of which is None. It may start another job.
     """
@@ -90,10 +91,10 @@ class Work:
         while not _turn.acquire(timeout=0.1):
             self._report("waiting for other work on this page", 0, 1)
 
-    def _report(self, what: str, done: int, total: int) -> None:
+    def _report(self, what: str, done: int, total: int, **more: Any) -> None:
         if self._stop.is_set():
             raise Stopped
-        self._on_step(what, done, total)
+        self._on_step(what, done, total, **more)
 
 
 class Latest:
