@@ -224,8 +224,8 @@ def _scoreboard(board: Board, figures: Sequence[ReportedFigure]) -> str:
 
 def _claim_row(row: Row, board: Board, links: Sequence[str]) -> str:
     kind = claims.kind_of(row["status"])
-    reason = claims.reason(row, board["profile"]["name"])
-    status = row["status"]
+    profile, status = board["profile"]["name"], row["status"]
+    reasons = [each for each in (claims.reason(row, profile), claims.why(row, profile)) if each]
     if status == "not run":
         status += f": {_why_not_run(row['notebook'], board)}"
     return (
@@ -236,7 +236,7 @@ def _claim_row(row: Row, board: Board, links: Sequence[str]) -> str:
         f"<td>{_text(row['paper'])}</td><td>{_text(row['measured_text'])}</td>"
         f"<td>{_text(row['tolerance'])}</td>"
         f'<td><strong><span aria-hidden="true">{_MARKS[kind]}</span> {_text(status)}</strong>'
-        f"{f'<br><small>{_text(reason)}</small>' if reason else ''}</td>"
+        f"{''.join(f'<br><small>{_text(reason)}</small>' for reason in reasons)}</td>"
         f"<td>{'<br>'.join(links)}</td></tr>"
     )
 
@@ -387,7 +387,7 @@ table { border-collapse: collapse; width: 100%; font-size: .9rem; }
 caption { text-align: left; padding-bottom: .5rem; color: var(--soft); }
 th, td { border-bottom: 1px solid var(--line); padding: .45rem .6rem; text-align: left;
   vertical-align: top; }
-th[scope=row] { font-weight: normal; min-width: 16rem; }
+th[scope=row], tr.no td:nth-of-type(4) { font-weight: normal; min-width: 16rem; }
 thead th, th.section { background: var(--head); font-weight: 600; }
 tr.yes strong { color: var(--yes); } tr.no strong { color: var(--no); }
 tr.untested, tr.untested small { color: var(--soft); }

@@ -297,6 +297,12 @@ def _data_and_networks(run: Run) -> dict[str, str]:
     }
 
 
+def _verdict(result: claims.ClaimResult) -> dict[str, Any]:
+    """Return a row of the scoreboard whose status has the reason for a failure, if it is known."""
+    row = result.as_row()
+    return row | {"status": ": ".join(filter(None, (row["status"], result.why)))}
+
+
 def _claims_table(results: Iterable[claims.ClaimResult], title: str) -> str:
     def row(tag: str, cells: Mapping[str, Any]) -> str:
         shown = {name: texts.as_html(cells[name]) for name in claims.COLUMNS}
@@ -304,5 +310,5 @@ def _claims_table(results: Iterable[claims.ClaimResult], title: str) -> str:
         style = 'style="text-align:left"'
         return "".join(f"<{tag} {style}>{cell}</{tag}>" for cell in shown.values())
 
-    rows = [row("th", claims.COLUMNS), *(row("td", result.as_row()) for result in results)]
+    rows = [row("th", claims.COLUMNS), *(row("td", _verdict(result)) for result in results)]
     return f"<p>{texts.as_html(title)}</p><table><tr>{'</tr><tr>'.join(rows)}</tr></table>"

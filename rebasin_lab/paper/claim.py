@@ -57,6 +57,8 @@ class Claim:
             from none. A number nearer than that, on either side, decides nothing: the claim is too
             small to judge. Fixed, like a bound, before any run.
         untestable: the reason why nothing here tests it; only then may there be no bound.
+        why: profile -> the reason why it is not reproduced there, where that is known, in one or
+            two sentences. It is shown beside that verdict alone, and stored nowhere.
     """
 
     id: str
@@ -68,6 +70,12 @@ class Claim:
     bounds: Mapping[str, Bound]
     resolution: Mapping[str, Resolution] = dataclasses.field(default_factory=dict)
     untestable: str = ""
+    why: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def whatever_the_profile(reason: str) -> dict[str, str]:
+    """Return one reason for every profile."""
+    return dict.fromkeys(PROFILES, reason)
 
 
 def everywhere(relation: str, value: float) -> dict[str, Bound]:

@@ -167,7 +167,7 @@ def test_a_network_that_diverged_is_on_the_scoreboard_as_nan(without_type_checks
 
 def test_the_scoreboard_as_text_names_every_claim_with_paper_measured_and_tolerance():
     results = claims.scoreboard("quick", {"table1-resnet50": [25638.0], "table1-mlp": [3498.0]})
-    text = claims.as_text([result.as_row() for result in results], "quick profile")
+    text = claims.as_text(results, "quick profile")
     assert text.startswith("Scoreboard, quick profile\n1 reproduced, ")
     assert "1 not reproduced" in text.splitlines()[1]
     for claim in claims.CLAIMS.values():

@@ -121,8 +121,11 @@ def _read_board(path: Path) -> Mapping[str, Any]:
         return {"title": "", "claims": []}
     try:
         board = paths.read_json(path, finite=False)
+        profile = board["profile"]["name"] if "profile" in board else ""
         rows = [
-            {name: str(row[name]) for name in ("claim", *claims.COLUMNS)} for row in board["claims"]
+            {name: str(row[name]) for name in ("claim", *claims.COLUMNS)}
+            | {"why": claims.why(row, profile)}
+            for row in board["claims"]
         ]
         return {"title": str(board["title"]), "claims": rows}
     except (ValueError, KeyError, TypeError) as error:
@@ -168,7 +171,11 @@ def _claim(claim: str, row: Row | None) -> str:
         return f"- claim {snippets.markdown_code(claim)}"
     section = snippets.markdown_text(known.section)
     line = f"- claim `{claim}` ({section}): {snippets.markdown_text(known.statement)}"
-    return f"{line} **{snippets.markdown_text(row['status'])}**" if row else line
+    return f"{line} **{snippets.markdown_text(row['status'])}**{_because(row)}" if row else line
+
+
+def _because(row: Row) -> str:
+    return f": {snippets.markdown_text(row['why'], in_front=False)}" if row["why"] else ""
 
 
 def _scoreboard(board: Mapping[str, Any]) -> list[str]:
@@ -177,6 +184,8 @@ def _scoreboard(board: Mapping[str, Any]) -> list[str]:
         [snippets.markdown_text(row[name], in_front=False) for name in claims.COLUMNS]
         for row in board["claims"]
     ]
+    for cells, row in zip(rows, board["claims"], strict=True):
+        cells[-1] += _because(row)  # the last is the status
     table = [[*claims.COLUMNS.values()], ["---"] * len(claims.COLUMNS), *rows]
     title = snippets.markdown_text(board["title"])
     return ["## Scoreboard", "", f"{title}.", "", *(f"| {' | '.join(row)} |" for row in table), ""]

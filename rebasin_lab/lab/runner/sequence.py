@@ -101,9 +101,10 @@ def _reproduce(plan: Plan, *, keep_going: bool, out: io.TextIOBase) -> int:
         raise
     unwritten = _write_report(plan)
     chosen = {notebook.stem for notebook in plan.notebooks}
-    results = _results(plan, outcomes)
-    rows = [r.as_row() for r in results if r.claim.notebook in chosen or r.measured]
-    _say("\n" + claims.as_text(rows, plan.title), out)
+    results = [
+        each for each in _results(plan, outcomes) if each.claim.notebook in chosen or each.measured
+    ]
+    _say("\n" + claims.as_text(results, plan.title), out)
     _say("\n" + _where_things_are(plan), out)
     failed = [outcome for outcome in outcomes if outcome.error]
     if failed:

@@ -41,6 +41,7 @@ __all__ = [
     "reason",
     "scoreboard",
     "tally",
+    "why",
 ]
 
 
@@ -55,6 +56,21 @@ def reason(row: Mapping[str, Any], profile: str) -> str:
     if row["status"] != "not reproduced" or claim is None:
         return ""
     return ClaimResult(claim, profile, tuple(row["measured"])).reason
+
+
+def why(row: Mapping[str, Any], profile: str) -> str:
+    """Return the reason in words why a claim is not reproduced; "" for any other, and if unknown.
+
+    It is looked up, not read from the row: a scoreboard that is kept has the reasons of today.
+
+    Args:
+        row: of a scoreboard, see `ClaimResult.as_row`.
+        profile: of its run.
+    """
+    claim = CLAIMS.get(row["claim"])
+    if row["status"] != "not reproduced" or claim is None:
+        return ""
+    return claim.why.get(profile, "")
 
 
 @checks.arguments

@@ -8,7 +8,7 @@ import collections
 import dataclasses
 import math
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from rebasin_lab import texts
@@ -110,10 +110,16 @@ class ClaimResult:
             return text
         return f"{len(missed)} of {len(self.measured)} miss the bound: at worst {text}"
 
+    @property
+    def why(self) -> str:
+        """The reason why the claim failed at this profile, if that is known and it did; or ""."""
+        return self.claim.why.get(self.profile, "") if self.status == "not reproduced" else ""
+
     def _repr_html_(self) -> str:
-        """Return one line for a notebook cell."""
+        """Return a line for a notebook cell, and the reason for a failure."""
         text = f"{self.claim.quantity}: {self.measured_text}, must be {self.tolerance}"
-        return f"<p>{texts.as_html(text)}: <b>{texts.as_html(self.status)}</b></p>"
+        why = f"<br>{texts.as_html(self.why)}" if self.why else ""
+        return f"<p>{texts.as_html(text)}: <b>{texts.as_html(self.status)}</b>{why}</p>"
 
     def as_row(self) -> dict[str, Any]:
         """Return one row of the scoreboard, JSON-ready."""
@@ -136,12 +142,13 @@ def kind_of(status: str) -> Literal["yes", "no", "untested"]:
     return {"reproduced": "yes", "not reproduced": "no"}.get(status, "untested")
 
 
-def as_text(rows: Iterable[Mapping[str, Any]], title: str) -> str:
-    """Return the scoreboard as text: claim, paper's number, measured, tolerance, status."""
-    rows = list(rows)
+def as_text(results: Iterable[ClaimResult], title: str) -> str:
+    """Return the scoreboard as text: claim, paper's number, measured, tolerance, status, reason."""
+    results = list(results)
+    rows = [result.as_row() for result in results]
     marks = {"yes": "[yes]", "no": "[NO] ", "untested": "[--] "}
     lines = [*textwrap.wrap(f"Scoreboard, {title}", 100), tally(row["status"] for row in rows), ""]
-    for row in rows:
+    for result, row in zip(results, rows, strict=True):
         claim = f"{marks[kind_of(row['status'])]} {row['statement']} (section {row['section']})"
         lines += textwrap.wrap(claim, 100, subsequent_indent=" " * 6)
         must_be = "" if row["status"] == "not testable here" else "must be "
@@ -150,6 +157,8 @@ def as_text(rows: Iterable[Mapping[str, Any]], title: str) -> str:
             f"      paper {row['paper']} | measured {row['measured_text']} | "
             f"{must_be}{row['tolerance']} | {row['status']}"
         )
+        indent = {"initial_indent": " " * 6, "subsequent_indent": " " * 6}
+        lines += textwrap.wrap(result.why, 100, **indent)
     return "\n".join(lines)
 
 

@@ -193,6 +193,11 @@ CLAIMS: tuple[Claim, ...] = (
         paper="fine",
         quantity="standard deviation of what the last layer reads, half-way / mean of the ends",
         bounds=everywhere("at least", COLLAPSED),
+        why={
+            "quick": "The last layer reads means after the last sum, which nothing normalises. "
+            "These networks are not joined, and where their units disagree the average varies "
+            "less."
+        },
     ),
     claim(
         id="a4-instancenorm",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import scipy  # loads `scipy.stats`, which takes long, on first use
 
-from rebasin_lab.paper.claim import Bound, Claim, everywhere, from_laptop
+from rebasin_lab.paper.claim import Bound, Claim, everywhere, from_laptop, whatever_the_profile
 from rebasin_lab.paper.profiles import Profile
 from rebasin_lab.paper.sections import groups
 from rebasin_lab.paper.sections.ages import Ages, aged
@@ -243,6 +243,10 @@ CLAIMS: tuple[Claim, ...] = (
         quantity="train loss barrier after weight matching, before any training (nats)",
         # What no longer counts as zero, as elsewhere.
         bounds=everywhere("at least", ZERO),
+        why=whatever_the_profile(
+            "Before training both networks guess, and so do those between them: no loss is low "
+            "enough to rise from, so a barrier cannot show that they are not connected."
+        ),
     ),
     claim(
         id="a1-early",
@@ -289,6 +293,10 @@ CLAIMS: tuple[Claim, ...] = (
         # The direction is all that a fifth of the paper's steps can be asked for; with all of them,
         # half leaves room for the noise of the paper's curve.
         bounds={"laptop": Bound("below", 1.0), "paper": Bound("below", 0.5)},
+        why={
+            "laptop": "In so short a training the naive barrier rises faster than matching lowers "
+            "its share of it: the share falls with the epochs, the barrier does not."
+        },
     ),
     claim(
         id="fig3-cifar-noisier",

@@ -38,6 +38,12 @@ CLAIMED = {NAMES[method]: method for method in ("naive", "algorithm_1")}
 ZERO = 0.02
 # The paper says zero of networks that have seen all of MNIST; those of few images end elsewhere.
 NO_ZERO = {"quick": Resolution(ZERO, "4,000 training images")}
+# The reason why claims about merged networks fail where these have seen few images.
+CHANCE = {
+    "quick": "Networks that have seen few images keep most of their random start, and weight "
+    "matching lines that up, too. In the order of their learned parts (ours) the same networks "
+    "merge far better: it is the matching that fails."
+}
 Pair = tuple[int, int]
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from rebasin_lab import datasets, models, pytrees, symmetry
-from rebasin_lab.paper.claim import Claim, everywhere
+from rebasin_lab.paper.claim import Claim, everywhere, whatever_the_profile
 from rebasin_lab.paper.profiles import Profile
 from rebasin_lab.paper.sections import groups, symmetry_rows
 from rebasin_lab.paper.sections.exercise import Exercise
@@ -342,5 +342,9 @@ CLAIMS: tuple[Claim, ...] = (
         paper="55109",
         quantity="log10 of the count by the inferred spec (residual streams tied), floored",
         bounds=everywhere("equal to", 55109.0),
+        why=whatever_the_profile(
+            "A slip of the paper: it counts every convolution as if it had an order of its own. "
+            "All layers that a residual stream adds up share one, so there are far fewer."
+        ),
     ),
 )
