@@ -13,7 +13,7 @@ PYTEST   = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadscope --no-
 # `make LOCK= ...` installs the newest versions pyproject.toml allows instead of the pinned ones.
 LOCK    ?= --constraint constraints.txt
 
-.PHONY: help reproduce class-kit editions test test-slow test-all gpu-check lab site lint strip benchmark screenshots lock clean
+.PHONY: help reproduce class-kit editions slides test test-slow test-all gpu-check lab site lint strip benchmark screenshots lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,8 +24,8 @@ help:
 	@echo "make lab                                    JupyterLab on the notebooks"
 	@echo "make site [PROFILE=quick|laptop]            that run as static pages, in runs/PROFILE/site"
 	@echo "make figures [PROFILE=quick|laptop]         that run's figures into figures/"
-	@echo "make class-kit | editions                   one file with all that 00 to 06 read | student and"
-	@echo "                                            instructor notebooks; into runs/"
+	@echo "make class-kit | editions | slides          one file with all that 00 to 06 read | student and"
+	@echo "                                            instructor notebooks | figures of lessons; into runs/"
 	@echo "make lint | strip | benchmark | screenshots | lock | clean"
 
 $(VENV)/.python:
@@ -60,12 +60,16 @@ reproduce: $(VENV)/.lab$(GPU)
 figures: $(VENV)/.lab$(GPU)
 	@$(BIN)/rebasin-lab publish --run "$(PROFILE)"
 
-# For a class: runs/class-kit.zip, what 00 to 06 read at `quick`; runs/editions, notebooks.
+# For a class: runs/class-kit.zip, what 00 to 06 read at `quick`; runs/editions, notebooks;
+# runs/slides, the figures of each lesson.
 class-kit: $(VENV)/.lab$(GPU)
 	@$(BIN)/rebasin-lab class-kit $(ARGS)
 
 editions: $(VENV)/.lab$(GPU)
 	@$(BIN)/rebasin-lab editions --to runs/editions $(ARGS)
+
+slides: $(VENV)/.lab$(GPU)
+	@$(BIN)/rebasin-lab slides --to runs/slides $(ARGS)
 
 # Static pages of a run whose dials hold all their stops; what is trained already is not trained anew.
 site: $(VENV)/.site

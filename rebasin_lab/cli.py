@@ -349,5 +349,21 @@ def editions(directory: str) -> None:
         click.echo(f"{paths.shown(folder)}: {sum(p.parent == folder for p in written)} notebooks")
 
 
+@main.command()
+@click.option("--to", "directory", required=True, metavar="DIRECTORY", help="Folder to write to.")
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the figures, as runs/NAME/figures [default: figures/].",
+)
+def slides(directory: str, source: Path | None) -> None:
+    """Write slides of each lesson: its figures in one HTML file, to be shown or printed."""
+    figure_export = _lab_module("figure_export")
+    with errors.as_paragraphs():
+        for path in figure_export.write_slides(Path(directory), source):
+            click.echo(paths.shown(path))
+
+
 if __name__ == "__main__":
     main()

@@ -14,6 +14,7 @@ import zlib
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from matplotlib import colors
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
@@ -21,7 +22,7 @@ from matplotlib.patches import Patch
 from PIL import Image
 
 import legibility
-from rebasin_lab import paths
+from rebasin_lab import cli, paths, texts
 from rebasin_lab.lab import figure_export, figures, plots
 from rebasin_lab.lab.figure_export import fitting, pictures, snippets
 from rebasin_lab.lab.plots import shapes
@@ -660,3 +661,35 @@ def lightness(handle):
     )
     luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
     return 116 * luminance ** (1 / 3) - 16 if luminance > 0.008856 else 903.3 * luminance
+
+
+# Slides
+
+
+def test_slides_of_a_lesson_are_the_figures_that_its_page_links_to(tmp_path):
+    folder = tmp_path / "slides"
+    result = CliRunner().invoke(cli.main, ["slides", "--to", str(folder)])
+    assert result.exit_code == 0, result.output
+    lessons = sorted((paths.notebooks_dir() / "teaching").glob("*.md"))
+    assert sorted(path.stem for path in folder.iterdir()) == [path.stem for path in lessons]
+    for lesson in lessons:
+        linked = re.findall(r"figures/(\w+/\w+)\.svg", lesson.read_text())
+        records = [figures.read_figure(paths.figures_dir() / f"{n}.json") for n in linked]
+        page = (folder / f"{lesson.stem}.html").read_text()
+        alts = [html.unescape(alt) for alt in re.findall(r'<img alt="([^"]*)"', page)]
+        assert alts == list(dict.fromkeys(record["alt"] for record in records))
+        for record in records:
+            assert texts.as_html(record["title"]) in page
+            assert texts.as_html(record["caption"]) in page
+        sources = re.findall(r'src="([^"]*)"', page)
+        assert all(each.startswith("data:image/svg+xml;base64,") for each in sources)
+        assert "<script" not in page
+        assert not re.search(r"https?://", page)
+
+
+def test_slides_of_a_run_without_a_figure_say_which_one_and_where_they_may_not_go(tmp_path):
+    with pytest.raises(ValueError, match=r"00_quickstart/training\.json"):
+        figure_export.write_slides(tmp_path / "slides", tmp_path)
+    assert not (tmp_path / "slides").exists()
+    with pytest.raises(ValueError, match="the place of slides"):
+        figure_export.write_slides(paths.notebooks_dir())
