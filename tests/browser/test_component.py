@@ -254,6 +254,28 @@ def test_a_reader_predicts_a_line_and_sees_how_far_it_was(show):
     assert panel.root.locator(".rl-sketch").count() == 1  # it stays
 
 
+def test_on_a_logarithmic_axis_a_sketch_has_the_points_of_its_line_and_is_off_by_a_factor(show):
+    widths = [16, 64, 128]
+    numbers = {
+        "widths": widths,
+        "names": [*map(str, widths)],
+        "xlabel": "units",
+        "barriers": {"naive": [[2.0], [2.0], [2.0]], "weight": [[1.0], [0.1], [0.02]]},
+    }
+    record = rl.picture("widths", numbers, alt="by width")
+    panel = show(rl.dials(lambda: record, predict="weight matching"))
+    for width in widths:
+        panel.root.get_by_label(str(width), exact=True).press("End")  # the top of the panel
+    panel.root.get_by_role("button", name="Compare").click()
+    said = panel.root.locator('.rl-guess [role="status"]').inner_text()
+    assert re.search(
+        r"is a factor of [\d.]+ away in the mean \(train loss barrier \(nats\)\)", said
+    )
+    factor, _, top, measured = map(float, re.findall(r"\d+(?:\.\d+)?", said))
+    assert measured == 0.02  # farthest at the widest
+    assert factor == pytest.approx(top / np.prod([1.0, 0.1, 0.02]) ** (1 / 3), rel=0.02)
+
+
 def test_who_does_not_want_to_predict_sees_the_figure(show):
     panel = show(rl.dials(lambda: drawn(0.5, "weight"), predict="weight matching, test"))
     panel.skip_prediction()

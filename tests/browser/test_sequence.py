@@ -15,8 +15,8 @@ from rebasin_lab.paper import counterexample, foreign_pair, sections, store
 from rebasin_lab.paper.sections import file_pair
 from rebasin_lab.paper.sections.study import params_of
 
-# Notebooks without a dial: their lesson is a map or a table to read.
-STILL = ("02_line_and_barrier", "04_three_methods")
+# Notebooks without a dial: their lesson is a table to read.
+STILL = ("04_three_methods",)
 NOTEBOOKS = [path.stem for path in runner.notebook_sequence()]
 TRIALS = [name for name in NOTEBOOKS if SIZES == "trial" and name not in AS_THEY_ARE]
 
@@ -91,6 +91,18 @@ def check_symmetries(lab, panels):
         assert count in group.root.inner_text()  # the change that was turned to pins none
 
 
+def check_line_and_barrier(lab, panels):
+    (panel,) = panels
+    saved = saved_numbers(lab, "02_line_and_barrier", "interpolation")["curves"]
+    for place, seeds in enumerate(panel.dropdown("seeds").options):
+        panel.dropdown("seeds").choose(seeds)
+        panel.wait_for_alt(f"^Seeds {seeds}: train barriers")
+        shown = numbers_in(panel.alt().partition("naive")[2].replace("Algorithm 1", ""))
+        losses = [saved[name][place]["train_loss"] for name in ("naive", "Algorithm 1")]
+        expected = [max(one) - (one[0] + one[-1]) / 2 for one in losses]
+        assert shown == pytest.approx(expected, abs=1e-3)
+
+
 def check_weight_matching(lab, panels):
     (panel,) = panels
     slider = panel.slider("visit")
@@ -137,7 +149,12 @@ def check_onset(lab, panels):
 
 
 def check_width(lab, panels):
-    (panel,) = panels
+    sketched, panel = panels
+    by_width = sketched.alt().partition("by width:")[2].split("; ")
+    saved = saved_numbers(lab, "07_width", "mlp_widths")
+    assert len(by_width) == len(saved["widths"])
+    matched = numbers_in(by_width[-1].partition("matched")[2])[0]
+    assert matched == pytest.approx(np.mean(saved["barriers"]["weight"][-1]), abs=1e-3)
     width, naive, *_ = numbers_in(panel.alt())
     assert width == numbers_in(panel.slider("width").text)[0]
     pairs = {}
@@ -235,6 +252,7 @@ def check_own_networks(lab, panels):
 CHECKS = {
     "00_quickstart": check_quickstart,
     "01_symmetries": check_symmetries,
+    "02_line_and_barrier": check_line_and_barrier,
     "03_weight_matching": check_weight_matching,
     "05_counterexample": check_counterexample,
     "06_onset": check_onset,

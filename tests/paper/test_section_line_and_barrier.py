@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import rebasin_lab as rl
 from paper.test_sections import check_record, study_of
 from rebasin_lab import matching, pytrees, symmetry
 from rebasin_lab.lab.plots import results
@@ -32,6 +33,19 @@ def test_lines_are_walked_in_four_orders_of_the_same_networks(measured):
     for method in ("algorithm_1", "random"):
         assert f"{100 * np.mean(lines.shares(method)):.1f} %" in lines.reading()
     assert len(str(section.quality(lines.networks)).splitlines()) == 3
+
+
+def test_a_dial_draws_any_pair_on_axes_that_stand_still(measured):
+    _, lines = measured
+    shown = [lines.at(seeds) for seeds in lines.seeds]
+    for figure, pair in zip(shown, lines.pairs, strict=True):
+        ((naive,), (matched,)) = figure.numbers["curves"].values()
+        assert naive["train_loss"] == lines.compared[pair]["naive"].curve.train_loss.tolist()
+        assert matched == lines.compared[pair]["algorithm_1"].curve.as_numbers()
+    (most,) = {figure.numbers["most_loss"] for figure in shown}
+    every = [one.curve for key in ("naive", "algorithm_1") for one in lines.of(key)]
+    assert most == max(np.max([one.train_loss, one.test_loss]) for one in every)
+    rl.dials(lines.at, predict="Algorithm 1, test", seeds=[*lines.seeds])
 
 
 def test_learned_parts_are_matched_by_weights_and_cosines_are_those_of_the_networks(measured):

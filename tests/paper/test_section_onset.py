@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import rebasin_lab as rl
 from paper.test_sections import check_record, study_of
 from rebasin_lab.lab import plots
 from rebasin_lab.paper.sections import onset as section
@@ -47,6 +48,7 @@ def test_dials_draw_any_pair_at_any_epoch_on_axes_that_stand_still(measured):
     for figure in figures:
         plots.checked(figure.plot, figure.numbers)
     assert len({figure.numbers["most_loss"] for figure in figures}) == 1
+    rl.dials(ages.at, predict="Algorithm 1", epoch=ages.epochs[1:], seeds=[*ages.seeds])
 
 
 def test_orders_partners_and_untrained_networks_are_about_the_same_ages(measured):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import rebasin_lab as rl
 from rebasin_lab.lab import plots
 from rebasin_lab.paper import profiles
 from rebasin_lab.paper.sections import SECTIONS, quantities, record, width
@@ -62,6 +63,8 @@ def test_width_measures_barriers_of_every_width_and_pair():
     assert leaves in lines.reading()
     for size in lines.widths:
         plots.checked("interpolation", lines.at(size).numbers)
+    sketched = rl.dials(lines.before_and_after, predict="weight matching").record
+    assert [*sketched["numbers"]["barriers"]] == ["naive", "weight"]
     assert len(str(width.quality(trained)).splitlines()) == 1 + len(lines.widths)
 
 

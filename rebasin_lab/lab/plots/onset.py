@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from rebasin_lab.lab.plots import losses
@@ -163,9 +164,10 @@ def draw_widths(fig: Figure, numbers: Mapping[str, Any]) -> None:
     barrier a pair, in nats; an empty list is a width at which a method was not tried.
     """
     ax, share_ax = fig.subplots(1, 2, width_ratios=[1.2, 1])
-    widths, barriers = numbers["widths"], numbers["barriers"]
+    widths, barriers, lines = numbers["widths"], numbers["barriers"], {}
     for method, by_width in barriers.items():
-        _draw_by_width(ax, LOOKS[method], widths, [np.maximum(b, FLOOR) for b in by_width])
+        heights = [np.maximum(b, FLOOR) for b in by_width]
+        lines[method] = _draw_by_width(ax, LOOKS[method], widths, heights)
         if method not in ("naive", "random"):
             before = zip(by_width, barriers["naive"], strict=True)
             with np.errstate(divide="ignore", invalid="ignore"):  # nothing to take away: no share
@@ -182,6 +184,8 @@ def draw_widths(fig: Figure, numbers: Mapping[str, Any]) -> None:
         each.xaxis.set_minor_locator(NullLocator())
         each.set_xlabel(numbers["xlabel"])
     legend_below(fig, ax, handlelength=LONG)
+    for method, line in lines.items():  # in the legend stands its marker, too
+        line.set_label(LOOKS[method].label)
 
 
 def _draw_by_width(
@@ -189,8 +193,8 @@ def _draw_by_width(
     look: Look | Matcher,
     widths: Sequence[float | int],
     values: Sequence[Sequence[float] | np.ndarray],
-) -> None:
-    """Draw a marker for every value, and a line through the means."""
+) -> Line2D:
+    """Draw a marker for every value, and return a line through the means."""
     tried = [
         (width, heights) for width, heights in zip(widths, values, strict=True) if len(heights)
     ]
@@ -200,10 +204,11 @@ def _draw_by_width(
     for width, heights in tried:
         ax.plot([width] * len(heights), heights, look.marker, alpha=0.7, **marks)
     means = [np.mean(heights) for _, heights in tried]
-    ax.plot([width for width, _ in tried], means, color=look.colour)
+    (line,) = ax.plot([width for width, _ in tried], means, color=look.colour)
     # Only for the legend: the marker of a pair, and the line if there is one.
     style = look.marker + ("-" if len(tried) > 1 else "")
     ax.plot([], [], style, label=look.label, **marks)
+    return line
 
 
 def _draw_lines(

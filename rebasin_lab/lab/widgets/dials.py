@@ -92,7 +92,8 @@ class Dials(anywidget.AnyWidget):
     def _lines(self) -> list[str]:
         """Return the labels of the lines of the figure drawn first."""
         marks = self._stored["pool"].values()
-        return sorted({mark["label"] for mark in marks if "label" in mark and "dots" in mark})
+        lines = (mark for mark in marks if mark.get("kind") == "line" and "across" not in mark)
+        return sorted({mark["label"] for mark in lines if "label" in mark})
 
     @property
     def values(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@
 `imagenet_lines` the published ones on ImageNet.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -129,6 +130,27 @@ class Lines(PairLines):
             claims=["fig2-mnist-ratio"],
             size=(6.5, 3.6),
             **common,
+        )
+
+    def at(self, seeds: str) -> Figure:
+        """Return the lines of one pair, naive and after Algorithm 1, for a dial."""
+        pair = self.seeds[seeds]
+        here = dataclasses.replace(self, compared={pair: self.compared[pair]})
+        naive, left = (quantity(here.barriers(key), "nats") for key in CLAIMED.values())
+        losses = [
+            max(*curve["train_loss"], *curve["test_loss"])
+            for curves in self.curves(CLAIMED).values()
+            for curve in curves
+        ]
+        return Figure(
+            name="lines_of_pair",
+            plot="interpolation",
+            numbers={"curves": here.curves(CLAIMED), "most_loss": max(losses)},
+            title=f"Seeds {seeds}: a barrier of {naive}, of {left} after Algorithm 1",
+            caption="The line to B as it came, and to B in the order that Algorithm 1 finds.",
+            alt=f"Seeds {seeds}: train barriers naive {naive}, after Algorithm 1 {left}.",
+            networks=[self.networks[seed] for seed in pair],
+            size=(9.0, 3.8),
         )
 
     def claims(self) -> Mapping[str, Any]:

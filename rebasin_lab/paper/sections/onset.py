@@ -18,7 +18,7 @@ from rebasin_lab.paper.sections.ages import Ages, aged
 from rebasin_lab.paper.sections.exercise import Exercise
 from rebasin_lab.paper.sections.groups import Group
 from rebasin_lab.paper.sections.orders_in_time import Orders, Partners, Untrained
-from rebasin_lab.paper.sections.pair_lines import NAMES, NO_ZERO, ZERO, Pair
+from rebasin_lab.paper.sections.pair_lines import NAMES, NO_ZERO, ZERO
 from rebasin_lab.paper.sections.quantities import listed, num_pairs, quantity
 from rebasin_lab.paper.sections.record import Figure, Prose, Table
 from rebasin_lab.paper.sections.study import Study, quality_table
@@ -104,11 +104,6 @@ class Onset(Ages):
             networks=self.networks,
             size=(9.0, 4.0),
         )
-
-    @functools.cached_property
-    def seeds(self) -> dict[str, Pair]:
-        """The pairs by name, for a dial."""
-        return {f"{a} and {b}": (a, b) for a, b in self.pairs}
 
     def at(self, epoch: int, seeds: str) -> Figure:
         """Return the lines of one pair at one epoch beside its barriers, for two dials."""

@@ -71,6 +71,11 @@ class PairLines(Record):
         return [*self.compared]
 
     @property
+    def seeds(self) -> dict[str, Pair]:
+        """The pairs by name, for a dial."""
+        return {f"{a} and {b}": (a, b) for a, b in self.pairs}
+
+    @property
     def first(self) -> Mapping[str, Comparison]:
         """What every method came to on the first pair."""
         return self.compared[self.pairs[0]]
@@ -161,6 +166,11 @@ class LinesBy(Record):
     def pairs(self) -> list[Pair]:
         """The seeds of A and B, pair by pair."""
         return next(iter(self.lines.values())).pairs
+
+    @property
+    def seeds(self) -> dict[str, Pair]:
+        """The pairs by name, for a dial."""
+        return next(iter(self.lines.values())).seeds
 
     @property
     def eval_data(self) -> datasets.Dataset:

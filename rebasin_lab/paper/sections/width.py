@@ -154,6 +154,19 @@ class Lines(LinesBy):
             size=(9.0, 3.8),
         )
 
+    def before_and_after(self) -> Figure:
+        """Return the naive and the matched barriers, which readers sketch before they see them."""
+        (every,) = self.figures()
+        shown = {method: every.numbers["barriers"][method] for method in ("naive", "weight")}
+        return dataclasses.replace(
+            every,
+            name="before_and_after",
+            plot="widths",
+            numbers=every.numbers | {"barriers": shown},
+            caption=f"Train loss barriers before and after matching; {num_pairs(len(self.pairs))} "
+            "at each width, a mark each, and their means. Right: matched divided by naive.",
+        )
+
     def at(self, width: int | float) -> Figure:
         """Return the lines between the networks of one width, naive and matched, for a dial."""
         return self.dial(width, f"Width {_name(width)}", "weight")
