@@ -20,7 +20,16 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from browser.lab_page import AS_THEY_ARE, PATIENCE, SCREENSHOTS, SIZES, TRIAL_FLAGS, LabPage
+from browser.lab_page import (
+    AS_THEY_ARE,
+    HEIGHTS,
+    HIGH,
+    PATIENCE,
+    SCREENSHOTS,
+    SIZES,
+    TRIAL_FLAGS,
+    LabPage,
+)
 from rebasin_lab import paths
 
 ROOT = Path(__file__).parents[2]
@@ -142,8 +151,9 @@ def _networks_are_those_of_the_lab(lab, monkeypatch):
 
 @pytest.fixture(scope="package")
 def window(lab, browser):
-    """A browser's window on it, 1280 pixels wide, and high enough for any panel."""
-    context = browser.new_context(viewport={"width": 1280, "height": 2400}, reduced_motion="reduce")
+    """A browser's window on it, of a laptop's width, and high enough for any panel."""
+    size = {"width": min(HEIGHTS), "height": HIGH}
+    context = browser.new_context(viewport=size, reduced_motion="reduce")
     context.set_default_timeout(PATIENCE)
     yield LabPage(context.new_page(), lab.url, SCREENSHOTS)
     context.close()

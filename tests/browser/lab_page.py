@@ -5,6 +5,7 @@ as outputs; the status bar says Idle before a run as well as after; with Playwri
 calls a `time.sleep` would keep JupyterLab's own requests waiting.
 """
 
+import io
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
 # "trial": on tiny data. "quick": notebooks as they are, with the networks of the checkout's runs.
@@ -22,6 +24,8 @@ AS_THEY_ARE = (QUICKSTART, "05_counterexample")
 # Of XLA, in a trial: networks that were trained with other flags are others.
 TRIAL_FLAGS = "--xla_backend_optimization_level=0"
 THEMES = ("Dark", "Light")
+HEIGHTS = {1280: 800, 1920: 1080}  # of windows, by their widths
+HIGH = 2400  # of a window that is high enough for any panel
 SCREENSHOTS = Path(__file__).parents[2] / "runs" / "browser"
 PATIENCE = 120_000  # milliseconds; other tests may want the machine
 LONG_PATIENCE = 600_000  # for a whole notebook
@@ -158,14 +162,33 @@ class LabPage:
         expect(self.page.locator(".jp-Notebook")).to_have_css("background-color", background)
 
     def photograph(self, panel: "Panel", name: str, themes: Sequence[str] = THEMES) -> None:
-        """Keep a picture of a panel, in each theme."""
+        """Keep a picture of a panel, in each theme; in windows of each width, if it is kept."""
         self._screenshots.mkdir(parents=True, exist_ok=True)
         for theme in themes:
             self.wear(theme)
-            panel.root.scroll_into_view_if_needed()
-            if SIZES == "quick":  # to be looked at: what comes into view may find another height
+            for width in HEIGHTS if SIZES == "quick" else [min(HEIGHTS)]:
+                self.page.set_viewport_size({"width": width, "height": HIGH})
+                panel.root.scroll_into_view_if_needed()
+                if SIZES == "quick":  # what comes into view may find another height
+                    self.page.wait_for_timeout(500)
+                self._keep(panel.root, f"{name}-{width}-{theme.lower()}")
+        self.page.set_viewport_size({"width": min(HEIGHTS), "height": HIGH})
+
+    def photograph_window(self, panel: "Panel", name: str) -> None:
+        """Keep what a reader sees who has scrolled to a panel, in each theme and window."""
+        for theme in THEMES:
+            self.wear(theme)
+            for width, height in HEIGHTS.items():
+                self.page.set_viewport_size({"width": width, "height": height})
                 self.page.wait_for_timeout(500)
-            panel.root.screenshot(path=self._screenshots / f"{name}-{theme.lower()}.png")
+                panel.root.evaluate("root => root.scrollIntoView({block: 'start'})")
+                self._keep(self.page, f"{name}-window-{width}-{theme.lower()}")
+        self.page.set_viewport_size({"width": min(HEIGHTS), "height": HIGH})
+
+    def _keep(self, shown: Locator | Page, name: str) -> None:
+        """Keep a picture in 256 colours, which are a third of its bytes."""
+        picture = Image.open(io.BytesIO(shown.screenshot())).convert("RGB")
+        picture.quantize(256).save(self._screenshots / f"{name}.png", optimize=True)
 
     def start_stopwatch(self, watched: Locator) -> None:
         """From now on, time from every key to the paint of a change inside an element."""

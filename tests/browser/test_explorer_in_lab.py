@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
@@ -290,30 +291,65 @@ def test_lab_opens_on_the_networks_of_the_notebooks(lab, page):
     status(shown, "(restored)")
     expect(shown.root.locator(".rl-walk img")).to_have_count(10, timeout=PATIENCE)
     page.photograph(shown, "explorer")
-    record("explorer_milliseconds_mnist5k", milliseconds_of_a_walk(page, shown))
+    page.photograph_window(shown, "explorer")
+    milliseconds_of(page, shown, num_moves=4)  # of what is not stored yet
+    record("milliseconds-explorer", milliseconds_of(page, shown, num_moves=20))
+    shown.button("BatchNorm, before and after").click()
+    status(shown, "resnet8_bn")
+    expect(shown.root.locator(".rl-walk img")).to_have_count(20, timeout=PATIENCE)
+    page.photograph(shown, "explorer-pinned")
     page.assert_calm()
 
 
 # How long it takes; nothing is asserted of that.
 
 
-def milliseconds_of_a_walk(page, panel):
-    """From a key to the paint of the cursor, and of the merged network's answers."""
-    kinds = {"cursor": ".rl-explorer .rl-lines svg", "walk": ".rl-explorer .rl-walk"}
-    slider = panel.slider("λ: A to B")
-    times = {}
-    for kind, selector in kinds.items():
-        page.start_stopwatch(page.page.locator(selector).first)
-        for _ in range(5):
-            slider.press("ArrowRight")
-            page.page.wait_for_timeout(300)  # as somebody who looks at it
-        times[kind] = [round(time) for time in page.times()]
-        assert times[kind]
-    return times
+def controls(panel):
+    """Of each control: what keys turn it, and what then changes."""
+    root = panel.root
+    lines, walk, order = ".rl-lines .rl-picture", ".rl-walk", ".widget-tab-contents .rl-picture"
+
+    def button(name):
+        return root.get_by_role("button", name=name, exact=True), " "
+
+    def menu(select):
+        return [(select, "ArrowDown"), (select, "ArrowUp")]
+
+    lam = panel.slider("λ: A to B").root.locator("[role=slider]")
+    seed, box = panel.choice("seed B"), panel.choice("activation matching")
+    answers = ("A, B, merged disagree", "one of each class")
+    return {
+        "λ, cursor": ([(lam, "ArrowRight")], lines),
+        "λ, answers": ([(lam, "ArrowLeft")], walk),
+        "metric": ([button("accuracy"), button("loss")], lines),
+        "images": ([button("train"), button("test"), button("both")], lines),
+        "walk with": (menu(panel.dropdown("walk with").select), walk),
+        "answers to": ([button(name) for name in answers], walk),
+        "Pin": ([button("Pin"), button("Unpin")], lines),
+        "layer": (menu(panel.dropdown("layer").select), order),
+        "seed B": ([(seed, "ArrowUp"), (seed, "ArrowDown")], lines),
+        "matchers": ([(box, " ")], lines),
+        "effort": (menu(panel.choice("effort")), lines),
+        "BatchNorm statistics": (menu(panel.choice("BatchNorm statistics")), lines),
+    }
 
 
-def test_time_from_a_key_to_the_picture(panel, shared_page):
-    record("explorer_milliseconds", milliseconds_of_a_walk(shared_page, panel))
+def milliseconds_of(page, panel, num_moves):
+    """From each of some keys on each control to the paint: the median and 95th percentile."""
+    panel.root.locator("summary", has_text="Advanced").click()
+    found = {}
+    for name, (steps, watched) in controls(panel).items():
+        page.start_stopwatch(panel.root.locator(watched).first)
+        for move in range(num_moves):
+            locator, key = steps[move % len(steps)]
+            locator.press(key)
+            page.page.wait_for_timeout(400)  # as somebody who looks at it
+            expect(panel.root.locator(".rl-lines .rl-old")).to_have_count(0, timeout=PATIENCE)
+        times = page.times()
+        assert times, name
+        found[name] = [len(times), *np.percentile(times, [50, 95]).round().tolist()]
+    panel.root.locator("summary", has_text="Advanced").click()
+    return found
 
 
 # Trainings

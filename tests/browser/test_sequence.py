@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import rebasin_lab as rl
-from browser.lab_page import AS_THEY_ARE, SIZES, THEMES, TRIAL_FLAGS, record
+from browser.lab_page import AS_THEY_ARE, QUICKSTART, SIZES, THEMES, TRIAL_FLAGS, record
 from rebasin_lab.lab import runner
 from rebasin_lab.paper import counterexample, foreign_pair, sections, store
 from rebasin_lab.paper.sections import file_pair
@@ -296,6 +296,8 @@ def turn_and_check(notebook, lab, page):
                 panel.changes_when(control.turn)
         name = f"{notebook}-{number}" if len(panels) > 1 else notebook
         page.photograph(panel, name, THEMES[-1:] if SIZES == "trial" else THEMES)
+    if notebook == QUICKSTART and SIZES == "quick":
+        page.photograph_window(panels[-1], notebook)
     if SIZES == "quick":
         record(f"milliseconds-{notebook}", [milliseconds_of(page, each) for each in panels])
     if panels:

@@ -122,7 +122,7 @@ def unit_order(exploration: Exploration, method: str, group: str) -> dict[str, A
         f"order, on the diagonal in A's; mean cosine of partners {after:.2f}",
         caption=f"{group}: circles are the pairs that {label_of(method)} made, their mean cosine "
         f"is {after:.2f}; the layers around it are lined up on both sides",
-        size=(6.4, 3.4),
+        size=(6.4, 2.8),
     )
 
 
