@@ -169,8 +169,10 @@ def test_every_picture_has_an_alternative_text_and_every_control_a_label(explore
 
 
 def test_landscape_is_computed_when_asked_for(explorer):
+    said = explorer._form.status
     control(explorer, "Draw the plane").click()
     assert explorer.wait(PATIENCE)
+    assert explorer._form.status == said
     landscape = explorer._view._landscape
     assert "Test loss on the plane" in landscape.scene["alt"]
     models = landscape.record["numbers"]["models"]
@@ -454,6 +456,8 @@ def test_what_was_not_chosen_is_pale_and_says_what_it_is(explorer):
     for picture in (view._lines, view._order, view._search):
         assert title in picture.note
     assert "rl-old" in view._walk._dom_classes
+    control(explorer, "metric").value = "accuracy"  # drawn anew, it is still not what was chosen
+    assert title in view._lines.note
     choose(explorer, seed_b=1)
     assert explorer.wait(PATIENCE)
     assert not any(one.note for one in (view._lines, view._order, view._search))

@@ -271,10 +271,12 @@ class Explorer(ipywidgets.VBox):
             )
             return
 
+        said = self._form.status
+
         def job(report: exploration.OnStep) -> None:
             numbers = result.contour(method, on_step=report)
             self._view.show_landscape(panels.landscape(result, method, numbers))
-            self._form.status = ""
+            self._form.status = said
 
         self._form.is_busy = True
         self._work.start(job)

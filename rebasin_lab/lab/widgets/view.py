@@ -44,6 +44,7 @@ class View(ipywidgets.HBox):
         self._on_error = on_error
         self._lock = threading.RLock()
         self._is_settling = False
+        self._is_faded = False
         self._pinned: panels.Pinned | None = None
         self._walks = Latest(self._show_walk, on_error)
         self._make_parts()
@@ -70,6 +71,7 @@ class View(ipywidgets.HBox):
         """Show another exploration; the chosen matcher and layer stay if they are there."""
         with self._lock:
             self.exploration = exploration
+            self._is_faded = False
             for part in (self._barriers, self._walk, self._first_layer):
                 part.remove_class("rl-old")
             methods = [(panels.label_of(name), name) for name in exploration.methods]
@@ -85,6 +87,7 @@ class View(ipywidgets.HBox):
 
     def fade(self) -> None:
         """Make all paler, and say what it shows: another pair was chosen."""
+        self._is_faded = True
         shown = f"Not what is chosen now, but: {self._need_exploration().pair.title}"
         for picture in (self._lines, self._order, self._search, self._landscape):
             if picture.scene:
@@ -248,6 +251,8 @@ class View(ipywidgets.HBox):
                     return
                 try:
                     show()
+                    if self._is_faded:
+                        self.fade()
                 except Exception as error:  # noqa: BLE001 (shown to the reader)
                     self._on_error(error)
 
