@@ -16,7 +16,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 import rebasin_lab as rl
-from browser.lab_page import PATIENCE, DialPanel, record
+from browser.lab_page import HEIGHTS, PATIENCE, DialPanel, record
 from rebasin_lab import paths
 from rebasin_lab.lab import figures
 from rebasin_lab.lab.widgets import Dials
@@ -29,7 +29,8 @@ else:  # the extra [site] is not part of [lab]
     )
 
 SAVED = figures.saved_figures() + figures.saved_figures(paths.figures_dir() / "laptop")
-DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+PHONE = {"width": 390, "height": 844}
+DESKTOP, WIDE = ({"width": width, "height": height} for width, height in HEIGHTS.items())
 # Words that stand outside of their picture, or on each other.
 FAULTS = """svg => {
     const frame = svg.getBoundingClientRect();
@@ -309,14 +310,20 @@ def contrast(first, second):
     return (light + 0.05) / (dark + 0.05)
 
 
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_every_figure_is_drawn_with_all_words_inside(show, size):
-    """All that the repository keeps, one after the other in one panel."""
+@pytest.fixture(scope="module")
+def every_figure():
+    """A dial with a stop for every figure that the repository keeps."""
     records = [figures.read_figure(path) for path in SAVED]
-    names = [f"{path.parent.parent.name}/{path.parent.name}/{path.stem}" for path in SAVED]
     made = Dials(lambda figure: records[figure], [_stops(len(records))])
     made.store_all()
-    panel = show(made, size=size)
+    return made
+
+
+@pytest.mark.parametrize("size", [DESKTOP, WIDE, PHONE], ids=["desktop", "wide", "phone"])
+def test_every_figure_is_drawn_with_all_words_inside(show, every_figure, size):
+    """All that the repository keeps, one after the other in one panel."""
+    names = [f"{path.parent.parent.name}/{path.parent.name}/{path.stem}" for path in SAVED]
+    panel = show(every_figure, size=size)
     slider = panel.slider("figure")
     faults, milliseconds = {}, []
     for name in names:
