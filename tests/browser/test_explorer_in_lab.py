@@ -358,7 +358,9 @@ def milliseconds_of(page, panel, num_moves):
 def test_training_can_be_stopped_while_other_cells_run_and_goes_on(lab, page):
     shown = open_explorer(page, lab, "stop", cell(seeds=(12, 13), num_epochs=3000), "print(6 * 7)")
     status(shown, "Not trained yet")
-    shown.button("Compare").click()
+    at_once = """root => { root.querySelector(".rl-start").click();
+        return root.querySelector(".rl-form [role=status]").textContent; }"""
+    assert shown.root.evaluate(at_once) == "Starting ..."
     status(shown, "training network A")
     other = page.page.locator(".jp-CodeCell").nth(1)
     other.locator(".cm-content").click()
