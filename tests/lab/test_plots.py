@@ -786,7 +786,7 @@ def test_lines_that_are_pinned_stand_first_on_the_same_axis():
         "pinned": {"title": "width 16", "curves": {"naive": curve(3.0)}},
     }
     pinned, now = axes = drawn("explored_lines", numbers).axes
-    assert [ax.get_title(loc="left") for ax in axes] == ["width 16", "width 512"]
+    assert [ax.get_title() for ax in axes] == ["width 16", "width 512"]
     assert pinned.get_ylim() == now.get_ylim()
     assert pinned.lines[0].get_ydata().tolist() == [0.5, 3.0]
     assert now.lines[0].get_ydata().tolist() == [0.5, 0.6]
