@@ -229,7 +229,7 @@ class ExplorerPanel(Panel):
     """The explorer: a form of the lab's own component, and controls of ipywidgets."""
 
     def choice(self, label: str) -> Locator:
-        """The field, menu or box of the form with this label."""
+        """The field, menu or box of a form with this label."""
         return self.root.locator(".rl-form").get_by_label(label, exact=True)
 
     def status(self) -> str:
@@ -244,10 +244,6 @@ class ExplorerPanel(Panel):
     def slider(self, label: str) -> "Slider":
         """The slider with this label."""
         return Slider(self.root.locator(".widget-hslider").filter(has=_label(self.root, label)))
-
-    def dropdown(self, label: str) -> "Dropdown":
-        """The dropdown with this label."""
-        return Dropdown(self.root.locator(".widget-dropdown").filter(has=_label(self.root, label)))
 
 
 class DialPanel(Panel):

@@ -103,13 +103,13 @@ def test_keys_walk_the_line_and_the_network_there_answers(panel, found):
 
 
 def test_another_way_to_walk_is_another_network(panel, found):
-    panel.dropdown("walk with").choose("naive")
+    panel.choice("walk with").select_option(label="naive")
     panel.slider("λ: A to B").press("Home")
     for _ in range(8):
         panel.slider("λ: A to B").press("PageUp")  # five steps
     status(panel, "λ = 0.40, naive")
     assert walked(panel)[2] == pytest.approx(accuracy_of(found, 0.4, "naive"))
-    panel.dropdown("walk with").choose("weight matching")
+    panel.choice("walk with").select_option(label="weight matching")
 
 
 def test_another_matcher_joins_the_lines(panel, found):
@@ -332,10 +332,10 @@ def controls(panel):
         "λ, answers": ([(lam, "ArrowLeft")], walk),
         "metric": ([button("accuracy"), button("loss")], lines),
         "images": ([button("train"), button("test"), button("both")], lines),
-        "walk with": (menu(panel.dropdown("walk with").select), walk),
+        "walk with": (menu(panel.choice("walk with")), walk),
         "answers to": ([button(name) for name in answers], walk),
         "Pin": ([button("Pin"), button("Unpin")], lines),
-        "layer": (menu(panel.dropdown("layer").select), order),
+        "layer": (menu(panel.choice("layer")), order),
         "seed B": ([(seed, "ArrowUp"), (seed, "ArrowDown")], lines),
         "matchers": ([(box, " ")], lines),
         "effort": (menu(panel.choice("effort")), lines),

@@ -128,7 +128,7 @@ def test_barriers_are_on_view(explorer):
 
 
 def test_walking_naively_is_another_network(explorer):
-    control(explorer, "walk with").value = "naive"
+    explorer._view._method.value = "naive"
     assert explorer.wait(PATIENCE)
     walk = explorer.result.walk("naive", 0.5)
     assert f"naive: test accuracy {100 * walk.accuracy:.2f} %" in texts(explorer)
@@ -149,9 +149,9 @@ def test_choice_of_curves_draws_them_anew(explorer, label, value):
 
 def test_every_layer_can_be_looked_at(explorer):
     seen = {explorer._view._order.scene["alt"]}
-    groups = control(explorer, "layer")
+    groups = explorer._view._group
     for group in groups.options[1:]:
-        groups.value = group[1]
+        groups.value = group
         seen.add(explorer._view._order.scene["alt"])
     assert len(seen) == len(groups.options) == 2
 
@@ -177,7 +177,7 @@ def test_landscape_is_computed_when_asked_for(explorer):
     assert "Test loss on the plane" in landscape.scene["alt"]
     models = landscape.record["numbers"]["models"]
     assert landscape.track == [list(models[name]) for name in ("A", "C", "B")]
-    control(explorer, "walk with").value = "naive"
+    explorer._view._method.value = "naive"
     control(explorer, "Draw the plane").click()
     assert "choose a matcher" in landscape.note
     assert landscape.scene == {}
@@ -279,7 +279,7 @@ def test_all_matchers_and_one_of_ones_own_stand_beside_each_other(
     assert shown._form.message == ""
     assert shown.result.methods == ("naive", *rl.MATCHERS)
     for method in rl.MATCHERS:
-        control(shown, "walk with").value = method
+        shown._view._method.value = method
         assert shown.wait(PATIENCE)
         assert f"{rl.MATCHERS[method].label}: test accuracy" in texts(shown)
     assert "rl.MATCHERS['mine'] is your own" in shown.as_code()

@@ -4,6 +4,20 @@
 const LONGEST_ALARM = 240; // letters; the rest of a longer error is folded
 
 function renderForm({model, el}) {
+  let clean = renderFields({model, el});
+  const anew = () => {
+    clean();
+    el.replaceChildren();
+    clean = renderFields({model, el});
+  };
+  model.on("change:fields", anew);
+  return () => {
+    model.off("change:fields", anew);
+    clean();
+  };
+}
+
+function renderFields({model, el}) {
   const fields = model.get("fields").map(field => makeField(field, value => choose(field.name, value)));
   const byPlace = place => fields.filter(one => one.field.place === place).map(one => one.root);
   const presets = model.get("presets").map(({name, story}, index) =>
@@ -24,14 +38,13 @@ function renderForm({model, el}) {
   const alarm = make("div", {class: "rl-alert", role: "alert"});
   const advanced = byPlace("advanced");
   const row = (...parts) => make("div", {class: "rl-controls"}, ...parts);
-  const root = make("div", {class: "rl rl-form", role: "form", "aria-label": "choices"},
+  const root = make("div", {class: "rl rl-form", role: "group", "aria-label": "choices"},
     ...(presets.length ? [make("div", {class: "rl-controls", role: "group", "aria-label": "examples"},
       make("span", {}, "examples"), ...presets)] : []),
     row(...byPlace("")), ...byPlace("wide"),
-    make("div", {class: "rl-controls rl-folded"}, start, stop,
+    ...(model.get("start") ? [make("div", {class: "rl-controls rl-folded"}, start, stop,
       ...(advanced.length ? [make("details", {}, make("summary", {}, "Advanced"), row(...advanced))] : []),
-      makeHelp(fields.map(one => one.field)), progress),
-    status, story, alarm);
+      makeHelp(fields.map(one => one.field)), progress), status, story, alarm] : []));
   el.append(root);
   let waiting = null;
 

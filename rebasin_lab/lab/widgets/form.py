@@ -76,8 +76,8 @@ class Form(anywidget.AnyWidget):
         values: Mapping[str, Any],
         *,
         presets: Sequence[tuple[str, str]] = (),
-        start: str,
-        on_ask: Callable[[Mapping[str, Any]], None],
+        start: str = "",
+        on_ask: Callable[[Mapping[str, Any]], None] | None = None,
     ):
         """Make a form.
 
@@ -85,7 +85,7 @@ class Form(anywidget.AnyWidget):
             fields: from top to bottom.
             values: their first ones.
             presets: names and stories of the examples.
-            start: the text of the button.
+            start: the text of the button; without one there are the fields alone.
             on_ask: called with {"start": True}, {"stop": True} or {"preset": index}.
         """
         super().__init__(
@@ -101,4 +101,44 @@ class Form(anywidget.AnyWidget):
         """Do what a button asks for; until there is news, its status is what the browser says."""
         says = {"start": "Starting ...", "stop": "Stopping ..."}
         self.status = says.get(next(iter(what)), "")
-        self._on_ask(what)
+        if self._on_ask is not None:
+            self._on_ask(what)
+
+
+class Menu(Form):
+    """One menu. Unlike that of ipywidgets it has its arrow keys in JupyterLab.
+
+    Args:
+        label: beside it.
+        help: in a sentence.
+        on_choice: called when another option was chosen.
+    """
+
+    def __init__(self, label: str, help: str, on_choice: Callable[[], None]):  # noqa: A002
+        self._field = Field("chosen", label, "choice", help)
+        super().__init__([self._field], {"chosen": ""})
+        self.observe(lambda _: on_choice(), names="values")
+
+    @property
+    def value(self) -> str:
+        """What is chosen; "" of no options."""
+        return self.values["chosen"]
+
+    @value.setter
+    def value(self, value: str) -> None:
+        self.values = {"chosen": value}
+
+    @property
+    def options(self) -> list[str]:
+        """The values to choose from."""
+        return [value for value, *_ in self.fields[0]["options"]]
+
+    def offer(self, options: Mapping[str, str], default: str) -> None:
+        """Give it other options, texts by values; its choice stays if it is among them."""
+        field = dataclasses.replace(
+            self._field, options=[(value, text, "") for value, text in options.items()]
+        )
+        with self.hold_sync():
+            self.fields = [dataclasses.asdict(field)]
+            if self.value not in options:
+                self.value = default

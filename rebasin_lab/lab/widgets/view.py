@@ -6,7 +6,7 @@ cursor there, and asks the kernel for the network's answers.
 
 import dataclasses
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from rebasin_lab import paths
 from rebasin_lab.lab import figures
 from rebasin_lab.lab.exploration import Exploration
 from rebasin_lab.lab.widgets import fragments, panels
+from rebasin_lab.lab.widgets.form import Menu
 from rebasin_lab.lab.widgets.pictures import Picture
 from rebasin_lab.lab.widgets.work import Latest
 from rebasin_lab.paper import store
@@ -65,7 +66,7 @@ class View(ipywidgets.HBox):
     @property
     def method(self) -> str:
         """The matcher whose permutation B has on that line."""
-        return self._method.value
+        return self._method.value or "naive"
 
     def show(self, exploration: Exploration) -> None:
         """Show another exploration; the chosen matcher and layer stay if they are there."""
@@ -74,11 +75,14 @@ class View(ipywidgets.HBox):
             self._is_faded = False
             for part in (self._barriers, self._walk, self._first_layer):
                 part.remove_class("rl-old")
-            methods = [(panels.label_of(name), name) for name in exploration.methods]
+            groups = exploration.groups()
+            methods = {name: panels.label_of(name) for name in exploration.methods}
+            if self.method == "naive":
+                self._method.value = ""  # what is found is shown first
             self._is_settling = True
             try:
-                _offer(self._method, methods, default=exploration.methods[-1])
-                _offer(self._group, [(name, name) for name in exploration.groups()])
+                self._method.offer(methods, exploration.methods[-1])
+                self._group.offer({name: name for name in groups}, next(iter(groups), ""))
             finally:
                 self._is_settling = False
             self._landscape.clear()
@@ -158,8 +162,8 @@ class View(ipywidgets.HBox):
             description="images",
             style={"button_width": "60px"},
         )
-        self._method = ipywidgets.Dropdown(
-            options=[("naive", "naive")], description="walk with", layout={"width": "270px"}
+        self._method = Menu(
+            "walk with", "The matcher that B is permuted by.", self._guarded(self._show_method)
         )
         self._lam = ipywidgets.FloatSlider(
             value=START, max=1, step=0.01, description="λ: A to B", layout={"width": "98%"}
@@ -181,7 +185,7 @@ class View(ipywidgets.HBox):
         )
         self._pin_button.on_click(lambda _: self._on_pin(pins=True))
         self._unpin_button.on_click(lambda _: self._on_pin(pins=False))
-        self._group = ipywidgets.Dropdown(description="layer")
+        self._group = Menu("layer", "Its units are shown.", self._guarded(self._show_order))
         self._lines, self._landscape = (
             Picture(name=name, cursor=START) for name in ("lines", "landscape")
         )
@@ -217,9 +221,7 @@ class View(ipywidgets.HBox):
         for control, show in (
             (self._metric, self._show_lines),
             (self._split, self._show_lines),
-            (self._method, self._show_method),
             (self._images, self._ask_walk),
-            (self._group, self._show_order),
         ):
             control.observe(self._guarded(show), names="value")
         self._tabs.observe(self._guarded(self._show_code), names="selected_index")
@@ -242,10 +244,10 @@ class View(ipywidgets.HBox):
             self._show_lines()
             self._ask_walk()
 
-    def _guarded(self, show: Callable[[], None]) -> Callable[[Any], None]:
+    def _guarded(self, show: Callable[[], None]) -> Callable[..., None]:
         """Return a callback of a control: one at a time, its error in the panel."""
 
-        def on_change(_: Any) -> None:
+        def on_change(_: Any = None) -> None:
             with self._lock:
                 if self.exploration is None or self._is_settling:
                     return
@@ -316,14 +318,3 @@ class View(ipywidgets.HBox):
         if self.exploration is None:
             raise ValueError("Nothing is on view yet: choose networks, then Compare.")
         return self.exploration
-
-
-def _offer(
-    control: ipywidgets.Dropdown, options: Sequence[tuple[str, str]], default: str = ""
-) -> None:
-    """Give a control new options; its choice stays if it is among them."""
-    values = [value for _, value in options]
-    chosen = control.value
-    control.options = options
-    if values:
-        control.value = chosen if chosen in values and chosen != "naive" else default or values[0]
