@@ -111,7 +111,7 @@ benchmark: $(VENV)/.test
 # as fast as it can, and other last bits are other networks.
 screenshots: $(VENV)/.test
 	@XLA_FLAGS= REBASIN_BROWSER_SIZES=quick $(BIN)/python -m pytest tests/browser $(ARGS)
-	@mkdir -p figures/lab && cp runs/browser/*.png figures/lab/
+	@mkdir -p figures/lab && cp runs/browser/*.webp figures/lab/
 
 # From a fresh environment with the newest versions our bounds allow.
 lock: $(VENV)/.python

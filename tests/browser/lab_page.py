@@ -186,9 +186,9 @@ class LabPage:
         self.page.set_viewport_size({"width": min(HEIGHTS), "height": HIGH})
 
     def _keep(self, shown: Locator | Page, name: str) -> None:
-        """Keep a picture in 256 colours, which are a third of its bytes."""
+        """Keep a picture, without loss in two fifths of the bytes of a PNG."""
         picture = Image.open(io.BytesIO(shown.screenshot())).convert("RGB")
-        picture.quantize(256).save(self._screenshots / f"{name}.png", optimize=True)
+        picture.save(self._screenshots / f"{name}.webp", lossless=True, method=6)
 
     def start_stopwatch(self, watched: Locator) -> None:
         """From now on, time from every key to the paint of a change inside an element."""

@@ -339,7 +339,6 @@ def controls(panel):
         "seed B": ([(seed, "ArrowUp"), (seed, "ArrowDown")], lines),
         "matchers": ([(box, " ")], lines),
         "effort": (menu(panel.choice("effort")), lines),
-        "BatchNorm statistics": (menu(panel.choice("BatchNorm statistics")), lines),
     }
 
 

@@ -183,7 +183,7 @@ def test_every_dial_and_the_explorer_have_a_picture_in_both_themes_and_two_windo
         names |= {path.stem} if number == 1 else set()
     widths, themes = (1280, 1920), ("dark", "light")
     wanted = {
-        f"{name}-{width}-{theme}.png" for name in names for width in widths for theme in themes
+        f"{name}-{width}-{theme}.webp" for name in names for width in widths for theme in themes
     }
     assert {path.name for path in (paths.figures_dir() / "lab").glob("*")} == wanted
 

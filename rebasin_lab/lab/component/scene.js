@@ -38,7 +38,10 @@ const SVG_NAMES = new Set(
 // Colours of the page, so that a theme may change under a drawing; in a file, those of the record.
 const onPage = {
   ink: "var(--rl-ink)", paper: "var(--rl-paper)", grid: "var(--rl-grid)",
-  of: colour => `color-mix(in oklab, ${colour}, white var(--rl-lift))`,
+  // A light grey is faint on paper, and must be so on a dark page.
+  of: colour => (/^#([b-e][0-9a-f])\1\1$/.test(colour)
+    ? `color-mix(in oklab, ${colour}, black var(--rl-fade))`
+    : `color-mix(in oklab, ${colour}, white var(--rl-lift))`),
 };
 const inFile = {ink: "#000000", paper: "#ffffff", grid: "#e0e0e0", of: colour => colour};
 
