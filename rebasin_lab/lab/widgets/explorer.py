@@ -28,6 +28,7 @@ from rebasin_lab.lab.widgets.work import Stopped, Work
 from rebasin_lab.paper import store
 
 SECONDS_BETWEEN_CURVES = 0.3  # a curve takes a twentieth of a second
+SECONDS_TO_FADE = 0.25  # what is stored is there sooner
 
 
 @checks.arguments
@@ -204,9 +205,16 @@ class Explorer(ipywidgets.VBox):
                 found.append(exploration.explore_pair(choices, pair=self._pair, on_step=report))
             return found
 
-        if self.result is not None and self.result.choices != new.choices:
-            self._view.fade()
         self._work.start(job)
+        fading = threading.Timer(SECONDS_TO_FADE, lambda: self._work.is_busy and self._fade())
+        fading.daemon = True
+        fading.start()
+
+    def _fade(self) -> None:
+        """Make the view pale, unless it shows what was chosen."""
+        with self._lock:
+            if self.result is not None and self.result.choices != self.choices:
+                self._view.fade()
 
     def _end(self, result: Any, error: Exception | None) -> None:
         with self._lock:
@@ -224,6 +232,8 @@ class Explorer(ipywidgets.VBox):
             elif error is not None:
                 self._form.status = ""
                 self._show_error(error)
+            if error is not None:
+                self._fade()
             queued, self._queued = self._queued, None
             if queued and not self._work.is_busy:
                 self._start(queued)
