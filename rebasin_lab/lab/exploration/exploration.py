@@ -136,7 +136,8 @@ class Exploration:
         measured = metrics.measure(self.pair.apply_fn, params, images, labels)
         shown = self.disagreements(method)[:STRIP] if disagreeing else self.strip
         # Always as many, so that nothing is compiled anew.
-        chances = _probabilities(self.pair.apply_fn, params, images[np.resize(shown, STRIP)])
+        few = self.pair.data.test_images[np.resize(shown, STRIP)]
+        chances = _probabilities(self.pair.apply_fn, params, few)
         chances = np.asarray(chances)[: len(shown)]
         answers = tuple((int(row.argmax()), float(row.max())) for row in chances)
         return Walk(float(measured.loss), float(measured.accuracy), shown, answers)

@@ -52,10 +52,8 @@ def reason(row: Mapping[str, Any], profile: str) -> str:
         row: of a scoreboard, see `ClaimResult.as_row`.
         profile: of its run.
     """
-    claim = CLAIMS.get(row["claim"])
-    if row["status"] != "not reproduced" or claim is None:
-        return ""
-    return ClaimResult(claim, profile, tuple(row["measured"])).reason
+    claim = _failed(row)
+    return ClaimResult(claim, profile, tuple(row["measured"])).reason if claim else ""
 
 
 def why(row: Mapping[str, Any], profile: str) -> str:
@@ -67,10 +65,13 @@ def why(row: Mapping[str, Any], profile: str) -> str:
         row: of a scoreboard, see `ClaimResult.as_row`.
         profile: of its run.
     """
-    claim = CLAIMS.get(row["claim"])
-    if row["status"] != "not reproduced" or claim is None:
-        return ""
-    return claim.why.get(profile, "")
+    claim = _failed(row)
+    return claim.why.get(profile, "") if claim else ""
+
+
+def _failed(row: Mapping[str, Any]) -> Claim | None:
+    """Return the claim of a row, if it is not reproduced there and still known."""
+    return CLAIMS.get(row["claim"]) if row["status"] == "not reproduced" else None
 
 
 @checks.arguments
