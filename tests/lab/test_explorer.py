@@ -150,10 +150,11 @@ def test_choice_of_curves_draws_them_anew(explorer, label, value):
 def test_every_layer_can_be_looked_at(explorer):
     seen = {explorer._view._order.scene["alt"]}
     groups = explorer._view._group
-    for group in groups.options[1:]:
+    names = [name for name, *_ in groups.fields[0]["options"]]
+    for group in names[1:]:
         groups.value = group
         seen.add(explorer._view._order.scene["alt"])
-    assert len(seen) == len(groups.options) == 2
+    assert len(seen) == len(names) == 2
 
 
 def test_every_picture_has_an_alternative_text_and_every_control_a_label(explorer):

@@ -128,11 +128,6 @@ class Menu(Form):
     def value(self, value: str) -> None:
         self.values = {"chosen": value}
 
-    @property
-    def options(self) -> list[str]:
-        """The values to choose from."""
-        return [value for value, *_ in self.fields[0]["options"]]
-
     def offer(self, options: Mapping[str, str], default: str) -> None:
         """Give it other options, texts by values; its choice stays if it is among them."""
         field = dataclasses.replace(
