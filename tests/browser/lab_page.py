@@ -43,7 +43,12 @@ _IS_READY = """path => {
     const context = window.jupyterapp.shell.currentWidget?.context;
     return context?.path === path && context.isReady &&
         context.sessionContext.session?.kernel?.status === "idle"; }"""
-# A kernel takes a second or two to go; nobody waits for that.
+# A notebook that is opened again before its kernel has gone takes that kernel, and then has none.
+_WAIT_UNTIL_GONE = """async path => {
+    const {sessions} = window.jupyterapp.serviceManager;
+    do await sessions.refreshRunning();
+    while ([...sessions.running()].some(session => session.path === path)); }"""
+# A kernel takes a second or two to go, or ten; only who opens its notebook again waits for that.
 _CLOSE = """() => {
     for (const each of [...window.jupyterapp.shell.widgets("main")]) {
         const session = each.sessionContext?.session;
@@ -103,6 +108,7 @@ class LabPage:
         self.close()
         self.problems.clear()
         self.asked_outside.clear()
+        self.page.evaluate(_WAIT_UNTIL_GONE, name)
         self.page.evaluate(
             "path => { window.jupyterapp.commands.execute('docmanager:open', {path}); }", name
         )
