@@ -475,7 +475,8 @@ def test_images_that_divide_the_networks_are_shown_with_all_three_answers(explor
 
 
 def test_training_is_drawn_as_it_goes_on_with_the_time_that_is_left(monkeypatch):
-    monkeypatch.setattr("rebasin_lab.lab.widgets.explorer.SECONDS_BETWEEN_CURVES", 0)
+    for name in ("SECONDS_BETWEEN_CURVES", "SECONDS_OF_QUIET"):
+        monkeypatch.setattr(f"rebasin_lab.lab.widgets.explorer.{name}", 0)
     shown = rl.explore(**SMALL | {"num_epochs": 6})
     assert shown.wait(PATIENCE)
     drawn, said = [], []
@@ -489,6 +490,30 @@ def test_training_is_drawn_as_it_goes_on_with_the_time_that_is_left(monkeypatch)
     ]
     assert any(re.search(r"network B, seed 1 \(3 of 6, \d\d:\d\d left\)", text) for text in said)
     assert shown._training.layout.display == "none"
+
+
+def test_steps_of_quick_work_are_not_told_but_one_that_takes_long_is(explorer, monkeypatch):
+    said = []
+    explorer._form.observe(lambda change: said.append(change["new"]), names="status")
+    monkeypatch.setattr("rebasin_lab.lab.widgets.explorer.SECONDS_OF_QUIET", PATIENCE)
+    choose(explorer, effort="high")
+    assert explorer.wait(PATIENCE)
+    assert not [text for text in said if " of " in text]
+    monkeypatch.setattr("rebasin_lab.lab.widgets.explorer.SECONDS_OF_QUIET", 0.1)
+    was_told = threading.Event()
+
+    def explore_pair(choices, *, on_step, **_):
+        on_step("the only step", 0, 2)
+        assert was_told.wait(PATIENCE)
+        raise ValueError("enough")
+
+    explorer._form.observe(
+        lambda change: change["new"] == "the only step (0 of 2)" and was_told.set(), names="status"
+    )
+    monkeypatch.setattr(exploration, "explore_pair", explore_pair)
+    choose(explorer, effort="usual")
+    assert explorer.wait(PATIENCE)
+    assert was_told.is_set()
 
 
 # Nobody watches

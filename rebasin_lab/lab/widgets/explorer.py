@@ -6,6 +6,7 @@ that is not what was chosen, the view is pale.
 """
 
 import dataclasses
+import functools
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -28,7 +29,7 @@ from rebasin_lab.lab.widgets.work import Stopped, Work
 from rebasin_lab.paper import store
 
 SECONDS_BETWEEN_CURVES = 0.3  # a curve takes a twentieth of a second
-SECONDS_TO_FADE = 0.25  # what is stored is there sooner
+SECONDS_OF_QUIET = 0.25  # what is stored is there sooner: nothing is said of its steps
 
 
 @checks.arguments
@@ -111,6 +112,8 @@ class Explorer(ipywidgets.VBox):
         self._queued: _Next | None = None
         self._pace = ("", 0.0, 0)  # of a task: when it was first heard of, and how far it was
         self._drawn = 0.0  # when the curve of a training was
+        self._quiet_until = 0.0
+        self._unsaid: Callable[[], None] | None = None  # the last step, while it is quiet
         self._work = Work(self._show_step, self._end)
         self._form = ChoiceForm(
             choices, is_given=pair is not None, on_choice=self._on_choice, on_ask=self._on_ask
@@ -205,10 +208,19 @@ class Explorer(ipywidgets.VBox):
                 found.append(exploration.explore_pair(choices, pair=self._pair, on_step=report))
             return found
 
+        self._quiet_until, self._unsaid = time.monotonic() + SECONDS_OF_QUIET, None
         self._work.start(job)
-        fading = threading.Timer(SECONDS_TO_FADE, lambda: self._work.is_busy and self._fade())
-        fading.daemon = True
-        fading.start()
+        waiting = threading.Timer(SECONDS_OF_QUIET, self._end_quiet)
+        waiting.daemon = True
+        waiting.start()
+
+    def _end_quiet(self) -> None:
+        """Say what goes on: the job at work takes long enough to be watched."""
+        with self._lock:
+            if self._work.is_busy and time.monotonic() >= self._quiet_until:
+                self._fade()
+                if self._unsaid:
+                    self._unsaid()
 
     def _fade(self) -> None:
         """Make the view pale, unless it shows what was chosen."""
@@ -217,7 +229,7 @@ class Explorer(ipywidgets.VBox):
                 self._view.fade()
 
     def _end(self, result: Any, error: Exception | None) -> None:
-        with self._lock:
+        with self._lock, self._form.hold_sync():  # which has its say after the figures
             if not self._work.is_busy:
                 self._form.progress, self._form.is_busy = [0, 0], False
                 self._training.layout.display = "none"
@@ -238,7 +250,15 @@ class Explorer(ipywidgets.VBox):
             if queued and not self._work.is_busy:
                 self._start(queued)
 
-    def _show_step(
+    def _show_step(self, *step: Any, **more: Any) -> None:
+        with self._lock:
+            self._unsaid = None
+            if time.monotonic() < self._quiet_until:
+                self._unsaid = functools.partial(self._say_step, *step, **more)
+            else:
+                self._say_step(*step, **more)
+
+    def _say_step(
         self, what: str, done: int, total: int, histories: Mapping[str, Any] | None = None
     ) -> None:
         now = time.monotonic()
@@ -249,8 +269,9 @@ class Explorer(ipywidgets.VBox):
         if done > first and total > done:
             seconds = (now - since) / (done - first) * (total - done)
             left = f", {tqdm.tqdm.format_interval(seconds)} left"
-        self._form.progress = [done, total]
-        self._form.status = f"{what} ({done} of {total}{left})"
+        with self._form.hold_sync():
+            self._form.progress = [done, total]
+            self._form.status = f"{what} ({done} of {total}{left})"
         if histories and now - self._drawn > SECONDS_BETWEEN_CURVES:
             self._drawn = now
             self._training.show(panels.training(histories, num_epochs=total))

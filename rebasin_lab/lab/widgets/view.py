@@ -47,6 +47,7 @@ class View(ipywidgets.HBox):
         self._is_settling = False
         self._is_faded = False
         self._pinned: panels.Pinned | None = None
+        self._in_tabs: tuple[Exploration, str] | None = None  # what they show, and by which matcher
         self._walks = Latest(self._show_walk, on_error)
         self._make_parts()
         self._landscape_button.on_click(lambda _: on_landscape())
@@ -75,19 +76,19 @@ class View(ipywidgets.HBox):
             self._is_faded = False
             for part in (self._barriers, self._walk, self._first_layer):
                 part.remove_class("rl-old")
+            self._show_lines()  # what readers look at comes first
             groups = exploration.groups()
             methods = {name: panels.label_of(name) for name in exploration.methods}
-            if self.method == "naive":
-                self._method.value = ""  # what is found is shown first
             self._is_settling = True
             try:
+                if self.method == "naive":
+                    self._method.value = ""  # what is found is shown first
                 self._method.offer(methods, exploration.methods[-1])
                 self._group.offer({name: name for name in groups}, next(iter(groups), ""))
             finally:
                 self._is_settling = False
             self._landscape.clear()
-            self._show_lines()
-            self._show_method()
+            self._ask_walk()
 
     def fade(self) -> None:
         """Make all paler, and say what it shows: another pair was chosen."""
@@ -163,7 +164,7 @@ class View(ipywidgets.HBox):
             style={"button_width": "60px"},
         )
         self._method = Menu(
-            "walk with", "The matcher that B is permuted by.", self._guarded(self._show_method)
+            "walk with", "The matcher that B is permuted by.", self._guarded(self._ask_walk)
         )
         self._lam = ipywidgets.FloatSlider(
             value=START, max=1, step=0.01, description="λ: A to B", layout={"width": "98%"}
@@ -272,12 +273,6 @@ class View(ipywidgets.HBox):
         self._lines.show(self._lines_record(exploration) | {"caption": ""})
         self._barriers.value = panels.barriers(exploration, self._pinned)
 
-    def _show_method(self) -> None:
-        self._ask_walk()
-        self._show_order()
-        self._show_search()
-        self._show_code()
-
     def _ask_walk(self, _: Any = None) -> None:
         if self.exploration is not None:
             at = self.exploration, self.method, self.lam
@@ -292,6 +287,20 @@ class View(ipywidgets.HBox):
             shown += panels.walk(*stays, which=there or "pinned", disagreeing=disagreeing)
         self._walk.value = shown
         self._first_layer.value = panels.first_layer(exploration, method, lam)
+        self._show_tabs(exploration, method)
+
+    def _show_tabs(self, exploration: Exploration, method: str) -> None:
+        """Show in tabs what belongs to this matcher; last, for all but one tab are hidden."""
+        with self._lock:
+            is_wanted = (exploration, method) == (self.exploration, self.method)
+            if not is_wanted or self._in_tabs == (exploration, method):
+                return
+            self._show_order()
+            self._show_search()
+            self._show_code()
+            self._in_tabs = exploration, method
+            if self._is_faded:
+                self.fade()
 
     def _show_order(self) -> None:
         exploration = self._need_exploration()
