@@ -352,13 +352,18 @@ def constants_digest(*modules: str) -> str:
         *modules: as for `source_digest`.
     """
     digest = hashlib.sha256()
-    for path in files_of(*modules):
-        module = _module_of(path)
-        for constant, value in sorted(vars(module).items()):
+    for module in _modules_of(*modules):
+        for constant in sorted(filter(str.isupper, vars(module))):
+            value = vars(module)[constant]
             # An empty one is filled later, such as `pytrees.leaves._PATHS`.
-            if constant.isupper() and _is_plain(value) and value not in ((), [], {}):
+            if _is_plain(value) and value not in ((), [], {}):
                 digest.update(f"{module.__name__}:{constant} {value!r}\n".encode())
     return digest.hexdigest()
+
+
+@functools.cache
+def _modules_of(*modules: str) -> list[types.ModuleType]:
+    return [_module_of(path) for path in files_of(*modules)]
 
 
 def _is_plain(value: Any) -> bool:
