@@ -8,10 +8,10 @@ and merged networks: `pytrees`, `datasets`, `models`, `metrics`, `training`, `sy
 `foreign_pair`, `profiles`, `fingerprints`, `store`, `train_many`, `imagenet`, `cache`,
 `counterexample`, `claim`, `sections`, `claims`.
 `lab` is the tools around notebooks: `background_errors`, `plots`, `figures`, `scenes`,
-`figure_export`, `session`, `exploration`, `component`, `widgets`, `jupyter`, `execution`,
-`editions`, `report`, `runner`, `class_kit`, `site`, `gpu_measurements`, `gpu_check`. Each wing is
-in reading order. `texts`, `strict_json`, `paths`, `checks`, `progress` and `processes` import
-nothing else; `commands` are those of the library, and `cli` is the command.
+`figure_export`, `session`, `exploration`, `component`, `widgets`, `preloading`, `jupyter`,
+`execution`, `editions`, `report`, `runner`, `class_kit`, `site`, `gpu_measurements`, `gpu_check`.
+Each wing is in reading order. `texts`, `strict_json`, `paths`, `checks`, `progress` and `processes`
+import nothing else; `commands` are those of the library, and `cli` is the command.
 """
 
 import importlib

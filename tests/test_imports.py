@@ -23,8 +23,8 @@ WINGS = {
     "paper": """settings networks foreign_pair profiles fingerprints store train_many imagenet
         cache counterexample claim sections claims""".split(),
     "lab": """background_errors plots figures scenes figure_export session exploration component
-        widgets jupyter execution editions report runner class_kit site gpu_measurements
-        gpu_check""".split(),
+        widgets preloading jupyter execution editions report runner class_kit site
+        gpu_measurements gpu_check""".split(),
 }
 ORDER = (
     *BASE,
@@ -202,6 +202,21 @@ print(TrainConfig.__module__)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split("\n") == ["[]", "True", "[]", "rebasin_lab.training.training_loop", ""]
+
+
+def test_a_kernel_loads_all_but_jax_before_its_first_cell(tmp_path, monkeypatch):
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    program = """
+from IPython.core.interactiveshell import InteractiveShell
+from rebasin_lab.lab import preloading
+preloading.MODULES = ("no_such_module", *preloading.MODULES)
+shell = InteractiveShell.instance()
+shell.extension_manager.load_extension("rebasin_lab.lab.preloading")
+shell.run_cell("import sys; print([n for n in ('matplotlib.axes', 'jax') if n in sys.modules])")
+shell.run_cell("print('preloading' in str(get_ipython().events.callbacks['pre_execute']))")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "['matplotlib.axes']\nFalse\n"), done.stderr
 
 
 def test_whoever_opens_jupyterlab_does_not_wait_for_what_runs_notebooks():

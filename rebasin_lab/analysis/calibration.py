@@ -17,8 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
-import scipy.optimize
-import scipy.special
+import scipy  # loads `scipy.optimize`, which takes long, on first use
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from rebasin_lab import checks, datasets, metrics, pytrees

@@ -123,6 +123,9 @@ class KernelEnvironment:
         self._reaper = reaper
         self._shares = interactive or shares_device
         self._backend = {} if interactive else {"MPLBACKEND": "agg"}
+        # Somebody who opens a notebook reads it before it runs.
+        preloading = "--IPKernelApp.extensions=rebasin_lab.lab.preloading"
+        self._arguments = [preloading] if interactive else []
 
     def __enter__(self) -> None:
         # A `python3` kernel in the user's home, or even in this environment, may belong to another
@@ -131,7 +134,7 @@ class KernelEnvironment:
         self.folder = Path(self._kernels.name)
         if self._reaper is not None:
             self._reaper.add_folder(self.folder)
-        write_kernel_spec(self.folder / "kernels" / "python3")
+        write_kernel_spec(self.folder / "kernels" / "python3", extra_arguments=self._arguments)
         overrides = self.folder / "labconfig" / "default_setting_overrides.json"
         overrides.parent.mkdir()
         overrides.write_text(json.dumps(_SETTINGS))

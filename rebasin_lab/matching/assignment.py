@@ -5,7 +5,7 @@ the similarities of unrelated networks.
 """
 
 import numpy as np
-import scipy.optimize
+import scipy  # loads `scipy.optimize`, which takes long, on first use
 from jaxtyping import Float, Int
 
 from rebasin_lab import checks

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
-import scipy.linalg.blas
+import scipy  # loads `scipy.linalg.blas`, which takes long, on first use
 import threadpoolctl
 from jaxtyping import Float32
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
-import scipy.linalg
+import scipy  # loads `scipy.linalg`, which takes long, on first use
 from jaxtyping import Float64, Int, PyTree
 
 from rebasin_lab.layers.chains import Chain, Matrices

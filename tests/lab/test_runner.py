@@ -824,6 +824,14 @@ def test_what_the_user_says_of_a_gpus_memory_stands(monkeypatch, name):
         assert {n: os.environ[n] for n in jupyter._MEMORY if n in os.environ} == {name: "0.5"}
 
 
+def test_only_kernels_of_jupyterlab_load_before_their_first_cell():
+    for interactive in (True, False):
+        environment = jupyter.KernelEnvironment(interactive=interactive)
+        with environment:
+            written = (environment.folder / "kernels" / "python3" / "kernel.json").read_text()
+        assert ("rebasin_lab.lab.preloading" in written) == interactive
+
+
 @pytest.mark.parametrize(
     ("asked", "fits"),
     [("cuda", False), ("tpu,cpu", False), ("gpu", False), ("cpu", True), ("", True)],
