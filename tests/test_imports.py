@@ -204,7 +204,7 @@ print(TrainConfig.__module__)
     assert done.stdout.split("\n") == ["[]", "True", "[]", "rebasin_lab.training.training_loop", ""]
 
 
-def test_a_kernel_loads_all_but_jax_before_its_first_cell(tmp_path, monkeypatch):
+def test_a_kernel_loads_neither_jax_nor_widgets_before_its_first_cell(tmp_path, monkeypatch):
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     program = """
 from IPython.core.interactiveshell import InteractiveShell
@@ -212,11 +212,12 @@ from rebasin_lab.lab import preloading
 preloading.MODULES = ("no_such_module", *preloading.MODULES)
 shell = InteractiveShell.instance()
 shell.extension_manager.load_extension("rebasin_lab.lab.preloading")
-shell.run_cell("import sys; print([n for n in ('matplotlib.axes', 'jax') if n in sys.modules])")
+shell.run_cell("import sys; loaded = {'matplotlib.axes', 'jax', 'ipywidgets'} & {*sys.modules}")
+shell.run_cell("print(loaded)")
 shell.run_cell("print('preloading' in str(get_ipython().events.callbacks['pre_execute']))")
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "['matplotlib.axes']\nFalse\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "{'matplotlib.axes'}\nFalse\n"), done.stderr
 
 
 def test_whoever_opens_jupyterlab_does_not_wait_for_what_runs_notebooks():

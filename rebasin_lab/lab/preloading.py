@@ -1,6 +1,7 @@
 """What a kernel of JupyterLab loads while its reader opens a notebook: an extension of IPython.
 
-JAX is not among it, so that a first cell may still choose a device by environment variables.
+JAX is not among it, so that a first cell may still choose a device by environment variables, and
+ipywidgets is not: JupyterLab would ask it for widgets on a subshell that it then deletes.
 """
 
 import contextlib
@@ -9,7 +10,7 @@ import threading
 
 from IPython.core.interactiveshell import InteractiveShell
 
-MODULES = ("anywidget", "matplotlib.figure", "scipy.optimize")  # a second, of three until a figure
+MODULES = ("matplotlib.figure", "scipy.optimize")  # a second, of three until a figure
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

@@ -1,6 +1,7 @@
 """The explorer as plain Python: its controls set as a front end would, no browser, no kernel."""
 
 import base64
+import contextvars
 import io
 import json
 import re
@@ -476,7 +477,7 @@ def test_images_that_divide_the_networks_are_shown_with_all_three_answers(explor
 
 def test_training_is_drawn_as_it_goes_on_with_the_time_that_is_left(monkeypatch):
     for name in ("SECONDS_BETWEEN_CURVES", "SECONDS_OF_QUIET"):
-        monkeypatch.setattr(f"rebasin_lab.lab.widgets.explorer.{name}", 0)
+        monkeypatch.setattr(f"rebasin_lab.lab.widgets.explorer.{name}", 0.0)
     shown = rl.explore(**SMALL | {"num_epochs": 6})
     assert shown.wait(PATIENCE)
     drawn, said = [], []
@@ -624,3 +625,20 @@ def test_work_that_fails_says_so_and_leaves_the_turn_to_others():
         one.start(lambda report: 1 // 0)
         assert one.wait(PATIENCE)
     assert [type(error) for _, error in ends] == [ZeroDivisionError] * 2
+
+
+def test_work_in_the_background_answers_the_message_that_it_was_started_for():
+    parent = contextvars.ContextVar("parent", default="the last message of all")
+    answered = []
+
+    def answer(*_):
+        answered.append(parent.get())
+
+    parent.set("this message")
+    one = work.Work(answer, answer)
+    one.start(lambda report: report("a step", 0, 1))
+    latest = work.Latest(answer, on_error=answer)
+    latest.ask("anything")
+    assert one.wait(PATIENCE)
+    assert latest.wait(PATIENCE)
+    assert answered == 3 * ["this message"]

@@ -25,7 +25,7 @@ from rebasin_lab.lab.widgets import panels
 from rebasin_lab.lab.widgets.choosing import ChoiceForm
 from rebasin_lab.lab.widgets.pictures import Picture
 from rebasin_lab.lab.widgets.view import START, View
-from rebasin_lab.lab.widgets.work import Stopped, Work
+from rebasin_lab.lab.widgets.work import Stopped, Work, in_background
 from rebasin_lab.paper import store
 
 SECONDS_BETWEEN_CURVES = 0.3  # a curve takes a twentieth of a second
@@ -210,9 +210,7 @@ class Explorer(ipywidgets.VBox):
 
         self._quiet_until, self._unsaid = time.monotonic() + SECONDS_OF_QUIET, None
         self._work.start(job)
-        waiting = threading.Timer(SECONDS_OF_QUIET, self._end_quiet)
-        waiting.daemon = True
-        waiting.start()
+        in_background(self._end_quiet, seconds=SECONDS_OF_QUIET)
 
     def _end_quiet(self) -> None:
         """Say what goes on: the job at work takes long enough to be watched."""

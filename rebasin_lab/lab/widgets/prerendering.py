@@ -15,6 +15,7 @@ from typing import Any
 from IPython import get_ipython
 
 from rebasin_lab.lab import background_errors
+from rebasin_lab.lab.widgets.work import in_background
 
 SECONDS_OF_QUIET = 0.5  # after a cell; the next of several queued cells starts sooner
 LONG_PICTURE = 1.0  # seconds; a longer one would delay a dial that moves meanwhile
@@ -48,7 +49,7 @@ class Ahead:
             self._waiting[panel] = pictures
             if not self._is_at_work:
                 self._is_at_work = True
-                threading.Thread(target=self._run, daemon=True).start()
+                in_background(self._run)
 
     @contextlib.contextmanager
     def give_way(self) -> Iterator[None]:

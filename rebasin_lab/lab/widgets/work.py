@@ -5,6 +5,7 @@ A cell that computes blocks every plain button, so work that takes seconds has a
 of which only the newest still matters.
 """
 
+import contextvars
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,18 @@ OnStep = Callable[..., None]
 
 # Trainings of two explorers on one page take turns, since each uses all cores.
 _turn = threading.Lock()
+
+
+def in_background(target: Callable[..., None], *args: Any, seconds: float = 0.0) -> None:
+    """Run a function on another thread, some seconds from now, in this one's context.
+
+    The context holds the message that a kernel is answering. Without it a thread's news of a widget
+    would count as an answer to whatever message came last, and ipykernel 7.4 sends what the reader
+    does with the widget to that message's subshell, even if that has gone.
+    """
+    thread = threading.Timer(seconds, contextvars.copy_context().run, [target, *args])
+    thread.daemon = True
+    thread.start()
 
 
 class Stopped(Exception):  # noqa: N818 (not an error)
@@ -57,7 +70,7 @@ class Work:
             self._num_threads += 1
             self._stop.clear()
         background_errors.expect(self)
-        threading.Thread(target=self._run, args=(job,), daemon=True).start()
+        in_background(self._run, job)
 
     def stop(self) -> None:
         """Ask the job to end at its next step; does nothing if there is none."""
@@ -122,7 +135,7 @@ class Latest:
             background_errors.expect(self)
             if not self._is_busy:
                 self._is_busy = True
-                threading.Thread(target=self._run, daemon=True).start()
+                in_background(self._run)
 
     def wait(self, seconds: float) -> bool:
         """Wait until nothing is left to answer; return True if so."""
