@@ -474,6 +474,8 @@ _TRIAL = {
     "num_halves": 3,
     "num_normed_pairs": 1,
     "num_normed_lambdas": 3,
+    "num_normed_images": 100,
+    "num_statistics_images": 100,
     "minorities": (0.0,),
     "straight_through_epochs": 1,
     "split_straight_through_epochs": 1,

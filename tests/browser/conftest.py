@@ -101,7 +101,7 @@ def lab(browser, tmp_path_factory):
     for path in paths.notebooks_dir().glob("*.ipynb"):
         notebook = nbformat.read(path, as_version=4)
         if SIZES == "trial" and path.stem not in AS_THEY_ARE:
-            _cut_down(notebook)
+            _cut_down(notebook, path.stem)
         nbformat.write(notebook, folder / path.name)
     for name, values in SETTINGS.items():
         settings = home / "settings" / f"{name}.jupyterlab-settings"
@@ -172,7 +172,17 @@ def shared_page(window):
     return window
 
 
-def _cut_down(notebook):
+# Programs of every size of a network are compiled anew.
+FEWER = {
+    "12_networks_of_your_own": """
+from rebasin_lab.paper.sections import merge_efforts
+
+merge_efforts.SIZES, merge_efforts.COUNTS = (1.0, 2.0), (100, 200)
+"""
+}
+
+
+def _cut_down(notebook, name):
     """A few steps on tiny data, without what only a reader has use for.
 
     Hardly any code runs twice, so it is compiled as fast as can be, and nothing is drawn ahead.
@@ -184,7 +194,8 @@ os.environ["XLA_FLAGS"] = "{TRIAL_FLAGS}"
 
 from rebasin_lab.lab.widgets import prerendering
 
-prerendering.SECONDS_OF_QUIET = 3600"""
+prerendering.SECONDS_OF_QUIET = 3600
+{FEWER.get(name, "")}"""
     for cell in notebook.cells:
         cell.source = cell.source.replace("settings: dict = {}", 'settings: dict = {"trial": True}')
     notebook.cells.insert(0, nbformat.v4.new_code_cell(first))
