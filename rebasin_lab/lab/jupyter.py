@@ -124,7 +124,7 @@ class KernelEnvironment:
         self._shares = interactive or shares_device
         self._backend = {} if interactive else {"MPLBACKEND": "agg"}
         # Somebody who opens a notebook reads it before it runs.
-        preloading = "--IPKernelApp.extensions=rebasin_lab.lab.preloading"
+        preloading = "--IPKernelApp.extra_extensions=rebasin_lab.lab.preloading"
         self._arguments = [preloading] if interactive else []
 
     def __enter__(self) -> None:

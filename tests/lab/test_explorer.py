@@ -6,6 +6,7 @@ import io
 import json
 import re
 import threading
+import time
 
 import ipywidgets
 import numpy as np
@@ -476,7 +477,7 @@ def test_images_that_divide_the_networks_are_shown_with_all_three_answers(explor
 
 
 def test_training_is_drawn_as_it_goes_on_with_the_time_that_is_left(monkeypatch):
-    for name in ("SECONDS_BETWEEN_CURVES", "SECONDS_OF_QUIET"):
+    for name in ("SECONDS_BETWEEN_CURVES", "SECONDS_BETWEEN_STEPS", "SECONDS_OF_QUIET"):
         monkeypatch.setattr(f"rebasin_lab.lab.widgets.explorer.{name}", 0.0)
     shown = rl.explore(**SMALL | {"num_epochs": 6})
     assert shown.wait(PATIENCE)
@@ -515,6 +516,25 @@ def test_steps_of_quick_work_are_not_told_but_one_that_takes_long_is(explorer, m
     choose(explorer, effort="usual")
     assert explorer.wait(PATIENCE)
     assert was_told.is_set()
+
+
+def test_steps_that_come_too_fast_to_be_read_are_not_all_told(explorer, monkeypatch):
+    told = []
+    explorer._form.observe(lambda change: told.append(change["new"]), names="status")
+    monkeypatch.setattr("rebasin_lab.lab.widgets.explorer.SECONDS_OF_QUIET", 0.0)
+
+    def explore_pair(choices, *, on_step, **_):
+        for step in range(10_001):
+            on_step("counting", step, 10_000)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(exploration, "explore_pair", explore_pair)
+    began = time.monotonic()
+    choose(explorer, effort="high")
+    assert explorer.wait(PATIENCE)
+    steps = [text for text in told if text.startswith("counting")]
+    assert "(10000 of 10000" in steps[-1]
+    assert 2 <= len(steps) <= 3 + (time.monotonic() - began) / 0.1
 
 
 # Nobody watches

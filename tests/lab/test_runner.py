@@ -22,6 +22,7 @@ import psutil
 import pytest
 import yaml
 from jupyter_client.channels import AsyncZMQSocketChannel
+from jupyter_client.manager import start_new_kernel
 from nbformat.v4 import new_code_cell, new_notebook
 
 import rebasin_lab as rl
@@ -824,12 +825,19 @@ def test_what_the_user_says_of_a_gpus_memory_stands(monkeypatch, name):
         assert {n: os.environ[n] for n in jupyter._MEMORY if n in os.environ} == {name: "0.5"}
 
 
-def test_only_kernels_of_jupyterlab_load_before_their_first_cell():
-    for interactive in (True, False):
-        environment = jupyter.KernelEnvironment(interactive=interactive)
-        with environment:
-            written = (environment.folder / "kernels" / "python3" / "kernel.json").read_text()
-        assert ("rebasin_lab.lab.preloading" in written) == interactive
+@pytest.mark.parametrize("interactive", [True, False])
+def test_only_kernels_of_jupyterlab_load_what_draws_before_their_first_cell(interactive):
+    with jupyter.KernelEnvironment(interactive=interactive):
+        manager, client = start_new_kernel(kernel_name="python3")
+        try:
+            said = []
+            code = "import sys; print({'matplotlib.axes', 'jax', 'ipywidgets'} & {*sys.modules})"
+            client.execute_interactive(code, output_hook=said.append, timeout=60)
+        finally:
+            client.stop_channels()
+            manager.shutdown_kernel(now=True)
+    texts = [one["content"]["text"] for one in said if one["msg_type"] == "stream"]
+    assert texts == ["{'matplotlib.axes'}\n" if interactive else "set()\n"]
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from rebasin_lab.lab.widgets.work import Stopped, Work, in_background
 from rebasin_lab.paper import store
 
 SECONDS_BETWEEN_CURVES = 0.3  # a curve takes a twentieth of a second
+SECONDS_BETWEEN_STEPS = 0.1  # an epoch may take a thousandth, and the browser queues news
 SECONDS_OF_QUIET = 0.25  # what is stored is there sooner: nothing is said of its steps
 
 
@@ -111,7 +112,7 @@ class Explorer(ipywidgets.VBox):
         self._beside: Choices | None = None  # of an example: to be pinned beside the choices
         self._queued: _Next | None = None
         self._pace = ("", 0.0, 0)  # of a task: when it was first heard of, and how far it was
-        self._drawn = 0.0  # when the curve of a training was
+        self._said = self._drawn = 0.0  # when a step was, and the curve of a training
         self._quiet_until = 0.0
         self._unsaid: Callable[[], None] | None = None  # the last step, while it is quiet
         self._work = Work(self._show_step, self._end)
@@ -261,6 +262,9 @@ class Explorer(ipywidgets.VBox):
     ) -> None:
         now = time.monotonic()
         before, since, first = self._pace
+        if before == what and done < total and now - self._said < SECONDS_BETWEEN_STEPS:
+            return
+        self._said = now
         if before != what:
             self._pace = before, since, first = what, now, done
         left = ""
