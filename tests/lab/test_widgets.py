@@ -130,6 +130,19 @@ def test_a_run_for_a_site_stores_every_stop_that_has_a_figure_and_a_still_pictur
     assert "application/vnd.jupyter.widget-view+json" in data
 
 
+def test_a_figure_to_be_sketched_needs_no_dial_there(monkeypatch):
+    values = [f"{split}_{metric}" for split in ("train", "test") for metric in ("loss", "accuracy")]
+    curve = {"lambdas": [0.0, 1.0], **dict.fromkeys(values, [0.5, 0.5])}
+    numbers = {"curves": {"naive": [curve]}}
+    monkeypatch.setenv("REBASIN_LIVE_DIALS", "1")
+    shown = rl.dials(
+        lambda: rl.picture("interpolation", numbers, alt="a line"),
+        interactive=False,
+        predict="naive, train",
+    )
+    assert list(shown.get_state()["stored"]["scenes"]) == [""]
+
+
 def test_first_drawing_raises_its_error_without_dials_too():
     with pytest.raises(ZeroDivisionError):
         rl.dials(inverse, interactive=False, x=[0])
@@ -385,3 +398,4 @@ def test_neighbours_that_one_move_of_one_dial_reaches_come_first_and_all_are_nea
     assert len({*near, (1, 0)}) == len(near) + 1 == 8
     assert [*nearest_first(controls, (1, 0), 2)] == near[:2]
     assert [*nearest_first(controls, (1, 0), -3)] == []
+    assert [*nearest_first([], (), 5)] == []

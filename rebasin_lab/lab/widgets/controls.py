@@ -95,6 +95,8 @@ def nearest_first(
         at: index of each one's present stop.
         most: how many to yield. Those that one move of one dial reaches come before all others.
     """
+    if not controls:  # a figure to be sketched alone has no other stop
+        return
     sizes = [len(control.values) for control in controls]
     total = int(np.prod(sizes, dtype=float).clip(max=1e6))
     places = np.array(np.unravel_index(np.arange(total), sizes)).T
