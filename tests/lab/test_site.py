@@ -282,9 +282,11 @@ def test_colabs_install_cell_installs_what_notebooks_need(built, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_trial_run_becomes_a_site(tmp_path, monkeypatch):
+@pytest.mark.parametrize("live", [False, True])
+def test_a_trial_run_becomes_a_site(tmp_path, monkeypatch, live):
     """What papermill wrote, from notebook to page."""
-    monkeypatch.setenv("REBASIN_LIVE_DIALS", "1")  # as for `make site`
+    if live:  # as for `make site`
+        monkeypatch.setenv("REBASIN_LIVE_DIALS", "1")
     plan = runner.plan_run(parameters={"trial": True}, only=("00", "05"), run_name="trial")
     assert runner.reproduce(plan) == 0
     built = site.build_site("trial", tmp_path / "site")
@@ -293,7 +295,8 @@ def test_a_trial_run_becomes_a_site(tmp_path, monkeypatch):
         page = (built.folder / "notebooks" / f"{path.stem}.html").read_text()
         assert '<figure id="figure-' in page
         assert str(tmp_path) not in page
-        assert 'src="data:image' not in page  # pictures are files; marks of a dial's scenes are not
+        assert 'src="data:image' not in page
+        assert live or "data:image" not in page  # scenes of a dial's stops have images in them
 
 
 def test_jupyterlab_starts_on_the_page_of_cards_unless_told_otherwise():
