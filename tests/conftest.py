@@ -7,6 +7,7 @@ entry of `ARCHITECTURES` and inherits every law of `tests/symmetry` and `tests/m
 import dataclasses
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,10 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+# Images of containers set this one, and each process would compile all modules of ours anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Under nohup a process and all it starts ignore this one, and tests send it.
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
