@@ -62,11 +62,14 @@ OUTCOMES = {
 }
 
 
+_ROWS, _ANSWERS = list_of(text(), "height"), list_of(one_of("0", "1"), "width")
+
+
 def square(value: Any, where: str, met: Met) -> list[str]:
     """Return the shape of a square of answers, a line of 0 and 1 for each row of points."""
-    rows = list_of(text(), "height")(value, where, met)
+    rows = _ROWS(value, where, met)
     for number, content in enumerate(rows):
-        list_of(one_of("0", "1"), "width")(list(content), f"{where}/{number}", met)
+        _ANSWERS(list(content), f"{where}/{number}", met)
     return rows
 
 
