@@ -31,6 +31,8 @@ def networks(notebook):
     with pytest.MonkeyPatch.context() as patch:
         if notebook in TRIALS:
             patch.setenv("XLA_FLAGS", TRIAL_FLAGS)
+        elif SIZES == "trial":
+            patch.delenv("XLA_FLAGS", raising=False)
         assert all(map(store.is_stored, wanted))
         return [rl.trained(each, style="silent") for each in wanted]
 
