@@ -176,4 +176,6 @@ def test_jupyterlab_shows_the_start_page_as_cards(browser, lab):
     page.goto(f"{lab.url}/lab/tree/START.md?reset")
     page.get_by_role("link", name="Your own networks").click()
     expect(page.get_by_role("tab", name="12_networks_of_your_own.ipynb")).to_be_visible()
+    # A server that is stopped in the middle of a request takes ten seconds to end.
+    expect(page.locator("#jp-main-statusbar")).to_contain_text("| Idle")
     context.close()
