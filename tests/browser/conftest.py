@@ -27,7 +27,6 @@ from browser.lab_page import (
     PATIENCE,
     SCREENSHOTS,
     SIZES,
-    TRIAL_FLAGS,
     LabPage,
 )
 from rebasin_lab import paths
@@ -191,13 +190,9 @@ def _as_read(notebook, _name):
 def _cut_down(notebook, name):
     """A few steps on tiny data, without what only a reader has use for.
 
-    Hardly any code runs twice, so it is compiled as fast as can be, and nothing is drawn ahead.
+    Nothing is drawn ahead.
     """
-    first = f"""import os
-
-os.environ["XLA_FLAGS"] = "{TRIAL_FLAGS}"
-
-from rebasin_lab.lab.widgets import prerendering
+    first = f"""from rebasin_lab.lab.widgets import prerendering
 
 prerendering.SECONDS_OF_QUIET = 3600
 {FEWER.get(name, "")}"""

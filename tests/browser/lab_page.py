@@ -21,8 +21,6 @@ SIZES = os.environ.get("REBASIN_BROWSER_SIZES", "trial")
 QUICKSTART = "00_quickstart"
 # Never cut down: how long the first takes is measured, the other's networks have four weights.
 AS_THEY_ARE = (QUICKSTART, "05_counterexample")
-# Of XLA, in a trial: networks that were trained with other flags are others.
-TRIAL_FLAGS = "--xla_backend_optimization_level=0"
 THEMES = ("Dark", "Light")
 HEIGHTS = {1280: 800, 1920: 1080}  # of windows, by their widths
 HIGH = 2400  # of a window that is high enough for any panel
