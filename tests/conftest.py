@@ -7,7 +7,6 @@ entry of `ARCHITECTURES` and inherits every law of `tests/symmetry` and `tests/m
 import dataclasses
 import os
 import signal
-import sys
 import tempfile
 from collections.abc import Callable
 from typing import Any
@@ -19,8 +18,9 @@ os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 # Most of a test's time is compiling what runs once. (Fusions take a third as long the old way. A
 # JAX that does not know the second flag says so and ends: then it can go.)
-QUICK_TO_COMPILE = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-os.environ.setdefault("XLA_FLAGS", QUICK_TO_COMPILE)
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+)
 # All processes of a run share what they compile. It goes with the run: entries are trusted when
 # they are read back, and another machine may lack some of this one's instructions.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -31,7 +31,6 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 # Images of containers set this one, and each process would compile all modules of ours anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-sys.dont_write_bytecode = False
 
 # Under nohup a process and all it starts ignore this one, and tests send it.
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
