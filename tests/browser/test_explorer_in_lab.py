@@ -303,7 +303,9 @@ def test_lab_opens_on_the_networks_of_the_notebooks(lab, page):
     exploration.load_pair(exploration.Choices(seeds=(0, 2)))
     milliseconds_of(page, shown, num_moves=4)  # what is computed once is stored, then
     record("milliseconds-explorer", milliseconds_of(page, shown, num_moves=20))
-    shown.button("BatchNorm, before and after").click()
+    example = shown.button("BatchNorm, before and after")
+    example.click()
+    expect(example).to_have_attribute("aria-pressed", "true")  # the status is no longer the old one
     trained(shown)
     expect(shown.root.locator(".rl-walk img")).to_have_count(20, timeout=PATIENCE)
     page.photograph(shown, "explorer-pinned")
